@@ -1,0 +1,3 @@
+"""The export stage."""
+
+from __future__ import annotations

@@ -1,0 +1,6 @@
+"""The runtime: numpy and C++ around whatever library runs the model.
+
+Importing this package imports numpy and Pillow and nothing heavier.
+"""
+
+from __future__ import annotations

@@ -1,0 +1,307 @@
+"""ModelSpec: what a checkpoint, an ONNX file or an engine promises about itself.
+
+One frozen dataclass is the contract between the stages. It travels as JSON: inside a checkpoint,
+in an ONNX file's ``metadata_props`` (key ``fcnkit.spec``), and beside an engine as
+``model.engine.json``. Reading is closed-world: an unknown format, a missing or extra key or a
+wrong type is an error that names the key.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from typing import Any, Final, Literal
+
+from fcnkit.errors import ArtifactError, message
+
+__all__ = [
+    "FORMAT",
+    "METADATA_KEY",
+    "Head",
+    "InputSpec",
+    "ModelSpec",
+    "OutputSpec",
+    "Precision",
+    "Shape",
+    "ShapeRange",
+    "SourceSpec",
+    "format_shape",
+    "parse_shape",
+]
+
+FORMAT: Final = 1
+"""Version of the JSON form; a reader refuses every other."""
+
+METADATA_KEY: Final = "fcnkit.spec"
+"""Key of the spec in an ONNX file's ``metadata_props``."""
+
+VOID: Final = 255
+"""Label of pixels that count for nothing."""
+
+Head = Literal["logits", "labels", "scene"]
+Precision = Literal["fp32", "fp16", "int8"]
+Shape = tuple[int, int, int]
+"""(N, H, W): pictures, rows, columns."""
+
+
+def format_shape(shape: Shape) -> str:
+    """Write a shape as users do: ``8x320x480`` for N x H x W."""
+    return "x".join(str(side) for side in shape)
+
+
+def parse_shape(text: str, what: str) -> Shape:
+    """Read ``8x320x480`` as (N, H, W).
+
+    Args:
+        text: Three positive decimal integers joined by ``x``.
+        what: The option or argument, for the error.
+
+    Returns:
+        The shape as three integers.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() for part in parts):
+        batch, height, width = (int(part) for part in parts)
+        if min(batch, height, width) >= 1:
+            return batch, height, width
+    raise ValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """The input tensor. Mean and std are in units of a picture scaled to 0..1, per RGB channel."""
+
+    name: str
+    layout: Literal["NCHW", "NHWC"]
+    dtype: Literal["float32", "uint8"]
+    color: Literal["RGB"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    multiple: int
+    """Both sides of the picture must divide by this many pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """The output tensor."""
+
+    name: str
+    layout: Literal["NCHW", "NHW"]
+    dtype: Literal["float32", "uint8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeRange:
+    """Legal input shapes (N, H, W); opt is the one a builder tunes for."""
+
+    min: Shape
+    opt: Shape
+    max: Shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """Where the model comes from."""
+
+    sha256: str | None
+    """Of the file this one was made from; None for a checkpoint."""
+    parity: str | None
+    """One line of what the comparison with the source measured; None before it ran."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """What a model file promises: see the module's text."""
+
+    format: int
+    architecture: str
+    head: Head
+    precision: Precision
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    ignore_index: int
+    input: InputSpec
+    output: OutputSpec
+    shapes: ShapeRange
+    source: SourceSpec
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Refuse values that no stage could honour.
+
+        Raises:
+            ArtifactError: naming the key, the rule and the value.
+        """
+        for rule in _RULES:
+            rule(self)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, void not counted."""
+        return len(self.classes)
+
+    def with_parity(self, parity: str) -> ModelSpec:
+        """Return a copy that records what the comparison with the source measured."""
+        return replace(self, source=replace(self.source, parity=parity))
+
+    def to_json(self, *, indent: int | None = None) -> str:
+        """Return the JSON form, keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, where: str) -> ModelSpec:
+        """Read the JSON form, closed-world.
+
+        Args:
+            text: A JSON object.
+            where: The file, for the error.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ArtifactError: The text is no JSON object of this format, or a key is missing, unknown
+                or of a wrong type or value.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(
+                message(where, "the model spec must be JSON", str(error), _EXPORT_AGAIN)
+            ) from error
+        if isinstance(data, dict) and data.get("format") != FORMAT:
+            raise ArtifactError(
+                message(
+                    f"{where}: format",
+                    f"this fcnkit reads format {FORMAT}",
+                    data.get("format"),
+                    "use the fcnkit version that wrote the file, or export the model again",
+                )
+            )
+        try:
+            spec: ModelSpec = _read(cls, data, "")
+        except ArtifactError as error:
+            raise ArtifactError(f"{where}: {error}") from None
+        return spec
+
+
+_EXPORT_AGAIN = "export the model again with fcnkit export"
+
+
+def _refuse(key: str, rule: str, got: object) -> ArtifactError:
+    return ArtifactError(message(f"spec key {key}", rule, got, _EXPORT_AGAIN))
+
+
+def _read(kind: Any, data: Any, key: str) -> Any:
+    """Read plain JSON data as the annotated type ``kind``, refusing everything else."""
+    if is_dataclass(kind):
+        return _read_dataclass(kind, data, key)
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if not isinstance(data, str) or data not in args:
+            raise _refuse(key, f"must be one of {', '.join(args)}", data)
+        return data
+    if origin is types.UnionType:
+        return None if data is None else _read(args[0], data, key)
+    if origin is tuple:
+        return _read_tuple(args, data, key)
+    if origin is dict:
+        if not isinstance(data, dict):
+            raise _refuse(key, "must be an object", data)
+        return {name: _read(args[1], value, f"{key}.{name}") for name, value in data.items()}
+    return _read_scalar(kind, data, key)
+
+
+def _read_dataclass(kind: Any, data: Any, key: str) -> Any:
+    if not isinstance(data, dict):
+        raise _refuse(key or "(top)", "must be an object", data)
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    prefix = f"{key}." if key else ""
+    for name in names:
+        if name not in data:
+            raise _refuse(prefix + name, "must be there", "nothing")
+    for name in data:
+        if name not in names:
+            raise _refuse(prefix + str(name), "is not a key of this format", data[name])
+    return kind(**{name: _read(hints[name], data[name], prefix + name) for name in names})
+
+
+def _read_tuple(args: tuple[Any, ...], data: Any, key: str) -> tuple[Any, ...]:
+    if not isinstance(data, list):
+        raise _refuse(key, "must be a list", data)
+    if args[-1] is Ellipsis:
+        kinds: list[Any] = [args[0]] * len(data)
+    elif len(data) == len(args):
+        kinds = list(args)
+    else:
+        raise _refuse(key, f"must have {len(args)} entries", data)
+    pairs = zip(kinds, data, strict=True)
+    return tuple(_read(kind, item, f"{key}[{i}]") for i, (kind, item) in enumerate(pairs))
+
+
+def _read_scalar(kind: Any, data: Any, key: str) -> Any:
+    if kind is float and type(data) in (int, float):
+        return float(data)
+    # type() and not isinstance(): True is an int to isinstance.
+    if type(data) is not kind:
+        raise _refuse(key, f"must be of type {kind.__name__}", data)
+    return data
+
+
+def _check_format(spec: ModelSpec) -> None:
+    if spec.format != FORMAT:
+        raise _refuse("format", f"must be {FORMAT}", spec.format)
+
+
+def _check_classes(spec: ModelSpec) -> None:
+    if not 1 <= len(spec.classes) <= VOID:
+        raise _refuse("classes", f"must be 1 to {VOID} names", f"{len(spec.classes)} names")
+    if len(set(spec.classes)) != len(spec.classes):
+        raise _refuse("classes", "names must differ", list(spec.classes))
+    if len(spec.palette) != len(spec.classes):
+        rule = f"must have one colour per class, {len(spec.classes)}"
+        raise _refuse("palette", rule, f"{len(spec.palette)} colours")
+    for color in spec.palette:
+        if not all(0 <= value <= 255 for value in color):
+            raise _refuse("palette", "colours are 0..255", list(color))
+    if spec.ignore_index != VOID:
+        raise _refuse("ignore_index", f"must be {VOID}", spec.ignore_index)
+
+
+def _check_input(spec: ModelSpec) -> None:
+    floats = spec.head == "logits"
+    layout, dtype = ("NCHW", "float32") if floats else ("NHWC", "uint8")
+    if (spec.input.name, spec.input.layout, spec.input.dtype) != ("image", layout, dtype):
+        got = f"{spec.input.name} {spec.input.layout} {spec.input.dtype}"
+        raise _refuse("input", f"head {spec.head} takes image {layout} {dtype}", got)
+    name, layout, dtype = ("logits", "NCHW", "float32") if floats else ("labels", "NHW", "uint8")
+    if (spec.output.name, spec.output.layout, spec.output.dtype) != (name, layout, dtype):
+        got = f"{spec.output.name} {spec.output.layout} {spec.output.dtype}"
+        raise _refuse("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
+    if not all(0.0 < value < float("inf") for value in spec.input.std):
+        raise _refuse("input.std", "must be positive", list(spec.input.std))
+    if not all(abs(value) < float("inf") for value in spec.input.mean):
+        raise _refuse("input.mean", "must be finite", list(spec.input.mean))
+    if spec.input.multiple < 1:
+        raise _refuse("input.multiple", "must be at least 1", spec.input.multiple)
+
+
+def _check_shapes(spec: ModelSpec) -> None:
+    low, opt, high = spec.shapes.min, spec.shapes.opt, spec.shapes.max
+    ordered = all(1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True))
+    if not ordered:
+        got = f"{format_shape(low)} {format_shape(opt)} {format_shape(high)}"
+        raise _refuse("shapes", "must be ordered 1 <= min <= opt <= max", got)
+    for name, shape in (("min", low), ("opt", opt), ("max", high)):
+        if any(side % spec.input.multiple for side in shape[1:]):
+            rule = f"sides must be multiples of {spec.input.multiple}"
+            raise _refuse(f"shapes.{name}", rule, format_shape(shape))
+
+
+_RULES = (_check_format, _check_classes, _check_input, _check_shapes)

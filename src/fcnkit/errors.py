@@ -1,0 +1,80 @@
+"""The errors that fcnkit raises on purpose, and the one form in which they are worded.
+
+Every message is one line, ``what: rule, got value; remedy``. Arguments of a wrong Python type or
+dtype raise TypeError and arguments of a wrong shape, range or content raise ValueError, as Python
+users expect; the classes here are for what those two cannot say.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "BackendUnavailableError",
+    "DataError",
+    "FcnkitError",
+    "MissingExtraError",
+    "VerifyError",
+    "message",
+    "missing_extra",
+]
+
+
+class FcnkitError(Exception):
+    """Base class of fcnkit's own errors."""
+
+
+class ArtifactError(FcnkitError, ValueError):
+    """A checkpoint, ONNX file, engine or sidecar is not what it has to be."""
+
+
+class DataError(FcnkitError, ValueError):
+    """A data set, picture or mask is not what it has to be."""
+
+
+class BackendUnavailableError(FcnkitError, ImportError):
+    """A backend was asked for that cannot open a session on this machine."""
+
+
+class MissingExtraError(FcnkitError, ImportError):
+    """A package is missing that an optional extra of fcnkit installs."""
+
+
+class VerifyError(FcnkitError):
+    """An exported model does not compute what its source computes."""
+
+
+def message(what: str, rule: str, got: object, remedy: str) -> str:
+    """Word an error: ``what: rule, got value; remedy``, on one line.
+
+    Args:
+        what: The function, file or option that refuses.
+        rule: What must hold.
+        got: What was received; strings are taken as they are, anything else by its repr.
+        remedy: What the user can do about it.
+
+    Returns:
+        The message, line breaks replaced by spaces.
+
+    Example:
+        >>> message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
+        '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
+    """
+    value = got if isinstance(got, str) else repr(got)
+    return " ".join(f"{what}: {rule}, got {value}; {remedy}".split())
+
+
+def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:
+    """Build the error for a package that is not installed, with the command that installs it.
+
+    Args:
+        what: The function or command that needs the package.
+        package: The package's import name.
+        extra: The fcnkit extra that installs it.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    text = message(
+        what, f"needs the package {package}", "no such package", f"pip install 'fcnkit[{extra}]'"
+    )
+    return MissingExtraError(text)
