@@ -120,7 +120,7 @@ def _shape_range(
     for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
         batch, height, width = shape
         if height % multiple or width % multiple:
-            fit = format_shape((batch, *(-(-side // multiple) * multiple for side in shape[1:])))
+            fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
             rule = f"sides must be multiples of {multiple}"
             raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
         if not _ordered(legal.min, shape, legal.max):
@@ -132,6 +132,10 @@ def _shape_range(
         rule = "must be ordered min <= opt <= max in every dimension"
         raise ValueError(message("--min --opt --max", rule, got, "reorder them"))
     return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
 
 
 def _ordered(low: Shape, middle: Shape, high: Shape) -> bool:

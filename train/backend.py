@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fcnkit.runtime.backends.base import CheckedBackend
-from fcnkit.runtime.spec import ModelSpec
 from numpy.typing import NDArray
 from torch import nn
 
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
 

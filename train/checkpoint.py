@@ -9,6 +9,8 @@ from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
+from torch import Tensor
+
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.spec import (
@@ -20,8 +22,6 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
-from torch import Tensor
-
 from fcnkit.train.models import create_model
 from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.recipe import Recipe
@@ -128,7 +128,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         rule = "must be a checkpoint that torch can read without running code"
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise ArtifactError(message(str(path), rule, got, "train again or copy it again")) from error
+        raise ArtifactError(
+            message(str(path), rule, got, "train again or copy it again")
+        ) from error
     if not isinstance(data, dict) or set(data) != _KEYS:
         got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
