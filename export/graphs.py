@@ -1,0 +1,74 @@
+"""What each head's exported graph computes, as PyTorch modules around a trained network."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.train.models import SegmentationNet, freeze_upsampling
+from fcnkit.train.models.fcn import FCN32s
+from torch import Tensor, nn
+
+__all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
+
+
+def frozen_copy(net: FCN32s) -> FCN32s:
+    """Return a copy in evaluation mode whose upsampling weights are precomputed."""
+    frozen = copy.deepcopy(net).eval()
+    freeze_upsampling(frozen)
+    return frozen
+
+
+class _Normalise(nn.Module):
+    """Pictures (N, H, W, 3), 0..255, to normalised float32 (N, 3, H, W)."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        mean, std = torch.tensor(spec.input.mean), torch.tensor(spec.input.std)
+        # (x/255 - mean)/std as one multiplication and one addition per value.
+        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(3, 1, 1))
+
+    def forward(self, image_nhwc: Tensor) -> Tensor:
+        # The cast comes before the transpose because TensorRT transposes no uint8.
+        image_nchw = image_nhwc.to(torch.float32).permute(0, 3, 1, 2)
+        return image_nchw * self.scale + self.shift
+
+
+class LogitsGraph(nn.Module):
+    """Head ``logits``: normalised float32 (N, 3, H, W) to logits (N, K, H, W)."""
+
+    def __init__(self, net: SegmentationNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the logits."""
+        return self.net(image)
+
+
+class LabelsGraph(nn.Module):
+    """Head ``labels``: uint8 (N, H, W, 3) RGB to uint8 labels (N, H, W)."""
+
+    def __init__(self, net: SegmentationNet, spec: ModelSpec) -> None:
+        super().__init__()
+        self.net = net
+        self.normalise = _Normalise(spec)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Compute the labels."""
+        return self.net.labels(self.normalise(image)).to(torch.uint8)
+
+
+class TilesGraph(nn.Module):
+    """The middle of head ``scene``: float32 tiles (N, h, w, 3), 0..255, to logits (N, K, h, w)."""
+
+    def __init__(self, net: SegmentationNet, spec: ModelSpec) -> None:
+        super().__init__()
+        self.net = net
+        self.normalise = _Normalise(spec)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """Compute the logits of every tile."""
+        return self.net(self.normalise(tiles))

@@ -1,0 +1,127 @@
+"""The ``scene`` head: a graph that covers a picture of any size by itself.
+
+The exported middle turns tiles into logits. Around it stand two small pieces of ONNX, in
+ONNX's own text form: one cuts the picture into at most four overlapping tiles whose sides are the
+largest multiples of 32 that fit, the other adds the tiles' logits where they lie and takes the
+argmax. A side that is a multiple of 32 needs one tile, any other two. The number of tiles over each
+pixel is the same for all classes, so the argmax of the sum is that of the mean.
+"""
+
+from __future__ import annotations
+
+import onnx
+import onnx.compose
+import onnx.parser
+
+__all__ = ["wrap_scene"]
+
+_CUT = """
+cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
+  pixels = Cast <to = 1> (image)
+  size = Shape <start = 1, end = 3> (image)
+  size_h = Shape <start = 1, end = 2> (image)
+  size_w = Shape <start = 2, end = 3> (image)
+  multiple = Constant <value_ints = [32]> ()
+  one = Constant <value_ints = [1]> ()
+  zero = Constant <value_ints = [0]> ()
+  axis_h = Constant <value_ints = [1]> ()
+  axis_w = Constant <value_ints = [2]> ()
+  axis_n = Constant <value_ints = [0]> ()
+  rest_h = Mod (size_h, multiple)
+  rest_w = Mod (size_w, multiple)
+  h = Sub (size_h, rest_h)
+  w = Sub (size_w, rest_w)
+  more_h = Min (rest_h, one)
+  more_w = Min (rest_w, one)
+  rows = Add (more_h, one)
+  columns = Add (more_w, one)
+  top = Slice (pixels, zero, h, axis_h)
+  bottom = Slice (pixels, rest_h, size_h, axis_h)
+  both_rows = Concat <axis = 0> (top, bottom)
+  bands = Slice (both_rows, zero, rows, axis_n)
+  left = Slice (bands, zero, w, axis_w)
+  right = Slice (bands, rest_w, size_w, axis_w)
+  both_columns = Concat <axis = 0> (left, right)
+  count = Mul (rows, columns)
+  tiles = Slice (both_columns, zero, count, axis_n)
+}
+"""
+# Cast first: TensorRT slices no uint8.
+# Tiles come left column first: [top left, bottom left, top right, bottom right], or fewer.
+
+_JOIN = """
+join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
+  => (uint8[1, H, W] labels) {
+  size_h = Shape <start = 1, end = 2> (image)
+  size_w = Shape <start = 2, end = 3> (image)
+  multiple = Constant <value_ints = [32]> ()
+  one = Constant <value_ints = [1]> ()
+  zero = Constant <value_ints = [0]> ()
+  axis_n = Constant <value_ints = [0]> ()
+  axis_h = Constant <value_ints = [2]> ()
+  axis_w = Constant <value_ints = [3]> ()
+  rest_h = Mod (size_h, multiple)
+  rest_w = Mod (size_w, multiple)
+  more_h = Min (rest_h, one)
+  rows = Add (more_h, one)
+  end = Shape <start = 0, end = 1> (logits)
+  last_column = Sub (end, rows)
+  left = Slice (logits, zero, rows, axis_n)
+  right = Slice (logits, last_column, end, axis_n)
+  pad_right = Concat <axis = 0> (zero, rest_w)
+  pad_left = Concat <axis = 0> (rest_w, zero)
+  left_wide = Pad (left, pad_right, , axis_w)
+  right_wide = Pad (right, pad_left, , axis_w)
+  bands = Add (left_wide, right_wide)
+  last_row = Sub (rows, one)
+  top = Slice (bands, zero, one, axis_n)
+  bottom = Slice (bands, last_row, rows, axis_n)
+  pad_bottom = Concat <axis = 0> (zero, rest_h)
+  pad_top = Concat <axis = 0> (rest_h, zero)
+  top_high = Pad (top, pad_bottom, , axis_h)
+  bottom_high = Pad (bottom, pad_top, , axis_h)
+  scene = Add (top_high, bottom_high)
+  best = ArgMax <axis = 1, keepdims = 0> (scene)
+  labels_float = Cast <to = 1> (best)
+  labels = Cast <to = 2> (labels_float)
+}
+"""
+# With one column, left and right are the same tile and its sum doubles every logit alike. The last
+# casts go through float because TensorRT casts to uint8 from float only.
+
+
+def wrap_scene(middle: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the cutting and the joining around an exported middle.
+
+    Args:
+        middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output ``logits``.
+
+    Returns:
+        A model with input ``image`` uint8 (1, H, W, 3), H and W at least 32, and output ``labels``
+        uint8 (1, H, W).
+    """
+    cut = _parse(_CUT, "cut/", middle)
+    join = _parse(_JOIN, "join/", middle)
+    graph = onnx.helper.make_graph(
+        [*cut.node, *middle.graph.node, *join.node],
+        "scene",
+        list(cut.input),
+        list(join.output),
+        list(middle.graph.initializer),
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=list(middle.opset_import), ir_version=middle.ir_version
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _parse(text: str, prefix: str, middle: onnx.ModelProto) -> onnx.GraphProto:
+    """Parse a piece for the middle's opset, its inner names prefixed to be unique."""
+    opset = next(entry.version for entry in middle.opset_import if not entry.domain)
+    header = f'<ir_version: {middle.ir_version}, opset_import: ["" : {opset}]>'
+    piece = onnx.parser.parse_model(header + text)
+    named = onnx.compose.add_prefix(
+        piece, prefix, rename_nodes=True, rename_inputs=False, rename_outputs=False
+    )
+    return named.graph

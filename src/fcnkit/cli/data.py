@@ -1,0 +1,133 @@
+"""``fcnkit data``: make, fetch and check data sets in Pascal VOC layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fcnkit.train.check import FolderReport, SplitReport
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Make, fetch and check data sets in VOC layout.")
+
+_SHOWN = 20
+"""So many problems of a split are listed for people; --json lists all."""
+
+
+@app.command()
+def shapes(
+    out: Annotated[Path, typer.Argument(help="Folder to write, new or empty.")],
+    train: Annotated[int, typer.Option(help="Pictures to train on.", min=1)] = 240,
+    val: Annotated[int, typer.Option(help="Pictures to validate on.", min=1)] = 48,
+    test: Annotated[int, typer.Option(help="Pictures to test on.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Which pictures.", min=0)] = 0,
+) -> None:
+    """Make a small data set of shapes; the same seed gives the same bytes."""
+    from fcnkit.train.shapes import write_shapes
+
+    from .progress import progress_of
+
+    with progress_of() as advance:
+        written = write_shapes(
+            out,
+            train=train,
+            val=val,
+            test=test,
+            seed=seed,
+            progress=lambda done, total: advance("draw", done, total),
+        )
+    counts = f"{train} train, {val} val" + (f", {test} test" if test else "")
+    typer.echo(f"{out}: {counts} pictures{'' if written else ', already there'}")
+
+
+@app.command()
+def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit/.")]) -> None:
+    """Download and unpack Pascal VOC 2012 (2 GB); an interrupted download resumes."""
+    from fcnkit.train.download import download_voc2012
+
+    from .progress import progress_of
+
+    with progress_of(in_bytes=True) as advance:
+        folder = download_voc2012(out, progress=advance)
+    typer.echo(str(folder))
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+) -> None:
+    """Read every picture and mask, count the classes, list what is wrong (then exit code 1)."""
+    from rich.console import Console
+
+    from fcnkit.train.check import check_folder
+
+    from .progress import progress_of
+
+    with progress_of() as advance:
+        report = check_folder(folder, progress=lambda done, total: advance("check", done, total))
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        _print_report(report, Console())
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print_report(report: FolderReport, console: Console) -> None:
+    for split in report.splits:
+        _say(console, f"{split.split}: {split.pictures} pictures{_sizes(split)}")
+        if console.is_terminal:
+            _print_table(report, split, console)
+        else:
+            for name, pixels, share in _rows(report, split):
+                _say(console, f"{split.split}: {name} {pixels} pixels {share}".rstrip())
+        for problem in split.problems[:_SHOWN]:
+            _say(console, f"{split.split}: {problem.kind}: {problem.text}")
+        if len(split.problems) > _SHOWN:
+            rest = len(split.problems) - _SHOWN
+            _say(console, f"{split.split}: and {rest} more problems; --json lists all")
+    if report.leaked:
+        _say(console, f"train and val share {len(report.leaked)} names: {report.leaked[0]}, ...")
+    problems = sum(len(split.problems) for split in report.splits)
+    _say(console, "ok" if report.ok else f"{problems + bool(report.leaked)} problems")
+
+
+def _say(console: Console, line: str) -> None:
+    # File names may hold brackets, which rich would take for markup.
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _sizes(split: SplitReport) -> str:
+    if split.smallest is None or split.largest is None:
+        return ""
+    (low_h, low_w), (high_h, high_w) = split.smallest, split.largest
+    return f", heights {low_h}..{high_h}, widths {low_w}..{high_w}"
+
+
+def _rows(report: FolderReport, split: SplitReport) -> list[tuple[str, str, str]]:
+    """Return (name, pixels, share) of every class, then of void and of what is unknown."""
+    counted = zip(report.labelmap.classes, split.pixels, split.shares, strict=True)
+    rows = [(name, str(pixels), f"{share:.2%}") for name, pixels, share in counted]
+    rows.append(("void", str(split.void), ""))
+    rows += [(f"unknown {value}", str(pixels), "") for value, pixels in split.unknown.items()]
+    return rows
+
+
+def _print_table(report: FolderReport, split: SplitReport, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("class", "pixels", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, pixels, share in _rows(report, split):
+        table.add_row(escape(name), pixels, share)
+    console.print(table)

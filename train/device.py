@@ -1,0 +1,33 @@
+"""Choosing the device that PyTorch runs on."""
+
+from __future__ import annotations
+
+import torch
+from fcnkit.errors import BackendUnavailableError, message
+
+__all__ = ["pick_device"]
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name, and only if it is there.
+
+    Args:
+        name: cpu, cuda, cuda:1, or auto for cuda where a GPU is to be had and cpu elsewhere.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: The name is no such device.
+        BackendUnavailableError: The device does not exist on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ValueError(message("--device", "is auto, cpu, cuda or cuda:N", name, "use one"))
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        got = f"{torch.cuda.device_count()} GPUs"
+        rule = f"{name} must be a GPU that torch sees"
+        raise BackendUnavailableError(message("--device", rule, got, "use --device cpu"))
+    return torch.device(name)

@@ -1,0 +1,70 @@
+"""A grid of pictures, predictions and truths for a person to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from fcnkit.runtime.files import atomic_path
+from fcnkit.runtime.palette import decode
+from fcnkit.runtime.segmenter import Segmenter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from fcnkit.train.voc import VocFolder, read_pair
+
+__all__ = ["save_grid"]
+
+_CELL = 240
+"""Longest side of a picture in the grid, pixels."""
+_GAP = 6
+_HEADER = 26
+_WHITE = (255, 255, 255)
+
+
+def save_grid(path: Path, segmenter: Segmenter, folder: VocFolder, *, pictures: int = 6) -> None:
+    """Write a PNG with a row per picture: the picture, the prediction, the truth.
+
+    Args:
+        path: The PNG.
+        segmenter: Predicts.
+        folder: A split; the pictures are spread evenly over it.
+        pictures: Number of rows at most.
+
+    Raises:
+        DataError: A picture or mask is broken.
+        OSError: The file cannot be written.
+    """
+    palette = np.array(folder.palette, np.uint8)
+    chosen = np.linspace(0, len(folder.samples) - 1, min(pictures, len(folder.samples)))
+    rows = []
+    for index in sorted({round(float(position)) for position in chosen}):
+        sample = folder.samples[index]
+        image_hwc, target_hw = read_pair(sample, folder.labelmap)
+        truth = decode(target_hw, palette)
+        predicted = decode(segmenter(image_hwc), palette)
+        rows.append([_shrink(picture) for picture in (image_hwc, predicted, truth)])
+    with atomic_path(path) as temporary:
+        _compose(rows).save(temporary)
+
+
+def _shrink(rgb_hwc: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(rgb_hwc)
+    factor = _CELL / max(image.size)
+    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+    return image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.NEAREST)
+
+
+def _compose(rows: list[list[Image.Image]]) -> Image.Image:
+    heights = [max(image.height for image in row) + _GAP for row in rows]
+    sheet = Image.new("RGB", (3 * (_CELL + _GAP) + _GAP, _HEADER + sum(heights)), _WHITE)
+    draw = ImageDraw.Draw(sheet)
+    for column, title in enumerate(("picture", "prediction", "truth")):
+        left = _GAP + column * (_CELL + _GAP)
+        draw.text((left, 5), title, fill=(0, 0, 0), font=ImageFont.load_default(14))
+    top = _HEADER
+    for row, height in zip(rows, heights, strict=True):
+        for column, image in enumerate(row):
+            sheet.paste(image, (_GAP + column * (_CELL + _GAP), top))
+        top += height
+    return sheet

@@ -1,0 +1,124 @@
+"""The transposed convolution of FCN, computed in its exact sub-pixel form.
+
+A transposed convolution with kernel 2s, stride s and padding s/2 writes output row
+``y = s*Q + R - s/2`` (R in 0..s-1) from input rows Q and Q-1 only, with kernel rows R and R+s: from
+``y = s*i - s/2 + k`` it follows that ``k = R`` for ``i = Q`` and ``k = R + s`` for ``i = Q-1``.
+Columns likewise. So it equals a 2x2 convolution with padding 1 from C to O*s*s channels, followed
+by depth-to-space by s (Shi et al., "Real-Time Single Image and Video Super-Resolution Using an
+Efficient Sub-Pixel Convolutional Neural Network", 2016) and by cropping s/2 pixels on every side.
+The parameters stay those of the transposed convolution; only the order of the sums differs.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fcnkit.errors import message
+from torch import Tensor, nn
+
+__all__ = ["SubpixelConvTranspose2d", "bilinear_kernel", "subpixel_weight"]
+
+
+def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
+    """Return the weight with which a transposed convolution interpolates bilinearly.
+
+    Args:
+        channels: Number of channels; each is upsampled by itself.
+        kernel_size: Side of the square kernel in pixels.
+
+    Returns:
+        float32 tensor of shape (channels, channels, kernel_size, kernel_size), zero between
+        different channels. Source: d2l.ai, "Fully Convolutional Networks", bilinear_kernel.
+    """
+    factor = (kernel_size + 1) // 2
+    center = factor - 1.0 if kernel_size % 2 else factor - 0.5
+    ramp = 1 - (torch.arange(kernel_size, dtype=torch.float32) - center).abs() / factor
+    weight = torch.zeros(channels, channels, kernel_size, kernel_size)
+    diagonal = torch.arange(channels)
+    weight[diagonal, diagonal] = ramp[:, None] * ramp[None, :]
+    return weight
+
+
+def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
+    """Rearrange a transposed convolution's weight into that of the equal 2x2 convolution.
+
+    Args:
+        weight: Of shape (C, O, 2*stride, 2*stride), as nn.ConvTranspose2d holds it.
+        stride: The upsampling factor s.
+
+    Returns:
+        Tensor of shape (O*s*s, C, 2, 2), channels ordered as torch.nn.functional.pixel_shuffle
+        expects them; differentiable.
+    """
+    channels, out_channels = weight.shape[:2]
+    # (C, O, a, R, b, S): kernel row k = R + s*a, so a = 1 belongs to input row Q-1.
+    parts = weight.reshape(channels, out_channels, 2, stride, 2, stride)
+    # The convolution's row 0 reads input row Q-1, hence the flip.
+    parts = parts.flip(2, 4).permute(1, 3, 5, 0, 2, 4)
+    return parts.reshape(out_channels * stride * stride, channels, 2, 2)
+
+
+class SubpixelConvTranspose2d(nn.Module):
+    """Upsample by ``stride``: nn.ConvTranspose2d(C, O, 2*stride, stride, stride//2), faster.
+
+    The parameters have the names, shapes and meaning of nn.ConvTranspose2d, so state dicts
+    are interchangeable.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        """Create the layer, initialised as nn.ConvTranspose2d is.
+
+        Args:
+            in_channels: C.
+            out_channels: O.
+            stride: Upsampling factor s in pixels, even.
+
+        Raises:
+            ValueError: stride is odd or below 2.
+        """
+        super().__init__()
+        if stride < 2 or stride % 2:
+            rule = "stride must be even and at least 2"
+            raise ValueError(message(type(self).__name__, rule, stride, "use 2, 4, 8, 16 or 32"))
+        plain = nn.ConvTranspose2d(in_channels, out_channels, 2 * stride, stride, stride // 2)
+        if plain.bias is None:
+            raise AssertionError  # only for type checkers: bias is on by default
+        self.stride = stride
+        self.weight = plain.weight
+        self.bias = plain.bias
+        self._frozen: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Upsample (N, C, h, w) to (N, O, s*h, s*w)."""
+        return self._to_space(self._subpixels(x_nchw))
+
+    def labels(self, x_nchw: Tensor) -> Tensor:
+        """Upsample and take the class of the largest logit: (N, C, h, w) to (N, s*h, s*w).
+
+        Depth-to-space only moves values, so the argmax can come before it, which then moves one
+        value per pixel instead of one per pixel and class. The result is float and holds whole
+        numbers: TensorRT moves no integers in a depth-to-space.
+        """
+        fine = self._subpixels(x_nchw)
+        best = fine.unflatten(1, (-1, self.stride**2)).argmax(1).to(torch.float32)
+        return self._to_space(best)[:, 0]
+
+    def freeze(self) -> None:
+        """Compute the convolution's weight once and for all, for an export of this module."""
+        weight, bias = (tensor.detach().clone() for tensor in self._kernel())
+        self._frozen = weight, bias
+
+    def _kernel(self) -> tuple[Tensor, Tensor]:
+        if self._frozen is not None:
+            return self._frozen
+        bias = self.bias.repeat_interleave(self.stride**2)
+        return subpixel_weight(self.weight, self.stride), bias
+
+    def _subpixels(self, x_nchw: Tensor) -> Tensor:
+        """Return the result before depth-to-space and cropping: (N, O*s*s, h+1, w+1)."""
+        weight, bias = self._kernel()
+        return F.conv2d(x_nchw, weight, bias, padding=1)
+
+    def _to_space(self, fine: Tensor) -> Tensor:
+        margin = self.stride // 2
+        return F.pixel_shuffle(fine, self.stride)[..., margin:-margin, margin:-margin]

@@ -1,0 +1,106 @@
+"""Recipes: everything that decides how a run trains, as one frozen value saved with the run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from fcnkit.errors import message
+
+__all__ = ["RECIPES", "Recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train. Sizes are (rows, columns) in pixels."""
+
+    name: str
+    epochs: int
+    batch: int
+    crop: tuple[int, int]
+    optimizer: Literal["sgd", "adamw"]
+    lr: float
+    """Peak learning rate."""
+    weight_decay: float
+    schedule: Literal["constant", "poly"]
+    """poly: linear warm-up over the first 5 % of steps, then (1 - step/steps) ** 0.9."""
+    loss: Literal["image-sum", "pixel-mean"]
+    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the chapter's),
+    or as the mean over the batch's pixels that are not void."""
+    scale: tuple[float, float]
+    """Pictures are resized by a factor drawn from this range before the crop."""
+    flip: bool
+    """Mirror half of the pictures."""
+    void_as_background: bool
+    """Train void as class 0, as the chapter does, instead of ignoring it."""
+    drop_smaller: bool
+    """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
+    precision: Literal["fp32", "bf16"]
+    """bf16: bfloat16 autocast with channels_last tensors."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot train.
+
+        Raises:
+            ValueError: naming the option to change.
+        """
+        for option, value in (("epochs", self.epochs), ("batch", self.batch)):
+            if value < 1:
+                raise ValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
+        if min(self.crop) < 32 or self.crop[0] % 32 or self.crop[1] % 32:
+            got = f"{self.crop[0]}x{self.crop[1]}"
+            fit = "x".join(str(max(32, round(side / 32) * 32)) for side in self.crop)
+            rule = "sides must be multiples of 32"
+            raise ValueError(message("--crop", rule, got, f"use {fit}"))
+        if not 0 < self.lr < float("inf"):
+            raise ValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON and checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Recipe:
+        """Read what to_dict wrote."""
+        pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
+        return cls(**{**data, **pairs})
+
+
+RECIPES = {
+    "d2l": Recipe(
+        name="d2l",
+        epochs=5,
+        batch=32,
+        crop=(320, 480),
+        optimizer="sgd",
+        lr=1e-3,
+        weight_decay=1e-3,
+        schedule="constant",
+        loss="image-sum",
+        scale=(1.0, 1.0),
+        flip=False,
+        void_as_background=True,
+        drop_smaller=True,
+        precision="fp32",
+        seed=0,
+    ),
+    "modern": Recipe(
+        name="modern",
+        epochs=60,
+        batch=8,
+        crop=(320, 480),
+        optimizer="adamw",
+        lr=1e-3,
+        weight_decay=1e-2,
+        schedule="poly",
+        loss="pixel-mean",
+        scale=(0.75, 1.5),
+        flip=True,
+        void_as_background=False,
+        drop_smaller=False,
+        precision="bf16",
+        seed=0,
+    ),
+}
+"""``d2l``: the chapter's; the learning rate is per summed batch. ``modern``: from scratch."""
