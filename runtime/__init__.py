@@ -4,3 +4,55 @@ Importing this package imports numpy and Pillow and nothing heavier.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fcnkit.runtime.backends import Backend, BackendStatus, list_backends, open_backend
+from fcnkit.runtime.segmenter import Cover, Segmenter
+from fcnkit.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "Backend",
+    "BackendStatus",
+    "Cover",
+    "ModelSpec",
+    "Segmenter",
+    "list_backends",
+    "load",
+    "open_backend",
+]
+
+
+def load(
+    path: str | Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    cover: Cover | None = None,
+) -> Segmenter:
+    """Open an exported model as a function from pictures to labels.
+
+    Args:
+        path: An ONNX file that fcnkit exported.
+        backend: The library that runs it, as for ``open_backend``.
+        threads: CPU threads of one call; every core by default.
+        cover: How pictures of any size are covered, as for ``Segmenter``.
+
+    Returns:
+        The segmenter; close it, or use it in a ``with`` block.
+
+    Raises:
+        ArtifactError: The file is missing, broken or without a fitting spec.
+        BackendUnavailableError: The backend does not run here.
+        MissingExtraError: The backend's package is not installed.
+        ValueError: The backend is unknown, or the model's head cannot cover so.
+    """
+    opened = open_backend(path, backend=backend, threads=threads)
+    try:
+        return Segmenter(opened, cover=cover)
+    except ValueError:
+        opened.close()
+        raise

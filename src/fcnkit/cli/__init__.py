@@ -1,3 +1,69 @@
 """The command line: one module per verb, each importing what it needs when it runs."""
 
 from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from fcnkit.cli import bench, doctor, info, predict
+from fcnkit.errors import FcnkitError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fcnkit",
+    help="From labelled pictures to a segmentation model that runs fast wherever it is deployed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# One line per verb, in the order of the way through. A verb's module imports typer and fcnkit's
+# own errors at its top and everything else inside its functions: a help text must not load torch.
+app.command("predict")(predict.predict)
+app.add_typer(bench.app, name="bench")
+app.command("info")(info.info)
+app.command("doctor")(doctor.doctor)
+
+_DEBUG = "FCNKIT_DEBUG"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from fcnkit import __version__
+
+        typer.echo(f"fcnkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show tracebacks of errors; or set {_DEBUG}=1.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[_DEBUG] = "1"
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (FcnkitError, ValueError, TypeError, OSError) as error:
+        if os.environ.get(_DEBUG, "0") not in ("", "0"):
+            traceback.print_exc()
+        line = " ".join(str(error).split()) or type(error).__name__
+        sys.stderr.write(f"error: {line}\n")
+        raise SystemExit(2) from None

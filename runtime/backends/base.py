@@ -1,0 +1,286 @@
+"""What every backend is: one protocol, and the checks that all of them share.
+
+Shapes: logits_nchw (N, classes, H, W), labels_nhw (N, H, W).
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+
+from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.onnx_file import TensorInfo
+from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Backend",
+    "CheckedBackend",
+    "check_batch",
+    "check_signature",
+    "check_threads",
+    "nearest_legal",
+]
+
+
+class Backend(Protocol):
+    """An opened model. Used by one thread at a time; closed at the end of a ``with`` block."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+
+    @property
+    def name(self) -> str:
+        """The name ``open_backend`` knows it by, such as ``onnxruntime``."""
+
+    @property
+    def details(self) -> dict[str, str | int]:
+        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``."""
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Run one batch.
+
+        Args:
+            batch: float32 (N, 3, H, W), normalised, for the head ``logits``; uint8 (N, H, W, 3),
+                RGB, for ``labels`` and ``scene``. N, H and W within ``spec.shapes``, H and W
+                multiples of ``spec.input.multiple``.
+
+        Returns:
+            float32 logits_nchw for the head ``logits``, else uint8 labels_nhw; the caller's own.
+
+        Raises:
+            TypeError: batch is no array of the spec's dtype.
+            ValueError: batch is of a wrong shape, or the backend is closed.
+        """
+
+    def close(self) -> None:
+        """Free what the library holds; closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        """Return the backend itself."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the backend."""
+
+
+class CheckedBackend(ABC):
+    """The half of a Backend that all of them share: check first, then run.
+
+    A subclass implements ``_run``, which may trust the batch, and ``_free``.
+    """
+
+    def __init__(self, spec: ModelSpec, *, name: str, details: dict[str, str | int]) -> None:
+        self._spec, self._name, self._details = spec, name, details
+        self._closed = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """The name ``open_backend`` knows it by."""
+        return self._name
+
+    @property
+    def details(self) -> dict[str, str | int]:
+        """What really runs; a copy."""
+        return dict(self._details)
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Check a batch against the spec and run it; see ``Backend.infer``."""
+        what = f"{self._name}.infer"
+        if self._closed:
+            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
+        check_batch(batch, self._spec, what=what)
+        return self._run(np.ascontiguousarray(batch))
+
+    def close(self) -> None:
+        """Free what the library holds; closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self._free()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Run a checked, contiguous batch; the result is the caller's own."""
+
+    @abstractmethod
+    def _free(self) -> None:
+        """Drop the library's objects."""
+
+
+def check_batch(batch: NDArray[Any], spec: ModelSpec, *, what: str) -> None:
+    """Refuse a batch that the spec does not allow, before a library sees it.
+
+    This is no formality: a session fed a side of 33 pixels answers with 64 rows and no error.
+
+    Args:
+        batch: The array for ``Backend.infer``.
+        spec: The model's promises.
+        what: The caller, for the error.
+
+    Raises:
+        TypeError: batch is no numpy array of the spec's dtype.
+        ValueError: Wrong rank, channels or layout, a side that is no multiple, or a shape
+            outside the legal range; the nearest legal shape is named.
+    """
+    wanted = spec.input
+    if not isinstance(batch, np.ndarray) or batch.dtype != np.dtype(wanted.dtype):
+        got = f"array of {batch.dtype}" if isinstance(batch, np.ndarray) else type(batch).__name__
+        remedy = f"head {spec.head} takes {_INPUT_TEXT[spec.head]}"
+        raise TypeError(
+            message(what, f"batch must be a numpy array of {wanted.dtype}", got, remedy)
+        )
+    channels_first = wanted.layout == "NCHW"
+    layout = "(N, 3, H, W)" if channels_first else "(N, H, W, 3)"
+    rule = f"batch must have shape {layout}"
+    if batch.ndim != 4:
+        remedy = "add the batch axis with batch[None]" if batch.ndim == 3 else "pass four axes"
+        raise ValueError(message(what, rule, batch.shape, remedy))
+    if batch.shape[1 if channels_first else 3] != 3:
+        other_way = batch.shape[3 if channels_first else 1] == 3
+        transposed = "(0, 3, 1, 2)" if channels_first else "(0, 2, 3, 1)"
+        remedy = f"pass batch.transpose{transposed}" if other_way else "pass three channels, RGB"
+        raise ValueError(message(what, rule, batch.shape, remedy))
+    sides = batch.shape[2:] if channels_first else batch.shape[1:3]
+    _check_legal((batch.shape[0], sides[0], sides[1]), spec, what=what)
+
+
+_INPUT_TEXT = {
+    "logits": "a normalised float32 picture (N, 3, H, W)",
+    "labels": "uint8 RGB pictures (N, H, W, 3)",
+    "scene": "one uint8 RGB picture (1, H, W, 3)",
+}
+
+
+def _check_legal(shape: Shape, spec: ModelSpec, *, what: str) -> None:
+    legal = nearest_legal(shape, spec)
+    if shape == legal:
+        return
+    low, high = format_shape(spec.shapes.min), format_shape(spec.shapes.max)
+    rule = f"the model takes NxHxW from {low} to {high}"
+    if spec.input.multiple > 1:
+        rule += f" with sides in steps of {spec.input.multiple}"
+    remedy = f"the nearest legal shape is {format_shape(legal)}"
+    raise ValueError(message(what, rule, format_shape(shape), remedy))
+
+
+def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:
+    """Return the legal (N, H, W) next to a given one: sides up to the multiple, then into range.
+
+    Args:
+        shape: Pictures, rows and columns.
+        spec: The model's promises.
+
+    Returns:
+        The shape itself where it is legal.
+    """
+    multiple = spec.input.multiple
+    steps = (1, multiple, multiple)
+    limits = zip(shape, steps, spec.shapes.min, spec.shapes.max, strict=True)
+    batch, height, width = (
+        min(max(-(-side // step) * step, low), high) for side, step, low, high in limits
+    )
+    return batch, height, width
+
+
+def check_signature(
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], spec: ModelSpec, *, where: str
+) -> None:
+    """Refuse a model whose tensors are not the ones its spec promises.
+
+    Args:
+        inputs: What the session declares; dimensions without a number are free.
+        outputs: The same for its outputs.
+        spec: The model's promises.
+        where: The file, for the error.
+
+    Raises:
+        ArtifactError: A name, dtype, rank or fixed dimension differs.
+    """
+    low, high = spec.shapes.min, spec.shapes.max
+    batch, height, width = (a if a == b else "any" for a, b in zip(low, high, strict=True))
+    axes = {"N": batch, "H": height, "W": width}
+    for kind, declared, wanted, channels in (
+        ("input", inputs, spec.input, 3),
+        ("output", outputs, spec.output, spec.num_classes),
+    ):
+        promised = TensorInfo(
+            name=wanted.name,
+            dtype=wanted.dtype,
+            dims=tuple({**axes, "C": channels}[axis] for axis in wanted.layout),
+        )
+        if len(declared) != 1 or not _fits(declared[0], promised):
+            rule = f"the {kind} must be {_describe([promised])} as its spec says"
+            remedy = "export the model again with fcnkit export onnx"
+            raise ArtifactError(message(where, rule, _describe(declared), remedy))
+
+
+def _fits(declared: TensorInfo, promised: TensorInfo) -> bool:
+    """Whether names and dtypes are equal and every fixed dimension is the promised one.
+
+    A graph may leave open what the spec fixes, but not fix what the spec leaves open.
+    """
+    if (declared.name, declared.dtype) != (promised.name, promised.dtype):
+        return False
+    return len(declared.dims) == len(promised.dims) and all(
+        isinstance(have, str) or have == want
+        for have, want in zip(declared.dims, promised.dims, strict=True)
+    )
+
+
+def _describe(tensors: Sequence[TensorInfo]) -> str:
+    texts = (f"{t.name} {t.dtype} ({', '.join(map(str, t.dims))})" for t in tensors)
+    return " and ".join(texts) or "none"
+
+
+def check_threads(threads: int | None, *, what: str) -> int:
+    """Return the number of threads to use: the given one, or every core this process may use.
+
+    Args:
+        threads: At least 1, or None.
+        what: The caller, for the error.
+
+    Returns:
+        The number of threads.
+
+    Raises:
+        TypeError: threads is no integer.
+        ValueError: threads is below 1.
+    """
+    if threads is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if type(threads) is not int:
+        raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
+    if threads < 1:
+        raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
+    return threads

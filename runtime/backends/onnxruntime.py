@@ -1,0 +1,158 @@
+"""ONNX Runtime: the embedded default on the CPU, and its CUDA and TensorRT providers."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
+from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
+from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["PROVIDERS", "OnnxRuntimeBackend", "create_session"]
+
+PROVIDERS: Final = {
+    "onnxruntime": "CPUExecutionProvider",
+    "onnxruntime-cuda": "CUDAExecutionProvider",
+    "onnxruntime-tensorrt": "TensorrtExecutionProvider",
+}
+"""Backend name to ONNX Runtime's execution provider."""
+
+_PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
+    # EXHAUSTIVE, the default, searches again for hundreds of milliseconds at every new shape;
+    # TF32, also a default, is not the float32 that the file says.
+    "onnxruntime-cuda": {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
+}
+
+_GPU_REMEDY = (
+    "pip uninstall onnxruntime, then pip install 'fcnkit[gpu]' (never both at once) on a machine "
+    "with an NVIDIA GPU, or use backend='onnxruntime'"
+)
+
+
+class OnnxRuntimeBackend(CheckedBackend):
+    """An ONNX file opened in ONNX Runtime."""
+
+    def __init__(
+        self, path: str | Path, *, name: str = "onnxruntime", threads: int | None = None
+    ) -> None:
+        """Open a file.
+
+        Args:
+            path: An ONNX file that fcnkit exported.
+            name: A key of PROVIDERS.
+            threads: Threads of one call; every core by default.
+
+        Raises:
+            ArtifactError: The file is missing, broken or without a fitting spec.
+            MissingExtraError: onnxruntime is not installed.
+            BackendUnavailableError: The provider does not run here.
+        """
+        spec = read_onnx_file(path).spec(where=str(path))
+        threads = check_threads(threads, what="open_backend")
+        session = create_session(str(path), name=name, threads=threads, where=str(path))
+        check_signature(
+            _tensors(session.get_inputs()),
+            _tensors(session.get_outputs()),
+            spec,
+            where=str(path),
+        )
+        details: dict[str, str | int] = {
+            "library": f"onnxruntime {_version()}",
+            "provider": PROVIDERS[name],
+            "threads": threads,
+            "compute": spec.precision,
+        }
+        super().__init__(spec, name=name, details=details)
+        self._session: Any = session
+
+    def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
+        result = self._session.run([self._spec.output.name], {self._spec.input.name: batch})[0]
+        return np.asarray(result)
+
+    def _free(self) -> None:
+        self._session = None
+
+
+def create_session(model: str | bytes, *, name: str, threads: int, where: str) -> Any:
+    """Create a session that runs on exactly the provider asked for.
+
+    Args:
+        model: A path, or the bytes of an ONNX model.
+        name: A key of PROVIDERS.
+        threads: Threads of one call.
+        where: The file, for the error.
+
+    Returns:
+        The onnxruntime.InferenceSession.
+
+    Raises:
+        ArtifactError: ONNX Runtime cannot load the model.
+        MissingExtraError: onnxruntime is not installed.
+        BackendUnavailableError: The provider does not run here.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("open_backend", "onnxruntime", "cpu") from None
+    onnxruntime.disable_telemetry_events()
+    provider = PROVIDERS[name]
+    if provider not in onnxruntime.get_available_providers():
+        raise _no_provider(name, "an onnxruntime without it")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors; warnings would go to the user's stderr
+    try:
+        session = _quiet_session(model, options, (provider, _PROVIDER_OPTIONS.get(name, {})))
+    except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+        rule = "onnxruntime must be able to load the model"
+        remedy = "export it again with fcnkit export onnx, or try another backend"
+        raise ArtifactError(message(where, rule, str(error), remedy)) from error
+    # The CPU provider is always added behind the asked-for one; only the first place counts.
+    if session.get_providers()[0] != provider:
+        raise _no_provider(name, f"a session on {session.get_providers()[0]}")
+    return session
+
+
+def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+    """Create the session; a provider that does not load must not speak on its own."""
+    import onnxruntime
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        session = onnxruntime.InferenceSession(model, sess_options=options, providers=[provider])
+    # Otherwise run() answers a failing GPU with a silent second try on the CPU.
+    session.disable_fallback()
+    return session
+
+
+def _no_provider(name: str, got: str) -> BackendUnavailableError:
+    rule = f"backend {name} needs {PROVIDERS[name]}"
+    return BackendUnavailableError(message("open_backend", rule, got, _GPU_REMEDY))
+
+
+def _version() -> str:
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def _tensors(declared: Any) -> list[TensorInfo]:
+    """Translate onnxruntime's NodeArgs, whose types read ``tensor(float)``."""
+    names = {"tensor(float)": "float32"}
+    return [
+        TensorInfo(
+            name=node.name,
+            dtype=names.get(node.type, node.type.removeprefix("tensor(").removesuffix(")")),
+            dims=tuple("?" if dim is None else dim for dim in node.shape),
+        )
+        for node in declared
+    ]

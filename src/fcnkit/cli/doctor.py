@@ -1,0 +1,45 @@
+"""``fcnkit doctor``: what works on this machine, and what would make the rest work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from fcnkit.cli.common import Json, echo_json
+
+
+def doctor(*, json: Json = False) -> None:
+    """Try every backend on a tiny model and show versions and remedies."""
+    found = _examine()
+    if json:
+        echo_json(found)
+        return
+    for name, value in found["versions"].items():
+        typer.echo(f"{name:<8} {value}")
+    for name, value in found["build"].items():
+        typer.echo(f"{name:<8} {value}")
+    width = max(len(status["name"]) for status in found["backends"])
+    for status in found["backends"]:
+        opens = "opens" if status["opens"] else "does not open"
+        typer.echo(f"{status['name']:<{width}}  {opens}: {status['detail']}")
+        if status["remedy"]:
+            typer.echo(f"{'':<{width}}  -> {status['remedy']}")
+
+
+def _examine() -> dict[str, Any]:
+    import platform
+    from dataclasses import asdict
+    from importlib.metadata import version
+
+    from fcnkit.runtime import build_info, list_backends
+
+    names = ("fcnkit", "numpy", "pillow")
+    return {
+        "versions": {
+            "python": f"{platform.python_version()} on {platform.platform()}",
+            **{name: version(name) for name in names},
+        },
+        "build": build_info(),
+        "backends": [asdict(status) for status in list_backends()],
+    }

@@ -1,0 +1,56 @@
+"""``fcnkit info``: what a model file is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fcnkit.cli.common import Json, echo_json
+
+
+def info(
+    path: Annotated[str, typer.Argument(help="An ONNX file, or an engine beside its .json.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Show what a model file promises: classes, head, legal shapes, versions."""
+    from fcnkit.runtime.describe import describe
+
+    found = describe(path)
+    if json:
+        echo_json(found)
+        return
+    for line in _lines(found):
+        typer.echo(line)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    """Return one readable line per fact, nested ones as ``name.key``."""
+    lines = [f"{found['path']}: {found['kind']}, {found['bytes']} bytes, sha256 {found['sha256']}"]
+    rest = {key: value for key, value in found.items() if key not in _FIRST}
+    flat = _flatten(rest, "")
+    width = max(len(name) for name, _ in flat)
+    return lines + [f"{name:<{width}}  {value}" for name, value in flat]
+
+
+_FIRST = ("path", "kind", "bytes", "sha256")
+
+
+def _flatten(value: Any, name: str) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and set(value) == {"name", "dtype", "dims"}:
+        dims = ", ".join(str(dim) for dim in value["dims"])
+        return [(name, f"{value['name']} {value['dtype']} ({dims})")]
+    if isinstance(value, dict):
+        prefix = f"{name}." if name else ""
+        return [pair for key, item in value.items() for pair in _flatten(item, prefix + key)]
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return [pair for item in value for pair in _flatten(item, name)]
+    return [(name, _text(value, name))]
+
+
+def _text(value: Any, name: str) -> str:
+    if isinstance(value, (list, tuple)):
+        joint = "x" if name.startswith("spec.shapes.") else ", "
+        return joint.join(_text(item, "") for item in value)
+    return "none" if value is None else str(value)

@@ -1,0 +1,129 @@
+"""Tiny real networks in all three head forms, as fcnkit export writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from fcnkit.runtime.spec import (
+    METADATA_KEY,
+    Head,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    Shape,
+    ShapeRange,
+    SourceSpec,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+CLASSES = ("background", "sky", "tree", "road")
+PALETTE = ((0, 0, 0), (70, 130, 180), (107, 142, 35), (128, 64, 128))
+OPSET = 18
+
+
+def weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A 5x5 convolution from 3 to 4 channels and its bias."""
+    random = np.random.default_rng(7)
+    kernel = random.normal(0, 0.2, (len(CLASSES), 3, 5, 5)).astype(np.float32)
+    return kernel, random.normal(0, 0.1, len(CLASSES)).astype(np.float32)
+
+
+def make_spec(
+    head: Head, *, low: Shape = (1, 32, 32), high: Shape | None = None, multiple: int | None = None
+) -> ModelSpec:
+    floats = head == "logits"
+    high = high or ((1, 2048, 2048) if head == "scene" else (16, 2048, 2048))
+    return ModelSpec(
+        format=1,
+        architecture="conv5",
+        head=head,
+        precision="fp32",
+        classes=CLASSES,
+        palette=PALETTE,
+        ignore_index=255,
+        input=InputSpec(
+            name="image",
+            layout="NCHW" if floats else "NHWC",
+            dtype="float32" if floats else "uint8",
+            color="RGB",
+            mean=MEAN,
+            std=STD,
+            multiple=multiple or (1 if head == "scene" else 32),
+        ),
+        output=OutputSpec(
+            name="logits" if floats else "labels",
+            layout="NCHW" if floats else "NHW",
+            dtype="float32" if floats else "uint8",
+        ),
+        shapes=ShapeRange(min=low, opt=low, max=high),
+        source=SourceSpec(sha256="0" * 64, parity=None),
+        versions={"fcnkit": "0.1.0"},
+    )
+
+
+def write_model(
+    path: Path,
+    spec: ModelSpec,
+    *,
+    metadata: dict[str, str] | None = None,
+    dims: tuple[int | str, int | str, int | str] | None = None,
+    output_name: str | None = None,
+) -> Path:
+    """Write the network with the head that the spec names.
+
+    Args:
+        path: Where.
+        spec: What goes into the metadata, unless metadata is given.
+        metadata: The whole metadata instead.
+        dims: Declared (N, H, W), symbolic by default.
+        output_name: Another name than the spec's.
+    """
+    free = ("N", "H", "W") if spec.head == "scene" else ("N", "32*h", "32*w")
+    batch, height, width = dims or ((1, *free[1:]) if spec.head == "scene" else free)
+    kernel, bias = weights()
+    tensors = [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(bias, "bias")]
+    out = output_name or spec.output.name
+    if spec.head == "logits":
+        nodes = [helper.make_node("Conv", ["image", "kernel", "bias"], [out], pads=[2] * 4)]
+        image = _info("image", TensorProto.FLOAT, [batch, 3, height, width])
+        result = _info(out, TensorProto.FLOAT, [batch, len(CLASSES), height, width])
+    else:
+        tensors += [
+            numpy_helper.from_array(np.array(MEAN, np.float32).reshape(1, 3, 1, 1) * 255, "mean"),
+            numpy_helper.from_array(np.array(STD, np.float32).reshape(1, 3, 1, 1) * 255, "std"),
+        ]
+        nodes = [
+            helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Transpose", ["floats"], ["nchw"], perm=[0, 3, 1, 2]),
+            helper.make_node("Sub", ["nchw", "mean"], ["centred"]),
+            helper.make_node("Div", ["centred", "std"], ["normal"]),
+            helper.make_node("Conv", ["normal", "kernel", "bias"], ["logits"], pads=[2] * 4),
+            helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["index"], [out], to=TensorProto.UINT8),
+        ]
+        image = _info("image", TensorProto.UINT8, [batch, height, width, 3])
+        result = _info(out, TensorProto.UINT8, [batch, height, width])
+    graph = helper.make_graph(nodes, "conv5", [image], [result], tensors)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10, producer_name="tests"
+    )
+    onnx.checker.check_model(model)
+    for key, value in ({METADATA_KEY: spec.to_json()} if metadata is None else metadata).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, value
+    onnx.save(model, path)
+    return path
+
+
+def _info(name: str, kind: int, dims: list[int | str]) -> Any:
+    return helper.make_tensor_value_info(name, kind, dims)
