@@ -80,7 +80,7 @@ def checkpoint_spec(
             multiple=32,
         ),
         output=OutputSpec(name="logits", layout="NCHW", dtype="float32"),
-        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 4096, 4096)),
+        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048)),
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
     )

@@ -248,9 +248,7 @@ def test_a_missing_file(tmp_path: Path, backend: str) -> None:
     path = tmp_path / "none.onnx"
     with pytest.raises(ArtifactError) as caught:
         open_backend(path, backend=backend)
-    assert str(caught.value) == (
-        f"{path}: must be a model file, got no such file; check the path"
-    )
+    assert str(caught.value) == (f"{path}: must be a model file, got no such file; check the path")
     with pytest.raises(ArtifactError) as caught:
         open_backend(tmp_path, backend=backend)
     assert str(caught.value) == f"{tmp_path}: must be a model file, got a folder; check the path"
