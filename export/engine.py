@@ -193,7 +193,8 @@ def _build_plan(trt: Any, model: Path, spec: ModelSpec, shapes: ShapeRange) -> b
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
-        got = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        got = ", ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
         rule = f"{trt.__name__} {trt.__version__} must be able to parse the graph"
         raise ArtifactError(message(str(model), rule, got, "use another head, or ONNX Runtime"))
     profile = builder.create_optimization_profile()

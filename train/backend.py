@@ -48,7 +48,7 @@ class TorchBackend(CheckedBackend):
                 logits = self._net(torch.from_numpy(batch).to(self._device))
         finally:
             self._net.train(training)
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        result: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
         return result
 
     def _free(self) -> None:

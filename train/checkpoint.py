@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -123,10 +124,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         remedy = "give a best.pt or last.pt of a run"
         raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
+    rule = "must be a checkpoint that torch can read without running code"
+    if not is_zipfile(path):
+        # torch would read such a file as a bare pickle of its oldest format.
+        got = "no zip archive"
+        raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        rule = "must be a checkpoint that torch can read without running code"
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise ArtifactError(
             message(str(path), rule, got, "train again or copy it again")

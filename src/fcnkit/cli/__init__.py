@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fcnkit.cli import bench, doctor, info, predict
+from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train
 from fcnkit.errors import FcnkitError
 
 __all__ = ["app", "main"]
@@ -25,6 +25,10 @@ app = typer.Typer(
 
 # One line per verb, in the order of the way through. A verb's module imports typer and fcnkit's
 # own errors at its top and everything else inside its functions: a help text must not load torch.
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(export.app, name="export")
 app.command("predict")(predict.predict)
 app.add_typer(bench.app, name="bench")
 app.command("info")(info.info)
