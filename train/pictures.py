@@ -139,11 +139,15 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
         The labels and the unknown colours or labels.
 
     Raises:
-        DataError: The file is missing, cut short or no such PNG.
+        DataError: The file is missing, cut short or no such PNG, or its palette contradicts
+            its labels.
     """
     with _opened(path, formats=("PNG",)) as mask:
         if mask.mode in ("P", "L"):
-            return _check_indices(np.array(mask), labelmap)
+            decoded = _check_indices(np.array(mask), labelmap)
+            if mask.mode == "P":
+                _check_palette(np.asarray(mask), mask.getpalette() or [], labelmap, path)
+            return decoded
         # A 1-bit mask is refused: its set pixels could be class 1 or void.
         if mask.mode not in ("RGB", "RGBA"):
             raise DataError(
@@ -164,6 +168,32 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
     if beyond:
         labels_hw[labels_hw >= len(labelmap.classes)] = VOID
     return DecodedMask(labels_hw, {str(label): int(counts[label]) for label in beyond})
+
+
+def _check_palette(
+    labels_hw: NDArray[np.uint8], values: list[int], labelmap: LabelMap, path: Path
+) -> None:
+    """Refuse a mask whose numbers name other classes than its colours do.
+
+    Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
+    another. Colours that are not the label map's say nothing, such as a grayscale palette's.
+    """
+    labels = dict(zip(labelmap.palette, range(VOID), strict=False)) | {labelmap.void_color: VOID}
+    used = np.flatnonzero(np.bincount(labels_hw.ravel(), minlength=VOID + 1)).tolist()
+    meant = {number: labels.get(tuple(values[3 * number : 3 * number + 3])) for number in used}
+    if None in meant.values():
+        return
+    for number, label in meant.items():
+        if label != number:
+            name = "void" if label == VOID else labelmap.classes[label]
+            raise DataError(
+                message(
+                    str(path),
+                    "a mask's labels and colours must name the same class",
+                    f"label {number} in the colour of {name}",
+                    "save the mask as RGB, or give it the label map's palette",
+                )
+            )
 
 
 def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:

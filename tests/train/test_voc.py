@@ -411,6 +411,30 @@ def test_unknown_labels_are_counted_and_shown_in_part(tmp_path: Path) -> None:
     assert decode_mask(path, THREE).labels_hw.tolist() == [[255] * 8 + [2]]
 
 
+def renumbered(path: Path, colors: list[tuple[int, int, int]]) -> Path:
+    """Write a mask whose labels 0, 1, ... have these colours."""
+    mask = Image.fromarray(np.arange(len(colors), dtype=np.uint8)[None])
+    mask.putpalette([value for color in colors for value in color])
+    mask.save(path)
+    return path
+
+
+def test_renumbered_palettes_are_refused(tmp_path: Path) -> None:
+    path = renumbered(tmp_path / "a.png", [(0, 0, 0), (0, 255, 0), (255, 0, 0)])
+    expected = (
+        f"{path}: a mask's labels and colours must name the same class, got label 1 in the colour "
+        "of dog; save the mask as RGB, or give it the label map's palette"
+    )
+    assert refusal(read_mask, path, THREE) == expected
+    path = renumbered(tmp_path / "b.png", [(0, 0, 0), (224, 224, 192)])
+    assert "got label 1 in the colour of void;" in refusal(read_mask, path, THREE)
+
+
+def test_palettes_of_other_colours_say_nothing(tmp_path: Path) -> None:
+    path = renumbered(tmp_path / "a.png", [(0, 0, 0), (1, 1, 1), (2, 2, 2)])
+    assert read_mask(path, THREE).tolist() == [[0, 1, 2]]
+
+
 def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", "1", [[0, 255]])
     expected = (
