@@ -178,19 +178,20 @@ def _check_palette(
     Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
     another. Colours that are not the label map's say nothing, such as a grayscale palette's.
     """
-    labels = dict(zip(labelmap.palette, range(VOID), strict=False)) | {labelmap.void_color: VOID}
+    names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
+    names[labelmap.void_color] = "void"
+    colors = list(zip(values[0::3], values[1::3], values[2::3], strict=True))
     used = np.flatnonzero(np.bincount(labels_hw.ravel(), minlength=VOID + 1)).tolist()
-    meant = {number: labels.get(tuple(values[3 * number : 3 * number + 3])) for number in used}
-    if None in meant.values():
+    if not all(label < len(colors) and colors[label] in names for label in used):
         return
-    for number, label in meant.items():
-        if label != number:
-            name = "void" if label == VOID else labelmap.classes[label]
+    for label in used:
+        expected = labelmap.palette[label] if label < len(labelmap.palette) else labelmap.void_color
+        if colors[label] != expected:
             raise DataError(
                 message(
                     str(path),
                     "a mask's labels and colours must name the same class",
-                    f"label {number} in the colour of {name}",
+                    f"label {label} in the colour of {names[colors[label]]}",
                     "save the mask as RGB, or give it the label map's palette",
                 )
             )
