@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .labelmap import LabelMap
 
-__all__ = ["DecodedMask", "decode_mask", "mask_size_of", "read_image", "read_mask", "size_of"]
+__all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "unknown_text"]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -82,22 +82,6 @@ def size_of(path: Path) -> Size:
         # Orientations 5 to 8 lie on their side.
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
-
-
-def mask_size_of(path: Path) -> Size:
-    """Return a mask's height and width from its header; masks have no orientation.
-
-    Args:
-        path: A PNG file.
-
-    Returns:
-        Height and width in pixels.
-
-    Raises:
-        DataError: The file is missing, no PNG, or too large.
-    """
-    with _opened(path, formats=("PNG",)) as image:
-        return image.height, image.width
 
 
 def read_mask(
@@ -206,7 +190,7 @@ def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMas
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:
     """Word the error for a mask with colours or labels that are no class, counts in pixels."""
-    shown = [f"{value} ({count} pixels)" for value, count in list(unknown.items())[:_SHOWN]]
+    shown = [f"{value} ({count} px)" for value, count in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         shown.append(f"and {len(unknown) - _SHOWN} more")
     if "," in next(iter(unknown)):
@@ -225,7 +209,7 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
         got = f"mode {image.mode}"
         rule = "a picture has 8 or 16 bits per channel"
         raise DataError(message(str(path), rule, got, "save it with 8 bits per channel"))
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
