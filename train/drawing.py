@@ -32,7 +32,7 @@ _HUES = (0.02, 0.60, 0.33, 0.13, 0.83)
 _REACH = (1.0, 1.15, 1.3, 1.25, 1.1)
 """Each kind's usual radius over a circle's, so that no kind fills far fewer pixels."""
 
-_USUAL = 0.6
+_USUAL = 0.75
 """So often a shape has its kind's hue; else any hue, so that colour alone does not tell."""
 
 _SUPERSAMPLING = 4
@@ -88,9 +88,9 @@ def cover(shape: Shape, height: int, width: int) -> Plane:
     center = (shape.column * scale, shape.row * scale)
     radius = shape.radius * scale
     if KINDS[shape.kind] in ("circle", "ring"):
-        draw.circle(center, radius, fill=255)
+        draw.ellipse(_box(center, radius), fill=255)
         if KINDS[shape.kind] == "ring":
-            draw.circle(center, radius * 0.45, fill=0)
+            draw.ellipse(_box(center, radius * 0.45), fill=0)
     else:
         draw.polygon(_corners(KINDS[shape.kind], center, radius, shape.angle), fill=255)
     return np.asarray(mask.reduce(scale), np.float64) / 255.0
@@ -141,6 +141,11 @@ def _all_visible(placed: list[tuple[Shape, Plane]]) -> bool:
             return False
         seen *= 1.0 - cover_hw
     return True
+
+
+def _box(center: tuple[float, float], radius: float) -> tuple[float, float, float, float]:
+    x, y = center
+    return x - radius, y - radius, x + radius, y + radius
 
 
 def _corners(

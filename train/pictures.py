@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .labelmap import LabelMap
 
-__all__ = ["DecodedMask", "decode_mask", "mask_size_of", "read_image", "read_mask", "size_of"]
+__all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "unknown_text"]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -84,22 +84,6 @@ def size_of(path: Path) -> Size:
     return (width, height) if turned else (height, width)
 
 
-def mask_size_of(path: Path) -> Size:
-    """Return a mask's height and width from its header; masks have no orientation.
-
-    Args:
-        path: A PNG file.
-
-    Returns:
-        Height and width in pixels.
-
-    Raises:
-        DataError: The file is missing, no PNG, or too large.
-    """
-    with _opened(path, formats=("PNG",)) as image:
-        return image.height, image.width
-
-
 def read_mask(
     path: Path, labelmap: LabelMap, *, void_as_background: bool = False
 ) -> NDArray[np.uint8]:
@@ -139,11 +123,15 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
         The labels and the unknown colours or labels.
 
     Raises:
-        DataError: The file is missing, cut short or no such PNG.
+        DataError: The file is missing, cut short or no such PNG, or its palette contradicts
+            its labels.
     """
     with _opened(path, formats=("PNG",)) as mask:
         if mask.mode in ("P", "L"):
-            return _check_indices(np.array(mask), labelmap)
+            decoded = _check_indices(np.array(mask), labelmap)
+            if mask.mode == "P":
+                _check_palette(np.asarray(mask), mask.getpalette() or [], labelmap, path)
+            return decoded
         # A 1-bit mask is refused: its set pixels could be class 1 or void.
         if mask.mode not in ("RGB", "RGBA"):
             raise DataError(
@@ -166,6 +154,33 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
     return DecodedMask(labels_hw, {str(label): int(counts[label]) for label in beyond})
 
 
+def _check_palette(
+    labels_hw: NDArray[np.uint8], values: list[int], labelmap: LabelMap, path: Path
+) -> None:
+    """Refuse a mask whose numbers name other classes than its colours do.
+
+    Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
+    another. Colours that are not the label map's say nothing, such as a grayscale palette's.
+    """
+    names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
+    names[labelmap.void_color] = "void"
+    colors = list(zip(values[0::3], values[1::3], values[2::3], strict=True))
+    used = np.flatnonzero(np.bincount(labels_hw.ravel(), minlength=VOID + 1)).tolist()
+    if not all(label < len(colors) and colors[label] in names for label in used):
+        return
+    for label in used:
+        expected = labelmap.palette[label] if label < len(labelmap.palette) else labelmap.void_color
+        if colors[label] != expected:
+            raise DataError(
+                message(
+                    str(path),
+                    "a mask's labels and colours must name the same class",
+                    f"label {label} in the colour of {names[colors[label]]}",
+                    "save the mask as RGB, or give it the label map's palette",
+                )
+            )
+
+
 def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:
     void_color = labelmap.void_color
     labels_hw, count = encode(rgb_hwc, labelmap.palette, void_color=void_color)
@@ -175,7 +190,7 @@ def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMas
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:
     """Word the error for a mask with colours or labels that are no class, counts in pixels."""
-    shown = [f"{value} ({count} pixels)" for value, count in list(unknown.items())[:_SHOWN]]
+    shown = [f"{value} ({count} px)" for value, count in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         shown.append(f"and {len(unknown) - _SHOWN} more")
     if "," in next(iter(unknown)):
@@ -194,7 +209,7 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
         got = f"mode {image.mode}"
         rule = "a picture has 8 or 16 bits per channel"
         raise DataError(message(str(path), rule, got, "save it with 8 bits per channel"))
-    if image.has_transparency_data:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)

@@ -35,6 +35,7 @@ __all__ = [
     "read_labelmap_of",
     "read_pair",
     "read_split",
+    "size_text",
     "split_names",
 ]
 

@@ -63,7 +63,7 @@ def test_check_says_what_is_wrong_and_exits_with_1(tmp_path: Path) -> None:
         "val: dog 0 pixels 0.00%",
         "val: void 0 pixels",
         "train and val share 1 names: b",
-        "2 problems",
+        "problems: 2",
     ]
 
 
@@ -80,7 +80,7 @@ def test_check_shows_some_problems_of_many(tmp_path: Path) -> None:
     for path in (root / "JPEGImages").iterdir():
         path.unlink()
     lines = run(data.app, ["check", str(root)]).stdout.splitlines()
-    assert lines[-2:] == ["train: and 5 more problems; --json lists all", "25 problems"]
+    assert lines[-2:] == ["train: and 5 more problems; --json lists all", "problems: 25"]
 
 
 def test_on_a_terminal_the_classes_are_a_table(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
             "unknown",
             "strange",
             f"{masks}/strange.png: every colour must be a class's or void's, got 7,7,7 "
-            "(32 pixels); mend the mask or name the class in labelmap.txt",
+            "(32 px); mend the mask or name the class in labelmap.txt",
         ),
     )
     assert train.unknown == {"7,7,7": 32}

@@ -38,6 +38,11 @@ class Site:
     asked: list[dict[str, str]] = field(default_factory=list)
 
 
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
 @pytest.fixture
 def site() -> Iterator[Site]:
     site = Site(archive())

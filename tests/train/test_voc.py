@@ -13,7 +13,7 @@ from PIL import Image
 from fcnkit.errors import DataError
 from fcnkit.train import voc
 from fcnkit.train.labelmap import LabelMap, read_labelmap, voc_labelmap
-from fcnkit.train.pictures import decode_mask, mask_size_of, read_image, read_mask, size_of
+from fcnkit.train.pictures import decode_mask, read_image, read_mask, size_of
 
 from .folders import make_folder, real, write_image, write_indices
 
@@ -375,7 +375,6 @@ def test_palette_and_gray_masks_hold_labels(tmp_path: Path) -> None:
     for name in ("p.png", "l.png"):
         assert read_mask(tmp_path / name, THREE).tolist() == [[0, 1, 2, 255]]
         assert read_mask(tmp_path / name, THREE, void_as_background=True).tolist() == [[0, 1, 2, 0]]
-        assert mask_size_of(tmp_path / name) == (1, 4)
 
 
 def test_rgb_masks_are_looked_up(tmp_path: Path) -> None:
@@ -391,8 +390,8 @@ def test_rgb_masks_are_looked_up(tmp_path: Path) -> None:
 def test_unknown_colours_are_counted(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", "RGB", [[[1, 2, 3]] * 2 + [[4, 5, 6]] * 3 + [[255, 0, 0]]])
     expected = (
-        f"{path}: every colour must be a class's or void's, got 4,5,6 (3 pixels), "
-        "1,2,3 (2 pixels); mend the mask or name the class in labelmap.txt"
+        f"{path}: every colour must be a class's or void's, got 4,5,6 (3 px), "
+        "1,2,3 (2 px); mend the mask or name the class in labelmap.txt"
     )
     assert refusal(read_mask, path, THREE) == expected
     labels_hw, unknown = decode_mask(path, THREE)
@@ -404,11 +403,35 @@ def test_unknown_labels_are_counted_and_shown_in_part(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     write_indices(path, np.array([[3, 4, 4, 5, 6, 7, 254, 255, 2]], np.uint8))
     expected = (
-        f"{path}: labels are 0..2 or 255, got 4 (2 pixels), 3 (1 pixels), 5 (1 pixels), "
-        "6 (1 pixels), 7 (1 pixels), and 1 more; mend the mask or name the class in labelmap.txt"
+        f"{path}: labels are 0..2 or 255, got 4 (2 px), 3 (1 px), 5 (1 px), "
+        "6 (1 px), 7 (1 px), and 1 more; mend the mask or name the class in labelmap.txt"
     )
     assert refusal(read_mask, path, THREE) == expected
     assert decode_mask(path, THREE).labels_hw.tolist() == [[255] * 8 + [2]]
+
+
+def renumbered(path: Path, colors: list[tuple[int, int, int]]) -> Path:
+    """Write a mask whose labels 0, 1, ... have these colours."""
+    mask = Image.fromarray(np.arange(len(colors), dtype=np.uint8)[None])
+    mask.putpalette([value for color in colors for value in color])
+    mask.save(path)
+    return path
+
+
+def test_renumbered_palettes_are_refused(tmp_path: Path) -> None:
+    path = renumbered(tmp_path / "a.png", [(0, 0, 0), (0, 255, 0), (255, 0, 0)])
+    expected = (
+        f"{path}: a mask's labels and colours must name the same class, got label 1 in the colour "
+        "of dog; save the mask as RGB, or give it the label map's palette"
+    )
+    assert refusal(read_mask, path, THREE) == expected
+    path = renumbered(tmp_path / "b.png", [(0, 0, 0), (224, 224, 192)])
+    assert "got label 1 in the colour of void;" in refusal(read_mask, path, THREE)
+
+
+def test_palettes_of_other_colours_say_nothing(tmp_path: Path) -> None:
+    path = renumbered(tmp_path / "a.png", [(0, 0, 0), (1, 1, 1), (2, 2, 2)])
+    assert read_mask(path, THREE).tolist() == [[0, 1, 2]]
 
 
 def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:

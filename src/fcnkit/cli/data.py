@@ -98,7 +98,7 @@ def _print_report(report: FolderReport, console: Console) -> None:
         shown = ", ".join(report.leaked[:3]) + (", ..." if len(report.leaked) > 3 else "")
         _say(console, f"train and val share {len(report.leaked)} names: {shown}")
     problems = sum(len(split.problems) for split in report.splits)
-    _say(console, "ok" if report.ok else f"{problems + bool(report.leaked)} problems")
+    _say(console, "ok" if report.ok else f"problems: {problems + bool(report.leaked)}")
 
 
 def _say(console: Console, line: str) -> None:
