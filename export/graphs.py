@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import torch
-from fcnkit.runtime.spec import ModelSpec
-from fcnkit.train.models import SegmentationNet, freeze_upsampling
-from fcnkit.train.models.fcn import FCN32s
 from torch import Tensor, nn
+
+from fcnkit.train.models import SegmentationNet, freeze_upsampling
+
+if TYPE_CHECKING:
+    from fcnkit.runtime.spec import ModelSpec
+    from fcnkit.train.models.fcn import FCN32s
 
 __all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
+
 from fcnkit.errors import VerifyError, message
 from fcnkit.runtime.backends import open_backend
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.tiling import plan_tiles
-from numpy.typing import NDArray
-from torch import nn
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 __all__ = ["VerifyReport", "verify_onnx"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.palette import decode, overlay, voc_palette
 
 if TYPE_CHECKING:
@@ -103,12 +102,5 @@ def write_png(picture: Image.Image, path: Path) -> None:
         OSError: The folder or file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own in the same folder: os.replace is atomic only within a file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", compress_level=1)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
 
 from fcnkit.runtime.files import atomic_path
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["save_curves"]
 

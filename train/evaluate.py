@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.metrics import Scores, confusion, scores
-from fcnkit.runtime.segmenter import Segmenter
-
 from fcnkit.train.voc import VocFolder, read_pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["evaluate"]
 

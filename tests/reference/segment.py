@@ -47,9 +47,7 @@ def largest_multiple(side: int) -> int:
     return max(32, side // 32 * 32)
 
 
-def average(
-    image_hwc: NDArray[np.uint8], tile: tuple[int, int], net: Net
-) -> NDArray[np.float64]:
+def average(image_hwc: NDArray[np.uint8], tile: tuple[int, int], net: Net) -> NDArray[np.float64]:
     """Mean of the logits of all tiles that see a pixel; (H, W, classes)."""
     height, width, _ = image_hwc.shape
     grown = np.pad(
@@ -72,9 +70,7 @@ def average(
     return (total / count)[:height, :width]
 
 
-def pad(
-    image_hwc: NDArray[np.uint8], multiple: int, low: int, net: Net
-) -> NDArray[np.float64]:
+def pad(image_hwc: NDArray[np.uint8], multiple: int, low: int, net: Net) -> NDArray[np.float64]:
     """Grow bottom and right by reflection to the next multiple, run once, crop."""
     height, width, _ = image_hwc.shape
     down, right = (max(low, -(-side // multiple) * multiple) - side for side in (height, width))

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fcnkit.errors import message
 from torch import Tensor, nn
+
+from fcnkit.errors import message
 
 __all__ = ["SubpixelConvTranspose2d", "bilinear_kernel", "subpixel_weight"]
 

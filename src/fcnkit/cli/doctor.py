@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from fcnkit.cli.common import Json, echo_json
+if TYPE_CHECKING:
+    from fcnkit.cli.options import Json
+
+__all__ = ["doctor"]
 
 
-def doctor(*, json: Json = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Try every backend on a tiny model and show versions and remedies."""
     found = _examine()
-    if json:
-        echo_json(found)
+    if as_json:
+        typer.echo(json.dumps(found))
         return
     for name, value in found["versions"].items():
         typer.echo(f"{name:<8} {value}")
