@@ -1,4 +1,334 @@
 // The one file that knows Python: binds the kernels as fcnkit.runtime._kernels.
+//
+// fcnkit.runtime checks arguments for people; here only what protects memory is checked again,
+// and refused with a short std::invalid_argument (ValueError). Arrays have to be C-contiguous and
+// of the exact dtype already: nothing is converted. Every function reads shapes and pointers
+// first, then releases the GIL and touches no Python object until it is done.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
-PYBIND11_MODULE(_kernels, m) { m.doc() = "fcnkit's C++ kernels"; }
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "dispatch.hpp"
+#include "images.hpp"
+#include "tiles.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
+using Counts = py::array_t<std::int64_t, py::array::c_style>;
+using Floats = py::array_t<float, py::array::c_style>;
+using fcnkit::Plan;
+
+void require(bool holds, const char* rule) {
+    if (!holds) {
+        throw std::invalid_argument(rule);
+    }
+}
+
+std::size_t size(const py::array& array) { return static_cast<std::size_t>(array.size()); }
+
+std::size_t side(const py::array& array, py::ssize_t axis) {
+    return static_cast<std::size_t>(array.shape(axis));
+}
+
+bool contiguous(const py::array& array) {
+    return (array.flags() & py::array::c_style) == py::array::c_style;
+}
+
+// Calls body with a pointer to the logits, typed by what numpy says they are. The bits of
+// bfloat16 come as uint16, a type that logits cannot have otherwise.
+template <class Body>
+auto with_logits(const py::array& logits, const Body& body) {
+    require(contiguous(logits), "logits must be C-contiguous");
+    const char kind = logits.dtype().char_();
+    if (kind == 'f') {
+        return body(static_cast<const float*>(logits.data()));
+    }
+    if (kind == 'e') {
+        return body(static_cast<const fcnkit::Half*>(logits.data()));
+    }
+    require(kind == 'H', "logits must be float32, float16 or the bits of bfloat16 as uint16");
+    return body(static_cast<const fcnkit::Brain*>(logits.data()));
+}
+
+fcnkit::Colors make_colors(const Bytes& palette, const std::vector<std::uint8_t>& void_color) {
+    require(palette.ndim() == 2 && side(palette, 0) >= 1 && side(palette, 0) <= 256 &&
+                side(palette, 1) == 3,
+            "palette must be (1..256, 3)");
+    require(void_color.size() == 3, "void_color must have 3 values");
+    fcnkit::Colors colors{};
+    colors.classes = static_cast<unsigned>(side(palette, 0));
+    for (unsigned label = 0; label < 256; ++label) {
+        const bool known = label < colors.classes;
+        const std::uint8_t* color =
+            known ? palette.data() + 3 * std::size_t{label} : void_color.data();
+        colors.rgbx[label][3] = known || label == fcnkit::kVoid ? 0 : 1;
+        for (unsigned c = 0; c < 3 && colors.rgbx[label][3] == 0; ++c) {
+            colors.rgbx[label][c] = color[c];
+            colors.channel[c][label] = color[c];
+        }
+    }
+    return colors;
+}
+
+bool decode(const Bytes& labels, const Bytes& palette, const std::vector<std::uint8_t>& void_color,
+            Bytes& rgb, std::size_t threads) {
+    const fcnkit::Colors colors = make_colors(palette, void_color);
+    require(size(rgb) == 3 * size(labels) && threads >= 1, "sizes must agree");
+    const std::uint8_t* from = labels.data();
+    std::uint8_t* to = rgb.mutable_data();
+    const std::size_t pixels = size(labels);
+    const py::gil_scoped_release release;
+    return fcnkit::decode_image(from, pixels, colors, to, threads);
+}
+
+fcnkit::Encoder make_encoder(const Bytes& keys, const Bytes& labels) {
+    require(keys.ndim() == 2 && side(keys, 1) == 3 && size(labels) == side(keys, 0) &&
+                size(labels) >= 1 && size(labels) <= 257,
+            "keys must be (1..257, 3), labels one per key");
+    std::vector<std::uint32_t> packed;
+    for (std::size_t i = 0; i < size(labels); ++i) {
+        const std::uint8_t* rgb = keys.data() + 3 * i;
+        packed.push_back(static_cast<std::uint32_t>(rgb[0] | rgb[1] << 8 | rgb[2] << 16));
+    }
+    return fcnkit::make_encoder(packed, {labels.data(), labels.data() + size(labels)});
+}
+
+std::size_t encode(const Bytes& rgb, const fcnkit::Encoder& encoder, std::uint8_t unknown,
+                   Bytes& labels, std::size_t threads) {
+    require(size(rgb) == 3 * size(labels) && threads >= 1, "sizes must agree");
+    const std::uint8_t* from = rgb.data();
+    std::uint8_t* to = labels.mutable_data();
+    const std::size_t pixels = size(labels);
+    const py::gil_scoped_release release;
+    return fcnkit::encode_image(from, pixels, encoder, unknown, to, threads);
+}
+
+bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsigned weight,
+             Bytes& out, std::size_t threads) {
+    const fcnkit::Colors colors = make_colors(palette, {0, 0, 0});
+    require(size(image) == 3 * size(labels) && size(out) == size(image) && threads >= 1,
+            "sizes must agree");
+    require(weight <= 256, "weight must be 0..256");
+    const std::uint8_t* from = image.data();
+    const std::uint8_t* classes = labels.data();
+    std::uint8_t* to = out.mutable_data();
+    const std::size_t pixels = size(labels);
+    const py::gil_scoped_release release;
+    return fcnkit::overlay_image(from, classes, pixels, colors, weight, to, threads);
+}
+
+bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts) {
+    if (side == 0 || starts.empty() || starts.front() != 0 || starts.back() >= extent) {
+        return false;
+    }
+    for (std::size_t k = 1; k < starts.size(); ++k) {
+        if (starts[k] <= starts[k - 1] || starts[k] - starts[k - 1] > side) {
+            return false;
+        }
+    }
+    return extent - starts.back() <= side;
+}
+
+Plan make_plan(std::size_t height, std::size_t width, std::size_t tile_height,
+               std::size_t tile_width, std::vector<std::size_t> tops,
+               std::vector<std::size_t> lefts) {
+    require(covers(height, tile_height, tops) && covers(width, tile_width, lefts),
+            "tiles must ascend and cover the image");
+    return {height, width, tile_height, tile_width, std::move(tops), std::move(lefts)};
+}
+
+void require_image(const Bytes& image, const Plan& plan, std::size_t threads) {
+    require(image.ndim() == 3 && side(image, 0) == plan.height && side(image, 1) == plan.width &&
+                side(image, 2) == 3 && threads >= 1,
+            "image must be as the plan says");
+}
+
+std::size_t tile_pixels(const Plan& plan) {
+    return plan.tiles() * plan.tile_height * plan.tile_width;
+}
+
+void cut(const Bytes& image, const Plan& plan, Bytes& out, std::size_t threads) {
+    require_image(image, plan, threads);
+    require(size(out) == 3 * tile_pixels(plan), "sizes must agree");
+    const std::uint8_t* from = image.data();
+    std::uint8_t* to = out.mutable_data();
+    const py::gil_scoped_release release;
+    fcnkit::cut_tiles(from, plan, to, threads);
+}
+
+// exact, exact_half: (3, 256) normalised values by channel and byte, the halves as bits.
+fcnkit::Normalize make_normalize(const std::vector<float>& scale, const std::vector<float>& bias,
+                                 const Floats& exact,
+                                 const py::array_t<std::uint16_t, py::array::c_style>& halves) {
+    require(scale.size() == 3 && bias.size() == 3 && size(exact) == 768 && size(halves) == 768,
+            "normalisation must be of 3 channels");
+    fcnkit::Normalize normalize{};
+    for (std::size_t c = 0; c < 3; ++c) {
+        normalize.scale[c] = scale[c];
+        normalize.bias[c] = bias[c];
+        for (std::size_t byte = 0; byte < 256; ++byte) {
+            normalize.exact[c][byte] = exact.data()[256 * c + byte];
+            normalize.exact_half[c][byte] = halves.data()[256 * c + byte];
+        }
+    }
+    return normalize;
+}
+
+void gather(const Bytes& image, const Plan& plan, const fcnkit::Normalize& normalize,
+            py::array& out, std::size_t threads) {
+    require_image(image, plan, threads);
+    const char kind = out.dtype().char_();
+    require((kind == 'f' || kind == 'e') && contiguous(out), "out must be float32 or float16");
+    require(size(out) == 3 * tile_pixels(plan), "sizes must agree");
+    const std::uint8_t* from = image.data();
+    void* to = out.mutable_data();
+    const py::gil_scoped_release release;
+    if (kind == 'f') {
+        fcnkit::gather_tiles(from, plan, normalize, static_cast<float*>(to), threads);
+    } else {
+        fcnkit::gather_tiles(from, plan, normalize, static_cast<std::uint16_t*>(to), threads);
+    }
+}
+
+void argmax(const py::array& logits, Bytes& labels, std::size_t threads) {
+    require(logits.ndim() == 4 && side(logits, 1) >= 1 && side(logits, 1) <= 256,
+            "logits must be (N, 1..256, H, W)");
+    const std::size_t images = side(logits, 0), classes = side(logits, 1);
+    const std::size_t pixels = side(logits, 2) * side(logits, 3);
+    require(size(labels) == images * pixels && threads >= 1, "sizes must agree");
+    std::uint8_t* to = labels.mutable_data();
+    with_logits(logits, [&](const auto* from) {
+        const py::gil_scoped_release release;
+        fcnkit::argmax_images(from, images, classes, pixels, to, threads);
+    });
+}
+
+void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::size_t threads) {
+    require(logits.ndim() == 4 && side(logits, 0) == plan.tiles() && side(logits, 1) >= 1 &&
+                side(logits, 1) <= 256 && side(logits, 2) == plan.tile_height &&
+                side(logits, 3) == plan.tile_width && threads >= 1,
+            "logits must be (tiles, 1..256, tile height, tile width)");
+    require(size(labels) == plan.height * plan.width, "sizes must agree");
+    const std::size_t classes = side(logits, 1);
+    std::uint8_t* to = labels.mutable_data();
+    with_logits(logits, [&](const auto* from) {
+        const py::gil_scoped_release release;
+        fcnkit::stitch_tiles(from, classes, plan, to, threads);
+    });
+}
+
+void require_band(const Floats& band, const Plan& plan, std::size_t threads) {
+    require(band.ndim() == 3 && side(band, 1) == plan.tile_height && side(band, 2) == plan.width &&
+                side(band, 0) >= 1 && side(band, 0) <= 256 && threads >= 1,
+            "band must be (1..256, tile height, width)");
+}
+
+void accumulate(const py::array& logits, const Plan& plan, std::size_t i, std::size_t j,
+                Floats& band, std::size_t threads) {
+    require_band(band, plan, threads);
+    require(i < plan.tops.size() && j < plan.lefts.size(), "no such tile");
+    require(logits.ndim() == 3 && side(logits, 0) == side(band, 0) &&
+                side(logits, 1) == plan.tile_height && side(logits, 2) == plan.tile_width,
+            "logits must be (classes, tile height, tile width)");
+    const std::size_t classes = side(band, 0);
+    float* sums = band.mutable_data();
+    with_logits(logits, [&](const auto* from) {
+        const py::gil_scoped_release release;
+        fcnkit::accumulate_tile(from, classes, plan, i, j, sums, threads);
+    });
+}
+
+void finish(const Floats& band, const Plan& plan, std::size_t first, Bytes& labels,
+            std::size_t threads) {
+    require_band(band, plan, threads);
+    require(labels.ndim() == 2 && side(labels, 0) <= plan.tile_height &&
+                side(labels, 1) == plan.width,
+            "labels must be (up to tile height, width)");
+    const std::size_t classes = side(band, 0), rows = side(labels, 0);
+    const float* sums = band.data();
+    std::uint8_t* to = labels.mutable_data();
+    const py::gil_scoped_release release;
+    fcnkit::finish_rows(sums, classes, plan, first, rows, to, threads);
+}
+
+bool confusion(const Bytes& target, const Bytes& predicted, unsigned ignore, Counts& counts,
+               std::size_t threads) {
+    require(size(target) == size(predicted) && threads >= 1, "sizes must agree");
+    require(counts.ndim() == 2 && side(counts, 0) >= 1 && side(counts, 0) <= 256 &&
+                side(counts, 0) == side(counts, 1),
+            "counts must be square, 1..256");
+    const std::uint8_t* truth = target.data();
+    const std::uint8_t* guess = predicted.data();
+    std::int64_t* to = counts.mutable_data();
+    const std::size_t pixels = size(target);
+    const unsigned classes = static_cast<unsigned>(side(counts, 0));
+    const py::gil_scoped_release release;
+    return fcnkit::confusion_image(truth, guess, pixels, classes, ignore, to, threads);
+}
+
+#if defined(__clang__)
+constexpr const char* kCompiler = "clang " __clang_version__;
+#elif defined(__GNUC__)
+constexpr const char* kCompiler = "gcc " __VERSION__;
+#else
+constexpr const char* kCompiler = "unknown";
+#endif
+
+#ifdef NDEBUG
+constexpr bool kAsserts = false;
+#else
+constexpr bool kAsserts = true;
+#endif
+
+py::dict build_info() {
+    py::dict info;
+    info["compiler"] = kCompiler;
+    info["asserts"] = kAsserts;
+    info["variants"] = fcnkit::supported_tables();
+    info["active"] = fcnkit::active_table().name;
+    return info;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_kernels, m) {
+    m.doc() = "fcnkit's C++ kernels; use them through fcnkit.runtime";
+    py::class_<fcnkit::Encoder>(m, "Encoder")
+        .def(py::init(&make_encoder), py::arg("keys").noconvert(), py::arg("labels").noconvert());
+    py::class_<Plan>(m, "Plan").def(py::init(&make_plan));
+    py::class_<fcnkit::Normalize>(m, "Normalize")
+        .def(py::init(&make_normalize), py::arg("scale"), py::arg("bias"),
+             py::arg("exact").noconvert(), py::arg("exact_half").noconvert());
+    m.def("decode", &decode, py::arg("labels").noconvert(), py::arg("palette").noconvert(),
+          py::arg("void_color"), py::arg("rgb").noconvert(), py::arg("threads"));
+    m.def("encode", &encode, py::arg("rgb").noconvert(), py::arg("encoder"), py::arg("unknown"),
+          py::arg("labels").noconvert(), py::arg("threads"));
+    m.def("overlay", &overlay, py::arg("image").noconvert(), py::arg("labels").noconvert(),
+          py::arg("palette").noconvert(), py::arg("weight"), py::arg("out").noconvert(),
+          py::arg("threads"));
+    m.def("cut", &cut, py::arg("image").noconvert(), py::arg("plan"), py::arg("out").noconvert(),
+          py::arg("threads"));
+    m.def("gather", &gather, py::arg("image").noconvert(), py::arg("plan"), py::arg("normalize"),
+          py::arg("out").noconvert(), py::arg("threads"));
+    m.def("argmax", &argmax, py::arg("logits").noconvert(), py::arg("labels").noconvert(),
+          py::arg("threads"));
+    m.def("stitch", &stitch, py::arg("logits").noconvert(), py::arg("plan"),
+          py::arg("labels").noconvert(), py::arg("threads"));
+    m.def("accumulate", &accumulate, py::arg("logits").noconvert(), py::arg("plan"), py::arg("i"),
+          py::arg("j"), py::arg("band").noconvert(), py::arg("threads"));
+    m.def("finish", &finish, py::arg("band").noconvert(), py::arg("plan"), py::arg("first"),
+          py::arg("labels").noconvert(), py::arg("threads"));
+    m.def("confusion", &confusion, py::arg("target").noconvert(),
+          py::arg("predicted").noconvert(), py::arg("ignore"), py::arg("counts").noconvert(),
+          py::arg("threads"));
+    m.def("build_info", &build_info);
+    m.def("select", &fcnkit::select_table, py::arg("name"));
+}

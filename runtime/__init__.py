@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fcnkit.runtime._build import build_info
 from fcnkit.runtime.backends import Backend, BackendStatus, list_backends, open_backend
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec
@@ -20,6 +21,7 @@ __all__ = [
     "Cover",
     "ModelSpec",
     "Segmenter",
+    "build_info",
     "list_backends",
     "load",
     "open_backend",

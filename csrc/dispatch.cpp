@@ -1,0 +1,60 @@
+#include "dispatch.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <stdexcept>
+
+namespace fcnkit {
+namespace {
+
+std::vector<const Table*> tables() {
+    std::vector<const Table*> found;
+    found.push_back(&scalar_table());
+    return found;
+}
+
+const Table& named(const std::string& who, const std::string& name) {
+    std::string names;
+    for (const Table* table : tables()) {
+        if (name == table->name) {
+            return *table;
+        }
+        names += names.empty() ? "" : ", ";
+        names += table->name;
+    }
+    throw std::invalid_argument(who + ": must name an instruction set this machine runs, got '" +
+                                name + "'; use one of " + names + ", or unset it");
+}
+
+std::atomic<const Table*> selected{nullptr};
+
+const Table* first_choice() {
+    const char* forced = std::getenv("FCNKIT_FORCE_ISA");
+    return forced != nullptr && *forced != '\0' ? &named("FCNKIT_FORCE_ISA", forced)
+                                                : tables().front();
+}
+
+}  // namespace
+
+std::vector<std::string> supported_tables() {
+    std::vector<std::string> names;
+    for (const Table* table : tables()) {
+        names.emplace_back(table->name);
+    }
+    return names;
+}
+
+const Table& active_table() {
+    const Table* table = selected.load(std::memory_order_acquire);
+    if (table == nullptr) {  // two threads may both get here: they find the same answer
+        table = first_choice();
+        selected.store(table, std::memory_order_release);
+    }
+    return *table;
+}
+
+void select_table(const std::string& name) {
+    selected.store(&named("select", name), std::memory_order_release);
+}
+
+}  // namespace fcnkit

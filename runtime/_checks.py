@@ -1,0 +1,173 @@
+"""Argument checks of the array functions: one place, once per call, nothing converted.
+
+Every check names the function and the argument, the rule, what came instead and the remedy.
+A wrong Python type or dtype is a TypeError; a wrong shape, range or layout is a ValueError.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import message
+
+__all__ = [
+    "Color",
+    "Palette",
+    "check_array",
+    "check_bytes",
+    "check_color",
+    "check_image",
+    "check_int",
+    "check_labels",
+    "check_output",
+    "check_palette",
+    "check_threads",
+]
+
+Color: TypeAlias = tuple[int, int, int]
+Palette: TypeAlias = NDArray[np.uint8] | Sequence[Sequence[int]]
+"""Colours by label: uint8 (K, 3), or K triples of integers 0..255."""
+
+_MAX_THREADS = 256
+
+
+def check_array(what: str, value: object, dtypes: Sequence[str], example: str) -> NDArray[Any]:
+    """Return value if it is a C-contiguous array of one of the dtypes, by name, else raise."""
+    if not isinstance(value, np.ndarray):
+        rule = f"must be a numpy array of {' or '.join(dtypes)}"
+        raise TypeError(message(what, rule, type(value).__name__, "pass np.asarray(...)"))
+    if value.dtype.name not in dtypes or not value.dtype.isnative:
+        rule = f"dtype must be {' or '.join(dtypes)}"
+        raise TypeError(message(what, rule, value.dtype.name, example))
+    if not value.flags.c_contiguous:
+        got = f"strides {value.strides} for shape {value.shape}"
+        raise ValueError(message(what, "must be C-contiguous", got, "pass np.ascontiguousarray(x)"))
+    return value
+
+
+_BYTES_REMEDY = "check that the values are 0..255, then convert with .astype(np.uint8)"
+
+
+def check_bytes(what: str, value: object) -> NDArray[np.uint8]:
+    """Return value if it is a C-contiguous uint8 array, else raise."""
+    return check_array(what, value, ("uint8",), _BYTES_REMEDY)
+
+
+def check_labels(what: str, value: object) -> NDArray[np.uint8]:
+    """Return value if it is a label map, uint8 (H, W), else raise."""
+    labels = check_bytes(what, value)
+    if labels.ndim != 2:
+        remedy = "pass one label map at a time"
+        raise ValueError(message(what, "must have shape (H, W)", labels.shape, remedy))
+    return labels
+
+
+def check_image(what: str, value: object) -> NDArray[np.uint8]:
+    """Return value if it is an image, uint8 (H, W, 3), else raise."""
+    image = check_bytes(what, value)
+    if image.ndim != 3 or image.shape[2] != 3:
+        remedy = "pass one RGB image at a time"
+        if image.ndim == 3 and image.shape[0] == 3:
+            remedy = "this looks channels-first, pass np.ascontiguousarray(x.transpose(1, 2, 0))"
+        raise ValueError(message(what, "must have shape (H, W, 3)", image.shape, remedy))
+    return image
+
+
+def check_output(
+    what: str,
+    out: object,
+    shape: tuple[int, ...],
+    dtype: type[np.generic],
+    inputs: Sequence[NDArray[Any]],
+) -> NDArray[Any]:
+    """Return a new array if out is None, else out if it can take the result, else raise."""
+    if out is None:
+        return np.empty(shape, dtype)
+    name = np.dtype(dtype).name
+    array = check_array(what, out, (name,), f"pass np.empty({shape}, np.{name})")
+    if array.shape != shape:
+        raise ValueError(message(what, f"must have shape {shape}", array.shape, "or leave it out"))
+    if not array.flags.writeable:
+        raise ValueError(message(what, "must be writeable", "a read-only array", "pass a copy"))
+    if any(np.may_share_memory(array, other) for other in inputs):
+        raise ValueError(
+            message(
+                what,
+                "must share no memory with an input",
+                "one that does",
+                "pass an array of its own",
+            )
+        )
+    return array
+
+
+def check_int(what: str, value: object, low: int, high: int) -> int:
+    """Return value as an int if it is an integer in low..high, else raise."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(
+            message(what, "must be an integer", type(value).__name__, "pass an int")
+        ) from None
+    if isinstance(value, bool):
+        raise TypeError(message(what, "must be an integer", value, "pass an int"))
+    if not low <= number <= high:
+        remedy = f"pass a value from {low} to {high}"
+        raise ValueError(message(what, f"must be {low}..{high}", number, remedy))
+    return number
+
+
+def check_color(what: str, value: Sequence[int]) -> Color:
+    """Return a colour as three ints, or raise."""
+    try:
+        parts = tuple(value)
+    except TypeError:
+        parts = ()
+    if len(parts) != 3:
+        raise ValueError(message(what, "must be three integers 0..255", value, "pass (r, g, b)"))
+    red, green, blue = (check_int(what, part, 0, 255) for part in parts)
+    return red, green, blue
+
+
+def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
+    """Return a palette as a contiguous uint8 array (K, 3), 1 <= K <= 256, or raise."""
+    if isinstance(palette, np.ndarray):
+        array = check_bytes(what, palette)
+    else:
+        array = np.array([check_color(what, color) for color in palette], np.uint8)
+    if array.ndim != 2 or array.shape[1] != 3 or not 1 <= len(array) <= 256:
+        raise ValueError(
+            message(what, "must have shape (1..256, 3)", array.shape, "pass one RGB row per label")
+        )
+    return array
+
+
+def check_threads(what: str, threads: object) -> int:
+    """Return the largest number of threads to use.
+
+    ``None`` means FCNKIT_THREADS where that is set, else the processors this process may use.
+    """
+    if threads is not None:
+        return check_int(f"{what}: threads", threads, 1, _MAX_THREADS)
+    text = os.environ.get("FCNKIT_THREADS", "")
+    if not text:
+        return _PROCESSORS
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_THREADS:
+        rule = f"must be an integer 1..{_MAX_THREADS}"
+        raise ValueError(message("FCNKIT_THREADS", rule, text, "unset it or set it to 1"))
+    return int(text)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
+    return min(os.cpu_count() or 1, _MAX_THREADS)
+
+
+_PROCESSORS = _processors()

@@ -1,0 +1,83 @@
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+class BuildInfo(TypedDict):
+    compiler: str
+    asserts: bool
+    variants: list[str]
+    active: str
+
+class Encoder:
+    def __init__(self, keys: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None: ...
+
+class Plan:
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        tile_height: int,
+        tile_width: int,
+        tops: Sequence[int],
+        lefts: Sequence[int],
+        /,
+    ) -> None: ...
+
+class Normalize:
+    def __init__(
+        self,
+        scale: Sequence[float],
+        bias: Sequence[float],
+        exact: NDArray[np.float32],
+        exact_half: NDArray[np.uint16],
+    ) -> None: ...
+
+def decode(
+    labels: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    void_color: Sequence[int],
+    rgb: NDArray[np.uint8],
+    threads: int,
+) -> bool: ...
+def encode(
+    rgb: NDArray[np.uint8],
+    encoder: Encoder,
+    unknown: int,
+    labels: NDArray[np.uint8],
+    threads: int,
+) -> int: ...
+def overlay(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    weight: int,
+    out: NDArray[np.uint8],
+    threads: int,
+) -> bool: ...
+def cut(image: NDArray[np.uint8], plan: Plan, out: NDArray[np.uint8], threads: int) -> None: ...
+def gather(
+    image: NDArray[np.uint8],
+    plan: Plan,
+    normalize: Normalize,
+    out: NDArray[np.floating[Any]],
+    threads: int,
+) -> None: ...
+def argmax(logits: NDArray[Any], labels: NDArray[np.uint8], threads: int) -> None: ...
+def stitch(logits: NDArray[Any], plan: Plan, labels: NDArray[np.uint8], threads: int) -> None: ...
+def accumulate(
+    logits: NDArray[Any], plan: Plan, i: int, j: int, band: NDArray[np.float32], threads: int
+) -> None: ...
+def finish(
+    band: NDArray[np.float32], plan: Plan, first: int, labels: NDArray[np.uint8], threads: int
+) -> None: ...
+def confusion(
+    target: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    ignore: int,
+    counts: NDArray[np.int64],
+    threads: int,
+) -> bool: ...
+def build_info() -> BuildInfo: ...
+def select(name: str) -> None: ...
