@@ -11,15 +11,13 @@ import importlib
 import json
 import logging
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, FcnkitError, message, missing_extra
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec, format_shape
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["EngineReport", "Flavor", "build_engine", "sidecar_path"]
 

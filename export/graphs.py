@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-
+from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.models import SegmentationNet, freeze_upsampling
-
-if TYPE_CHECKING:
-    from fcnkit.runtime.spec import ModelSpec
-    from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models.fcn import FCN32s
+from torch import Tensor, nn
 
 __all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
 

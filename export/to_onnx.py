@@ -6,16 +6,12 @@ import logging
 import warnings
 from dataclasses import replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
-from torch import nn
-
 from fcnkit.errors import message
-from fcnkit.export.graphs import LabelsGraph, LogitsGraph, TilesGraph, frozen_copy
-from fcnkit.export.scene import wrap_scene
-from fcnkit.export.verify import VerifyReport, verify_onnx
 from fcnkit.runtime.files import atomic_path, sha256_of
 from fcnkit.runtime.spec import (
     METADATA_KEY,
@@ -28,11 +24,12 @@ from fcnkit.runtime.spec import (
     SourceSpec,
 )
 from fcnkit.train.checkpoint import load_model
+from fcnkit.train.models.fcn import FCN32s
+from torch import nn
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fcnkit.train.models.fcn import FCN32s
+from fcnkit.export.graphs import LabelsGraph, LogitsGraph, TilesGraph, frozen_copy
+from fcnkit.export.scene import wrap_scene
+from fcnkit.export.verify import VerifyReport, verify_onnx
 
 __all__ = ["export_onnx"]
 

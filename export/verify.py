@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-
 from fcnkit.errors import VerifyError, message
 from fcnkit.runtime.backends import open_backend
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.tiling import plan_tiles
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
+from torch import nn
 
 __all__ = ["VerifyReport", "verify_onnx"]
 

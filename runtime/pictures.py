@@ -49,7 +49,8 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
     except DataError:
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise whatever they met
-        got = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
+        got = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        got = got.removesuffix(f" {str(path)!r}")  # Pillow names the file once more
         rule = "must be a complete picture"
         raise DataError(message(what, rule, got, "replace or remove the file")) from error
 

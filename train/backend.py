@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.spec import ModelSpec
+from numpy.typing import NDArray
 from torch import nn
 
-from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["TorchBackend", "open_checkpoint"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import torch
-from torch import Tensor
-
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.spec import (
@@ -21,13 +20,11 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
+from torch import Tensor
+
 from fcnkit.train.models import create_model
+from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.recipe import Recipe
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fcnkit.train.models.fcn import FCN32s
 
 __all__ = ["Checkpoint", "checkpoint_spec", "load_checkpoint", "load_model", "save_checkpoint"]
 

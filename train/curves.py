@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from matplotlib.figure import Figure
+from pathlib import Path
+from typing import Any
 
 from fcnkit.runtime.files import atomic_path
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from matplotlib.figure import Figure
 
 __all__ = ["save_curves"]
 

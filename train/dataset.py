@@ -6,24 +6,19 @@ workers read them, and a resumed run continues with the ones it would have seen.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from fcnkit.runtime.spec import VOID
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from fcnkit.runtime.spec import VOID
+from fcnkit.train.labelmap import LabelMap
+from fcnkit.train.recipe import Recipe
 from fcnkit.train.voc import Sample, read_pair
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from fcnkit.train.labelmap import LabelMap
-    from fcnkit.train.recipe import Recipe
 
 __all__ = ["CropDataset", "EpochSampler", "training_loader"]
 

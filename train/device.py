@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from fcnkit.errors import BackendUnavailableError, message
 
 __all__ = ["pick_device"]

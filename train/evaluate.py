@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
-
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.metrics import Scores, confusion, scores
+from fcnkit.runtime.segmenter import Segmenter
+
 from fcnkit.train.voc import VocFolder, read_pair
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["evaluate"]
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.palette import decode
+from fcnkit.runtime.segmenter import Segmenter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
 from fcnkit.train.voc import VocFolder, read_pair
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["save_grid"]
 

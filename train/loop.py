@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.spec import VOID, ModelSpec
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves
@@ -24,15 +27,8 @@ from fcnkit.train.device import pick_device
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.grid import save_grid
 from fcnkit.train.models import create_model
+from fcnkit.train.recipe import Recipe
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from torch.utils.data import DataLoader
-
-    from fcnkit.train.recipe import Recipe
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data", "train"]
 

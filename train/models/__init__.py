@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from fcnkit.errors import message
+from torch import Tensor, nn
+
 from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 __all__ = ["ARCHITECTURES", "SegmentationNet", "SubpixelConvTranspose2d", "create_model"]
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
 from fcnkit.errors import message
+from torch import Tensor, nn
 
 __all__ = ["SubpixelConvTranspose2d", "bilinear_kernel", "subpixel_weight"]
 

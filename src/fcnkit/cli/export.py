@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+from pathlib import Path
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.spec import Head, Shape, format_shape, parse_shape
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["app"]
 

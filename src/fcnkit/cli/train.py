@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,8 +11,6 @@ import typer
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from fcnkit.train.loop import EpochResult
     from fcnkit.train.recipe import Recipe
 
