@@ -120,7 +120,7 @@ def _shape_range(
     for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
         batch, height, width = shape
         if height % multiple or width % multiple:
-            fit = format_shape((batch, *(-(-side // multiple) * multiple for side in shape[1:])))
+            fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
             rule = f"sides must be multiples of {multiple}"
             raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
         if not _ordered(legal.min, shape, legal.max):
@@ -132,6 +132,10 @@ def _shape_range(
         rule = "must be ordered min <= opt <= max in every dimension"
         raise ValueError(message("--min --opt --max", rule, got, "reorder them"))
     return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
 
 
 def _ordered(low: Shape, middle: Shape, high: Shape) -> bool:
@@ -189,7 +193,8 @@ def _build_plan(trt: Any, model: Path, spec: ModelSpec, shapes: ShapeRange) -> b
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
-        got = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        got = ", ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
         rule = f"{trt.__name__} {trt.__version__} must be able to parse the graph"
         raise ArtifactError(message(str(model), rule, got, "use another head, or ONNX Runtime"))
     profile = builder.create_optimization_profile()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 
 import torch
+from torch import Tensor, nn
+
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.models import SegmentationNet, freeze_upsampling
 from fcnkit.train.models.fcn import FCN32s
-from torch import Tensor, nn
 
 __all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
 
@@ -27,8 +28,8 @@ class _Normalise(nn.Module):
         super().__init__()
         mean, std = torch.tensor(spec.input.mean), torch.tensor(spec.input.std)
         # (x/255 - mean)/std as one multiplication and one addition per value.
-        self.register_buffer("scale", (1 / (255 * std)).view(3, 1, 1))
-        self.register_buffer("shift", (-mean / std).view(3, 1, 1))
+        self.scale = nn.Buffer((1 / (255 * std)).view(3, 1, 1))
+        self.shift = nn.Buffer((-mean / std).view(3, 1, 1))
 
     def forward(self, image_nhwc: Tensor) -> Tensor:
         # The cast comes before the transpose because TensorRT transposes no uint8.

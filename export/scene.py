@@ -94,7 +94,8 @@ def wrap_scene(middle: onnx.ModelProto) -> onnx.ModelProto:
     """Put the cutting and the joining around an exported middle.
 
     Args:
-        middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output ``logits``.
+        middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output
+            ``logits``.
 
     Returns:
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least 32, and output ``labels``

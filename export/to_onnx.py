@@ -11,7 +11,12 @@ from typing import Any
 
 import onnx
 import torch
+from torch import nn
+
 from fcnkit.errors import message
+from fcnkit.export.graphs import LabelsGraph, LogitsGraph, TilesGraph, frozen_copy
+from fcnkit.export.scene import wrap_scene
+from fcnkit.export.verify import VerifyReport, verify_onnx
 from fcnkit.runtime.files import atomic_path, sha256_of
 from fcnkit.runtime.spec import (
     METADATA_KEY,
@@ -25,11 +30,6 @@ from fcnkit.runtime.spec import (
 )
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.fcn import FCN32s
-from torch import nn
-
-from fcnkit.export.graphs import LabelsGraph, LogitsGraph, TilesGraph, frozen_copy
-from fcnkit.export.scene import wrap_scene
-from fcnkit.export.verify import VerifyReport, verify_onnx
 
 __all__ = ["export_onnx"]
 

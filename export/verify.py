@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from fcnkit.errors import VerifyError, message
 from fcnkit.runtime.backends import open_backend
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.tiling import plan_tiles
-from numpy.typing import NDArray
-from torch import nn
 
 __all__ = ["VerifyReport", "verify_onnx"]
 

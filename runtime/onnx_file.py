@@ -12,15 +12,12 @@ encoding guide (varints, wire types 0, 1, 2 and 5).
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.spec import METADATA_KEY, ModelSpec
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["OnnxFile", "TensorInfo", "read_onnx_file"]
 

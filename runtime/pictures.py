@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.palette import decode, overlay, voc_palette
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["MAX_PIXELS", "Format", "read_picture", "render", "write_png"]
 

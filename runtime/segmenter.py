@@ -6,19 +6,16 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import message
 from fcnkit.runtime import tiling
 from fcnkit.runtime.backends.base import Backend, nearest_legal
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from numpy.typing import NDArray
 
 __all__ = ["Cover", "Segmenter"]
 

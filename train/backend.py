@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fcnkit.runtime.backends.base import CheckedBackend
-from fcnkit.runtime.spec import ModelSpec
 from numpy.typing import NDArray
 from torch import nn
 
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
 
@@ -48,7 +48,7 @@ class TorchBackend(CheckedBackend):
                 logits = self._net(torch.from_numpy(batch).to(self._device))
         finally:
             self._net.train(training)
-        result: NDArray[np.float32] = logits.float().cpu().numpy()
+        result: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
         return result
 
     def _free(self) -> None:

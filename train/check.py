@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from fcnkit.errors import DataError
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.palette import VOID
 
 from .pictures import decode_mask, read_image, unknown_text
 from .voc import FileIndex, Sample, read_labelmap_of, read_split, size_text, split_names

@@ -7,8 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
+from zipfile import is_zipfile
 
 import torch
+from torch import Tensor
+
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.spec import (
@@ -20,8 +23,6 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
-from torch import Tensor
-
 from fcnkit.train.models import create_model
 from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.recipe import Recipe
@@ -80,7 +81,7 @@ def checkpoint_spec(
             multiple=32,
         ),
         output=OutputSpec(name="logits", layout="NCHW", dtype="float32"),
-        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 4096, 4096)),
+        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048)),
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
     )
@@ -123,12 +124,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         remedy = "give a best.pt or last.pt of a run"
         raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
+    rule = "must be a checkpoint that torch can read without running code"
+    if not is_zipfile(path):
+        # torch would read such a file as a bare pickle of its oldest format.
+        got = "no zip archive"
+        raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        rule = "must be a checkpoint that torch can read without running code"
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise ArtifactError(message(str(path), rule, got, "train again or copy it again")) from error
+        raise ArtifactError(
+            message(str(path), rule, got, "train again or copy it again")
+        ) from error
     if not isinstance(data, dict) or set(data) != _KEYS:
         got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"

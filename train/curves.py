@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fcnkit.runtime.files import atomic_path
 from matplotlib.figure import Figure
+
+from fcnkit.runtime.files import atomic_path
 
 __all__ = ["save_curves"]
 

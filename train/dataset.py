@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from fcnkit.runtime.spec import VOID
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fcnkit.runtime.spec import VOID
 from fcnkit.train.labelmap import LabelMap
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.voc import Sample, read_pair

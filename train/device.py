@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from fcnkit.errors import BackendUnavailableError, message
 
 __all__ = ["pick_device"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.metrics import Scores, confusion, scores
 from fcnkit.runtime.segmenter import Segmenter
-
 from fcnkit.train.voc import VocFolder, read_pair
 
 __all__ = ["evaluate"]

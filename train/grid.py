@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from fcnkit.runtime.files import atomic_path
-from fcnkit.runtime.palette import decode
-from fcnkit.runtime.segmenter import Segmenter
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from fcnkit.runtime.files import atomic_path
+from fcnkit.runtime.palette import decode
+from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.train.voc import VocFolder, read_pair
 
 __all__ = ["save_grid"]

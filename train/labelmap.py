@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import VOC_CLASSES, VOID_COLOR, voc_palette
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.palette import VOC_CLASSES, VOID, VOID_COLOR, voc_palette
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +35,8 @@ class LabelMap:
 
 def voc_labelmap() -> LabelMap:
     """Return the 21 classes of Pascal VOC with their colours."""
-    colors = [(int(red), int(green), int(blue)) for red, green, blue in voc_palette()]
-    return LabelMap(tuple(VOC_CLASSES), tuple(colors))
+    colors = [(red, green, blue) for red, green, blue in voc_palette(len(VOC_CLASSES)).tolist()]
+    return LabelMap(VOC_CLASSES, tuple(colors))
 
 
 def read_labelmap(path: Path) -> LabelMap:

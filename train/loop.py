@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
 from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.spec import VOID, ModelSpec
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves
@@ -169,7 +169,7 @@ def _train_epoch(
             logits_bkhw = net(x)
         loss = _loss(logits_bkhw.float(), labels_bhw.to(device, non_blocking=True), recipe)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         # The one place where a GPU is waited for.
         value = loss.item()
@@ -201,7 +201,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     warmup = max(1, total // 20)
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
-    return recipe.lr * (1 - (step - warmup) / (total - warmup + 1)) ** 0.9
+    return recipe.lr * math.pow(1 - (step - warmup) / (total - warmup + 1), 0.9)
 
 
 def _normalise(image_bchw: Tensor, spec: ModelSpec, recipe: Recipe) -> Tensor:

@@ -15,8 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import encode, unknown_colors
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.palette import VOID, encode, unknown_colors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -168,13 +167,10 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
 
 
 def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:
-    palette = np.array(labelmap.palette, np.uint8)
-    labels_hw, count = encode(rgb_hwc, palette, void_color=labelmap.void_color)
-    if not count:
-        return DecodedMask(labels_hw, {})
-    found = unknown_colors(rgb_hwc, palette, void_color=labelmap.void_color)
-    frequent = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return DecodedMask(labels_hw, {",".join(map(str, color)): n for color, n in frequent})
+    void_color = labelmap.void_color
+    labels_hw, count = encode(rgb_hwc, labelmap.palette, void_color=void_color)
+    found = unknown_colors(rgb_hwc, labelmap.palette, void_color=void_color) if count else {}
+    return DecodedMask(labels_hw, {",".join(map(str, color)): n for color, n in found.items()})
 
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:

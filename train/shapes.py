@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import VOID_COLOR
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.palette import VOID, VOID_COLOR
 
 from .drawing import KINDS, draw_picture
 from .labelmap import LabelMap
@@ -75,7 +74,7 @@ def write_shapes(
     """
     _check_arguments(train, val, test, seed)
     counts = {"train": train, "val": val, "test": test}
-    marker = json.dumps({"format": _FORMAT, "seed": seed, **counts}) + "\n"
+    marker = json.dumps({"format": _FORMAT, "seed": seed, **counts})
     if _is_there(out, marker):
         return False
     out = out.resolve()
@@ -83,7 +82,7 @@ def write_shapes(
     partial = out.parent / f".{out.name}.{os.getpid()}.partial"
     try:
         _write_folder(partial, counts, seed, progress)
-        (partial / _MARKER).write_text(marker)
+        (partial / _MARKER).write_text(marker + "\n")
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -109,7 +108,7 @@ def _is_there(out: Path, marker: str) -> bool:
         rule, got = "shapes are written into a new or empty folder", "one with other files"
         got = got if out.is_dir() else "a file"
         raise DataError(message(str(out), rule, got, "choose another folder"))
-    found = path.read_text(encoding="utf-8", errors="replace")
+    found = path.read_text(encoding="utf-8", errors="replace").strip()
     if found == marker:
         return True
     rule = f"already holds shapes, wanted those of {marker}"

@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,15 +20,10 @@ from fcnkit.runtime.backends import OpenVinoBackend
 from fcnkit.runtime.backends.base import check_threads, nearest_legal
 from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
-from fcnkit.runtime.spec import METADATA_KEY
+from fcnkit.runtime.spec import METADATA_KEY, Head
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
 from tests.runtime.models import CLASSES, MEAN, OPSET, STD, make_spec, weights, write_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fcnkit.runtime.spec import Head
 
 BACKENDS = ("onnxruntime", "openvino")
 

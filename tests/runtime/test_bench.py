@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fcnkit.runtime import open_backend
+from fcnkit.runtime.backends import CheckedBackend
 from fcnkit.runtime.bench import example_batch, measure_latency
+from fcnkit.runtime.spec import Head
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from fcnkit.runtime.backends import CheckedBackend
-    from fcnkit.runtime.spec import Head
 
 
 @pytest.fixture(scope="module")

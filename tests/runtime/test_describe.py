@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fcnkit.errors import ArtifactError
 from fcnkit.runtime.describe import describe
 from fcnkit.runtime.files import sha256_of
 from tests.refusal import refusal
 from tests.runtime.models import OPSET, make_spec, write_model
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_an_onnx_file(tmp_path: Path) -> None:

@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.folder import MANIFEST, Job, find_jobs, predict_files
-from fcnkit.runtime.pictures import read_picture
+from fcnkit.runtime.pictures import Format, read_picture
 from tests.refusal import refusal
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.pictures import Format
 
 
 @pytest.fixture(scope="module")

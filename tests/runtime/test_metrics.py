@@ -27,9 +27,7 @@ def rng(*seed: int) -> np.random.Generator:
     run=st.sampled_from([1, 3, 40]),
     seed=st.integers(0, 999),
 )
-def test_confusion(  # noqa: PLR0917
-    isa: str, classes: int, ignore: int, width: int, run: int, seed: int
-) -> None:
+def test_confusion(isa: str, classes: int, ignore: int, width: int, run: int, seed: int) -> None:
     legal = np.append(np.arange(classes), ignore)
     target = np.repeat(rng(seed).choice(legal, (3, width)), run, axis=1).astype(np.uint8)
     predicted = np.repeat(rng(seed, 1).integers(0, classes, (3, width)), run, axis=1)

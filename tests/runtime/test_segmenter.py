@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import ArtifactError
-from fcnkit.runtime import Segmenter, load, open_backend
+from fcnkit.runtime import Cover, Segmenter, load, open_backend
 from fcnkit.runtime.backends.base import CheckedBackend
-from tests.reference.segment import assert_same_labels, average, largest_multiple, pad
+from fcnkit.runtime.spec import Head, ModelSpec, Shape
+from tests.reference.segment import Net, assert_same_labels, average, largest_multiple, pad
 from tests.refusal import refusal
 from tests.runtime.models import MEAN, STD, make_spec, weights, write_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime import Cover
-    from fcnkit.runtime.spec import Head, ModelSpec, Shape
-    from tests.reference.segment import Net
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 SIDES = (1, 2, 3, 16, 31, 32, 33, 63, 64, 65, 96, 97)
@@ -189,8 +183,8 @@ def test_tiles_go_in_batches_of_the_largest_legal_size() -> None:
             "average",
             (
                 "Segmenter: a model with head labels takes cover='pad', got 'average'; "
-                "a labels graph gives no logits to average; use cover='pad', or export with --head logits or "
-                "--head scene"
+                "a labels graph gives no logits to average; use cover='pad', "
+                "or export with --head logits or --head scene"
             ),
         ),
         (
@@ -198,7 +192,8 @@ def test_tiles_go_in_batches_of_the_largest_legal_size() -> None:
             "pad",
             (
                 "Segmenter: a model with head scene takes cover='average', got 'pad'; "
-                "a scene graph covers the picture by itself; leave cover out, or export with --head labels"
+                "a scene graph covers the picture by itself; leave cover out, "
+                "or export with --head labels"
             ),
         ),
         (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fcnkit.errors import message
 from torch import Tensor, nn
 
+from fcnkit.errors import message
 from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 

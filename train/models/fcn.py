@@ -7,9 +7,9 @@ d2l.ai, chapter "Fully Convolutional Networks", whose layers, names and initiali
 from __future__ import annotations
 
 import torchvision
-from fcnkit.errors import message
 from torch import Tensor, nn
 
+from fcnkit.errors import message
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
 
 __all__ = ["FCN32s"]

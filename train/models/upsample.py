@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from fcnkit.errors import message
 from torch import Tensor, nn
+
+from fcnkit.errors import message
 
 __all__ = ["SubpixelConvTranspose2d", "bilinear_kernel", "subpixel_weight"]
 
@@ -100,7 +101,9 @@ class SubpixelConvTranspose2d(nn.Module):
         numbers: TensorRT moves no integers in a depth-to-space.
         """
         fine = self._subpixels(x_nchw)
-        best = fine.unflatten(1, (-1, self.stride**2)).argmax(1).to(torch.float32)
+        batch, _, height, width = fine.shape
+        planes = fine.reshape(batch, -1, self.stride**2, height, width)
+        best = planes.argmax(1).to(torch.float32)
         return self._to_space(best)[:, 0]
 
     def freeze(self) -> None:

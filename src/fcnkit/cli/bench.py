@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from fcnkit.cli.options import Backend, Json, Threads
 
-    from fcnkit.cli.options import Backend, Json, Threads
+if TYPE_CHECKING:
     from fcnkit.runtime.bench import LatencyReport
 
 __all__ = ["app"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -95,7 +95,8 @@ def _print_report(report: FolderReport, console: Console) -> None:
             rest = len(split.problems) - _SHOWN
             _say(console, f"{split.split}: and {rest} more problems; --json lists all")
     if report.leaked:
-        _say(console, f"train and val share {len(report.leaked)} names: {report.leaked[0]}, ...")
+        shown = ", ".join(report.leaked[:3]) + (", ..." if len(report.leaked) > 3 else "")
+        _say(console, f"train and val share {len(report.leaked)} names: {shown}")
     problems = sum(len(split.problems) for split in report.splits)
     _say(console, "ok" if report.ok else f"{problems + bool(report.leaked)} problems")
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-if TYPE_CHECKING:
-    from fcnkit.cli.options import Json
+from fcnkit.cli.options import Json
 
 __all__ = ["doctor"]
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from fcnkit.cli.options import Json
+from fcnkit.cli.options import Json
 
 __all__ = ["info"]
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+from fcnkit.cli.options import Backend, Json, Threads
 
-    from fcnkit.cli.options import Backend, Json, Threads
+if TYPE_CHECKING:
     from fcnkit.runtime import Cover
     from fcnkit.runtime.folder import Record
     from fcnkit.runtime.pictures import Format

@@ -15,6 +15,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
@@ -45,12 +46,12 @@ def progress_of(*, in_bytes: bool = False) -> Iterator[Advance]:
         amounts = (DownloadColumn(), TransferSpeedColumn())
     text = TextColumn("{task.description}")
     with Progress(text, BarColumn(), *amounts, TimeRemainingColumn(), console=console) as bars:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)  # type: ignore[arg-type]
+            bars.update(tasks[stage], completed=done, total=total)
 
         yield advance
 

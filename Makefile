@@ -1,0 +1,76 @@
+# Two commands for a newcomer: make demo, make test. Both set everything up in $(VENV) first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,dev
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.installed
+
+# Python changes need no new installation (it is editable); these do.
+$(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(shell find csrc -name '*.[ch]pp')
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+# ---------------------------------------------------------------------------------------------
+# make demo                               shapes drawn for the purpose
+# make demo DATA=path/to/voc EPOCHS=3     your own pictures in VOC layout
+DATA ?=
+ifeq ($(DATA),)
+NAME := shapes
+FOLDER := demo/shapes/data
+EPOCHS ?= 60
+TRAIN := --recipe modern --crop 128x160 --batch 16 --epochs $(EPOCHS)
+else
+NAME := $(notdir $(patsubst %/,%,$(DATA)))
+FOLDER := $(DATA)
+EPOCHS ?= 3
+TRAIN := --recipe modern --epochs $(EPOCHS)
+endif
+OUT := demo/$(NAME)-$(EPOCHS)
+FCNKIT := $(BIN)/fcnkit
+
+demo: setup $(OUT)/.trained
+	$(FCNKIT) info $(OUT)/run/best.pt
+	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER)
+	for head in logits labels scene; do \
+	  $(FCNKIT) export onnx $(OUT)/run/best.pt -o $(OUT)/$$head.onnx --head $$head || exit 1; \
+	done
+	$(FCNKIT) export engine $(OUT)/labels.onnx -o $(OUT)/labels.engine
+	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/labels
+	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/overlay --format overlay
+	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1
+	@echo
+	@echo "Look at  $(OUT)/run/samples.png    picture, prediction, truth"
+	@echo "         $(OUT)/run/curves.png     loss, pixel accuracy and mean IoU over the epochs"
+	@echo "         $(OUT)/overlay            every picture under its prediction"
+	@echo "         $(OUT)/labels             the label PNGs"
+	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"
+
+$(OUT)/.trained: | setup
+	test -n '$(DATA)' || $(FCNKIT) data shapes $(FOLDER)
+	$(FCNKIT) data check $(FOLDER)
+	mkdir -p $(OUT)
+	$(FCNKIT) train $(FOLDER) -o $(OUT)/run --resume $(TRAIN)
+	touch $@
+
+# ---------------------------------------------------------------------------------------------
+test: setup lint
+	$(BIN)/python -m pytest
+
+# The strict wheel proves two things: the C++ compiles without a warning, and the types hold in
+# the package as it is installed (in a checkout the folders have other names than the modules).
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/strict
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/strict \
+	  --config-settings=cmake.define.FCNKIT_WARNINGS_AS_ERRORS=ON .
+	$(BIN)/python -m zipfile -e build/strict/*.whl build/strict/site
+	MYPYPATH=build/strict/site $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+
+clean:
+	rm -rf build demo $(VENV)

@@ -1,0 +1,65 @@
+"""Fixtures that several test folders share: one tiny data set, one tiny run, its exports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VOC-layout folder of 16 training and 4 validation pictures of shapes."""
+    from fcnkit.train.shapes import write_shapes
+
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_shapes(folder, train=16, val=4, seed=7)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two short epochs on the shapes."""
+    from dataclasses import replace
+
+    from fcnkit.train.loop import open_training_data, train
+    from fcnkit.train.recipe import RECIPES
+
+    recipe = replace(RECIPES["modern"], epochs=2, batch=8, crop=(96, 96), precision="fp32")
+    run = tmp_path_factory.mktemp("run") / "run"
+    train(open_training_data(shapes_folder, recipe), run, recipe, workers=0)
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The run's best checkpoint as ONNX, by head."""
+    from fcnkit.export.to_onnx import export_onnx
+    from fcnkit.runtime.spec import Head
+
+    out = tmp_path_factory.mktemp("exported")
+    heads: tuple[Head, ...] = ("logits", "labels", "scene")
+    for head in heads:
+        export_onnx(run_folder / "best.pt", out / f"{head}.onnx", head=head)
+    return {head: out / f"{head}.onnx" for head in heads}
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """The real CamVid folder beside the checkout, where there is one."""
+    folder = SHARED / "camvid"
+    if not folder.is_dir():
+        pytest.skip("CamVid is not beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def voc_subset() -> Path:
+    """The real VOC 2012 subset beside the checkout, where there is one."""
+    folder = SHARED / "voc2012-subset"
+    if not folder.is_dir():
+        pytest.skip("the VOC 2012 subset is not beside the checkout")
+    return folder

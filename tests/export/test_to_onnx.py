@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import fcnkit
+import fcnkit.export.to_onnx
+from fcnkit.errors import VerifyError
+from fcnkit.export.to_onnx import export_onnx
+from fcnkit.export.verify import noise_pictures, reference_logits
+from fcnkit.runtime.onnx_file import read_onnx_file
+from fcnkit.runtime.spec import Head
+from fcnkit.train.checkpoint import load_model
+from fcnkit.train.models.fcn import FCN32s
+
+HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
+
+
+def dims(tensor: onnx.ValueInfoProto) -> list[str | int]:
+    return [d.dim_param or d.dim_value for d in tensor.type.tensor_type.shape.dim]
+
+
+def test_declared_dims_are_multiples_of_32(exported: dict[str, Path]) -> None:
+    graphs = {head: onnx.load(exported[head]).graph for head in HEADS}
+    classes = read_onnx_file(exported["logits"]).spec(where="x").num_classes
+    declared = {h: (dims(g.input[0]), dims(g.output[0])) for h, g in graphs.items()}
+    assert declared["logits"] == (["n", 3, "32*h", "32*w"], ["n", classes, "32*h", "32*w"])
+    assert declared["labels"] == (["n", "32*h", "32*w", 3], ["n", "32*h", "32*w"])
+    assert declared["scene"] == ([1, "H", "W", 3], [1, "H", "W"])
+    names = {(g.input[0].name, g.output[0].name) for g in graphs.values()}
+    assert names == {("image", "logits"), ("image", "labels")}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
+    model = onnx.load(exported[head])
+    onnx.checker.check_model(model, full_check=True)
+    ops = [node.op_type for node in model.graph.node]
+    # Batch normalisation is folded, and the transposed convolution has become a convolution.
+    assert "BatchNormalization" not in ops
+    assert "ConvTranspose" not in ops
+    assert ops.count("Conv") == 22
+    assert ops.count("DepthToSpace") == 1
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
+    if head == "labels":
+        assert ops.index("ArgMax") < ops.index("DepthToSpace")
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_nothing_of_the_exporting_machine_is_in_the_file(
+    head: Head, exported: dict[str, Path]
+) -> None:
+    content = exported[head].read_bytes()
+    assert b"site-packages" not in content
+    assert b".py" not in content
+    assert str(Path.home()).encode() not in content
+
+
+def test_spec_inside_says_what_the_file_is(exported: dict[str, Path], run_folder: Path) -> None:
+    import hashlib
+
+    digest = hashlib.sha256((run_folder / "best.pt").read_bytes()).hexdigest()
+    for head in HEADS:
+        spec = read_onnx_file(exported[head]).spec(where="x")
+        assert spec.head == head
+        assert spec.source.sha256 == digest
+        assert spec.source.parity is not None
+        assert "label agreement" in spec.source.parity
+        assert spec.input.multiple == (1 if head == "scene" else 32)
+    properties = {p.key: p.value for p in onnx.load(exported["labels"]).metadata_props}
+    assert properties["stride"] == "32"
+    assert properties["classes"].startswith("background, ")
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(375, 500), (333, 500), (500, 375), (561, 728), (33, 32), (64, 64)]
+)
+def test_scene_equals_the_mean_of_the_logits_over_the_tiles(
+    height: int, width: int, exported: dict[str, Path], run_folder: Path
+) -> None:
+    image_hwc = noise_pictures((1, height, width))[0]
+    session = onnxruntime.InferenceSession(exported["scene"])
+    labels_hw = session.run(None, {"image": image_hwc[None]})[0][0]
+    assert labels_hw.dtype == np.uint8
+    assert labels_hw.shape == (height, width)
+    with fcnkit.load(exported["logits"], cover="average") as segmenter:
+        assert (segmenter(image_hwc) == labels_hw).mean() >= 0.9999
+    net, checkpoint = load_model(run_folder / "best.pt")
+    spec = read_onnx_file(exported["scene"]).spec(where="x")
+    assert checkpoint.spec.classes == spec.classes
+    expected = reference_logits(net, spec, image_hwc[None]).argmax(1)[0]
+    assert (expected == labels_hw).mean() >= 0.9999
+
+
+SCENE_CLIENT = """
+import sys
+import numpy, onnxruntime
+image = numpy.load(sys.argv[2])
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+labels = session.run(["labels"], {"image": image[None]})[0][0]
+assert not any(name.split(".")[0] == "fcnkit" for name in sys.modules)
+numpy.save(sys.argv[3], labels)
+"""
+
+
+def test_scene_needs_nothing_but_onnxruntime(exported: dict[str, Path], tmp_path: Path) -> None:
+    image_hwc = noise_pictures((1, 101, 77))[0]
+    np.save(tmp_path / "image.npy", image_hwc)
+    client = [sys.executable, "-c", SCENE_CLIENT, exported["scene"]]
+    subprocess.run([*client, tmp_path / "image.npy", tmp_path / "labels.npy"], check=True)
+    with fcnkit.load(exported["scene"]) as segmenter:
+        assert np.array_equal(np.load(tmp_path / "labels.npy"), segmenter(image_hwc))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_graph_that_computes_something_else_leaves_no_file(
+    head: Head, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = fcnkit.export.to_onnx.build_graph
+
+    def with_changed_weight(net: FCN32s, spec: object) -> onnx.ModelProto:
+        with torch.no_grad():
+            changed, _ = load_model(run_folder / "best.pt")
+            changed.final_conv.bias[0] += 2.0
+        return build(changed, spec)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcnkit.export.to_onnx, "build_graph", with_changed_weight)
+    with pytest.raises(VerifyError, match="must agree with PyTorch within 0.001") as caught:
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", head=head)
+    assert str(caught.value).endswith(
+        "; this is a bug of the exporter or a library, please report it"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_output_names_are_refused(run_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="onnx") as caught:
+        export_onnx(run_folder / "best.pt", tmp_path / "m.bin")
+    assert str(caught.value) == f"-o: must end in .onnx, got {tmp_path}/m.bin; name it model.onnx"
+    with pytest.raises(ValueError, match="folder") as caught:
+        export_onnx(run_folder / "best.pt", tmp_path / "no" / "m.onnx")
+    assert str(caught.value) == f"-o: its folder must exist, got {tmp_path}/no; create it first"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fcnkit.train.dataset import CropDataset, training_loader
+from fcnkit.train.recipe import RECIPES
+from fcnkit.train.voc import open_voc, read_pair
+
+MODERN = replace(RECIPES["modern"], batch=4, crop=(96, 64))
+
+
+def test_examples_depend_on_seed_and_epoch_only(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+
+    def epoch(number: int, *, workers: int, seed: int = 0) -> list[tuple[torch.Tensor, ...]]:
+        recipe = replace(MODERN, seed=seed)
+        loader, sampler = training_loader(folder.samples, folder.labelmap, recipe, workers=workers)
+        sampler.epoch = number
+        return [tuple(batch) for batch in loader]
+
+    def same(a: list[tuple[torch.Tensor, ...]], b: list[tuple[torch.Tensor, ...]]) -> bool:
+        pairs = zip(a, b, strict=True)
+        return all(torch.equal(x, y) for p, q in pairs for x, y in zip(p, q, strict=True))
+
+    first = epoch(1, workers=0)
+    assert len(first) == 4
+    assert first[0][0].shape == (4, 3, 96, 64)
+    assert first[0][0].dtype == torch.uint8
+    assert first[0][1].shape == (4, 96, 64)
+    assert same(first, epoch(1, workers=0))
+    assert same(first, epoch(1, workers=2))
+    assert not same(first, epoch(2, workers=0))
+    assert not same(first, epoch(1, workers=0, seed=1))
+
+
+def test_crop_without_augmentation_is_a_window_of_the_picture(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    recipe = replace(RECIPES["d2l"], crop=(64, 64), void_as_background=False)
+    image_chw, labels_hw = CropDataset(folder.samples, folder.labelmap, recipe)[1, 0]
+    image_hwc, target_hw = read_pair(folder.samples[0], folder.labelmap)
+    windows = np.lib.stride_tricks.sliding_window_view(image_hwc, (64, 64), axis=(0, 1))
+    hits = np.argwhere((windows == image_chw.numpy()).all((2, 3, 4)))
+    assert len(hits) == 1
+    top, left = hits[0]
+    assert np.array_equal(labels_hw, target_hw[top : top + 64, left : left + 64])
+
+
+def test_picture_and_labels_are_augmented_alike(shapes_folder: Path, tmp_path: Path) -> None:
+    # A picture that shows its own labels: whatever is done to both, they still agree.
+    from PIL import Image
+
+    from fcnkit.train.voc import Sample
+
+    folder = open_voc(shapes_folder, split="train")
+    _, target_hw = read_pair(folder.samples[0], folder.labelmap)
+    target_hw = np.where(target_hw == 255, 0, target_hw)
+    Image.fromarray(np.repeat(target_hw[..., None] * 40, 3, 2)).save(tmp_path / "x.png")
+    Image.fromarray(target_hw).save(tmp_path / "m.png")
+    sample = Sample("x", tmp_path / "x.png", tmp_path / "m.png")
+    dataset = CropDataset([sample], folder.labelmap, MODERN)
+    for epoch in range(20):
+        image_chw, labels_hw = dataset[epoch, 0]
+        known = labels_hw != 255
+        off = (image_chw[0].long() - labels_hw * 40).abs()[known] > 20
+        # Only interpolated pixels along the borders differ.
+        assert off.float().mean() < 0.1
+
+
+def test_smaller_pictures_are_padded_with_void(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    recipe = replace(MODERN, crop=(320, 320), scale=(1.0, 1.0), flip=False)
+    image_chw, labels_hw = CropDataset(folder.samples, folder.labelmap, recipe)[1, 0]
+    image_hwc, target_hw = read_pair(folder.samples[0], folder.labelmap)
+    height, width = target_hw.shape
+    assert np.array_equal(image_chw[:, :height, :width], image_hwc.transpose(2, 0, 1))
+    assert np.array_equal(labels_hw[:height, :width], target_hw)
+    assert (labels_hw[height:] == 255).all()
+    assert (labels_hw[:, width:] == 255).all()
+    assert np.array_equal(image_chw[:, height, :width], image_hwc[height - 2].T)
+
+
+def test_void_as_background(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    recipe = replace(RECIPES["d2l"], crop=(96, 96))
+    dataset = CropDataset(folder.samples, folder.labelmap, recipe)
+    assert max(int(dataset[1, i][1].max()) for i in range(4)) < len(folder.classes)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"crop": (100, 64)}, "--crop: sides must be multiples of 32, got 100x64; use 96x64"),
+        ({"epochs": 0}, "--epochs: must be at least 1, got 0; raise it"),
+        ({"batch": -1}, "--batch: must be at least 1, got -1; raise it"),
+        ({"lr": float("nan")}, "--lr: must be positive, got nan; try 0.001"),
+    ],
+)
+def test_recipe_refuses_what_cannot_train(change: dict[str, object], text: str) -> None:
+    with pytest.raises(ValueError, match="must be") as caught:
+        replace(MODERN, **change)  # type: ignore[arg-type]
+    assert str(caught.value) == text

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import fcnkit
+from fcnkit.errors import DataError, FcnkitError
+from fcnkit.train.evaluate import evaluate
+from fcnkit.train.loop import learning_rate, open_training_data, train
+from fcnkit.train.pictures import size_of
+from fcnkit.train.recipe import RECIPES
+from fcnkit.train.voc import open_voc
+
+TINY = replace(
+    RECIPES["modern"], epochs=3, batch=8, crop=(64, 64), precision="fp32", scale=(1.0, 1.0)
+)
+
+
+def losses(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) -> None:
+    names = sorted(path.name for path in run_folder.iterdir())
+    assert names == ["best.pt", "curves.png", "last.pt", "metrics.jsonl", "samples.png"]
+    rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for key in ("loss", "pixel_accuracy", "mean_iou", "images_per_second", "iou"):
+        assert key in rows[0]
+    for name in ("curves.png", "samples.png"):
+        with Image.open(run_folder / name) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+    # The score in the file is the score of the file.
+    best = max(row["mean_iou"] for row in rows)
+    with fcnkit.load(run_folder / "best.pt", cover="pad") as segmenter:
+        scores = evaluate(segmenter, open_voc(shapes_folder, split="val"))
+    assert scores.mean_iou == pytest.approx(best, abs=1e-6)
+
+
+def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=25, crop=(96, 96), flip=False)
+    rows = train(open_training_data(shapes_folder, recipe), tmp_path / "run", recipe, workers=0)
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    # Only background would score at most 1 / classes.
+    folder = open_voc(shapes_folder, split="train")
+    with fcnkit.load(tmp_path / "run" / "last.pt", cover="pad") as segmenter:
+        scores = evaluate(segmenter, folder)
+    assert scores.mean_iou > 2 / len(folder.classes)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(shapes_folder: Path, tmp_path: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    train(data, tmp_path / "whole", TINY, workers=0)
+
+    class Stop(Exception):
+        pass
+
+    def stop_in_epoch_3(epoch: int, step: int, steps: int) -> None:
+        if epoch == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(data, tmp_path / "cut", TINY, workers=0, on_step=stop_in_epoch_3)
+    assert len(losses(tmp_path / "cut")) == 2
+    train(data, tmp_path / "cut", TINY, workers=0, resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    a, b = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "cut"))
+    assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])
+
+
+def test_chapter_recipe_counts_what_it_leaves_out(shapes_folder: Path) -> None:
+    recipe = replace(RECIPES["d2l"], crop=(128, 160))
+    data = open_training_data(shapes_folder, recipe)
+    sizes = [size_of(sample.image) for sample in data.train.samples]
+    kept = sum(height >= 128 and width >= 160 for height, width in sizes)
+    assert 0 < kept < len(sizes)
+    assert (len(data.samples), data.dropped) == (kept, len(sizes) - kept)
+    with pytest.raises(DataError) as caught:
+        open_training_data(shapes_folder, RECIPES["d2l"])
+    assert str(caught.value) == (
+        f"{shapes_folder}: some picture must be at least 320x480, got 16 smaller ones; "
+        "use a smaller --crop"
+    )
+
+
+def test_chapter_loss_is_the_mean_over_pixels_summed_over_the_batch() -> None:
+    from fcnkit.train.loop import _loss
+
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 4, 8, 8), torch.randint(0, 4, (3, 8, 8))
+    plain = -logits.log_softmax(1).gather(1, labels[:, None]).mean((1, 2, 3)).sum()
+    torch.testing.assert_close(_loss(logits, labels, RECIPES["d2l"]), plain)
+    labels[0] = 255
+    counted = -logits[1:].log_softmax(1).gather(1, labels[1:, None]).mean()
+    torch.testing.assert_close(_loss(logits, labels, RECIPES["modern"]), counted)
+
+
+def test_learning_rate() -> None:
+    recipe = replace(RECIPES["modern"], epochs=10, lr=1.0)
+    rates = [learning_rate(recipe, step, 10) for step in range(100)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a > b > 0 for a, b in pairwise(rates[5:]))
+    assert learning_rate(RECIPES["d2l"], 3, 10) == 1e-3
+
+
+def test_another_run_is_not_overwritten(run_folder: Path, shapes_folder: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    with pytest.raises(FcnkitError) as caught:
+        train(data, run_folder, TINY, workers=0)
+    assert str(caught.value) == (
+        f"{run_folder}: the run folder must not hold another run, got last.pt; "
+        "add --resume, or choose another -o"
+    )
+
+
+def test_another_recipe_does_not_resume(run_folder: Path, shapes_folder: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    with pytest.raises(FcnkitError, match="a resumed run keeps its recipe"):
+        train(data, run_folder, TINY, workers=0, resume=True)
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(
+    shapes_folder: Path, tmp_path: Path
+) -> None:
+    recipe = replace(TINY, optimizer="sgd", schedule="constant", lr=1e30)
+    data = open_training_data(shapes_folder, recipe)
+    with pytest.raises(FcnkitError, match="must be finite, got (nan|inf); lower --lr"):
+        train(data, tmp_path / "run", recipe, workers=0)
+
+
+def test_a_device_that_is_not_there_is_refused(shapes_folder: Path, tmp_path: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    with pytest.raises(FcnkitError) as caught:
+        train(data, tmp_path / "run", TINY, device="cuda:99")
+    count = torch.cuda.device_count()
+    assert str(caught.value) == (
+        f"--device: cuda:99 must be a GPU that torch sees, got {count} GPUs; use --device cpu"
+    )
+    with pytest.raises(ValueError, match="is auto, cpu, cuda or cuda:N, got tpu"):
+        train(data, tmp_path / "run", TINY, device="tpu")
