@@ -5,15 +5,12 @@ Importing this package imports numpy and Pillow and nothing heavier.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from fcnkit.runtime._build import build_info
 from fcnkit.runtime.backends import Backend, BackendStatus, list_backends, open_backend
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = [
     "Backend",

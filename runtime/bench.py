@@ -6,22 +6,18 @@ import math
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import message
+from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.backends.base import Backend
 
 __all__ = ["LatencyReport", "environment", "example_batch", "measure_latency"]
 
@@ -84,10 +80,12 @@ def measure_latency(
     most = (runs or 100) if duration is None else math.inf
     end = math.inf if duration is None else clock() + duration
     seconds: list[float] = []
-    while not seconds or (len(seconds) < most and clock() < end):
+    now = -math.inf
+    while not seconds or (len(seconds) < most and now < end):
         start = clock()
         backend.infer(batch)
-        seconds.append(clock() - start)
+        now = clock()
+        seconds.append(now - start)
     return _report(np.array(seconds), shape, warmup=warmup, backend=backend)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.onnx_file import TensorInfo, file_sha256, read_onnx_file
+from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["describe"]
@@ -31,7 +32,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     kind = "engine" if path.suffix in (".engine", ".plan") else "onnx"
     found = _describe_engine(path) if kind == "engine" else _describe_onnx(path)
-    facts = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    facts = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return {"path": str(path), "kind": kind, **facts, **found}
 
 

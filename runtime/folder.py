@@ -11,10 +11,14 @@ import glob
 import json
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import Final, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import message
 from fcnkit.runtime.pictures import (
@@ -24,14 +28,7 @@ from fcnkit.runtime.pictures import (
     render,
     write_png,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.segmenter import Segmenter
+from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["MANIFEST", "SUFFIXES", "Job", "Record", "find_jobs", "predict_files"]
 

@@ -11,19 +11,15 @@ encoding guide (varints, wire types 0, 1, 2 and 5).
 
 from __future__ import annotations
 
-import hashlib
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.spec import METADATA_KEY, ModelSpec
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["OnnxFile", "TensorInfo", "file_sha256", "read_onnx_file"]
+__all__ = ["OnnxFile", "TensorInfo", "read_onnx_file"]
 
 _DTYPES = {
     1: "float32",
@@ -101,19 +97,6 @@ def read_onnx_file(path: str | Path) -> OnnxFile:
             return _read_model(data)
         except (_WireError, UnicodeDecodeError) as error:
             raise ArtifactError(message(str(path), _NOT_ONNX, str(error), _COPY_AGAIN)) from None
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash a file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its SHA-256 in hexadecimal.
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _WireError(Exception):

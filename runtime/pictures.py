@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from typing import TYPE_CHECKING, Final, Literal
+from pathlib import Path
+from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.palette import decode, overlay, voc_palette
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["MAX_PIXELS", "Format", "read_picture", "render", "write_png"]
 
@@ -50,7 +45,8 @@ def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[n
     except DataError:
         raise
     except Exception as error:  # a broken file makes Pillow's decoders raise whatever they met
-        got = str(error).removesuffix(f" {str(path)!r}") or type(error).__name__
+        got = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        got = got.removesuffix(f" {str(path)!r}")  # Pillow names the file once more
         rule = "must be a complete picture"
         raise DataError(message(what, rule, got, "replace or remove the file")) from error
 
@@ -103,12 +99,5 @@ def write_png(picture: Image.Image, path: Path) -> None:
         OSError: The folder or file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own in the same folder: os.replace is atomic only within a file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_path(path) as temporary:
         picture.save(temporary, format="PNG", compress_level=1)
-        temporary.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise

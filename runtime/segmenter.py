@@ -5,19 +5,17 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import message
 from fcnkit.runtime import tiling
 from fcnkit.runtime.backends.base import Backend, nearest_legal
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from numpy.typing import NDArray
 
 __all__ = ["Cover", "Segmenter"]
 
@@ -124,8 +122,7 @@ class Segmenter:
         if self._cover == "pad":
             plan = self._plan_one(height, width)
         else:
-            tile = _largest_legal_tile(height, width, spec)
-            plan = tiling.plan_tiles(height, width, tile=tile, multiple=spec.input.multiple)
+            plan = _plan_average(height, width, spec)
         tiles_tchw = tiling.gather(image_hwc, plan, mean=spec.input.mean, std=spec.input.std)
         return tiling.stitch(self._infer_tiles(tiles_tchw), plan)
 
@@ -157,24 +154,19 @@ class Segmenter:
                 remedy = f"use cover='average', {remedy}"
             got = f"a picture of {height}x{width}"
             raise ValueError(message("Segmenter", rule, got, remedy))
-        return tiling.TilePlan(
-            height=height,
-            width=width,
-            tile_height=tile_height,
-            tile_width=tile_width,
-            tops=(0,),
-            lefts=(0,),
-        )
+        return tiling.TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
 
 
-def _largest_legal_tile(height: int, width: int, spec: ModelSpec) -> tuple[int, int]:
-    """Return the largest multiples that fit into the picture and the model's legal range."""
-    multiple = spec.input.multiple
-    limits = zip((height, width), spec.shapes.min[1:], spec.shapes.max[1:], strict=True)
-    tile_height, tile_width = (
-        min(max(side - side % multiple, low), high) for side, low, high in limits
-    )
-    return tile_height, tile_width
+def _plan_average(height: int, width: int, spec: ModelSpec) -> tiling.TilePlan:
+    """Plan overlapping tiles: the largest multiples that fit into picture and legal range."""
+    low, high = spec.shapes.min[1:], spec.shapes.max[1:]
+    plan = tiling.plan_tiles(height, width, tile=high, multiple=spec.input.multiple)
+    # A side below the smallest legal one is covered by one tile that leaves the picture.
+    if plan.tile_height < low[0]:
+        plan = replace(plan, tile_height=low[0], tops=(0,))
+    if plan.tile_width < low[1]:
+        plan = replace(plan, tile_width=low[1], lefts=(0,))
+    return plan
 
 
 def _check_image(image_hwc: NDArray[np.uint8]) -> None:

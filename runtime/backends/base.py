@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.onnx_file import TensorInfo
 from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import TracebackType
-
-    from numpy.typing import NDArray
 
 __all__ = [
     "Backend",

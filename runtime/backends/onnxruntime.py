@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 __all__ = ["PROVIDERS", "OnnxRuntimeBackend", "create_session"]
 

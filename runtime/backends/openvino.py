@@ -6,18 +6,15 @@ says. Here float32 is the default and anything else is asked for and recorded.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
 from fcnkit.runtime.onnx_file import read_onnx_file
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 __all__ = ["Compute", "OpenVinoBackend", "compile_model"]
 

@@ -6,17 +6,15 @@ import base64
 import ctypes
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
 from fcnkit.errors import FcnkitError
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, create_session
 from fcnkit.runtime.backends.openvino import compile_model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["BackendStatus", "list_backends"]
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Rgb = tuple[float, float, float]
-    Net = tuple[NDArray[np.float32], NDArray[np.float32], Rgb, Rgb]
-
+Rgb = tuple[float, float, float]
+Net = tuple[NDArray[np.float32], NDArray[np.float32], Rgb, Rgb]
 F64 = np.float64
 
 

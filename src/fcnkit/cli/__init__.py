@@ -23,8 +23,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# One line per verb, in the order of the way through. A verb's module imports typer and fcnkit's
-# own errors at its top and everything else inside its functions: a help text must not load torch.
+# One line per verb, in the order of the way through. A verb's module imports at its top what is
+# light, and torch, onnxruntime and the like inside its functions: a help text must not load them.
 app.add_typer(data.app, name="data")
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)

@@ -2,62 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnkit.cli.common import Backend, Json, Threads, echo_json, open_segmenter
+from fcnkit.cli.options import Backend, Json, Threads
 
 if TYPE_CHECKING:
     from fcnkit.runtime.bench import LatencyReport
 
-app = typer.Typer(help="Measure how fast a model runs here.", no_args_is_help=True)
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Measure how fast a model runs here.")
 
 
 @app.callback()
 def _bench() -> None:
-    """Keep ``latency`` a sub-command although it is the only one."""
+    # Without a callback typer would take the only command for the whole app.
+    pass
 
 
-@app.command("latency")
+@app.command()
 def latency(
-    model: Annotated[str, typer.Argument(help="An ONNX file that fcnkit exported.")],
+    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     *,
-    shape: Annotated[str, typer.Option("--shape", help="Height x width, such as 320x480.")],
-    batch: Annotated[int, typer.Option("--batch", help="Pictures per call.")] = 1,
+    shape: Annotated[str, typer.Option(help="HxW, such as 320x480.")],
+    batch: Annotated[int, typer.Option(help="Pictures per call.")] = 1,
     backend: Backend = "auto",
     threads: Threads = None,
-    warmup: Annotated[int, typer.Option("--warmup", help="Calls before the first sample.")] = 10,
+    warmup: Annotated[int, typer.Option(help="Calls before the first sample.")] = 10,
     runs: Annotated[
-        int | None, typer.Option("--runs", help="Samples; 100 unless --duration is given.")
+        int | None, typer.Option(help="Samples; 100 unless --duration is given.")
     ] = None,
-    duration: Annotated[
-        float | None, typer.Option("--duration", help="Seconds to measure for.")
-    ] = None,
-    json: Json = False,
+    duration: Annotated[float | None, typer.Option(help="Seconds to measure for.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Time single calls of the backend on one prepared batch."""
+    import fcnkit
     from fcnkit.runtime.bench import measure_latency
-    from fcnkit.runtime.onnx_file import file_sha256
+    from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.spec import parse_shape
 
     full_shape = parse_shape(f"{batch}x{shape}", "--batch x --shape")
-    with open_segmenter(model, backend=backend, threads=threads) as segmenter:
+    with fcnkit.load(model, backend=backend, threads=threads) as segmenter:
         report = measure_latency(
             segmenter.backend, full_shape, warmup=warmup, runs=runs, duration=duration
         )
-    sha256 = file_sha256(model)
-    if json:
-        echo_json({"model": model, "model_sha256": sha256, **report.to_dict()})
+    sha256 = sha256_of(model)
+    if as_json:
+        typer.echo(json.dumps({"model": str(model), "model_sha256": sha256, **report.to_dict()}))
     else:
-        _print(model, sha256, report)
+        _print(f"{model} (sha256 {sha256[:12]})", report)
 
 
-def _print(model: str, sha256: str, report: LatencyReport) -> None:
+def _print(model: str, report: LatencyReport) -> None:
     about = report.environment
-    typer.echo(f"{model} (sha256 {sha256[:12]}), {report.shape}, {about['precision']}")
+    typer.echo(f"{model}, {report.shape}, {about['precision']}")
     typer.echo(
-        f"{about['library']} {about['provider']}, compute {about['compute']}, "
+        f"{about['library']} on {about['provider']}, compute {about['compute']}, "
         f"{about['threads']} threads, {about['cpu']}"
     )
     typer.echo(f"{report.samples} samples after {report.warmup} calls to warm up")

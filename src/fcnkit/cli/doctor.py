@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import typer
 
-from fcnkit.cli.common import Json, echo_json
+from fcnkit.cli.options import Json
+
+__all__ = ["doctor"]
 
 
-def doctor(*, json: Json = False) -> None:
+def doctor(as_json: Json = False) -> None:
     """Try every backend on a tiny model and show versions and remedies."""
     found = _examine()
-    if json:
-        echo_json(found)
+    if as_json:
+        typer.echo(json.dumps(found))
         return
     for name, value in found["versions"].items():
         typer.echo(f"{name:<8} {value}")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fcnkit.cli.common import Json, echo_json
+from fcnkit.cli.options import Json
+
+__all__ = ["info"]
 
 
 def info(
-    path: Annotated[str, typer.Argument(help="An ONNX file, or an engine beside its .json.")],
-    *,
-    json: Json = False,
+    path: Annotated[Path, typer.Argument(help="An ONNX file, or an engine beside its .json.")],
+    as_json: Json = False,
 ) -> None:
     """Show what a model file promises: classes, head, legal shapes, versions."""
     from fcnkit.runtime.describe import describe
 
     found = describe(path)
-    if json:
-        echo_json(found)
+    if as_json:
+        typer.echo(json.dumps(found))
         return
     for line in _lines(found):
         typer.echo(line)

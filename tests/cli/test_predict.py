@@ -1,0 +1,301 @@
+"""``fcnkit predict``, ``bench``, ``info`` and ``doctor`` as a shell sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcnkit.runtime.files import sha256_of
+from tests.runtime.models import make_spec, write_model
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+def fcnkit(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-c", "from fcnkit.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )
+
+
+def refused(done: subprocess.CompletedProcess[str], text: str) -> None:
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {text}\n")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("labels"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    for name, size in (("a.jpg", (50, 40)), ("sub/b.png", (33, 70))):
+        noise = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(folder / name)
+    return folder
+
+
+def test_predict_a_folder(model: Path, pictures: Path, tmp_path: Path) -> None:
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("2 done, 0 failed in ")
+    assert done.stdout.endswith(f"; see {tmp_path}/out/manifest.jsonl\n")
+    assert "\x1b" not in done.stdout + done.stderr
+    for name, size in (("a.png", (50, 40)), ("sub/b.png", (33, 70))):
+        with Image.open(tmp_path / "out" / name) as written:
+            assert (written.mode, written.size) == ("P", size)
+
+
+def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "broken.png").write_text("broken")
+    arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--json", "--threads", 1)
+    done = fcnkit(*arguments)
+    assert done.returncode == 1
+    assert (
+        f"failed: {pictures}/broken.png: must be a complete picture, got cannot identify image "
+        "file; replace or remove the file\n"
+    ) in done.stderr
+    summary = json.loads(done.stdout)
+    assert summary.pop("seconds") >= 0
+    assert summary.pop("images_per_second") >= 0
+    assert summary.pop("library").startswith("onnxruntime ")
+    assert summary == {
+        "found": 3,
+        "done": 2,
+        "failed": 1,
+        "manifest": f"{tmp_path}/out/manifest.jsonl",
+        "format": "labels",
+        "cover": "pad",
+        "backend": "onnxruntime",
+        "provider": "CPUExecutionProvider",
+        "threads": 1,
+        "compute": "fp32",
+    }
+    text = (tmp_path / "out" / "manifest.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["status"] for line in lines] == ["done", "failed", "done"]
+    assert {line["model_sha256"] for line in lines} == {sha256_of(model)}
+
+
+def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
+    (pictures / "a.jpg").write_text("broken")
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--fail-fast")
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 done, 1 failed, 1 not tried in ")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            ["--cover", "average"],
+            "Segmenter: a model with head labels takes cover='pad', got 'average'; a labels graph "
+            "gives no logits to average; use cover='pad', or export with --head logits or "
+            "--head scene",
+        ),
+        (
+            ["--format", "npy"],
+            "predict: format must be one of labels, color, overlay, got npy; "
+            "leave it out for labels",
+        ),
+        (
+            ["--backend", "tensorrt"],
+            "open_backend: this version builds TensorRT engines but does not run them, "
+            "got backend='tensorrt'; open the .onnx file that the engine is built from, "
+            "with backend='onnxruntime'",
+        ),
+        (["--threads", "0"], "open_backend: threads must be at least 1, got 0; pass threads=2"),
+    ],
+)
+def test_predict_refuses(
+    model: Path, pictures: Path, tmp_path: Path, options: list[str], text: str
+) -> None:
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", *options)
+    refused(done, text)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
+    done = fcnkit("predict", model, tmp_path, "-o", tmp_path / "out")
+    refused(
+        done,
+        f"predict: every INPUT must name a picture, got {tmp_path}; give a file, "
+        "folder or pattern with .bmp .jpeg .jpg .png .ppm .tif .tiff .webp files",
+    )
+
+
+def test_predict_max_pixels(model: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = ("predict", model, pictures / "a.jpg", "-o", tmp_path / "out", "--max-pixels")
+    done = fcnkit(*arguments, 1999)
+    assert done.returncode == 1
+    assert "a picture may have at most 1999 pixels, got 40x50; raise --max-pixels" in done.stderr
+    assert fcnkit(*arguments, 2000).returncode == 0
+
+
+def test_predict_beyond_pillows_own_limit(tmp_path: Path) -> None:
+    """Pillow warns of or refuses pictures this large, whatever an option says."""
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    header = b"P5 30000 30000 255 "
+    (tmp_path / "a.ppm").write_bytes(header)
+    arguments = ("predict", path, tmp_path / "a.ppm", "-o", tmp_path / "out")
+    done = fcnkit(*arguments)
+    assert done.returncode == 1
+    expected = "a picture may have at most 89478485 pixels, got 30000x30000; raise --max-pixels"
+    assert expected in done.stderr
+
+
+@pytest.mark.parametrize("folder", ["camvid/JPEGImages", "voc2012-subset/JPEGImages"])
+def test_predict_real_pictures(model: Path, tmp_path: Path, folder: str) -> None:
+    source = SHARED / folder
+    if not source.exists():
+        pytest.skip(f"no real data: {source} is not there")
+    files = sorted(source.iterdir())[:8]
+    done = fcnkit("predict", model, *files, "-o", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for file in files:
+        with Image.open(file) as image, Image.open(tmp_path / f"{file.stem}.png") as written:
+            assert (written.mode, written.size) == ("P", image.size)
+
+
+# --- bench, info, doctor -------------------------------------------------------------------------
+
+
+def test_bench_latency(model: Path) -> None:
+    arguments = ("bench", "latency", model, "--shape", "32x64", "--batch", 2, "--threads", 1)
+    options = ("--warmup", 1, "--runs", 5)
+    done = fcnkit(*arguments, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["shape"], report["samples"], report["warmup"]) == ("2x32x64", 5, 1)
+    assert report["model_sha256"] == sha256_of(model)
+    assert report["environment"]["threads"] == 1
+    lines = fcnkit(*arguments, *options).stdout.splitlines()
+    assert lines[0] == f"{model} (sha256 {sha256_of(model)[:12]}), 2x32x64, fp32"
+    assert lines[2] == "5 samples after 1 calls to warm up"
+    names = ["mean", "min", "p50", "p90", "p95", "p99", "max"]
+    assert [line.split()[0] for line in lines[3:10]] == names
+    assert lines[10].endswith(" images/s")
+
+
+def test_bench_latency_refuses(model: Path) -> None:
+    refused(
+        fcnkit("bench", "latency", model, "--shape", "33x32"),
+        "onnxruntime.infer: the model takes NxHxW from 1x32x32 to 16x2048x2048 with sides in "
+        "steps of 32, got 1x33x32; the nearest legal shape is 1x64x32",
+    )
+    refused(
+        fcnkit("bench", "latency", model, "--shape", "320"),
+        "--batch x --shape: a shape is written NxHxW, got '1x320'; write 8x320x480",
+    )
+
+
+def test_info_of_onnx(model: Path) -> None:
+    done = fcnkit("info", model)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines()[1:])
+    assert done.stdout.splitlines()[0] == (
+        f"{model}: onnx, {model.stat().st_size} bytes, sha256 {sha256_of(model)}"
+    )
+    expected = {
+        "opset": "18",
+        "inputs": "image uint8 (N, 32*h, 32*w, 3)",
+        "outputs": "labels uint8 (N, 32*h, 32*w)",
+        "spec.head": "labels",
+        "spec.classes": "background, sky, tree, road",
+        "spec.shapes.max": "16x2048x2048",
+        "spec.input.multiple": "32",
+        "spec.source.parity": "none",
+    }
+    assert {name: lines[name] for name in expected} == expected
+    data: dict[str, Any] = json.loads(fcnkit("info", model, "--json").stdout)
+    assert data["spec"] == json.loads(make_spec("labels").to_json())
+
+
+def test_info_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_text("hello, hello, hello")
+    refused(
+        fcnkit("info", path),
+        f"{path}: must be a complete ONNX file, got bytes that are no protobuf; "
+        "copy the file again or export the model again with fcnkit export onnx",
+    )
+
+
+def test_doctor() -> None:
+    done = fcnkit("doctor", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["versions"]["numpy"] == np.__version__
+    assert found["build"]
+    opens = {status["name"]: status["opens"] for status in found["backends"]}
+    assert opens["onnxruntime"]
+    assert len(opens) == 6
+    text = fcnkit("doctor").stdout
+    assert "onnxruntime           opens: onnxruntime " in text
+    for status in found["backends"]:
+        assert status["remedy"] in text
+
+
+# --- the entry point -----------------------------------------------------------------------------
+
+
+def test_a_missing_extra_is_one_line(model: Path, pictures: Path, tmp_path: Path) -> None:
+    code = "import sys; sys.modules['onnxruntime'] = None\nfrom fcnkit.cli import main; main()"
+    command = [sys.executable, "-c", code, "predict", model, pictures, "-o", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    refused(
+        done,
+        "open_backend: needs the package onnxruntime, got no such package; "
+        "pip install 'fcnkit[cpu]'",
+    )
+
+
+def test_tracebacks_only_when_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "none.onnx"
+    line = f"error: {path}: must be a model file, got no such file; check the path\n"
+    assert fcnkit("info", path).stderr == line
+    for done in (fcnkit("--debug", "info", path), fcnkit("info", path, FCNKIT_DEBUG="1")):
+        assert done.returncode == 2
+        assert done.stderr.startswith("Traceback (most recent call last):\n")
+        assert done.stderr.endswith(line)
+
+
+def test_help_and_version() -> None:
+    done = fcnkit("--help")
+    assert done.returncode == 0
+    for verb in ("data", "train", "eval", "export", "predict", "bench", "info", "doctor"):
+        assert verb in done.stdout
+    assert fcnkit("--version").stdout.startswith("fcnkit 0.")
+    usage = fcnkit("predict")
+    assert usage.returncode == 2
+    assert usage.stdout == ""
+
+
+def test_an_interrupt_is_exit_code_130() -> None:
+    code = (
+        "import fcnkit.cli as cli\n"
+        "from fcnkit.runtime import describe\n"
+        "def stop(path): raise KeyboardInterrupt\n"
+        "describe.describe = stop\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "info", "m.onnx"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
