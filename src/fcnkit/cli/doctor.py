@@ -21,7 +21,8 @@ def doctor(as_json: Json = False) -> None:
     for name, value in found["versions"].items():
         typer.echo(f"{name:<8} {value}")
     for name, value in found["build"].items():
-        typer.echo(f"{name:<8} {value}")
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+        typer.echo(f"{name:<8} {text}")
     width = max(len(status["name"]) for status in found["backends"])
     for status in found["backends"]:
         opens = "opens" if status["opens"] else "does not open"

@@ -53,7 +53,9 @@ def _flatten(value: Any, name: str) -> list[tuple[str, str]]:
 
 
 def _text(value: Any, name: str) -> str:
-    if isinstance(value, (list, tuple)):
-        joint = "x" if name.startswith("spec.shapes.") else ", "
-        return joint.join(_text(item, "") for item in value)
-    return "none" if value is None else str(value)
+    if not isinstance(value, (list, tuple)):
+        return "none" if value is None else str(value)
+    if any(isinstance(item, (list, tuple)) for item in value):  # the palette
+        return "  ".join(_text(item, name) for item in value)
+    joint = "x" if name.startswith("spec.shapes.") else ", "
+    return joint.join(str(item) for item in value)

@@ -15,11 +15,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 __all__ = ["Advance", "progress_of"]
 
@@ -41,7 +43,7 @@ def progress_of(*, in_bytes: bool = False) -> Iterator[Advance]:
     if not console.is_terminal:
         yield _Lines(console, in_bytes=in_bytes)
         return
-    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(),)
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _Speed())
     if in_bytes:
         amounts = (DownloadColumn(), TransferSpeedColumn())
     text = TextColumn("{task.description}")
@@ -54,6 +56,15 @@ def progress_of(*, in_bytes: bool = False) -> Iterator[Advance]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield advance
+
+
+class _Speed(ProgressColumn):
+    """Things per second, as TransferSpeedColumn shows bytes."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text; empty until there is a speed."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "")
 
 
 class _Lines:
