@@ -189,7 +189,8 @@ def _read_graph(
 
 
 def _read_tensor_info(data: _Buffer, start: int, stop: int) -> TensorInfo:
-    name, dtype, dims = "", "not a tensor", ()
+    name, dtype = "", "not a tensor"
+    dims: tuple[int | str, ...] = ()
     for field in _fields(data, start, stop):
         if field[0] == 1:
             name = _text(data, field)

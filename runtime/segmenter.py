@@ -169,7 +169,7 @@ def _plan_average(height: int, width: int, spec: ModelSpec) -> tiling.TilePlan:
     return plan
 
 
-def _check_image(image_hwc: NDArray[np.uint8]) -> None:
+def _check_image(image_hwc: object) -> None:
     if not isinstance(image_hwc, np.ndarray) or image_hwc.dtype != np.uint8:
         kind = type(image_hwc).__name__
         got = f"array of {image_hwc.dtype}" if isinstance(image_hwc, np.ndarray) else kind

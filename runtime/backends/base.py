@@ -133,7 +133,7 @@ class CheckedBackend(ABC):
         """Drop the library's objects."""
 
 
-def check_batch(batch: NDArray[Any], spec: ModelSpec, *, what: str) -> None:
+def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     """Refuse a batch that the spec does not allow, before a library sees it.
 
     This is no formality: a session fed a side of 33 pixels answers with 64 rows and no error.

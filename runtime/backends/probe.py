@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,9 +45,7 @@ def list_backends() -> list[BackendStatus]:
     Returns:
         One status per backend, best known first.
     """
-    statuses = [
-        _try(name, _remedy(name), lambda n=name: _probe_onnxruntime(n)) for name in PROVIDERS
-    ]
+    statuses = [_try(name, _remedy(name), partial(_probe_onnxruntime, name)) for name in PROVIDERS]
     statuses.append(_try("openvino", "pip install 'fcnkit[openvino]'", _probe_openvino))
     return [*statuses, _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
 
