@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.palette import decode, overlay, voc_palette
 from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["MAX_PIXELS", "Format", "read_picture", "render", "write_png"]
+__all__ = ["MAX_PIXELS", "Format", "open_picture", "read_picture", "render", "write_png"]
 
 Format = Literal["labels", "color", "overlay"]
 """A palette PNG of labels, an RGB PNG of their colours, or the colours laid over the picture."""
@@ -22,44 +26,87 @@ Format = Literal["labels", "color", "overlay"]
 MAX_PIXELS: Final = 89_478_485
 """Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
 
+_BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError)
+"""What Pillow raises for files that are cut short or damaged, besides the two kinds below."""
 
-def read_picture(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a picture, turned upright as its EXIF orientation says.
+
+@contextmanager
+def open_picture(
+    path: str | Path, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
+) -> Iterator[Image.Image]:
+    """Open a file with Pillow; whatever Pillow raises in the block becomes a DataError.
 
     Args:
-        path: A file of any 8-bit format that Pillow reads; alpha is dropped.
+        path: The file.
+        formats: Pillow's names of the formats to accept; None accepts all that it reads.
         max_pixels: Larger pictures are refused before they are decoded.
 
-    Returns:
-        uint8 RGB picture of shape (H, W, 3), contiguous.
+    Yields:
+        The picture, its header read and its pixels not.
 
     Raises:
-        DataError: The file is no picture, broken, too large or of more than 8 bits.
+        DataError: The file cannot be read, is none of the formats, broken or too large.
     """
-    what = str(path)
+    what, kinds = str(path), f"{' or '.join(formats) if formats else 'picture'} file"
+    too_large = f"a picture has at most {max_pixels} pixels"
+    remedy = "scale it down or raise max_pixels"
     try:
-        with Image.open(path) as picture:
-            _check_picture(picture, max_pixels, what=what)
-            upright = ImageOps.exif_transpose(picture)
-            return np.array(upright.convert("RGB"))
+        with Image.open(path, formats=formats) as picture:
+            if picture.width * picture.height > max_pixels:
+                got = f"{picture.height}x{picture.width}"
+                raise DataError(message(what, too_large, got, remedy))
+            yield picture
     except DataError:
         raise
-    except Exception as error:  # a broken file makes Pillow's decoders raise whatever they met
+    except FileNotFoundError:
+        raise DataError(message(what, f"must be a {kinds}", "no file", "check the path")) from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(message(what, too_large, str(error), remedy)) from None
+    except UnidentifiedImageError:
+        got = "something else" if Path(path).stat().st_size else "an empty file"
+        raise DataError(message(what, f"must be a {kinds}", got, "replace the file")) from None
+    except (*_BROKEN, struct.error, zlib.error) as error:
         got = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        got = got.removesuffix(f" {str(path)!r}")  # Pillow names the file once more
-        rule = "must be a complete picture"
-        raise DataError(message(what, rule, got, "replace or remove the file")) from error
+        rule = f"must be a whole {kinds}"
+        raise DataError(message(what, rule, got, "replace the file")) from error
 
 
-def _check_picture(picture: Image.Image, max_pixels: int, *, what: str) -> None:
-    width, height = picture.size
-    if width * height > max_pixels:
-        rule = f"a picture may have at most {max_pixels} pixels"
-        raise DataError(message(what, rule, f"{height}x{width}", "raise --max-pixels"))
-    if picture.mode[0] in "IF":  # 16 or 32 bits, which convert("RGB") would clip to white
-        rule = "a picture must have 8 bits per channel"
+def read_picture(
+    path: str | Path, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Read a picture the way a viewer shows it.
+
+    The EXIF orientation is applied, transparency is put on white, 16-bit grayscale is scaled, and
+    grayscale, palette and CMYK pictures become RGB.
+
+    Args:
+        path: The file.
+        formats: As for ``open_picture``.
+        max_pixels: As for ``open_picture``.
+
+    Returns:
+        uint8 RGB picture of shape (H, W, 3), contiguous, the caller's own.
+
+    Raises:
+        DataError: As for ``open_picture``, or the pixels are 32-bit integers or floats.
+    """
+    with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
+        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path)))
+
+
+def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
+    if picture.mode.startswith("I;16"):
+        # convert() would clip at 255 instead of scaling.
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):
+        rule = "a picture has 8 or 16 bits per channel"
         remedy = "convert it, for only you know which values are black and white"
         raise DataError(message(what, rule, f"Pillow mode {picture.mode}", remedy))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
 
 
 def render(

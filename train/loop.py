@@ -125,7 +125,7 @@ def train(
     torch.manual_seed(recipe.seed)
     net = create_model(architecture, spec.num_classes, pretrained=pretrained).to(where)
     if recipe.precision == "bf16":
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net = net.to(memory_format=torch.channels_last)
     optimizer = _optimizer(net, recipe)
     done = _restore(run / LAST, spec, recipe, net, optimizer) if history else 0
     if done >= recipe.epochs:
@@ -169,7 +169,7 @@ def _train_epoch(
             logits_bkhw = net(x)
         loss = _loss(logits_bkhw.float(), labels_bhw.to(device, non_blocking=True), recipe)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         # The one place where a GPU is waited for.
         value = loss.item()

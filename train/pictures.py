@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
-import zlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.palette import VOID, encode, unknown_colors
+from fcnkit.runtime.pictures import open_picture, read_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,8 +26,8 @@ __all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
-"""What Pillow raises for files that are cut short or damaged."""
+_IMAGES = ("JPEG", "PNG")
+_MASKS = ("PNG",)
 
 _SHOWN = 5
 """So many unknown colours or labels are named in an error."""
@@ -47,10 +43,7 @@ class DecodedMask(NamedTuple):
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture the way a viewer shows it.
-
-    The EXIF orientation is applied, transparency is put on white, and grayscale, palette and
-    CMYK pictures become RGB.
+    """Read a data set's picture, as ``fcnkit.runtime.pictures.read_picture`` does.
 
     Args:
         path: A JPEG or PNG file.
@@ -61,8 +54,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, cut short, no JPEG or PNG, or too large.
     """
-    with _opened(path) as image:
-        return np.array(_as_rgb(ImageOps.exif_transpose(image), path))
+    return read_picture(path, formats=_IMAGES)
 
 
 def size_of(path: Path) -> Size:
@@ -77,7 +69,7 @@ def size_of(path: Path) -> Size:
     Raises:
         DataError: The file is missing, no JPEG or PNG, or too large.
     """
-    with _opened(path) as image:
+    with open_picture(path, formats=_IMAGES) as image:
         width, height = image.size
         # Orientations 5 to 8 lie on their side.
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
@@ -126,7 +118,7 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
         DataError: The file is missing, cut short or no such PNG, or its palette contradicts
             its labels.
     """
-    with _opened(path, formats=("PNG",)) as mask:
+    with open_picture(path, formats=_MASKS) as mask:
         if mask.mode in ("P", "L"):
             decoded = _check_indices(np.array(mask), labelmap)
             if mask.mode == "P":
@@ -199,50 +191,3 @@ def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str
         rule = f"labels are 0..{len(labelmap.classes) - 1} or {VOID}"
     remedy = "mend the mask or name the class in labelmap.txt"
     return message(str(path), rule, ", ".join(shown), remedy)
-
-
-def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        # convert() would clip at 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        got = f"mode {image.mode}"
-        rule = "a picture has 8 or 16 bits per channel"
-        raise DataError(message(str(path), rule, got, "save it with 8 bits per channel"))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-@contextmanager
-def _opened(path: Path, formats: tuple[str, ...] = ("JPEG", "PNG")) -> Iterator[Image.Image]:
-    """Open a file with Pillow; whatever it raises on the way becomes a DataError."""
-    kinds = " or ".join(formats)
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of damaged EXIF data, which a viewer would not mind either.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=formats) as image:
-                yield image
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(
-            message(str(path), f"must be a {kinds} file", "no file", "check the path")
-        ) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        rule = f"a picture has at most {Image.MAX_IMAGE_PIXELS} pixels"
-        raise DataError(message(str(path), rule, str(error), "scale it down")) from None
-    except UnidentifiedImageError:
-        got = "something else" if path.stat().st_size else "an empty file"
-        raise DataError(
-            message(str(path), f"must be a {kinds} file", got, "replace the file")
-        ) from None
-    except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # The file system's own word, such as permission denied.
-        rule = f"must be a whole {kinds} file"
-        raise DataError(message(str(path), rule, str(error), "replace the file")) from error

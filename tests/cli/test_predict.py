@@ -67,8 +67,8 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     done = fcnkit(*arguments)
     assert done.returncode == 1
     assert (
-        f"failed: {pictures}/broken.png: must be a complete picture, got cannot identify image "
-        "file; replace or remove the file\n"
+        f"failed: {pictures}/broken.png: must be a picture file, got something else; "
+        "replace the file\n"
     ) in done.stderr
     summary = json.loads(done.stdout)
     assert summary.pop("seconds") >= 0
@@ -143,7 +143,10 @@ def test_predict_max_pixels(model: Path, pictures: Path, tmp_path: Path) -> None
     arguments = ("predict", model, pictures / "a.jpg", "-o", tmp_path / "out", "--max-pixels")
     done = fcnkit(*arguments, 1999)
     assert done.returncode == 1
-    assert "a picture may have at most 1999 pixels, got 40x50; raise --max-pixels" in done.stderr
+    assert (
+        "a picture has at most 1999 pixels, got 40x50; scale it down or raise max_pixels"
+        in done.stderr
+    )
     assert fcnkit(*arguments, 2000).returncode == 0
 
 
@@ -155,7 +158,9 @@ def test_predict_beyond_pillows_own_limit(tmp_path: Path) -> None:
     arguments = ("predict", path, tmp_path / "a.ppm", "-o", tmp_path / "out")
     done = fcnkit(*arguments)
     assert done.returncode == 1
-    expected = "a picture may have at most 89478485 pixels, got 30000x30000; raise --max-pixels"
+    expected = (
+        "a picture has at most 89478485 pixels, got 30000x30000; scale it down or raise max_pixels"
+    )
     assert expected in done.stderr
 
 

@@ -204,8 +204,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "output": None,
         "size": None,
         "milliseconds": None,
-        "error": f"{bad}: must be a complete picture, got cannot identify image file; "
-        "replace or remove the file",
+        "error": f"{bad}: must be a picture file, got something else; replace the file",
         **options,
     }
     run(segmenter, [good], out)
@@ -222,8 +221,8 @@ def broken(folder: Path) -> dict[str, str]:
     (folder / "text.png").write_text("hello")
     (folder / "folder.tif").mkdir()
     (folder / "folder.tif" / "inner.jpg").write_bytes(whole[:20])
-    deep = np.arange(2500, dtype=np.uint16).reshape(50, 50)
-    Image.fromarray(deep).save(folder / "deep.png")
+    deep = np.zeros((50, 50), np.float32)
+    Image.fromarray(deep).save(folder / "deep.tif")
     save(folder / "big.png", picture(101, 100))
     png = bytearray(save(folder / "data.png", picture(60, 60)).read_bytes())
     start = png.index(b"IDAT") + 4
@@ -231,14 +230,16 @@ def broken(folder: Path) -> dict[str, str]:
     png[:] = _with_checksum(png)
     (folder / "data.png").write_bytes(png)
     return {
-        "big.png": "a picture may have at most 10000 pixels, got 101x100; raise --max-pixels",
-        "cut.jpg": "must be a complete picture, got image file is truncated",
-        "data.png": "must be a complete picture, got ",
-        "deep.png": "a picture must have 8 bits per channel, got Pillow mode I;16; "
+        "big.png": (
+            "a picture has at most 10000 pixels, got 101x100; scale it down or raise max_pixels"
+        ),
+        "cut.jpg": "must be a whole picture file, got image file is truncated",
+        "data.png": "must be a whole picture file, got ",
+        "deep.tif": "a picture has 8 or 16 bits per channel, got Pillow mode F; "
         "convert it, for only you know which values are black and white",
-        "empty.png": "must be a complete picture, got cannot identify image file; ",
-        "folder.tif/inner.jpg": "must be a complete picture, got cannot identify image file; ",
-        "text.png": "must be a complete picture, got cannot identify image file; ",
+        "empty.png": "must be a picture file, got an empty file; ",
+        "folder.tif/inner.jpg": "must be a picture file, got something else; ",
+        "text.png": "must be a picture file, got something else; ",
     }
 
 
@@ -369,7 +370,7 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     source.save(path)
     image = read_picture(path)
     assert (image.shape, image.dtype) == ((9, 7, 3), np.uint8)
-    assert np.array_equal(image, np.array(source.convert("RGB")))
+    assert np.array_equal(image, np.array(source.convert("RGB")))  # the pixels are all opaque
     assert image.flags.c_contiguous
     assert image.flags.writeable
 
@@ -378,16 +379,13 @@ def test_max_pixels_is_checked_before_decoding(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", picture(10, 10))
     assert read_picture(path, max_pixels=100).shape == (10, 10, 3)
     path.write_bytes(path.read_bytes()[:60])  # the size is still there, the pixels are not
-    text = f"{path}: a picture may have at most 99 pixels, got 10x10; raise --max-pixels"
+    text = f"{path}: a picture has at most 99 pixels, got 10x10; scale it down or raise max_pixels"
     with refusal(DataError, text):
         read_picture(path, max_pixels=99)
 
 
 def test_a_missing_picture(tmp_path: Path) -> None:
     path = tmp_path / "none.jpg"
-    text = (
-        f"{path}: must be a complete picture, got No such file or directory; "
-        "replace or remove the file"
-    )
+    text = f"{path}: must be a picture file, got no file; check the path"
     with refusal(DataError, text):
         read_picture(path)

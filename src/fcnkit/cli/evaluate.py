@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from fcnkit.cli.options import Backend, Json, Threads
+
 if TYPE_CHECKING:
+    from fcnkit.runtime import Cover
     from fcnkit.runtime.metrics import Scores
 
 __all__ = ["evaluate"]
@@ -17,10 +20,12 @@ __all__ = ["evaluate"]
 def evaluate(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout.")],
+    *,
     split: Annotated[str, typer.Option(help="Which list.")] = "val",
     cover: Annotated[str | None, typer.Option(help="average or pad; see fcnkit predict.")] = None,
-    backend: Annotated[str, typer.Option(help="See fcnkit doctor.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Score a model on full pictures; void pixels count for nothing."""
     import fcnkit
@@ -29,7 +34,8 @@ def evaluate(
     from fcnkit.train.voc import open_voc
 
     folder = open_voc(data, split=split)
-    with fcnkit.load(model, backend=backend, cover=cover) as segmenter, progress_of() as advance:
+    opened = fcnkit.load(model, backend=backend, threads=threads, cover=cast("Cover | None", cover))
+    with opened as segmenter, progress_of() as advance:
         scores = score(
             segmenter, folder, on_picture=lambda done, total: advance("evaluate", done, total)
         )

@@ -18,6 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="Write a trained network as ONNX or
 @app.command()
 def onnx(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
+    *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     head: Annotated[
         str, typer.Option(help="logits, labels (uint8 in and out) or scene (any size).")
@@ -38,6 +39,7 @@ def onnx(
 @app.command()
 def engine(
     model: Annotated[Path, typer.Argument(help="An .onnx file that fcnkit exported.")],
+    *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
     flavor: Annotated[
         str, typer.Option(help="auto, tensorrt (needs its GPU) or tensorrt-rtx.")

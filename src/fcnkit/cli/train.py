@@ -19,6 +19,7 @@ __all__ = ["train"]
 
 def train(
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout with train and val lists.")],
+    *,
     run: Annotated[Path, typer.Option("-o", "--run", help="Run folder to write.")],
     recipe: Annotated[
         str, typer.Option(help="d2l: as in the d2l.ai chapter; modern: from scratch, augmented.")
