@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.files import atomic_path
+from fcnkit.runtime.files import atomic_path, sha256_of
 from fcnkit.runtime.spec import (
     FORMAT,
     VOID,
@@ -27,7 +27,14 @@ from fcnkit.train.models import create_model
 from fcnkit.train.models.fcn import FCN32s
 from fcnkit.train.recipe import Recipe
 
-__all__ = ["Checkpoint", "checkpoint_spec", "load_checkpoint", "load_model", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "checkpoint_spec",
+    "describe_checkpoint",
+    "load_checkpoint",
+    "load_model",
+    "save_checkpoint",
+]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -142,6 +149,33 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
     spec = ModelSpec.from_json(data["spec"], where=str(path))
     return Checkpoint(**{**data, "spec": spec, "recipe": Recipe.from_dict(data["recipe"])})
+
+
+def describe_checkpoint(path: Path) -> dict[str, Any]:
+    """Say what a checkpoint is, in the form of ``fcnkit.runtime.describe``.
+
+    Args:
+        path: A file that save_checkpoint wrote.
+
+    Returns:
+        ``path``, ``kind``, ``bytes``, ``sha256``, ``epoch``, ``parameters`` (their number),
+        ``recipe``, ``scores`` and ``spec``.
+
+    Raises:
+        ArtifactError: The file is no checkpoint.
+    """
+    net, checkpoint = load_model(path)
+    return {
+        "path": str(path),
+        "kind": "checkpoint",
+        "bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+        "epoch": checkpoint.epoch,
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "recipe": checkpoint.recipe.to_dict(),
+        "scores": checkpoint.scores,
+        "spec": asdict(checkpoint.spec),
+    }
 
 
 def load_model(path: Path) -> tuple[FCN32s, Checkpoint]:

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 __version__ = version("fcnkit")
 
-__all__ = ["__version__", "load"]
+__all__ = ["CHECKPOINT_SUFFIXES", "__version__", "load"]
 
 # A library stays silent until its user configures logging.
 logging.getLogger("fcnkit").addHandler(logging.NullHandler())
 
-_CHECKPOINT_SUFFIXES = (".pt", ".pth")
+CHECKPOINT_SUFFIXES = (".pt", ".pth")
+"""By these names a checkpoint is told from an exported model."""
 
 
 def load(
@@ -50,7 +51,7 @@ def load(
         ...     labels_hw = segmenter(image_hwc)
     """
     path = Path(path)
-    if path.suffix not in _CHECKPOINT_SUFFIXES:
+    if path.suffix not in CHECKPOINT_SUFFIXES:
         from fcnkit.runtime import load as load_exported
 
         return load_exported(path, backend=backend, threads=threads, cover=cover)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +11,10 @@ import pytest
 from PIL import Image
 
 from fcnkit.runtime.files import sha256_of
+from tests.cli.shell import fcnkit, refused
 from tests.runtime.models import make_spec, write_model
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-
-
-def fcnkit(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-c", "from fcnkit.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "COLUMNS": "200", **environment},
-    )
-
-
-def refused(done: subprocess.CompletedProcess[str], text: str) -> None:
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {text}\n")
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +242,8 @@ def test_doctor() -> None:
 
 
 def test_a_missing_extra_is_one_line(model: Path, pictures: Path, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['onnxruntime'] = None\nfrom fcnkit.cli import main; main()"
-    command = [sys.executable, "-c", code, "predict", model, pictures, "-o", tmp_path / "out"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    block = "import sys; sys.modules['onnxruntime'] = None\n"
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", before=block)
     refused(
         done,
         "open_backend: needs the package onnxruntime, got no such package; "
@@ -292,15 +273,11 @@ def test_help_and_version() -> None:
 
 
 def test_an_interrupt_is_exit_code_130() -> None:
-    code = (
-        "import fcnkit.cli as cli\n"
+    stop = (
         "from fcnkit.runtime import describe\n"
         "def stop(path): raise KeyboardInterrupt\n"
         "describe.describe = stop\n"
-        "cli.main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "info", "m.onnx"], capture_output=True, text=True, check=False
-    )
+    done = fcnkit("info", "m.onnx", before=stop)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr

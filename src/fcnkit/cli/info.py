@@ -9,23 +9,36 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli.options import Json
+from fcnkit.errors import missing_extra
 
 __all__ = ["info"]
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="An ONNX file, or an engine beside its .json.")],
+    path: Annotated[Path, typer.Argument(help="Checkpoint, ONNX file, or engine with its .json.")],
     as_json: Json = False,
 ) -> None:
     """Show what a model file promises: classes, head, legal shapes, versions."""
-    from fcnkit.runtime.describe import describe
-
-    found = describe(path)
+    found = _describe(path)
     if as_json:
         typer.echo(json.dumps(found))
         return
     for line in _lines(found):
         typer.echo(line)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    from fcnkit import CHECKPOINT_SUFFIXES
+
+    if path.suffix not in CHECKPOINT_SUFFIXES:
+        from fcnkit.runtime.describe import describe
+
+        return describe(path)
+    try:
+        from fcnkit.train.checkpoint import describe_checkpoint
+    except ModuleNotFoundError as error:
+        raise missing_extra("fcnkit info", str(error.name), "train") from error
+    return describe_checkpoint(path)
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -1,0 +1,89 @@
+"""The rules of the house about size and documentation, and that the documents are true."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fcnkit.cli import app
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [
+    path
+    for folder in ("src", "train", "export", "runtime")
+    for path in (ROOT / folder).rglob("*.py")
+]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Functions and methods; one inside another counts as part of it."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for node in [*tree.body, *(item for owner in classes for item in owner.body)]:
+            if isinstance(node, Function):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def test_a_function_fits_on_a_screen() -> None:
+    def lines(node: Function) -> int:
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        return (node.end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+    assert [name for name, node in functions() if lines(node) > 60] == []
+
+
+def test_a_module_is_one_idea() -> None:
+    sources = [*SOURCES, *(ROOT / "csrc").rglob("*.[ch]pp")]
+    lengths = {str(p.relative_to(ROOT)): p.read_text("utf-8").count("\n") for p in sources}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_public_functions_are_documented() -> None:
+    bare = [
+        name
+        for name, node in functions()
+        if not node.name.startswith("_") and len(node.body) > 3 and not ast.get_docstring(node)
+    ]
+    assert bare == []
+
+
+def test_nothing_prints_outside_the_command_line() -> None:
+    printing = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if "cli" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "print"
+    ]
+    assert printing == []
+
+
+def verbs_in_readme() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^fcnkit ((?:data|export|bench) \w+|\w+)(.*?)(?:#|$)", text, re.MULTILINE)
+    return sorted({f"{verb}|{' '.join(re.findall(r'--[a-z-]+', rest))}" for verb, rest in found})
+
+
+@pytest.mark.parametrize("command", verbs_in_readme())
+def test_commands_of_the_readme_exist_with_their_options(command: str) -> None:
+    verb, options = command.split("|")
+    done = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "200"})
+    assert done.exit_code == 0
+    help_text = done.stdout
+    missing = [option for option in options.split() if option not in help_text]
+    assert missing == []
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
