@@ -202,7 +202,9 @@ class _Run:
         self._format: Format = format
         self._sha256 = model_sha256
 
-    def records(self, jobs: Sequence[Job], *, fail_fast: bool, max_pixels: int) -> Iterator[Record]:
+    def records(
+        self, jobs: Sequence[Job], *, fail_fast: bool, max_pixels: int
+    ) -> Generator[Record, None, None]:
         self._out.mkdir(parents=True, exist_ok=True)
         behind: deque[Future[Record]] = deque()
         with (
