@@ -14,6 +14,8 @@ from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["describe"]
 
+_BUILD_AGAIN = "build the engine again with fcnkit export engine"
+
 
 def describe(path: str | Path) -> dict[str, Any]:
     """Say what an ONNX file or an engine is, without running it.
@@ -32,7 +34,12 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     kind = "engine" if path.suffix in (".engine", ".plan") else "onnx"
     found = _describe_engine(path) if kind == "engine" else _describe_onnx(path)
-    facts = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    sha256 = sha256_of(path)
+    if found.get("plan_sha256", sha256) != sha256:
+        rule = "must be the sidecar of the engine beside it"
+        got = f"one of an engine with sha256 {found['plan_sha256']}"
+        raise ArtifactError(message(f"{path}.json", rule, got, _BUILD_AGAIN))
+    facts = {"bytes": path.stat().st_size, "sha256": sha256}
     return {"path": str(path), "kind": kind, **facts, **found}
 
 
@@ -51,7 +58,6 @@ def _tensor(tensor: TensorInfo) -> dict[str, Any]:
 
 
 def _describe_engine(path: Path) -> dict[str, Any]:
-    remedy = "build the engine again with fcnkit export engine"
     if not path.is_file():
         raise ArtifactError(
             message(str(path), "must be a model file", "no such file", "check the path")
@@ -61,10 +67,10 @@ def _describe_engine(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(sidecar.read_bytes())
     except OSError:
-        raise ArtifactError(message(str(sidecar), rule, "no such file", remedy)) from None
+        raise ArtifactError(message(str(sidecar), rule, "no such file", _BUILD_AGAIN)) from None
     except ValueError as error:
-        raise ArtifactError(message(str(sidecar), rule, str(error), remedy)) from None
+        raise ArtifactError(message(str(sidecar), rule, str(error), _BUILD_AGAIN)) from None
     if not isinstance(held, dict) or "spec" not in held:
-        raise ArtifactError(message(str(sidecar), rule, "no key spec", remedy))
+        raise ArtifactError(message(str(sidecar), rule, "no key spec", _BUILD_AGAIN))
     spec = ModelSpec.from_json(json.dumps(held["spec"]), where=str(sidecar))
     return {**held, "spec": asdict(spec)}

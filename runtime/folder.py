@@ -11,7 +11,7 @@ import glob
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -157,7 +157,7 @@ def predict_files(
     format: Format = "labels",
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[Record]:
+) -> Generator[Record, None, None]:
     """Label pictures and write one PNG each, and a line of the manifest each.
 
     A picture that cannot be read or covered is recorded and skipped; a result that cannot be
@@ -173,7 +173,8 @@ def predict_files(
         max_pixels: Larger pictures fail before they are decoded.
 
     Returns:
-        An iterator that does the work as it is consumed, one record per picture, in order.
+        A generator that does the work as it is consumed, one record per picture, in order.
+        Closing it early waits for what is in flight.
 
     Raises:
         ValueError: format is unknown or max_pixels below 1, when called.
@@ -201,7 +202,9 @@ class _Run:
         self._format: Format = format
         self._sha256 = model_sha256
 
-    def records(self, jobs: Sequence[Job], *, fail_fast: bool, max_pixels: int) -> Iterator[Record]:
+    def records(
+        self, jobs: Sequence[Job], *, fail_fast: bool, max_pixels: int
+    ) -> Generator[Record, None, None]:
         self._out.mkdir(parents=True, exist_ok=True)
         behind: deque[Future[Record]] = deque()
         with (

@@ -136,7 +136,7 @@ def render(
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that is either whole or not there, making its folder where needed.
+    """Write a PNG that no kill leaves half-written, making its folder where needed.
 
     Args:
         picture: What to write.
@@ -146,5 +146,6 @@ def write_png(picture: Image.Image, path: Path) -> None:
         OSError: The folder or file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    # Not synced: a result can be made again, and waiting for the disk would double its cost.
+    with atomic_path(path, sync=False) as temporary:
         picture.save(temporary, format="PNG", compress_level=1)

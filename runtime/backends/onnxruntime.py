@@ -125,10 +125,10 @@ def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[s
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        session = onnxruntime.InferenceSession(model, sess_options=options, providers=[provider])
-    # Otherwise run() answers a failing GPU with a silent second try on the CPU.
-    session.disable_fallback()
-    return session
+        # Fallback means that a GPU which fails is answered by the CPU, with a printed line.
+        return onnxruntime.InferenceSession(
+            model, sess_options=options, providers=[provider], enable_fallback=0
+        )
 
 
 def _no_provider(name: str, got: str) -> BackendUnavailableError:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +161,37 @@ def test_predict_real_pictures(model: Path, tmp_path: Path, folder: str) -> None
     for file in files:
         with Image.open(file) as image, Image.open(tmp_path / f"{file.stem}.png") as written:
             assert (written.mode, written.size) == ("P", image.size)
+
+
+def test_an_interrupted_run_leaves_whole_files_and_a_true_manifest(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    noise = np.random.default_rng(1).integers(0, 256, (640, 640, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "in" / "000.png")
+    for i in range(1, 400):
+        (tmp_path / "in" / f"{i:03}.png").symlink_to("000.png")
+    out = tmp_path / "out"
+    code = "from fcnkit.cli import main; main()"
+    command = [sys.executable, "-c", code, "predict", str(model), str(tmp_path / "in")]
+    with subprocess.Popen(
+        [*command, "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(list(out.glob("*.png"))) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    assert 3 <= len(lines) < 400
+    names = {path.name for path in out.iterdir()}
+    assert names == {"manifest.jsonl", *(line["output"] for line in lines)}
+    for line in lines:
+        with Image.open(out / line["output"]) as written:
+            written.load()
 
 
 # --- bench, info, doctor -------------------------------------------------------------------------

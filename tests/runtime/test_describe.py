@@ -56,6 +56,15 @@ def test_an_engine_and_its_sidecar(tmp_path: Path) -> None:
         "spec": asdict(spec),
         "flavor": "tensorrt-rtx",
     }
+    sidecar.write_text(json.dumps({**held, "plan_sha256": sha256_of(path)}))
+    assert describe(path)["plan_sha256"] == describe(path)["sha256"]
+    sidecar.write_text(json.dumps({**held, "plan_sha256": "0" * 64}))
+    text = (
+        f"{sidecar}: must be the sidecar of the engine beside it, got one of an engine with "
+        f"sha256 {'0' * 64}; {remedy}"
+    )
+    with refusal(ArtifactError, text):
+        describe(path)
     sidecar.write_text(json.dumps({**held, "spec": {**asdict(spec), "extra": 1}}))
     text = (
         f"{sidecar}: spec key extra: is not a key of this format, got 1; "

@@ -300,7 +300,7 @@ def test_a_consumer_that_stops_leaves_whole_files_and_a_true_manifest(
     jobs = find_jobs([tmp_path / "in"], out)
     records = predict_files(segmenter, jobs, out, model_sha256="ab")
     next(records)
-    records.close()  # type: ignore[attr-defined]
+    records.close()
     lines = manifest(out)
     assert 1 <= len(lines) < 20
     assert sorted([*(line["output"] for line in lines), MANIFEST]) == files(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -67,7 +68,9 @@ def predict(
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         )
         start = time.perf_counter()
-        done, failed = _consume(records, len(jobs))
+        # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
+        with closing(records):
+            done, failed = _consume(records, len(jobs))
         seconds = time.perf_counter() - start
         summary = {
             "found": len(jobs),
