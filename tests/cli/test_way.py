@@ -66,7 +66,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     refused(
         fcnkit("train", tmp_path / "none", "-o", tmp_path / "run"),
-        f"{tmp_path}/none: must be a folder in VOC layout, got no folder; check the path",
+        f"{tmp_path}/none: a data set is a folder, got no such folder; check the path",
     )
     refused(
         fcnkit("train", shapes_folder, "-o", tmp_path / "run", "--recipe", "magic"),
