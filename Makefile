@@ -22,7 +22,7 @@ DATA ?=
 ifeq ($(DATA),)
 NAME := shapes
 FOLDER := demo/shapes/data
-EPOCHS ?= 60
+EPOCHS ?= 40
 TRAIN := --recipe modern --crop 128x160 --batch 16 --epochs $(EPOCHS)
 else
 NAME := $(notdir $(patsubst %/,%,$(DATA)))
@@ -34,11 +34,11 @@ OUT := demo/$(NAME)-$(EPOCHS)
 FCNKIT := $(BIN)/fcnkit
 
 demo: setup $(OUT)/.trained
-	$(FCNKIT) info $(OUT)/run/best.pt
 	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER)
 	for head in logits labels scene; do \
 	  $(FCNKIT) export onnx $(OUT)/run/best.pt -o $(OUT)/$$head.onnx --head $$head || exit 1; \
 	done
+	$(FCNKIT) info $(OUT)/labels.onnx
 	$(FCNKIT) export engine $(OUT)/labels.onnx -o $(OUT)/labels.engine
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/labels
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/overlay --format overlay

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
+from fcnkit.runtime.spec import Precision
 
 __all__ = ["PROVIDERS", "OnnxRuntimeBackend", "create_session"]
 
@@ -27,6 +28,9 @@ _PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
     # TF32, also a default, is not the float32 that the file says.
     "onnxruntime-cuda": {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
 }
+
+# ONNX Runtime computes in the types that stand in the graph.
+_COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 
 _GPU_REMEDY = (
     "pip uninstall onnxruntime, then pip install 'fcnkit[gpu]' (never both at once) on a machine "
@@ -65,7 +69,7 @@ class OnnxRuntimeBackend(CheckedBackend):
             "library": f"onnxruntime {_version()}",
             "provider": PROVIDERS[name],
             "threads": threads,
-            "compute": spec.precision,
+            "compute": _COMPUTE[spec.precision],
         }
         super().__init__(spec, name=name, details=details)
         self._session: Any = session

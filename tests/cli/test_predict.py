@@ -70,7 +70,7 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,
-        "compute": "fp32",
+        "compute": "f32",
     }
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]

@@ -91,7 +91,7 @@ def test_details_say_what_runs(tmp_path: Path, backend: str) -> None:
     assert library == backend
     assert version[0].isdigit()
     expected = {
-        "onnxruntime": {"provider": "CPUExecutionProvider", "threads": 1, "compute": "fp32"},
+        "onnxruntime": {"provider": "CPUExecutionProvider", "threads": 1, "compute": "f32"},
         "openvino": {"provider": "CPU", "threads": 1, "compute": "f32"},
     }
     assert details == expected[backend]
