@@ -149,9 +149,9 @@ class Segmenter:
         if tile_height < height or tile_width < width:
             high: Shape = (1, *spec.shapes.max[1:])
             rule = f"one pass of this model covers at most {format_shape(high)}"
-            remedy = "make the picture smaller, or export with a larger --max"
+            remedy = "make the picture smaller, or use a model with head logits"
             if spec.head == "logits":
-                remedy = f"use cover='average', {remedy}"
+                remedy = "use cover='average'"
             got = f"a picture of {height}x{width}"
             raise ValueError(message("Segmenter", rule, got, remedy))
         return tiling.TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))

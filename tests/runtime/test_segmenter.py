@@ -221,8 +221,8 @@ def test_default_covers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "remedy"),
     [
-        ("logits", "use cover='average', make the picture smaller, or export with a larger --max"),
-        ("labels", "make the picture smaller, or export with a larger --max"),
+        ("logits", "use cover='average'"),
+        ("labels", "make the picture smaller, or use a model with head logits"),
     ],
 )
 def test_a_picture_too_large_for_one_pass(tmp_path: Path, head: Head, remedy: str) -> None:
