@@ -59,7 +59,7 @@ def export_onnx(checkpoint: Path, out: Path, *, head: Head = "logits") -> Verify
         rule = "its folder must exist"
         raise ValueError(message("-o", rule, str(out.parent), "create it first"))
     net, loaded = load_model(checkpoint)
-    spec = _head_spec(loaded.spec, head, sha256_of(checkpoint))
+    spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint))
     model = build_graph(net, spec)
     with atomic_path(out) as temporary:
         _save(model, spec, temporary)
@@ -81,15 +81,15 @@ def build_graph(net: FCN32s, spec: ModelSpec) -> onnx.ModelProto:
     frozen = frozen_copy(net)
     if spec.head == "logits":
         example = torch.zeros(2, 3, 64, 96)
-        return _trace(LogitsGraph(frozen), example, "image", "logits")
+        return trace(LogitsGraph(frozen), example, "image", "logits")
     example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
     if spec.head == "labels":
-        return _trace(LabelsGraph(frozen, spec), example, "image", "labels")
-    middle = _trace(TilesGraph(frozen, spec), example.float(), "tiles", "logits")
+        return trace(LabelsGraph(frozen, spec), example, "image", "labels")
+    middle = trace(TilesGraph(frozen, spec), example.float(), "tiles", "logits")
     return wrap_scene(middle)
 
 
-def _trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
+def trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
     rows, columns = (1, 2) if example.shape[3] == 3 else (2, 3)
     batch, height, width = (torch.export.Dim(name) for name in ("n", "h", "w"))
     shapes: dict[int, Any] = {0: batch, rows: 32 * height, columns: 32 * width}
@@ -123,7 +123,7 @@ def _strip(model: onnx.ModelProto) -> None:
         del entry.metadata_props[:]
 
 
-def _head_spec(spec: ModelSpec, head: Head, sha256: str) -> ModelSpec:
+def head_spec(spec: ModelSpec, head: Head, *, sha256: str) -> ModelSpec:
     """Turn a checkpoint's spec into the one of an exported head."""
     versions = {
         "fcnkit": version("fcnkit"),
