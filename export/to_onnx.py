@@ -90,6 +90,17 @@ def build_graph(net: FCN32s, spec: ModelSpec) -> onnx.ModelProto:
 
 
 def trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
+    """Export a module with free batch size and sides that are multiples of 32.
+
+    Args:
+        graph: Takes one tensor, gives one.
+        example: (N, 3, H, W) or (N, H, W, 3), which tells the layout; N at least 2.
+        source: Name for the input.
+        result: Name for the output.
+
+    Returns:
+        The ONNX model, dims declared ``n``, ``32*h`` and ``32*w``, free of the exporter's notes.
+    """
     rows, columns = (1, 2) if example.shape[3] == 3 else (2, 3)
     batch, height, width = (torch.export.Dim(name) for name in ("n", "h", "w"))
     shapes: dict[int, Any] = {0: batch, rows: 32 * height, columns: 32 * width}
@@ -124,7 +135,16 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def head_spec(spec: ModelSpec, head: Head, *, sha256: str) -> ModelSpec:
-    """Turn a checkpoint's spec into the one of an exported head."""
+    """Turn a checkpoint's spec into the one of an exported head.
+
+    Args:
+        spec: The checkpoint's.
+        head: What the graph computes.
+        sha256: Of the checkpoint file.
+
+    Returns:
+        The spec, parity not yet known.
+    """
     versions = {
         "fcnkit": version("fcnkit"),
         "torch": torch.__version__,
