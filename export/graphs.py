@@ -8,16 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from fcnkit.runtime.spec import ModelSpec
-from fcnkit.train.models import SegmentationNet, freeze_upsampling
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet, precompute_upsampling
 
 __all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
 
 
-def frozen_copy(net: FCN32s) -> FCN32s:
+def frozen_copy(net: SegmentationNet) -> SegmentationNet:
     """Return a copy in evaluation mode whose upsampling weights are precomputed."""
     frozen = copy.deepcopy(net).eval()
-    freeze_upsampling(frozen)
+    precompute_upsampling(frozen)
     return frozen
 
 
@@ -46,7 +45,8 @@ class LogitsGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits."""
-        return self.net(image)
+        logits: Tensor = self.net(image)
+        return logits
 
 
 class LabelsGraph(nn.Module):
@@ -72,4 +72,5 @@ class TilesGraph(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Compute the logits of every tile."""
-        return self.net(self.normalise(tiles))
+        logits: Tensor = self.net(self.normalise(tiles))
+        return logits
