@@ -30,7 +30,7 @@ class _ImagePooling(nn.Sequential):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(
-            nn.AdaptiveAvgPool2d(1),
+            nn.Identity(),  # Where torchvision pools, so that its weights keep their names.
             nn.Conv2d(in_channels, HEAD_CHANNELS, 1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
             nn.ReLU(inplace=True),
@@ -41,7 +41,8 @@ class _ImagePooling(nn.Sequential):
         if self.training and len(x_nchw) == 1:
             rule = "training needs at least 2 pictures in a batch, to normalise what is pooled"
             raise ValueError(message("DeepLabV3", rule, 1, "raise --batch"))
-        pooled = x_nchw
+        # Not AdaptiveAvgPool2d: on channels-last features the exporter writes it as a gather.
+        pooled = x_nchw.mean((2, 3), keepdim=True)
         for module in self:
             pooled = module(pooled)
         return pooled.expand(-1, -1, *x_nchw.shape[-2:])
