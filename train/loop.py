@@ -123,12 +123,13 @@ def train(
         DataError: A picture or mask is broken.
     """
     where = pick_device(device)
-    history = _prepare_folder(run, resume=resume)
+    history = _finished_epochs(run, resume=resume)
     spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
     torch.manual_seed(recipe.seed)
     # A resumed run goes on from last.pt, whatever it once started from.
     start = replace(model, pretrained=False, init_from=None) if history else model
     net, loaded = initial_model(start, spec.num_classes)
+    run.mkdir(parents=True, exist_ok=True)
     if loaded and on_weights:
         on_weights(loaded)
     net = net.to(where)
@@ -233,9 +234,8 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def _prepare_folder(run: Path, *, resume: bool) -> list[dict[str, Any]]:
-    """Create the run folder and return the rows of the epochs that it holds."""
-    run.mkdir(parents=True, exist_ok=True)
+def _finished_epochs(run: Path, *, resume: bool) -> list[dict[str, Any]]:
+    """Return the rows of the epochs that the run folder holds."""
     if not (run / LAST).exists():
         return []
     if not resume:

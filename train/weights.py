@@ -112,7 +112,7 @@ def initial_model(
 def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedWeights:
     """Start a network from the weights of another that has the same backbone.
 
-    Every tensor of the same name and shape is taken. What the other network does not have, such
+    Every layer of the same name and shapes is taken. What the other network does not have, such
     as the head for another number of classes, keeps its values.
 
     Args:
@@ -130,15 +130,19 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
     source, weights = _read_weights(path)
     if source != architecture and _backbone(source) != _backbone(architecture):
         rule = f"weights for {architecture} must come from a network with the same backbone"
-        fitting = _backbone(source)
-        remedy = f"use --model {source}" + (f" or another on {fitting}" if fitting else "")
+        shared = NETWORKS[source].backbone
+        remedy = f"use --model {source}" + (f" or another on {shared}" if shared else "")
         raise ArtifactError(message(str(path), rule, source, remedy))
     own = net.state_dict()
-    shapes = {key: tensor.shape for key, tensor in weights.items()}
-    loaded = tuple(key for key, tensor in own.items() if shapes.get(key) == tensor.shape)
+    unfit = {_layer(k) for k, v in own.items() if k not in weights or weights[k].shape != v.shape}
+    left = tuple(key for key in own if _layer(key) in unfit)
+    loaded = tuple(key for key in own if _layer(key) not in unfit)
     net.load_state_dict({**own, **{key: weights[key] for key in loaded}})
-    left = tuple(key for key in own if key not in set(loaded))
     return LoadedWeights(path=path, architecture=source, loaded=loaded, left=left)
+
+
+def _layer(key: str) -> str:
+    return key.rpartition(".")[0]
 
 
 def _backbone(architecture: str) -> str | None:
@@ -165,8 +169,12 @@ def _from_d2l(path: Path, content: object) -> dict[str, Tensor]:
     """Rename the tensors of the chapter's state dict and check that they are all there."""
     rule = "must be a checkpoint or the state dict of the d2l.ai chapter's network"
     remedy = "give a best.pt, or a file of torch.save(net.state_dict())"
-    if not isinstance(content, dict) or not all(map(torch.is_tensor, content.values())):
+    if not isinstance(content, dict):
         raise ArtifactError(message(str(path), rule, type(content).__name__, remedy))
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            got = f"{key} of type {type(value).__name__}"
+            raise ArtifactError(message(str(path), rule, got, remedy))
     weights = {_renamed(str(key)): tensor for key, tensor in content.items()}
     # The number of classes is the file's; on the meta device a network has shapes but no memory.
     bias = weights.get("final_conv.bias")

@@ -7,7 +7,6 @@ Atrous Convolution for Semantic Image Segmentation", 2017, for the dilation.
 from __future__ import annotations
 
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 import torchvision
@@ -38,7 +37,7 @@ class ResNetFeatures(nn.Module):
         super().__init__()
         net = torchvision.models.get_model(name, weights=None)
         if pretrained:
-            net.load_state_dict(_imagenet_weights(name))
+            _load_imagenet_weights(net, name)
         widest: int = net.fc.in_features
         self.channels = (64, widest // 8, widest // 4, widest // 2, widest)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
@@ -91,14 +90,15 @@ def _dilate(stage: nn.Module, dilation: int) -> int:
     return dilation
 
 
-def _imagenet_weights(name: str) -> dict[str, Any]:
-    """Return torchvision's best ImageNet weights, downloaded once into torch.hub's folder."""
+def _load_imagenet_weights(net: nn.Module, name: str) -> None:
+    """Load torchvision's best ImageNet weights, downloaded once into torch.hub's folder."""
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     try:
-        return torch.hub.load_state_dict_from_url(
+        weights = torch.hub.load_state_dict_from_url(
             url, map_location="cpu", progress=False, check_hash=True, weights_only=True
         )
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        net.load_state_dict(weights)
+    except (OSError, EOFError, KeyError, RuntimeError, ValueError, UnpicklingError) as error:
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        remedy = f"check the connection, or put the file into {torch.hub.get_dir()}/checkpoints"
+        remedy = f"check the connection, or put a whole file into {torch.hub.get_dir()}/checkpoints"
         raise FcnkitError(message(url, "must be fetched whole", got, remedy)) from error
