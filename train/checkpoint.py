@@ -23,16 +23,17 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
-from fcnkit.train.models import create_model
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
     "Checkpoint",
     "checkpoint_spec",
     "describe_checkpoint",
+    "is_checkpoint",
     "load_checkpoint",
     "load_model",
+    "read_archive",
     "save_checkpoint",
 ]
 
@@ -128,6 +129,32 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ArtifactError: The file is missing or is not such a checkpoint.
     """
+    data = read_archive(path)
+    if not is_checkpoint(data):
+        got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
+        rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
+        raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
+    spec = ModelSpec.from_json(data["spec"], where=str(path))
+    return Checkpoint(**{**data, "spec": spec, "recipe": Recipe.from_dict(data["recipe"])})
+
+
+def is_checkpoint(data: object) -> bool:
+    """Say whether what read_archive returned has a checkpoint's keys."""
+    return isinstance(data, dict) and set(data) == _KEYS
+
+
+def read_archive(path: Path) -> Any:
+    """Read what torch.save wrote; nothing in the file is executed.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, tensors on the CPU.
+
+    Raises:
+        ArtifactError: The file is missing, or holds more than tensors and plain values.
+    """
     if not path.is_file():
         remedy = "give a best.pt or last.pt of a run"
         raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
@@ -137,18 +164,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         got = "no zip archive"
         raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise ArtifactError(
             message(str(path), rule, got, "train again or copy it again")
         ) from error
-    if not isinstance(data, dict) or set(data) != _KEYS:
-        got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
-        rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
-        raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
-    spec = ModelSpec.from_json(data["spec"], where=str(path))
-    return Checkpoint(**{**data, "spec": spec, "recipe": Recipe.from_dict(data["recipe"])})
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -178,7 +199,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     }
 
 
-def load_model(path: Path) -> tuple[FCN32s, Checkpoint]:
+def load_model(path: Path) -> tuple[SegmentationNet, Checkpoint]:
     """Read a checkpoint and build its network.
 
     Args:

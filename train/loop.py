@@ -26,14 +26,15 @@ from fcnkit.train.dataset import training_loader
 from fcnkit.train.device import pick_device
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.grid import save_grid
-from fcnkit.train.models import create_model
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
+from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data", "train"]
 
 BEST, LAST = "best.pt", "last.pt"
 METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
+CHAPTERS_MODEL = ModelOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,11 @@ def train(
     run: Path,
     recipe: Recipe,
     *,
-    architecture: str = "fcn32s-resnet18",
-    pretrained: bool = False,
+    model: ModelOptions = CHAPTERS_MODEL,
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
+    on_weights: Callable[[LoadedWeights], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -104,11 +105,11 @@ def train(
         data: What to train and validate on.
         run: The run folder; it is created.
         recipe: How to train.
-        architecture: A name that create_model knows.
-        pretrained: Start from ImageNet weights, which are downloaded.
+        model: Which network, and from what weights.
         device: See pick_device.
         workers: Processes that read pictures.
         resume: Continue after the last finished epoch of this folder, if there is one.
+        on_weights: Called with what came from the file that the model starts from, if any.
         on_step: Called with (epoch, step, steps) after every step.
         on_epoch: Called after every epoch, its files written.
 
@@ -117,13 +118,21 @@ def train(
 
     Raises:
         FcnkitError: The run folder holds another run, or training diverged.
+        ValueError: The model's options are unknown or exclude each other.
+        ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
     """
     where = pick_device(device)
-    history = _prepare_folder(run, resume=resume)
-    spec = checkpoint_spec(architecture, data.train.classes, data.train.palette)
+    history = _finished_epochs(run, resume=resume)
+    spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
     torch.manual_seed(recipe.seed)
-    net = create_model(architecture, spec.num_classes, pretrained=pretrained).to(where)
+    # A resumed run goes on from last.pt, whatever it once started from.
+    start = replace(model, pretrained=False, init_from=None) if history else model
+    net, loaded = initial_model(start, spec.num_classes)
+    run.mkdir(parents=True, exist_ok=True)
+    if loaded and on_weights:
+        on_weights(loaded)
+    net = net.to(where)
     if recipe.precision == "bf16":
         net = net.to(memory_format=torch.channels_last)
     optimizer = _optimizer(net, recipe)
@@ -225,9 +234,8 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def _prepare_folder(run: Path, *, resume: bool) -> list[dict[str, Any]]:
-    """Create the run folder and return the rows of the epochs that it holds."""
-    run.mkdir(parents=True, exist_ok=True)
+def _finished_epochs(run: Path, *, resume: bool) -> list[dict[str, Any]]:
+    """Return the rows of the epochs that the run folder holds."""
     if not (run / LAST).exists():
         return []
     if not resume:

@@ -18,7 +18,7 @@ from fcnkit.export.verify import noise_pictures, reference_logits
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Head
 from fcnkit.train.checkpoint import load_model
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet
 
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
 
@@ -58,7 +58,11 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
 def test_nothing_of_the_exporting_machine_is_in_the_file(
     head: Head, exported: dict[str, Path]
 ) -> None:
-    content = exported[head].read_bytes()
+    model = onnx.load(exported[head])
+    for tensor in model.graph.initializer:
+        # In millions of weights, three bytes that read ".py" turn up by chance.
+        tensor.ClearField("raw_data")
+    content = model.SerializeToString()
     assert b"site-packages" not in content
     assert b".py" not in content
     assert str(Path.home()).encode() not in content
@@ -126,7 +130,7 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
 ) -> None:
     build = fcnkit.export.to_onnx.build_graph
 
-    def with_changed_weight(net: FCN32s, spec: object) -> onnx.ModelProto:
+    def with_changed_weight(net: SegmentationNet, spec: object) -> onnx.ModelProto:
         with torch.no_grad():
             changed, _ = load_model(run_folder / "best.pt")
             changed.final_conv.bias[0] += 2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -12,9 +12,15 @@ from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult
+    from fcnkit.train.models import UpsampleInit
     from fcnkit.train.recipe import Recipe
 
 __all__ = ["train"]
+
+_MODEL_HELP = (
+    "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, unet, deeplabv3 or deeplabv3os8 (output stride 8) on "
+    "resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder."
+)
 
 
 def train(
@@ -24,9 +30,19 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="d2l: as in the d2l.ai chapter; modern: from scratch, augmented.")
     ] = "d2l",
-    model: Annotated[str, typer.Option(help="Architecture.")] = "fcn32s-resnet18",
+    model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from ImageNet weights (a download).")
+    ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start from a checkpoint, or from a state dict of the d2l.ai chapter."),
+    ] = None,
+    upsample_init: Annotated[
+        str, typer.Option(help="How transposed convolutions start: bilinear or xavier.")
+    ] = "bilinear",
+    freeze_upsample: Annotated[
+        bool, typer.Option("--freeze-upsample", help="Keep them bilinear (fcn, deeplabv3).")
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -57,6 +73,7 @@ def train(
     chosen: Recipe = replace(RECIPES[recipe], **given)
     try:
         from fcnkit.train import loop
+        from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
     opened = loop.open_training_data(data, chosen)
@@ -67,11 +84,17 @@ def train(
             opened,
             run,
             chosen,
-            architecture=model,
-            pretrained=pretrained,
+            model=ModelOptions(
+                architecture=model,
+                pretrained=pretrained,
+                init_from=init_from,
+                upsample_init=cast("UpsampleInit", upsample_init),
+                freeze_upsample=freeze_upsample,
+            ),
             device=device,
             workers=workers,
             resume=resume,
+            on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
             on_step=lambda epoch, step, steps: advance(f"epoch {epoch}", step, steps),
             on_epoch=_report,
         )
