@@ -1,0 +1,129 @@
+// AVX-512 argmax over sums of logits, and the sums.
+#include "target.hpp"
+
+#if FCNKIT_X86
+#include <immintrin.h>
+
+#include "avx512/avx512.hpp"
+#include "scalar/scalar.hpp"
+
+FCNKIT_TARGET_BEGIN(FCNKIT_AVX512)
+namespace fcnkit::avx512 {
+namespace {
+
+constexpr std::size_t kLanes = 16;
+constexpr __mmask16 kAll = 0xFFFF;
+
+__m512 load(const float* from, __mmask16 lanes) { return _mm512_maskz_loadu_ps(lanes, from); }
+
+__m512 load(const Half* from, __mmask16 lanes) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, from));
+}
+
+__m512 load(const Brain* from, __mmask16 lanes) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+// The logits of one class for kVectors * 16 pixels, summed over the views.
+template <int kVectors, bool kSingle, class T>
+void load_class(const Views<T>& views, std::size_t offset, __mmask16 lanes,
+                __m512 (&values)[kVectors]) {
+    for (int v = 0; v < kVectors; ++v) {
+        values[v] = load(views.tiles[0] + offset + v * kLanes, lanes);
+    }
+    for (std::size_t t = 1; !kSingle && t < views.count; ++t) {
+        for (int v = 0; v < kVectors; ++v) {
+            const __m512 more = load(views.tiles[t] + offset + v * kLanes, lanes);
+            values[v] = _mm512_add_ps(values[v], more);
+        }
+    }
+}
+
+template <int kVectors>
+__mmask16 any_nan(const __m512 (&values)[kVectors]) {
+    __mmask16 found = 0;
+    for (int v = 0; v < kVectors; v += 2) {  // unordered if either is NaN
+        found |= _mm512_cmp_ps_mask(values[v], values[(v + 1) % kVectors], _CMP_UNORD_Q);
+    }
+    return found;
+}
+
+// Labels of kVectors * 16 pixels from x on, of which only `lanes` of each vector exist. False if
+// there is a NaN, which the comparisons here do not honour.
+template <int kVectors, bool kSingle, class T>
+bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, std::uint8_t* labels) {
+    __m512 best[kVectors], values[kVectors];
+    __m512i index[kVectors];
+    load_class<kVectors, kSingle>(views, x, lanes, best);
+    __mmask16 nan = any_nan(best);
+    for (int v = 0; v < kVectors; ++v) {
+        index[v] = _mm512_setzero_si512();
+    }
+    for (std::size_t c = 1; c < views.classes; ++c) {
+        load_class<kVectors, kSingle>(views, c * views.class_stride + x, lanes, values);
+        nan |= any_nan(values);
+        const __m512i label = _mm512_set1_epi32(static_cast<int>(c));
+        for (int v = 0; v < kVectors; ++v) {
+            const __mmask16 larger = _mm512_cmp_ps_mask(values[v], best[v], _CMP_GT_OQ);
+            best[v] = _mm512_max_ps(values[v], best[v]);
+            index[v] = _mm512_mask_mov_epi32(index[v], larger, label);
+        }
+    }
+    for (int v = 0; v < kVectors; ++v) {
+        _mm_mask_storeu_epi8(labels + x + v * kLanes, lanes, _mm512_cvtepi32_epi8(index[v]));
+    }
+    return nan == 0;
+}
+
+template <bool kSingle, class T>
+void argmax_row(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
+    constexpr int kVectors = 8;
+    constexpr std::size_t kBlock = kVectors * kLanes;
+    std::size_t x = 0;
+    for (; x + kBlock <= n; x += kBlock) {
+        if (!argmax_block<kVectors, kSingle>(views, x, kAll, labels)) {
+            scalar::argmax_range(views, x, x + kBlock, labels);
+        }
+    }
+    for (; x < n; x += kLanes) {
+        const std::size_t size = n - x < kLanes ? n - x : kLanes;
+        const __mmask16 lanes = static_cast<__mmask16>((1U << size) - 1);
+        if (!argmax_block<1, kSingle>(views, x, lanes, labels)) {
+            scalar::argmax_range(views, x, x + size, labels);
+        }
+    }
+}
+
+}  // namespace
+
+template <class T>
+void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
+    if (views.count == 1) {
+        argmax_row<true>(views, n, labels);
+    } else {
+        argmax_row<false>(views, n, labels);
+    }
+}
+
+template <class T>
+void accumulate(const T* row, std::size_t n, bool first, float* sums) {
+    for (std::size_t x = 0; x < n; x += kLanes) {
+        const std::size_t size = n - x < kLanes ? n - x : kLanes;
+        const __mmask16 lanes = static_cast<__mmask16>((1U << size) - 1);
+        const __m512 values = load(row + x, lanes);
+        const __m512 before = first ? _mm512_setzero_ps() : load(sums + x, lanes);
+        _mm512_mask_storeu_ps(sums + x, lanes, first ? values : _mm512_add_ps(before, values));
+    }
+}
+
+template void argmax(const Views<float>&, std::size_t, std::uint8_t*);
+template void argmax(const Views<Half>&, std::size_t, std::uint8_t*);
+template void argmax(const Views<Brain>&, std::size_t, std::uint8_t*);
+template void accumulate(const float*, std::size_t, bool, float*);
+template void accumulate(const Half*, std::size_t, bool, float*);
+template void accumulate(const Brain*, std::size_t, bool, float*);
+
+}  // namespace fcnkit::avx512
+FCNKIT_TARGET_END
+#endif
