@@ -25,52 +25,108 @@ __m512 load(const Brain* from, __mmask16 lanes) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 
-// The logits of one class for kVectors * 16 pixels, summed over the views.
-template <int kVectors, bool kSingle, class T>
+// The logits of one class for kCount * 16 pixels, summed over the views.
+template <int kCount, bool kSingle, class T>
 void load_class(const Views<T>& views, std::size_t offset, __mmask16 lanes,
-                __m512 (&values)[kVectors]) {
-    for (int v = 0; v < kVectors; ++v) {
+                __m512 (&values)[kCount]) {
+    FCNKIT_UNROLL
+    for (int v = 0; v < kCount; ++v) {
         values[v] = load(views.tiles[0] + offset + v * kLanes, lanes);
     }
     for (std::size_t t = 1; !kSingle && t < views.count; ++t) {
-        for (int v = 0; v < kVectors; ++v) {
+        FCNKIT_UNROLL
+        for (int v = 0; v < kCount; ++v) {
             const __m512 more = load(views.tiles[t] + offset + v * kLanes, lanes);
             values[v] = _mm512_add_ps(values[v], more);
         }
     }
 }
 
-template <int kVectors>
-__mmask16 any_nan(const __m512 (&values)[kVectors]) {
+template <int kCount>
+__mmask16 any_nan(const __m512 (&values)[kCount]) {
     __mmask16 found = 0;
-    for (int v = 0; v < kVectors; v += 2) {  // unordered if either is NaN
-        found |= _mm512_cmp_ps_mask(values[v], values[(v + 1) % kVectors], _CMP_UNORD_Q);
+    FCNKIT_UNROLL
+    for (int v = 0; v < kCount; v += 2) {  // unordered if either is NaN
+        found |= _mm512_cmp_ps_mask(values[v], values[(v + 1) % kCount], _CMP_UNORD_Q);
     }
     return found;
 }
 
-// Labels of kVectors * 16 pixels from x on, of which only `lanes` of each vector exist. False if
+constexpr int kVectors = 8;
+constexpr std::size_t kBlock = kVectors * kLanes;  // pixels whose maxima stay in registers
+
+// What blocks bring into the cache for later ones. Left alone, the processor would have to follow
+// one stream per class and view, more than it can, and memory answers best to long stretches. So
+// while one stretch of every plane is worked on, the next is fetched plane by plane: as many lines
+// per class as that class uses, only in another order.
+template <class T>
+class Ahead {
+   public:
+    explicit Ahead(const Views<T>& views) : views_(views) {
+        // Shorter where the logits may be in the third-level cache, which is quicker to answer.
+        const std::size_t bytes = views.count * views.classes * views.class_stride * sizeof(T);
+        shift_ = bytes < (std::size_t{24} << 20) ? 4 : 5;
+    }
+
+    void begin_block(std::size_t x) {
+        const std::size_t pixels = (std::size_t{64} << shift_) / sizeof(T);
+        start_ = (x / pixels + 1) * pixels;
+        line_ = x % pixels / kBlock * views_.classes * kLines;
+    }
+
+    FCNKIT_INLINE void fetch(std::size_t c) const {
+        // One line after the other, not all at once: fetches that come too fast are dropped.
+        FCNKIT_NO_UNROLL
+        for (std::size_t line = line_ + c * kLines; line < line_ + (c + 1) * kLines; ++line) {
+            const std::size_t plane = line >> shift_, column = line - (plane << shift_);
+            const std::size_t offset = plane * views_.class_stride + start_;
+            for (std::size_t t = 0; t < views_.count; ++t) {
+                const char* first = reinterpret_cast<const char*>(views_.tiles[t]);
+                _mm_prefetch(first + offset * sizeof(T) + 64 * column, _MM_HINT_T0);
+            }
+        }
+    }
+
+   private:
+    static constexpr std::size_t kLines = kBlock * sizeof(T) / 64;
+    const Views<T>& views_;
+    unsigned shift_;            // a stretch has 2^shift_ lines of 64 bytes
+    std::size_t start_ = 0;     // first pixel of the next stretch
+    std::size_t line_ = 0;      // how many lines of it earlier blocks fetched
+};
+
+// Labels of kCount * 16 pixels from x on, of which only `lanes` of each vector exist. False if
 // there is a NaN, which the comparisons here do not honour.
-template <int kVectors, bool kSingle, class T>
-bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, std::uint8_t* labels) {
-    __m512 best[kVectors], values[kVectors];
-    __m512i index[kVectors];
-    load_class<kVectors, kSingle>(views, x, lanes, best);
+template <int kCount, bool kSingle, class T>
+bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, Ahead<T>* ahead,
+                  std::uint8_t* labels) {
+    __m512 best[kCount], values[kCount];
+    __m512i index[kCount];
+    if (ahead != nullptr) {
+        ahead->begin_block(x);
+        ahead->fetch(0);
+    }
+    load_class<kCount, kSingle>(views, x, lanes, best);
     __mmask16 nan = any_nan(best);
-    for (int v = 0; v < kVectors; ++v) {
+    FCNKIT_UNROLL
+    for (int v = 0; v < kCount; ++v) {
         index[v] = _mm512_setzero_si512();
     }
     for (std::size_t c = 1; c < views.classes; ++c) {
-        load_class<kVectors, kSingle>(views, c * views.class_stride + x, lanes, values);
+        if (ahead != nullptr) {
+            ahead->fetch(c);
+        }
+        load_class<kCount, kSingle>(views, c * views.class_stride + x, lanes, values);
         nan |= any_nan(values);
-        const __m512i label = _mm512_set1_epi32(static_cast<int>(c));
-        for (int v = 0; v < kVectors; ++v) {
+        FCNKIT_UNROLL
+        for (int v = 0; v < kCount; ++v) {
             const __mmask16 larger = _mm512_cmp_ps_mask(values[v], best[v], _CMP_GT_OQ);
             best[v] = _mm512_max_ps(values[v], best[v]);
-            index[v] = _mm512_mask_mov_epi32(index[v], larger, label);
+            index[v] = _mm512_mask_set1_epi32(index[v], larger, static_cast<int>(c));
         }
     }
-    for (int v = 0; v < kVectors; ++v) {
+    FCNKIT_UNROLL
+    for (int v = 0; v < kCount; ++v) {
         _mm_mask_storeu_epi8(labels + x + v * kLanes, lanes, _mm512_cvtepi32_epi8(index[v]));
     }
     return nan == 0;
@@ -78,18 +134,24 @@ bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, std::ui
 
 template <bool kSingle, class T>
 void argmax_row(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
-    constexpr int kVectors = 8;
-    constexpr std::size_t kBlock = kVectors * kLanes;
-    std::size_t x = 0;
-    for (; x + kBlock <= n; x += kBlock) {
-        if (!argmax_block<kVectors, kSingle>(views, x, kAll, labels)) {
+    Ahead<T> ahead(views);
+    const auto block = [&](std::size_t x) {
+        if (!argmax_block<kVectors, kSingle>(views, x, kAll, &ahead, labels)) {
             scalar::argmax_range(views, x, x + kBlock, labels);
         }
+    };
+    std::size_t x = 0;
+    for (; x + kBlock <= n; x += kBlock) {
+        block(x);
+    }
+    if (x < n && n >= kBlock) {  // some pixels twice is quicker than many few at a time
+        block(n - kBlock);
+        return;
     }
     for (; x < n; x += kLanes) {
         const std::size_t size = n - x < kLanes ? n - x : kLanes;
         const __mmask16 lanes = static_cast<__mmask16>((1U << size) - 1);
-        if (!argmax_block<1, kSingle>(views, x, lanes, labels)) {
+        if (!argmax_block<1, kSingle, T>(views, x, lanes, nullptr, labels)) {
             scalar::argmax_range(views, x, x + size, labels);
         }
     }
