@@ -20,19 +20,15 @@
 // FCNKIT_INLINE: also where the optimiser would not. It has to be on functions that only prefetch:
 // GCC finds that calls of those have no effect and drops them.
 // FCNKIT_UNROLL: before a short loop over registers, which must not become a loop over memory.
-// FCNKIT_NO_UNROLL: before a loop that has to keep its pace.
 #if defined(__clang__)
 #define FCNKIT_INLINE inline __attribute__((always_inline))
 #define FCNKIT_UNROLL FCNKIT_PRAGMA(clang loop unroll(full))
-#define FCNKIT_NO_UNROLL FCNKIT_PRAGMA(clang loop unroll(disable))
 #elif defined(__GNUC__)
 #define FCNKIT_INLINE inline __attribute__((always_inline))
 #define FCNKIT_UNROLL FCNKIT_PRAGMA(GCC unroll 16)
-#define FCNKIT_NO_UNROLL FCNKIT_PRAGMA(GCC unroll 1)
 #else
 #define FCNKIT_INLINE __forceinline
 #define FCNKIT_UNROLL
-#define FCNKIT_NO_UNROLL
 #endif
 
 #if defined(__clang__)
