@@ -17,6 +17,10 @@ std::vector<const Table*> tables() {
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni")) {
         found.push_back(&avx512_table());
     }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c")) {
+        found.push_back(&avx2_table());
+    }
 #endif
     found.push_back(&scalar_table());
     return found;

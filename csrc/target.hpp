@@ -20,6 +20,12 @@
 // FCNKIT_INLINE: also where the optimiser would not. It has to be on functions that only prefetch:
 // GCC finds that calls of those have no effect and drops them.
 // FCNKIT_UNROLL: before a short loop over registers, which must not become a loop over memory.
+#if defined(__GNUC__) || defined(__clang__)
+#define FCNKIT_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define FCNKIT_PREFETCH(address) static_cast<void>(address)
+#endif
+
 #if defined(__clang__)
 #define FCNKIT_INLINE inline __attribute__((always_inline))
 #define FCNKIT_UNROLL FCNKIT_PRAGMA(clang loop unroll(full))
