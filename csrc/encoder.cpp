@@ -73,18 +73,20 @@ Encoder multiplicative(const Keys& keys, const Labels& labels, Random& random) {
 // A random linear hash: columns[b] is what bit b of the key contributes.
 class LinearHash {
    public:
-    LinearHash(Random& random, unsigned slots) : mask_(slots - 1) {
+    LinearHash(Random& random, unsigned slots) : slots_(slots) {
         for (std::uint8_t& column : columns_) {
-            column = static_cast<std::uint8_t>(random() >> 24);
+            column = static_cast<std::uint8_t>(random() >> 24 & (slots - 1));
         }
     }
+
+    std::size_t slots() const { return slots_; }
 
     std::size_t operator()(std::uint32_t key) const {
         unsigned hash = 0;
         for (unsigned b = 0; b < 24; ++b) {
             hash ^= (key >> b & 1U) * columns_[b];
         }
-        return hash & mask_;
+        return hash;
     }
 
     std::uint64_t matrix(unsigned channel) const {
@@ -100,7 +102,7 @@ class LinearHash {
 
    private:
     std::array<std::uint8_t, 24> columns_{};
-    unsigned mask_;
+    std::size_t slots_;
 };
 
 constexpr int kEmpty = -1;
@@ -116,6 +118,7 @@ void set(LinearTable& table, std::size_t slot, std::uint32_t key, std::uint8_t l
 LinearTable make_table(const LinearHash& hash, const Slots& slots, const Keys& keys,
                        const Labels& labels) {
     LinearTable table{};  // empty slots: key 0, which hashes to slot 0
+    table.slots = hash.slots();
     std::uint32_t elsewhere = 1;
     while (hash(elsewhere) == 0) {
         ++elsewhere;
@@ -129,6 +132,11 @@ LinearTable make_table(const LinearHash& hash, const Slots& slots, const Keys& k
     }
     for (unsigned channel = 0; channel < 3; ++channel) {
         table.matrix[channel] = hash.matrix(channel);
+        for (unsigned value = 0; value < 16; ++value) {
+            const std::uint32_t key = value << (8 * channel);
+            table.half[channel][0][value] = static_cast<std::uint8_t>(hash(key));
+            table.half[channel][1][value] = static_cast<std::uint8_t>(hash(key << 4));
+        }
     }
     return table;
 }
@@ -153,10 +161,11 @@ bool place(const std::array<LinearHash, kTables>& hashes, const Keys& keys,
     return true;
 }
 
-bool one_table(const Keys& keys, const Labels& labels, Random& random, Encoder& encoder) {
+bool one_table(unsigned size, const Keys& keys, const Labels& labels, Random& random,
+               Encoder& encoder) {
     std::array<Slots, 1> slots;
     for (int attempt = 0; attempt < 2000; ++attempt) {
-        const std::array<LinearHash, 1> hashes{LinearHash(random, 128)};
+        const std::array<LinearHash, 1> hashes{LinearHash(random, size)};
         if (place(hashes, keys, slots)) {
             encoder.linear[0] = make_table(hashes[0], slots[0], keys, labels);
             encoder.linear_tables = 1;
@@ -184,12 +193,17 @@ bool two_tables(const Keys& keys, const Labels& labels, Random& random, Encoder&
 }  // namespace
 
 Encoder make_encoder(const Keys& keys, const Labels& labels) {
-    constexpr std::size_t kFew = 36;  // colours for which 2000 attempts at 128 slots tend to do
+    // So many colours that 2000 attempts at 64 or 128 slots tend to do.
+    constexpr std::size_t kFew = 24, kSome = 36;
     Random random;
     Encoder encoder = multiplicative(keys, labels, random);
-    if (keys.size() > kFew || !one_table(keys, labels, random, encoder)) {
-        two_tables(keys, labels, random, encoder);
+    if (keys.size() <= kFew && one_table(64, keys, labels, random, encoder)) {
+        return encoder;
     }
+    if (keys.size() <= kSome && one_table(128, keys, labels, random, encoder)) {
+        return encoder;
+    }
+    two_tables(keys, labels, random, encoder);
     return encoder;
 }
 

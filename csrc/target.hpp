@@ -50,5 +50,5 @@
 #endif
 
 // What the tables are made of. AVX-512 means Ice Lake, Zen 4 and newer.
-#define FCNKIT_AVX2 "avx2,fma,f16c"
-#define FCNKIT_AVX512 "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni"
+#define FCNKIT_AVX2 "avx2,fma,f16c,popcnt"
+#define FCNKIT_AVX512 "avx2,fma,f16c,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni"

@@ -85,7 +85,7 @@ const Table& avx2_table() {
     static const Table table = {
         "avx2",
         avx2::decode,
-        scalar::encode,
+        avx2::encode,
         avx2::overlay,
         avx2::gather_float,
         avx2::gather_half,
