@@ -35,6 +35,7 @@ def _library(name: str) -> Any:
 
 cv2 = _library("cv2")
 torch = _library("torch")
+torchvision_functional = _library("torchvision.transforms.functional")
 monai_inferers = _library("monai.inferers")
 if cv2:
     cv2.setNumThreads(1)
@@ -137,7 +138,10 @@ def gather_peers(image: NDArray[np.uint8], mean: list[float], std: list[float]) 
             planes = pixels.permute(2, 0, 1).contiguous().float().div_(255)
             return planes.sub_(t_mean).div_(t_std)
 
-        peers["torch normalize"] = normalize
+        peers["torch in place"] = normalize
+    if torchvision_functional:
+        to_tensor, standardize = torchvision_functional.to_tensor, torchvision_functional.normalize
+        peers["torch normalize"] = lambda: standardize(to_tensor(image), mean, std)
     return peers
 
 

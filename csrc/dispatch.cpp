@@ -17,10 +17,14 @@ std::vector<const Table*> tables() {
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni")) {
         found.push_back(&avx512_table());
     }
+    // F16C is older than AVX2, and not every compiler can ask for it.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
+        __builtin_cpu_supports("popcnt")) {
         found.push_back(&avx2_table());
     }
+#endif
+#if FCNKIT_NEON
+    found.push_back(&neon_table());
 #endif
     found.push_back(&scalar_table());
     return found;

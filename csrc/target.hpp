@@ -15,6 +15,13 @@
 #define FCNKIT_NEON 0
 #endif
 
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+// GCC 12 warns about its own AVX-512 headers, which leave registers undefined on purpose
+// (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+
 #define FCNKIT_PRAGMA(text) _Pragma(#text)
 
 // FCNKIT_INLINE: also where the optimiser would not. It has to be on functions that only prefetch:

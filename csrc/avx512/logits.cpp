@@ -27,38 +27,38 @@ __m512 load(const Brain* from, __mmask16 lanes) {
 }
 
 // The logits of one class for kCount * 16 pixels, summed over the views.
-template <int kCount, bool kSingle, class T>
+template <std::size_t kCount, bool kSingle, class T>
 void load_class(const Views<T>& views, std::size_t offset, __mmask16 lanes,
                 __m512 (&values)[kCount]) {
     FCNKIT_UNROLL
-    for (int v = 0; v < kCount; ++v) {
+    for (std::size_t v = 0; v < kCount; ++v) {
         values[v] = load(views.tiles[0] + offset + v * kLanes, lanes);
     }
     for (std::size_t t = 1; !kSingle && t < views.count; ++t) {
         FCNKIT_UNROLL
-        for (int v = 0; v < kCount; ++v) {
+        for (std::size_t v = 0; v < kCount; ++v) {
             const __m512 more = load(views.tiles[t] + offset + v * kLanes, lanes);
             values[v] = _mm512_add_ps(values[v], more);
         }
     }
 }
 
-template <int kCount>
+template <std::size_t kCount>
 __mmask16 any_nan(const __m512 (&values)[kCount]) {
     __mmask16 found = 0;
     FCNKIT_UNROLL
-    for (int v = 0; v < kCount; v += 2) {  // unordered if either is NaN
+    for (std::size_t v = 0; v < kCount; v += 2) {  // unordered if either is NaN
         found |= _mm512_cmp_ps_mask(values[v], values[(v + 1) % kCount], _CMP_UNORD_Q);
     }
     return found;
 }
 
-constexpr int kVectors = 8;
+constexpr std::size_t kVectors = 8;
 constexpr std::size_t kBlock = kVectors * kLanes;  // pixels whose maxima stay in registers
 
 // Labels of kCount * 16 pixels from x on, of which only `lanes` of each vector exist. False if
 // there is a NaN, which the comparisons here do not honour.
-template <int kCount, bool kSingle, class T>
+template <std::size_t kCount, bool kSingle, class T>
 bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, Ahead<T, kBlock>* ahead,
                   std::uint8_t* labels) {
     __m512 best[kCount], values[kCount];
@@ -70,7 +70,7 @@ bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, Ahead<T
     load_class<kCount, kSingle>(views, x, lanes, best);
     __mmask16 nan = any_nan(best);
     FCNKIT_UNROLL
-    for (int v = 0; v < kCount; ++v) {
+    for (std::size_t v = 0; v < kCount; ++v) {
         index[v] = _mm512_setzero_si512();
     }
     for (std::size_t c = 1; c < views.classes; ++c) {
@@ -80,14 +80,14 @@ bool argmax_block(const Views<T>& views, std::size_t x, __mmask16 lanes, Ahead<T
         load_class<kCount, kSingle>(views, c * views.class_stride + x, lanes, values);
         nan |= any_nan(values);
         FCNKIT_UNROLL
-        for (int v = 0; v < kCount; ++v) {
+        for (std::size_t v = 0; v < kCount; ++v) {
             const __mmask16 larger = _mm512_cmp_ps_mask(values[v], best[v], _CMP_GT_OQ);
             best[v] = _mm512_max_ps(values[v], best[v]);
             index[v] = _mm512_mask_set1_epi32(index[v], larger, static_cast<int>(c));
         }
     }
     FCNKIT_UNROLL
-    for (int v = 0; v < kCount; ++v) {
+    for (std::size_t v = 0; v < kCount; ++v) {
         _mm_mask_storeu_epi8(labels + x + v * kLanes, lanes, _mm512_cvtepi32_epi8(index[v]));
     }
     return nan == 0;
