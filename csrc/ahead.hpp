@@ -8,11 +8,11 @@
 
 namespace fcnkit {
 
-// What blocks of kBlock pixels bring into the cache for later ones. Left alone, the processor would have to follow
-// one stream per class and view, more than it can, and memory answers best to long stretches. So
-// while one stretch of every plane is worked on, the next is fetched plane by plane: as many lines
-// per class as that class uses, only in another order. For rows of tiles a stretch is a tile's next
-// row, else what comes soon on the same row.
+// What blocks of kBlock pixels bring into the cache for later ones. Left alone, the processor would
+// have to follow one stream per class and view, more than it can, and memory answers best to long
+// stretches. So while one stretch of every plane is worked on, the next is fetched plane by plane:
+// as many lines per class as that class uses, only in another order. For rows of tiles a stretch is
+// a tile's next row, else what comes soon on the same row.
 template <class T, std::size_t kBlock>
 class Ahead {
    public:
@@ -36,18 +36,22 @@ class Ahead {
             offset_ = (restart_ + lead_) * sizeof(T);
             restart_ += stretch_;
             line_ = 0;
+            view_ = 0;
             plane_ = 0;
         }
     }
 
     FCNKIT_INLINE void fetch() {
         // One line after the other, not all at once: fetches that come too fast are dropped.
-        for (std::size_t k = 0; k < kLines && plane_ < views_.classes; ++k) {
-            for (std::size_t t = 0; t < views_.count; ++t) {
-                FCNKIT_PREFETCH(reinterpret_cast<const char*>(views_.tiles[t]) + offset_ + 64 * line_);
+        for (std::size_t k = 0; k < kLines * views_.count && plane_ < views_.classes; ++k) {
+            const char* first = reinterpret_cast<const char*>(views_.tiles[view_]);
+            FCNKIT_PREFETCH(first + offset_ + 64 * line_);
+            if (++line_ < lines_) {
+                continue;
             }
-            if (++line_ == lines_) {
-                line_ = 0;
+            line_ = 0;
+            if (++view_ == views_.count) {
+                view_ = 0;
                 ++plane_;
                 offset_ += views_.class_stride * sizeof(T);
             }
@@ -61,8 +65,9 @@ class Ahead {
     std::size_t lines_;    // of 64 bytes, per plane and stretch
     std::size_t stretch_;  // pixels worked on while the next stretch is fetched
     std::size_t lead_;     // pixels from a stretch to the next
-    std::size_t restart_ = 0;                         // pixel at which to begin the next stretch
-    std::size_t offset_ = 0, line_ = 0, plane_ = 0;  // what to fetch next
+    std::size_t restart_ = 0;  // pixel at which to begin the next stretch
+    // What to fetch next: a line of a stretch of a plane of a view, stretches one by one.
+    std::size_t offset_ = 0, line_ = 0, view_ = 0, plane_ = 0;
 };
 
 }  // namespace fcnkit

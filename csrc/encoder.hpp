@@ -20,8 +20,8 @@ struct LinearTable {
 
 // Colours are 24-bit keys, r | g << 8 | b << 16. A slot is key << 8 | label; an empty slot holds
 // a key that hashes elsewhere, so that comparing keys is the whole test. The same is true of the
-// linear tables: one of 64 or 128 slots where few colours fit into that, else two of 256 slots, of which
-// a colour is in one (cuckoo hashing), else, if no such pair was found, none.
+// linear tables: one of 64 or 128 slots where few colours fit into that, else two of 256 slots, of
+// which a colour is in one (cuckoo hashing), else, if no such pair was found, none.
 struct Encoder {
     std::uint32_t multiplier;
     unsigned shift;  // slot = uint32_t(key * multiplier) >> shift

@@ -18,13 +18,13 @@ mkdir -p "$out"
 
 echo "== fuzz, AddressSanitizer and UndefinedBehaviorSanitizer"
 # shellcheck disable=SC2086
-$cxx -std=c++17 -O1 -g $warnings $address -pthread -Icsrc $sources tests/csrc/fuzz.cpp \
+$cxx -std=c++17 -O1 -g $warnings $address -pthread -Icsrc $sources tests/csrc/*.cpp \
     -o "$out/fuzz-address"
 "$out/fuzz-address" all "$seconds"
 
 echo "== fuzz, ThreadSanitizer"
 # shellcheck disable=SC2086
-$cxx -std=c++17 -O1 -g $warnings -fsanitize=thread -pthread -Icsrc $sources tests/csrc/fuzz.cpp \
+$cxx -std=c++17 -O1 -g $warnings -fsanitize=thread -pthread -Icsrc $sources tests/csrc/*.cpp \
     -o "$out/fuzz-thread"
 "$out/fuzz-thread" threads "$seconds"
 

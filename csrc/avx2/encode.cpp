@@ -77,8 +77,8 @@ __m256i hash_of(const Planes& planes, const LinearTable& table) {
     return hash;
 }
 
-// Indices for each of kParts tables of 16 slots: a shuffle answers 0 where the top bit is set, as it
-// is for slots of other parts.
+// Indices for each of kParts tables of 16 slots: a shuffle answers 0 where the top bit is set, as
+// it is for slots of other parts.
 template <int kParts>
 struct Slots {
     __m256i in_part[kParts];

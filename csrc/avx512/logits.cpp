@@ -131,13 +131,13 @@ void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
 
 template <class T>
 void accumulate(const T* row, std::size_t n, bool first, float* sums) {
-    for (std::size_t x = 0; x < n; x += kLanes) {
-        const std::size_t size = n - x < kLanes ? n - x : kLanes;
-        const __mmask16 lanes = static_cast<__mmask16>((1U << size) - 1);
-        const __m512 values = load(row + x, lanes);
-        const __m512 before = first ? _mm512_setzero_ps() : load(sums + x, lanes);
-        _mm512_mask_storeu_ps(sums + x, lanes, first ? values : _mm512_add_ps(before, values));
+    std::size_t x = 0;
+    for (; x + kLanes <= n; x += kLanes) {
+        const __m512 values = load(row + x, kAll);
+        _mm512_storeu_ps(sums + x,
+                         first ? values : _mm512_add_ps(_mm512_loadu_ps(sums + x), values));
     }
+    scalar::accumulate(row + x, n - x, first, sums + x);
 }
 
 template void argmax(const Views<float>&, std::size_t, std::uint8_t*);
