@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from benchmarks import kernels_peers as peers
 from fcnkit.runtime import metrics, palette, tiling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ class Case:
     size: str
     pixels: int
     ours: Callable[[], object]
-    peers: dict[str, Callable[[], object]] = field(default_factory=dict)
+    peers: Mapping[str, Callable[[], object]] = field(default_factory=dict)
     limit: str = ""
     bytes: int = 0
 
@@ -41,7 +41,7 @@ def blobs(height: int, width: int, classes: int) -> NDArray[np.uint8]:
     wave = (6 * np.sin(np.arange(max(height, width)) / 17)).astype(int)
     y = np.arange(height)[:, None] + wave[:width] + 6
     x = np.arange(width) + wave[:height, None] + 6
-    labels = coarse[y // 40, x // 40].astype(np.uint8)
+    labels: NDArray[np.uint8] = coarse[y // 40, x // 40].astype(np.uint8)
     labels[(y % 40 < 2) | (x % 40 < 2)] = 255
     return labels
 
@@ -93,7 +93,7 @@ def overlay_case(height: int, width: int) -> Case:
 def gather_case(height: int, width: int, dtype: type = np.float32) -> Case:
     image = picture(height, width)
     plan = tiling.plan_tiles(height, width, multiple=1)
-    out = np.empty((1, 3, height, width), dtype)
+    out: NDArray[Any] = np.empty((1, 3, height, width), dtype)
     ours = partial(tiling.gather, image, plan, mean=MEAN, std=STD, dtype=dtype, out=out, threads=1)
     single = dtype is np.float32
     others = peers.gather_peers(image, MEAN, STD) if single else {}
@@ -105,7 +105,7 @@ def gather_case(height: int, width: int, dtype: type = np.float32) -> Case:
 def argmax_case(height: int, width: int, kind: str = "") -> Case:
     logits = some_logits((1, CLASSES, height, width))
     others = peers.argmax_peers(logits) if not kind else {}
-    typed = logits.astype(np.float16) if kind else logits
+    typed: NDArray[Any] = logits.astype(np.float16) if kind else logits
     if kind == "bfloat16":
         typed = (logits.view(np.uint32) >> 16).astype(np.uint16)
     out = np.empty((1, height, width), np.uint8)
