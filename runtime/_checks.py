@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -148,12 +149,23 @@ def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
     if isinstance(palette, np.ndarray):
         array = check_bytes(what, palette)
     else:
-        array = np.array([check_color(what, color) for color in palette], np.uint8)
+        array = _palette_array(what, palette)
     if array.ndim != 2 or array.shape[1] != 3 or not 1 <= len(array) <= 256:
         raise ValueError(
             message(what, "must have shape (1..256, 3)", array.shape, "pass one RGB row per label")
         )
     return array
+
+
+def _palette_array(what: str, palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    try:
+        flat = bytes(chain.from_iterable(palette))  # refuses all but integers 0..255, at once
+        if all(len(color) == 3 for color in palette):
+            return np.frombuffer(flat, np.uint8).reshape(-1, 3)
+    except (TypeError, ValueError):
+        pass
+    # Colour by colour, for an error that says which value is wrong.
+    return np.array([check_color(what, color) for color in palette], np.uint8)
 
 
 def check_threads(what: str, threads: object) -> int:
