@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,13 +25,15 @@ def _use_other_build(path: str) -> None:
         raise ImportError(path)
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-    assert sys.modules[name].__file__ == path
 
 
 if "FCNKIT_TEST_KERNELS" in os.environ:
-    _use_other_build(os.environ["FCNKIT_TEST_KERNELS"])
+    _use_other_build(str(Path(os.environ["FCNKIT_TEST_KERNELS"]).resolve()))
 
 from fcnkit.runtime import _kernels  # noqa: E402
+
+if "FCNKIT_TEST_KERNELS" in os.environ:
+    assert _kernels.__file__ == str(Path(os.environ["FCNKIT_TEST_KERNELS"]).resolve())
 
 _FORCED = os.environ.get("FCNKIT_FORCE_ISA")
 _ACTIVE = _kernels.build_info()["active"]
