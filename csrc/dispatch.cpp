@@ -4,11 +4,28 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "target.hpp"
+
 namespace fcnkit {
 namespace {
 
 std::vector<const Table*> tables() {
     std::vector<const Table*> found;
+#if FCNKIT_X86 && (defined(__GNUC__) || defined(__clang__))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni")) {
+        found.push_back(&avx512_table());
+    }
+    // F16C is older than AVX2, and not every compiler can ask for it.
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("popcnt")) {
+        found.push_back(&avx2_table());
+    }
+#endif
+#if FCNKIT_NEON
+    found.push_back(&neon_table());
+#endif
     found.push_back(&scalar_table());
     return found;
 }

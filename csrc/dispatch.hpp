@@ -18,6 +18,10 @@ const Table& active_table();
 // For tests and benchmarks: use the named table from now on. Throws as active_table does.
 void select_table(const std::string& name);
 
+// Every table that this compiler can make for this processor family; see target.hpp.
 const Table& scalar_table();
+const Table& avx2_table();
+const Table& avx512_table();
+const Table& neon_table();
 
 }  // namespace fcnkit

@@ -60,7 +60,7 @@ void argmax_images(const T* logits, std::size_t images, std::size_t classes, std
         std::uint8_t* out = labels + i * pixels;
         parallel_for(pixels, kGrain, bytes, threads, [&](std::size_t begin, std::size_t end) {
             const T* first = image + begin;
-            argmax(Views<T>{&first, 1, classes, pixels}, end - begin, out + begin);
+            argmax(Views<T>{&first, 1, classes, pixels, 0}, end - begin, out + begin);
         });
     }
 }

@@ -39,6 +39,9 @@ struct Views {
     std::size_t count;         // >= 1
     std::size_t classes;       // 1..256
     std::size_t class_stride;  // in elements
+    // Elements from these pixels to those that are asked for next, or 0: just behind these. Only
+    // a hint for fetching ahead; what lies there need not exist.
+    std::size_t pitch;
 };
 
 // Element types: float, and the bits of IEEE binary16 and of bfloat16.
@@ -83,18 +86,14 @@ struct Table {
     Accumulate<Brain> accumulate_brain;
     // counts[t * classes + p] += pixels of target t and prediction p. False if a target that is
     // not ignore is >= classes, or its prediction is; then the counts are unspecified.
-    // scratch: confusion_scratch(classes) elements, contents before and after do not matter.
+    // scratch: confusion_scratch(classes) elements; their contents do not matter.
     bool (*confusion)(const std::uint8_t* target, const std::uint8_t* predicted, std::size_t n,
                       unsigned classes, unsigned ignore, std::uint32_t* scratch,
                       std::int64_t* counts);
 };
 
-// Four histograms side by side, so that equal neighbours do not wait for each other's store.
-constexpr std::size_t kHistograms = 4;
-
-constexpr std::size_t confusion_scratch(std::size_t classes) {
-    return kHistograms * (classes + 1) * (classes + 1);
-}
+// Elements that the confusion kernel works in.
+std::size_t confusion_scratch(unsigned classes);
 
 template <class T>
 Argmax<T> argmax_of(const Table& table);

@@ -108,8 +108,8 @@ void stitch_rows(const T* logits, std::size_t classes, const Plan& plan, const S
                                      plan.lefts[j];
                 }
             }
-            argmax(Views<T>{views.data(), count, classes, plane}, column.end - column.begin,
-                   labels + y * plan.width + column.begin);
+            argmax(Views<T>{views.data(), count, classes, plane, plan.tile_width},
+                   column.end - column.begin, labels + y * plan.width + column.begin);
         }
     }
 }
@@ -216,8 +216,9 @@ void finish_rows(const float* band, std::size_t classes, const Plan& plan, std::
     parallel_for(rows, 1, bytes, threads, [&](std::size_t begin, std::size_t end) {
         for (std::size_t y = begin; y < end; ++y) {
             const float* row = band + (first + y) % plan.tile_height * plan.width;
-            table.argmax_float(Views<float>{&row, 1, classes, plan.tile_height * plan.width},
-                               plan.width, labels + y * plan.width);
+            const std::size_t plane = plan.tile_height * plan.width;
+            table.argmax_float(Views<float>{&row, 1, classes, plane, plan.width}, plan.width,
+                               labels + y * plan.width);
         }
     });
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,12 +39,17 @@ Palette: TypeAlias = NDArray[np.uint8] | Sequence[Sequence[int]]
 _MAX_THREADS = 256
 
 
-def check_array(what: str, value: object, dtypes: Sequence[str], example: str) -> NDArray[Any]:
+@lru_cache(maxsize=256)
+def _allowed(dtype: np.dtype[Any], names: tuple[str, ...]) -> bool:
+    return dtype.name in names and dtype.isnative  # numpy works the name out anew each time
+
+
+def check_array(what: str, value: object, dtypes: tuple[str, ...], example: str) -> NDArray[Any]:
     """Return value if it is a C-contiguous array of one of the dtypes, by name, else raise."""
     if not isinstance(value, np.ndarray):
         rule = f"must be a numpy array of {' or '.join(dtypes)}"
         raise TypeError(message(what, rule, type(value).__name__, "pass np.asarray(...)"))
-    if value.dtype.name not in dtypes or not value.dtype.isnative:
+    if not _allowed(value.dtype, dtypes):
         rule = f"dtype must be {' or '.join(dtypes)}"
         raise TypeError(message(what, rule, value.dtype.name, example))
     if not value.flags.c_contiguous:
@@ -89,7 +96,7 @@ def check_output(
     """Return a new array if out is None, else out if it can take the result, else raise."""
     if out is None:
         return np.empty(shape, dtype)
-    name = np.dtype(dtype).name
+    name = dtype.__name__
     array = check_array(what, out, (name,), f"pass np.empty({shape}, np.{name})")
     if array.shape != shape:
         raise ValueError(message(what, f"must have shape {shape}", array.shape, "or leave it out"))
@@ -109,6 +116,8 @@ def check_output(
 
 def check_int(what: str, value: object, low: int, high: int) -> int:
     """Return value as an int if it is an integer in low..high, else raise."""
+    if type(value) is int and low <= value <= high:  # the usual case, at once
+        return value
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
@@ -140,12 +149,23 @@ def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
     if isinstance(palette, np.ndarray):
         array = check_bytes(what, palette)
     else:
-        array = np.array([check_color(what, color) for color in palette], np.uint8)
+        array = _palette_array(what, palette)
     if array.ndim != 2 or array.shape[1] != 3 or not 1 <= len(array) <= 256:
         raise ValueError(
             message(what, "must have shape (1..256, 3)", array.shape, "pass one RGB row per label")
         )
     return array
+
+
+def _palette_array(what: str, palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+    try:
+        flat = bytes(chain.from_iterable(palette))  # refuses all but integers 0..255, at once
+        if all(len(color) == 3 for color in palette):
+            return np.frombuffer(flat, np.uint8).reshape(-1, 3)
+    except (TypeError, ValueError):
+        pass
+    # Colour by colour, for an error that says which value is wrong.
+    return np.array([check_color(what, color) for color in palette], np.uint8)
 
 
 def check_threads(what: str, threads: object) -> int:

@@ -48,12 +48,13 @@ void accumulate(const T* row, std::size_t n, bool first, float* sums) {
 }
 
 template <class T>
-void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
+void argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
+                  std::uint8_t* labels) {
     float values[kBlock];
     float best[kBlock];
     std::int32_t index[kBlock];
-    for (std::size_t x = 0; x < n; x += kBlock) {
-        const std::size_t size = std::min(kBlock, n - x);
+    for (std::size_t x = begin; x < end; x += kBlock) {
+        const std::size_t size = std::min(kBlock, end - x);
         sum(views, 0, x, size, best);
         std::fill(index, index + size, 0);
         for (std::size_t c = 1; c < views.classes; ++c) {
@@ -66,6 +67,14 @@ void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
     }
 }
 
+template <class T>
+void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
+    argmax_range(views, 0, n, labels);
+}
+
+template void argmax_range(const Views<float>&, std::size_t, std::size_t, std::uint8_t*);
+template void argmax_range(const Views<Half>&, std::size_t, std::size_t, std::uint8_t*);
+template void argmax_range(const Views<Brain>&, std::size_t, std::size_t, std::uint8_t*);
 template void argmax(const Views<float>&, std::size_t, std::uint8_t*);
 template void argmax(const Views<Half>&, std::size_t, std::uint8_t*);
 template void argmax(const Views<Brain>&, std::size_t, std::uint8_t*);

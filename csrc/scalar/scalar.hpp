@@ -15,6 +15,10 @@ void gather_float(const std::uint8_t* rgb, std::size_t n, const Normalize& norma
                   float* const planes[3]);
 void gather_half(const std::uint8_t* rgb, std::size_t n, const Normalize& normalize,
                  std::uint16_t* const planes[3]);
+// Only the pixels [begin, end) of the views; labels is where the label of pixel 0 goes.
+template <class T>
+void argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
+                  std::uint8_t* labels);
 template <class T>
 void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels);
 template <class T>

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def reflected(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """Grow bottom and right; numpy's own padding, which repeats the reflection as needed."""
     padding = ((0, max(height - image.shape[0], 0)), (0, max(width - image.shape[1], 0)), (0, 0))
-    return np.pad(image, padding, mode="reflect")
+    grown: NDArray[np.uint8] = np.pad(image, padding, mode="reflect")
+    return grown
 
 
 def cut(image: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
@@ -28,10 +29,11 @@ def gather(
     image: NDArray[np.uint8], plan: TilePlan, mean: list[float], std: list[float]
 ) -> NDArray[np.float64]:
     tiles = cut(image, plan).astype(np.float64) / 255
-    return ((tiles - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    planes: NDArray[np.float64] = ((tiles - np.array(mean)) / np.array(std)).transpose(0, 3, 1, 2)
+    return planes
 
 
-def mean_logits(logits: NDArray[np.float64], plan: TilePlan) -> NDArray[np.float64]:
+def mean_logits(logits: NDArray[np.floating[Any]], plan: TilePlan) -> NDArray[np.float64]:
     """(K, H, W): the mean over all tiles that see a pixel."""
     h, w = plan.tile
     size = (plan.tops[-1] + h, plan.lefts[-1] + w)
@@ -40,7 +42,8 @@ def mean_logits(logits: NDArray[np.float64], plan: TilePlan) -> NDArray[np.float
     for tile, (top, left) in zip(logits, plan, strict=True):
         total[:, top : top + h, left : left + w] += tile
         count[top : top + h, left : left + w] += 1
-    return (total / count)[:, : plan.height, : plan.width]
+    mean: NDArray[np.float64] = (total / count)[:, : plan.height, : plan.width]
+    return mean
 
 
 def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -30,8 +30,8 @@ def rng(*seed: int) -> np.random.Generator:
 def test_confusion(isa: str, classes: int, ignore: int, width: int, run: int, seed: int) -> None:
     legal = np.append(np.arange(classes), ignore)
     target = np.repeat(rng(seed).choice(legal, (3, width)), run, axis=1).astype(np.uint8)
-    predicted = np.repeat(rng(seed, 1).integers(0, classes, (3, width)), run, axis=1)
-    predicted = predicted.astype(np.uint8)
+    guesses = rng(seed, 1).integers(0, classes, (3, width))
+    predicted = np.repeat(guesses, run, axis=1).astype(np.uint8)
     predicted[target == ignore] = rng(seed, 2).integers(0, 256, predicted[target == ignore].shape)
     got = fm.confusion(target, predicted, classes, ignore=ignore)
     assert got.dtype == np.int64

@@ -280,6 +280,9 @@ def test_out_must_not_overlap_an_input() -> None:
         (np.zeros((5, 3)), TypeError, "palette: dtype must be uint8, got float64"),
         (((0, 0, 0), (0, 0, 300)), ValueError, "palette: must be 0..255, got 300"),
         (((0, 0, 0), (0, 0, 0.5)), TypeError, "palette: must be an integer, got float"),
+        (((0, 0, 0), (0, 0)), ValueError, "palette: must be three integers 0..255, got (0, 0)"),
+        (((0, 0, 0, 0), (0, 0)), ValueError, "palette: must be three integers 0..255"),
+        ((), ValueError, "palette: must have shape (1..256, 3)"),
     ],
 )
 def test_palettes_refused(palette: Any, error: type[Exception], text: str) -> None:

@@ -1,0 +1,83 @@
+// Random calls of every kernel, on every instruction set of the machine, against answers found the
+// slow way. Meant to run under sanitizers: every array is a heap block of exactly its own size.
+//
+//     fuzz KERNEL SECONDS [SEED]     one of the names at the end of this file, or all
+//     fuzz threads SECONDS [SEED]    all of them from four threads at once, each using threads
+//
+// A failure prints the kernel, the instruction set and the seed of the call, and ends with 1.
+#include <chrono>
+#include <cstdlib>
+#include <thread>
+
+#include "fuzz.hpp"
+
+using namespace fuzz;
+
+namespace {
+
+using Target = void (*)(Call&);
+const std::vector<std::pair<std::string, Target>> kTargets = {
+    {"decode", fuzz_decode}, {"encode", fuzz_encode}, {"overlay", fuzz_overlay},
+    {"gather", fuzz_gather}, {"argmax", fuzz_argmax}, {"cut", fuzz_cut},
+    {"stitch", fuzz_stitch}, {"confusion", fuzz_confusion},
+};
+
+void run(const std::string& name, Target target, double seconds, std::uint64_t seed) {
+    using Clock = std::chrono::steady_clock;
+    const auto end = Clock::now() + std::chrono::duration<double>(seconds);
+    std::uint64_t calls = 0;
+    while (Clock::now() < end && !failed) {
+        Call call(name, seed + calls++);
+        target(call);
+    }
+    std::printf("%s: %llu calls from seed %llu\n", name.c_str(),
+                static_cast<unsigned long long>(calls), static_cast<unsigned long long>(seed));
+}
+
+void run_threads(double seconds, std::uint64_t seed) {
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 4; ++t) {
+        threads.emplace_back([=] {
+            const std::uint64_t mine = seed + (t << 32);
+            run("threads", fuzz_threads, seconds / 2, mine);
+            for (const auto& [name, target] : kTargets) {
+                run(name, target, seconds / 2 / static_cast<double>(kTargets.size()), mine);
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 3) {
+        std::fprintf(stderr, "usage: fuzz KERNEL|all|threads SECONDS [SEED]\n");
+        return 2;
+    }
+    const std::string wanted = argv[1];
+    const double seconds = std::atof(argv[2]);
+    const std::uint64_t seed = argc > 3 ? std::strtoull(argv[3], nullptr, 10) : 1;
+    std::printf("sets:");
+    for (const Table* table : tables()) {
+        std::printf(" %s", table->name);
+    }
+    std::printf("\n");
+    bool known = wanted == "threads";
+    if (known) {
+        run_threads(seconds, seed);
+    }
+    for (const auto& [name, target] : kTargets) {
+        if (wanted == name || wanted == "all") {
+            known = true;
+            run(name, target, seconds, seed);
+        }
+    }
+    if (!known) {
+        std::fprintf(stderr, "no kernel %s\n", wanted.c_str());
+        return 2;
+    }
+    return failed ? 1 : 0;
+}
