@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,export,cpu,openvino,tensorrt-rtx,dev
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint sanitize clean
 
 setup: $(VENV)/.installed
 
@@ -71,6 +71,12 @@ lint: setup
 	  --config-settings=cmake.define.FCNKIT_WARNINGS_AS_ERRORS=ON .
 	$(BIN)/python -m zipfile -e build/strict/*.whl build/strict/site
 	MYPYPATH=build/strict/site $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+
+# AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer over fuzz targets and kernel
+# tests: SECONDS per target, some eleven minutes in all at 60.
+SECONDS ?= 60
+sanitize: setup
+	PYTHON=$(BIN)/python sh csrc/sanitize.sh $(SECONDS)
 
 clean:
 	rm -rf build demo $(VENV)
