@@ -3,7 +3,8 @@
     python -m benchmarks.kernels [--json FILE] [--only decode,argmax] [--quick]
 
 Everything runs on one thread. The candidates of a case take turns, so that whatever else the
-machine does hits them alike; a ratio is the peer's best time over ours. ``limit`` is what the
+machine does hits them alike; a ratio is the median over the rounds of the peer's time over ours
+in the same round. ``limit`` is what the
 memory allows: ``copy`` moves as many bytes as the kernel has to move, ``read`` reads its input.
 Peers come with the extra ``bench``; one that is missing is named, never left out in silence.
 """
@@ -16,7 +17,6 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.kernels_cases import CASES
 from benchmarks.kernels_peers import MISSING, limit_seconds_call
+from benchmarks.timing import median_ratio
 from fcnkit.runtime import build_info
 
 if TYPE_CHECKING:
@@ -35,14 +36,6 @@ SHORT = 0.002
 """Seconds: a faster call is repeated until it fills this time, and averaged."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per call over the rounds of one run."""
-
-    best: float
-    median: float
-
-
 def seconds(call: Callable[[], object], repeats: int) -> float:
     """Time one call, averaged over repeats in a row."""
     start = time.perf_counter()
@@ -51,7 +44,7 @@ def seconds(call: Callable[[], object], repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-def take_turns(calls: dict[str, Callable[[], object]], budget: float) -> dict[str, Timing]:
+def take_turns(calls: dict[str, Callable[[], object]], budget: float) -> dict[str, list[float]]:
     """Time all calls in turn, for about budget seconds, at least five rounds."""
     first = {name: seconds(call, 1) for name, call in calls.items()}  # also warms up
     first = {name: min(first[name], seconds(call, 1)) for name, call in calls.items()}
@@ -62,7 +55,7 @@ def take_turns(calls: dict[str, Callable[[], object]], budget: float) -> dict[st
     for _ in range(rounds):
         for name, call in calls.items():
             found[name].append(seconds(call, repeats[name]))
-    return {name: Timing(min(times), statistics.median(times)) for name, times in found.items()}
+    return found
 
 
 def measure(case: Case, budget: float) -> dict[str, Any]:
@@ -70,25 +63,22 @@ def measure(case: Case, budget: float) -> dict[str, Any]:
     calls = {"fcnkit": case.ours, **case.peers}
     if case.limit:
         calls["limit"] = limit_seconds_call(case.limit, case.bytes)
-    timings = take_turns(calls, budget)
-    ours = timings["fcnkit"]
+    times = take_turns(calls, budget)
+    ours = statistics.median(times["fcnkit"])
     return {
         "kernel": case.kernel,
         "size": case.size,
-        "seconds": ours.best,
-        "seconds_median": ours.median,
-        "pixels_per_second": case.pixels / ours.best,
+        "seconds": ours,
+        "pixels_per_second": case.pixels / ours,
         "peers": {
             name: {
-                "seconds": timings[name].best,
-                "seconds_median": timings[name].median,
-                "ratio": timings[name].best / ours.best,
-                "ratio_median": timings[name].median / ours.median,
+                "seconds": statistics.median(times[name]),
+                "ratio": median_ratio(times[name], times["fcnkit"]),
             }
             for name in case.peers
         },
         "limit": case.limit,
-        "limit_fraction": timings["limit"].best / ours.best if case.limit else None,
+        "limit_fraction": median_ratio(times["limit"], times["fcnkit"]) if case.limit else None,
     }
 
 
