@@ -11,12 +11,15 @@ import torch
 from PIL import Image
 
 import fcnkit
+import fcnkit.train.loop
 from fcnkit.errors import DataError, FcnkitError
+from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.loop import learning_rate, open_training_data, train
 from fcnkit.train.pictures import size_of
-from fcnkit.train.recipe import RECIPES
+from fcnkit.train.recipe import RECIPES, Recipe
 from fcnkit.train.voc import open_voc
+from tests.train.tiny import train_tiny
 
 TINY = replace(
     RECIPES["modern"], epochs=3, batch=8, crop=(64, 64), precision="fp32", scale=(1.0, 1.0)
@@ -118,12 +121,49 @@ def test_another_recipe_does_not_resume(run_folder: Path, shapes_folder: Path) -
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(
-    shapes_folder: Path, tmp_path: Path
+    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(TINY, optimizer="sgd", schedule="constant", lr=1e30)
-    data = open_training_data(shapes_folder, recipe)
-    with pytest.raises(FcnkitError, match="must be finite, got (nan|inf); lower --lr"):
-        train(data, tmp_path / "run", recipe, workers=0)
+    run = tmp_path / "run"
+
+    def soar(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+        return 1e-3 if step < steps_per_epoch else 1e38
+
+    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", soar)
+    with pytest.raises(FcnkitError) as caught:
+        train_tiny(shapes_folder, run, replace(TINY, optimizer="sgd"))
+    text = str(caught.value)
+    assert text in [
+        f"training: the loss of epoch 2, step 2 must be finite, got {value}; "
+        "lower --lr; last.pt, if there is one, holds the epoch before"
+        for value in ("nan", "inf")
+    ]
+    for name in ("best.pt", "last.pt"):
+        checkpoint = load_checkpoint(run / name)
+        assert checkpoint.epoch == 1
+        assert all(value.isfinite().all() for value in checkpoint.model.values())
+    assert len(losses(run)) == 1
+
+
+def test_weights_that_became_infinite_in_the_last_step_are_not_saved(
+    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, optimizer="sgd", batch=16)
+    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", lambda *_: float("inf"))
+    with pytest.raises(FcnkitError) as caught:
+        train_tiny(shapes_folder, tmp_path / "run", recipe)
+    assert str(caught.value) == (
+        "training: the weights after epoch 1 must be finite, got others; "
+        "lower --lr; last.pt, if there is one, holds the epoch before"
+    )
+    assert list((tmp_path / "run").glob("*.pt")) == []
+
+
+@pytest.mark.slow
+def test_a_compiled_step_trains_alike(shapes_folder: Path, tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=1)
+    plain = train_tiny(shapes_folder, tmp_path / "plain", recipe)
+    compiled = train_tiny(shapes_folder, tmp_path / "compiled", recipe, compiled=True)
+    assert compiled[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-3)
 
 
 def test_a_device_that_is_not_there_is_refused(shapes_folder: Path, tmp_path: Path) -> None:
