@@ -9,11 +9,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from fcnkit.errors import message
@@ -99,10 +99,9 @@ def share(net: nn.Module) -> tuple[nn.Module, nn.Module]:
     device = next(net.parameters()).device
     if device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-        return net, DistributedDataParallel(net, device_ids=[device], broadcast_buffers=False)
+        return net, DistributedDataParallel(net, device_ids=[device])
     _convert(net)
-    # The statistics of batch normalisation are equal everywhere: no need to send them around.
-    return net, DistributedDataParallel(net, broadcast_buffers=False)
+    return net, DistributedDataParallel(net)
 
 
 def _local_device(device: str) -> torch.device:
@@ -154,7 +153,18 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
             self.num_batches_tracked.add_(1)
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; the gradient is summed alike, as every process uses it."""
+
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        return total(value)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return total(gradient)
+
+
 def _summed(value: Tensor) -> Tensor:
-    """Sum over the processes; the gradient is summed alike."""
-    result: Tensor = all_reduce(value)  # type: ignore[no-untyped-call]
+    result: Tensor = _Sum.apply(value)
     return result
