@@ -59,7 +59,7 @@ def export_onnx(checkpoint: Path, out: Path, *, head: Head = "logits") -> Verify
         rule = "its folder must exist"
         raise ValueError(message("-o", rule, str(out.parent), "create it first"))
     net, loaded = load_model(checkpoint)
-    spec = _head_spec(loaded.spec, head, sha256_of(checkpoint))
+    spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint))
     model = build_graph(net, spec)
     with atomic_path(out) as temporary:
         _save(model, spec, temporary)
@@ -81,15 +81,26 @@ def build_graph(net: FCN32s, spec: ModelSpec) -> onnx.ModelProto:
     frozen = frozen_copy(net)
     if spec.head == "logits":
         example = torch.zeros(2, 3, 64, 96)
-        return _trace(LogitsGraph(frozen), example, "image", "logits")
+        return trace(LogitsGraph(frozen), example, "image", "logits")
     example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
     if spec.head == "labels":
-        return _trace(LabelsGraph(frozen, spec), example, "image", "labels")
-    middle = _trace(TilesGraph(frozen, spec), example.float(), "tiles", "logits")
+        return trace(LabelsGraph(frozen, spec), example, "image", "labels")
+    middle = trace(TilesGraph(frozen, spec), example.float(), "tiles", "logits")
     return wrap_scene(middle)
 
 
-def _trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
+def trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
+    """Export a module with free batch size and sides that are multiples of 32.
+
+    Args:
+        graph: Takes one tensor, gives one.
+        example: (N, 3, H, W) or (N, H, W, 3), which tells the layout; N at least 2.
+        source: Name for the input.
+        result: Name for the output.
+
+    Returns:
+        The ONNX model, dims declared ``n``, ``32*h`` and ``32*w``, free of the exporter's notes.
+    """
     rows, columns = (1, 2) if example.shape[3] == 3 else (2, 3)
     batch, height, width = (torch.export.Dim(name) for name in ("n", "h", "w"))
     shapes: dict[int, Any] = {0: batch, rows: 32 * height, columns: 32 * width}
@@ -123,8 +134,17 @@ def _strip(model: onnx.ModelProto) -> None:
         del entry.metadata_props[:]
 
 
-def _head_spec(spec: ModelSpec, head: Head, sha256: str) -> ModelSpec:
-    """Turn a checkpoint's spec into the one of an exported head."""
+def head_spec(spec: ModelSpec, head: Head, *, sha256: str) -> ModelSpec:
+    """Turn a checkpoint's spec into the one of an exported head.
+
+    Args:
+        spec: The checkpoint's.
+        head: What the graph computes.
+        sha256: Of the checkpoint file.
+
+    Returns:
+        The spec, parity not yet known.
+    """
     versions = {
         "fcnkit": version("fcnkit"),
         "torch": torch.__version__,

@@ -65,6 +65,9 @@ class Segmenter:
             raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
         self._backend = backend
         self._cover: Cover = cover or _COVERS[head][0]
+        # Whoever gives the model one thread means one thread for everything around it too.
+        threads = backend.details.get("threads")
+        self._threads = None if threads is None else int(threads)
 
     @property
     def backend(self) -> Backend:
@@ -123,13 +126,15 @@ class Segmenter:
             plan = self._plan_one(height, width)
         else:
             plan = _plan_average(height, width, spec)
-        tiles_tchw = tiling.gather(image_hwc, plan, mean=spec.input.mean, std=spec.input.std)
-        return tiling.stitch(self._infer_tiles(tiles_tchw), plan)
+        mean, std, threads = spec.input.mean, spec.input.std, self._threads
+        tiles_tchw = tiling.gather(image_hwc, plan, mean=mean, std=std, threads=threads)
+        return tiling.stitch(self._infer_tiles(tiles_tchw), plan, threads=threads)
 
     def _from_labels(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Run a labels or scene graph once on the picture grown to a legal shape, and crop."""
         height, width = image_hwc.shape[:2]
-        tiles_thwc = tiling.cut(image_hwc, self._plan_one(height, width))
+        plan = self._plan_one(height, width)
+        tiles_thwc = tiling.cut(image_hwc, plan, threads=self._threads)
         labels_hw: NDArray[np.uint8] = self._backend.infer(tiles_thwc)[0, :height, :width]
         return np.ascontiguousarray(labels_hw)
 
@@ -149,9 +154,9 @@ class Segmenter:
         if tile_height < height or tile_width < width:
             high: Shape = (1, *spec.shapes.max[1:])
             rule = f"one pass of this model covers at most {format_shape(high)}"
-            remedy = "make the picture smaller, or export with a larger --max"
+            remedy = "make the picture smaller, or use a model with head logits"
             if spec.head == "logits":
-                remedy = f"use cover='average', {remedy}"
+                remedy = "use cover='average'"
             got = f"a picture of {height}x{width}"
             raise ValueError(message("Segmenter", rule, got, remedy))
         return tiling.TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import ArtifactError
-from fcnkit.runtime import Cover, Segmenter, load, open_backend
+from fcnkit.runtime import Cover, Segmenter, load, open_backend, tiling
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.spec import Head, ModelSpec, Shape
 from tests.reference.segment import Net, assert_same_labels, average, largest_multiple, pad
@@ -175,6 +175,25 @@ def test_tiles_go_in_batches_of_the_largest_legal_size() -> None:
     assert backend.freed == 1
 
 
+def test_one_thread_for_the_model_is_one_for_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int | None] = []
+    for name in ("cut", "gather", "stitch"):
+        kernel = getattr(tiling, name)
+
+        def spy(*args: Any, kernel: Any = kernel, **options: Any) -> Any:
+            given.append(options["threads"])
+            return kernel(*args, **options)
+
+        monkeypatch.setattr(tiling, name, spy)
+    for head in ("logits", "labels"):
+        path = write_model(tmp_path / f"{head}.onnx", make_spec(head))
+        with load(path, threads=1) as segmenter:
+            segmenter(picture(40, 70))
+    assert given == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("head", "cover", "text"),
     [
@@ -221,8 +240,8 @@ def test_default_covers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "remedy"),
     [
-        ("logits", "use cover='average', make the picture smaller, or export with a larger --max"),
-        ("labels", "make the picture smaller, or export with a larger --max"),
+        ("logits", "use cover='average'"),
+        ("labels", "make the picture smaller, or use a model with head logits"),
     ],
 )
 def test_a_picture_too_large_for_one_pass(tmp_path: Path, head: Head, remedy: str) -> None:

@@ -1,0 +1,131 @@
+"""What the exact sub-pixel form gains: head ``labels`` against the export that everybody writes.
+
+    python -m benchmarks.export [--json FILE] [--threads N] [--rounds N] [--size HxW]
+
+Both sides hold the same weights and turn a uint8 picture into labels in the graph. The plain side
+is FCN-32s with nn.ConvTranspose2d, then ArgMax, exported by the same exporter. They run in turn,
+with the same threads, and their labels are compared: on CPUs that have bfloat16, OpenVINO computes
+in it by default, and the two sides then round differently.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import alternate, median_ratio
+from fcnkit.export.graphs import LabelsGraph
+from fcnkit.export.to_onnx import build_graph, head_spec, trace
+from fcnkit.export.verify import noise_pictures
+from fcnkit.train.checkpoint import checkpoint_spec
+from fcnkit.train.models import SubpixelConvTranspose2d, create_model
+
+CLASSES = 21
+
+
+class PlainLabels(nn.Module):
+    """The network as the chapter writes it, argmax last."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def labels(self, image_nchw: Tensor) -> Tensor:
+        return self.net(image_nchw).argmax(1)
+
+
+def plain_transposed(fast: SubpixelConvTranspose2d) -> nn.ConvTranspose2d:
+    channels, out_channels, _, _ = fast.weight.shape
+    stride = fast.stride
+    plain = nn.ConvTranspose2d(channels, out_channels, 2 * stride, stride, stride // 2)
+    plain.load_state_dict(fast.state_dict())
+    return plain
+
+
+def write_models(folder: Path) -> dict[str, Path]:
+    torch.manual_seed(0)
+    net = create_model("fcn32s-resnet18", CLASSES).eval()
+    names = tuple(f"class{i}" for i in range(CLASSES))
+    spec = head_spec(
+        checkpoint_spec("fcn32s-resnet18", names, ((0, 0, 0),) * CLASSES), "labels", sha256="0"
+    )
+    onnx.save(build_graph(net, spec), folder / "subpixel.onnx")
+    net.transpose_conv = plain_transposed(net.transpose_conv)  # type: ignore[assignment]
+    graph = LabelsGraph(PlainLabels(net), spec)  # type: ignore[arg-type]
+    example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
+    onnx.save(trace(graph, example, "image", "labels"), folder / "plain.onnx")
+    return {name: folder / f"{name}.onnx" for name in ("plain", "subpixel")}
+
+
+def open_onnxruntime(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def open_openvino(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    request = compiled.create_infer_request()
+    return lambda image: request.infer([image])[0]
+
+
+def compare(size: tuple[int, int], threads: int, rounds: int) -> list[dict[str, Any]]:
+    image = noise_pictures((1, *size))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_models(Path(folder))
+        for library, opener in (("onnxruntime", open_onnxruntime), ("openvino", open_openvino)):
+            runs = {name: opener(path, threads) for name, path in paths.items()}
+            labels = {name: run(image).copy() for name, run in runs.items()}
+            seconds = alternate(
+                {name: lambda run=run: run(image) for name, run in runs.items()}, rounds=rounds
+            )
+            rows.append(
+                {
+                    "library": library,
+                    "plain_ms": 1000 * statistics.median(seconds["plain"]),
+                    "subpixel_ms": 1000 * statistics.median(seconds["subpixel"]),
+                    "speedup": median_ratio(seconds["plain"], seconds["subpixel"]),
+                    "label_agreement": float((labels["plain"] == labels["subpixel"]).mean()),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--size", default="320x480")
+    options = parser.parse_args()
+    height, width = map(int, options.size.split("x"))
+    rows = compare((height, width), options.threads, options.rounds)
+    print(f"FCN-32s ResNet-18, {CLASSES} classes, {options.size}, {options.threads} threads")
+    for row in rows:
+        print(
+            f"{row['library']:12} plain {row['plain_ms']:7.1f} ms  "
+            f"sub-pixel {row['subpixel_ms']:7.1f} ms  {row['speedup']:.2f}x  "
+            f"same labels {100 * row['label_agreement']:.3f} %"
+        )
+    if options.json:
+        facts = {"size": options.size, "threads": options.threads, "rows": rows}
+        options.json.write_text(json.dumps(facts, indent=2))
+
+
+if __name__ == "__main__":
+    main()

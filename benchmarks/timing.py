@@ -1,0 +1,37 @@
+"""Timing several ways of one task so that they can be compared on a noisy machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+__all__ = ["alternate", "median_ratio"]
+
+
+def alternate(
+    tasks: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
+) -> dict[str, list[float]]:
+    """Run every task once per round, in turn, so that a slow moment hits all of them alike.
+
+    Args:
+        tasks: What to time, by name.
+        rounds: Counted rounds.
+        warmup: Rounds before them.
+
+    Returns:
+        Seconds of every counted run, by name.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(warmup + rounds):
+        for name, task in tasks.items():
+            start = time.perf_counter()
+            task()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median_ratio(slower: list[float], faster: list[float]) -> float:
+    """Return the median over rounds of how many times longer one took than the other."""
+    return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
