@@ -2,12 +2,14 @@
 
     python -m benchmarks.training [--json FILE] [--device cpu|cuda|cuda:N] [--rounds N]
 
-Three nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take
-turns in one process, so that a busy moment hits all of them; the figures are medians.
+Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns
+in one process, so that a busy moment hits all of them; times are medians, ratios medians over the
+rounds.
 
     ours          sub-pixel upsampling, channels_last, bfloat16 autocast
     chapter       nn.ConvTranspose2d, NCHW, float32
     chapter-bf16  nn.ConvTranspose2d, NCHW, bfloat16 autocast
+    chapter-like  nn.ConvTranspose2d, channels_last, bfloat16 autocast: all of ours but its form
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -26,11 +27,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from benchmarks.timing import alternate, median_ratio
 from fcnkit.train.device import pick_device
 from fcnkit.train.models import create_model
 
 CLASSES = 21
 OURS, CHAPTER, CHAPTER_BF16 = "ours", "chapter", "chapter-bf16"
+CHAPTER_LIKE = "chapter-like"
 
 
 def chapter_net() -> nn.Module:
@@ -44,9 +47,17 @@ def chapter_net() -> nn.Module:
 
 
 def step_of(
-    net: nn.Module, image_bchw: Tensor, labels_bhw: Tensor, *, bf16: bool
+    net: nn.Module,
+    image_bchw: Tensor,
+    labels_bhw: Tensor,
+    *,
+    bf16: bool = False,
+    channels_last: bool = False,
 ) -> Callable[[], None]:
-    """Return a training step on always the same batch."""
+    """Return a training step on always the same batch; it returns when the device is done."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = net.to(image_bchw.device, memory_format=layout)
+    image_bchw = image_bchw.contiguous(memory_format=layout)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, weight_decay=1e-3)
     net.train()
 
@@ -57,6 +68,7 @@ def step_of(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        synchronize(image_bchw.device)
 
     return step
 
@@ -64,34 +76,17 @@ def step_of(
 def contenders(
     device: torch.device, batch: int, size: tuple[int, int]
 ) -> dict[str, Callable[[], None]]:
-    """Build the three steps on the same batch."""
+    """Build the steps on the same batch."""
     torch.manual_seed(0)
-    image_bchw = torch.randn(batch, 3, *size, device=device)
-    labels_bhw = torch.randint(0, CLASSES, (batch, *size), device=device)
-    ours = create_model("fcn32s-resnet18", CLASSES).to(device, memory_format=torch.channels_last)
-    channels_last = image_bchw.contiguous(memory_format=torch.channels_last)
-    plain, plain_bf16 = chapter_net().to(device), chapter_net().to(device)
+    image = torch.randn(batch, 3, *size, device=device)
+    labels = torch.randint(0, CLASSES, (batch, *size), device=device)
+    ours = create_model("fcn32s-resnet18", CLASSES)
     return {
-        OURS: step_of(ours, channels_last, labels_bhw, bf16=True),
-        CHAPTER: step_of(plain, image_bchw, labels_bhw, bf16=False),
-        CHAPTER_BF16: step_of(plain_bf16, image_bchw, labels_bhw, bf16=True),
+        OURS: step_of(ours, image, labels, bf16=True, channels_last=True),
+        CHAPTER: step_of(chapter_net(), image, labels),
+        CHAPTER_BF16: step_of(chapter_net(), image, labels, bf16=True),
+        CHAPTER_LIKE: step_of(chapter_net(), image, labels, bf16=True, channels_last=True),
     }
-
-
-def measure(
-    steps: dict[str, Callable[[], None]], device: torch.device, *, rounds: int
-) -> dict[str, list[float]]:
-    """Time every step once per round, after one round that does not count; seconds."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            synchronize(device)
-            started = time.perf_counter()
-            step()
-            synchronize(device)
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
 
 
 def synchronize(device: torch.device) -> None:
@@ -114,7 +109,9 @@ def report(
         "median_seconds": medians,
         "images_per_second": {name: batch / value for name, value in medians.items()},
         "ours_faster_than": {
-            name: medians[name] / medians[OURS] for name in (CHAPTER, CHAPTER_BF16)
+            name: median_ratio(values, seconds[OURS])
+            for name, values in seconds.items()
+            if name != OURS
         },
         "seconds": seconds,
     }
@@ -131,7 +128,7 @@ def main() -> None:
     device = pick_device(options.device)
     height, width = map(int, options.size.split("x"))
     steps = contenders(device, options.batch, (height, width))
-    seconds = measure(steps, device, rounds=options.rounds)
+    seconds = alternate(steps, rounds=options.rounds)
     result = report(seconds, device, options.batch, (height, width))
     print(f"training step of FCN-32s/ResNet-18, {result['shape']}, {result['device']},")
     print(f"{result['threads']} threads, torch {result['torch']}, {result['rounds']} rounds")
