@@ -23,7 +23,7 @@ SHARED = replace(
     RECIPE, optimizer="sgd", schedule="constant", ema=0.9, dice=0.5, class_weights="frequency"
 )
 
-RELATIVE = 1e-4
+RELATIVE = 1e-5
 """Sums over two halves round otherwise than sums over the whole, in float32."""
 
 
