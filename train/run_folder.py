@@ -50,14 +50,7 @@ def open_run(
     if parallel.is_first():
         _sweep(run)
     checkpoint = load_checkpoint(last)
-    for what, saved, asked in (
-        ("classes", checkpoint.spec.classes, spec.classes),
-        ("architecture", checkpoint.spec.architecture, spec.architecture),
-        ("recipe", replace(checkpoint.recipe, epochs=recipe.epochs), recipe),
-    ):
-        if saved != asked:
-            rule = f"a resumed run keeps its {what}, {saved}"
-            raise FcnkitError(message(str(last), rule, asked, "use the same options or a new -o"))
+    _check_same(last, checkpoint, spec, recipe)
     done = checkpoint.epoch
     if done >= recipe.epochs:
         rule = f"--epochs must be more than the {done} that the run has finished"
@@ -88,6 +81,20 @@ def save_epoch(
     save_curves(run / CURVES, history)
     # Last, so that everything else is there when a resumed run finds this epoch done.
     save_checkpoint(run / LAST, checkpoint)
+
+
+def _check_same(last: Path, checkpoint: Checkpoint, spec: ModelSpec, recipe: Recipe) -> None:
+    """Refuse to continue a run as another one; only its number of epochs may change."""
+    was, now = checkpoint.recipe.to_dict(), recipe.to_dict()
+    changed = [key for key in now if now[key] != was[key] and key != "epochs"]
+    for what, saved, asked in (
+        ("classes", checkpoint.spec.classes, spec.classes),
+        ("architecture", checkpoint.spec.architecture, spec.architecture),
+        *((f"recipe's {key}", was[key], now[key]) for key in changed),
+    ):
+        if saved != asked:
+            rule = f"a resumed run keeps its {what}, {saved}"
+            raise FcnkitError(message(str(last), rule, asked, "use the same options or a new -o"))
 
 
 def _sweep(run: Path) -> None:

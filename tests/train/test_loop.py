@@ -116,8 +116,12 @@ def test_another_run_is_not_overwritten(run_folder: Path, shapes_folder: Path) -
 
 def test_another_recipe_does_not_resume(run_folder: Path, shapes_folder: Path) -> None:
     data = open_training_data(shapes_folder, TINY)
-    with pytest.raises(FcnkitError, match="a resumed run keeps its recipe"):
+    with pytest.raises(FcnkitError) as caught:
         train(data, run_folder, TINY, workers=0, resume=True)
+    assert str(caught.value) == (
+        f"{run_folder}/last.pt: a resumed run keeps its recipe's crop, (96, 96), got (64, 64); "
+        "use the same options or a new -o"
+    )
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(

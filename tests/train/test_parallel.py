@@ -57,6 +57,10 @@ def test_two_processes_equal_one(loss: Any, shapes_folder: Path, tmp_path: Path)
     a, b = (load_checkpoint(run / "last.pt").model for run in (one, two))
     for key, value in a.items():
         torch.testing.assert_close(b[key], value, rtol=RELATIVE, atol=1e-5)
+    # One process goes on where two stopped.
+    longer = replace(recipe, epochs=5)
+    ends = [train_tiny(shapes_folder, run, longer, resume=True)[-1]["loss"] for run in (one, two)]
+    assert ends[1] == pytest.approx(ends[0], rel=RELATIVE)
 
 
 def test_torchrun_starts_the_command(shapes_folder: Path, tmp_path: Path) -> None:
