@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fcnkit.runtime.spec import ModelSpec
-from fcnkit.train.models import SegmentationNet, freeze_upsampling
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet, precompute_upsampling
 
 __all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
 
 
-def frozen_copy(net: FCN32s) -> FCN32s:
-    """Return a copy in evaluation mode whose upsampling weights are precomputed."""
+def frozen_copy(net: SegmentationNet) -> SegmentationNet:
+    """Return a copy for inference alone: upsampling precomputed, batch normalisation folded."""
     frozen = copy.deepcopy(net).eval()
-    freeze_upsampling(frozen)
+    precompute_upsampling(frozen)
+    for module in frozen.modules():
+        _fold_batch_norms(module)
     return frozen
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution that its owner defines just before it.
+
+    The exporter folds too, but not where another node reads the convolution's result, be it only
+    its size. That definition order is the order of computing is a convention of the networks;
+    the comparison after the export would show a breach.
+    """
+    for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, norm_name, nn.Identity())
 
 
 class _Normalise(nn.Module):
@@ -46,7 +62,8 @@ class LogitsGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits."""
-        return self.net(image)
+        logits: Tensor = self.net(image)
+        return logits
 
 
 class LabelsGraph(nn.Module):
@@ -72,4 +89,5 @@ class TilesGraph(nn.Module):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Compute the logits of every tile."""
-        return self.net(self.normalise(tiles))
+        logits: Tensor = self.net(self.normalise(tiles))
+        return logits

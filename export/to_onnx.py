@@ -29,7 +29,7 @@ from fcnkit.runtime.spec import (
     SourceSpec,
 )
 from fcnkit.train.checkpoint import load_model
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet
 
 __all__ = ["export_onnx"]
 
@@ -68,7 +68,7 @@ def export_onnx(checkpoint: Path, out: Path, *, head: Head = "logits") -> Verify
     return report
 
 
-def build_graph(net: FCN32s, spec: ModelSpec) -> onnx.ModelProto:
+def build_graph(net: SegmentationNet, spec: ModelSpec) -> onnx.ModelProto:
     """Export a network as the graph of a head, without metadata.
 
     Args:

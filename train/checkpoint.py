@@ -23,16 +23,17 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
-from fcnkit.train.models import create_model
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
     "Checkpoint",
     "checkpoint_spec",
     "describe_checkpoint",
+    "is_checkpoint",
     "load_checkpoint",
     "load_model",
+    "read_archive",
     "save_checkpoint",
 ]
 
@@ -128,22 +129,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ArtifactError: The file is missing or is not such a checkpoint.
     """
-    if not path.is_file():
-        remedy = "give a best.pt or last.pt of a run"
-        raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
-    rule = "must be a checkpoint that torch can read without running code"
-    if not is_zipfile(path):
-        # torch would read such a file as a bare pickle of its oldest format.
-        got = "no zip archive"
-        raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
-    try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise ArtifactError(
-            message(str(path), rule, got, "train again or copy it again")
-        ) from error
-    if not isinstance(data, dict) or set(data) != _KEYS:
+    data = read_archive(path)
+    if not is_checkpoint(data):
         got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
         raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
@@ -153,6 +140,40 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from error
     return Checkpoint(**{**data, "spec": spec, "recipe": recipe})
+
+
+def is_checkpoint(data: object) -> bool:
+    """Say whether what read_archive returned has a checkpoint's keys."""
+    return isinstance(data, dict) and set(data) == _KEYS
+
+
+def read_archive(path: Path) -> Any:
+    """Read what torch.save wrote; nothing in the file is executed.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content, tensors on the CPU.
+
+    Raises:
+        ArtifactError: The file is missing, or holds more than tensors and plain values.
+    """
+    if not path.is_file():
+        remedy = "give a best.pt or last.pt of a run"
+        raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
+    rule = "must be a checkpoint that torch can read without running code"
+    if not is_zipfile(path):
+        # torch would read such a file as a bare pickle of its oldest format.
+        got = "no zip archive"
+        raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+        raise ArtifactError(
+            message(str(path), rule, got, "train again or copy it again")
+        ) from error
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -182,7 +203,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     }
 
 
-def load_model(path: Path) -> tuple[FCN32s, Checkpoint]:
+def load_model(path: Path) -> tuple[SegmentationNet, Checkpoint]:
     """Read a checkpoint and build its network.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,16 @@ from fcnkit.train.evaluate import evaluate
 from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
-from fcnkit.train.models import create_model
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import SAMPLES, open_run, save_epoch
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
+from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data", "train"]
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int, int], None]
+CHAPTERS_MODEL = ModelOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +92,12 @@ def train(
     run: Path,
     recipe: Recipe,
     *,
-    architecture: str = "fcn32s-resnet18",
-    pretrained: bool = False,
+    model: ModelOptions = CHAPTERS_MODEL,
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
     compiled: bool = False,
+    on_weights: Callable[[LoadedWeights], None] | None = None,
     on_step: OnStep | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> list[dict[str, Any]]:
@@ -108,12 +109,12 @@ def train(
         data: What to train and validate on.
         run: The run folder; it is created.
         recipe: How to train.
-        architecture: A name that create_model knows.
-        pretrained: Start from ImageNet weights, which are downloaded.
+        model: Which network, and from what weights.
         device: See pick_device.
         workers: Processes that read pictures, for each that trains.
         resume: Continue after the last finished epoch of this folder, if there is one.
         compiled: Compile the training step with torch.compile.
+        on_weights: Called with what came from the file that the model starts from, if any.
         on_step: Called with (epoch, pictures done, pictures of the epoch) after every step.
         on_epoch: Called after every epoch, its files written.
 
@@ -123,11 +124,13 @@ def train(
 
     Raises:
         FcnkitError: The run folder holds another run, or training diverged.
+        ValueError: The model's options are unknown or exclude each other, or the recipe's batch
+            cannot be shared among the processes.
+        ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
-        ValueError: The recipe's batch cannot be shared among the processes.
     """
     with parallel.process_group(device) as where:
-        spec = checkpoint_spec(architecture, data.train.classes, data.train.palette)
+        spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
             data.samples,
@@ -138,9 +141,14 @@ def train(
             world=parallel.world(),
         )
         torch.manual_seed(recipe.seed)
-        net = create_model(architecture, spec.num_classes, pretrained=pretrained).to(where)
+        # A resumed run goes on from last.pt, whatever it once started from.
+        start = replace(model, pretrained=False, init_from=None) if last else model
+        net, loaded = initial_model(start, spec.num_classes)
+        run.mkdir(parents=True, exist_ok=True)
+        if loaded and on_weights and parallel.is_first():
+            on_weights(loaded)
         weights = _class_weights(data, recipe, last)
-        learner = Learner(net, recipe, class_weights=weights, compiled=compiled)
+        learner = Learner(net.to(where), recipe, class_weights=weights, compiled=compiled)
         if last:
             learner.load(last)
         done = last.epoch if last else 0

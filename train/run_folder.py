@@ -25,7 +25,7 @@ METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
 def open_run(
     run: Path, spec: ModelSpec, recipe: Recipe, *, resume: bool
 ) -> tuple[list[dict[str, Any]], Checkpoint | None]:
-    """Create a run folder, or open the one to continue.
+    """Open the run folder to continue, if there is one.
 
     Args:
         run: The folder.
@@ -40,7 +40,6 @@ def open_run(
         FcnkitError: The folder holds another run, or one that has finished.
         ArtifactError: last.pt is broken.
     """
-    run.mkdir(parents=True, exist_ok=True)
     last = run / LAST
     if not last.exists():
         return [], None

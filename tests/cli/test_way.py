@@ -61,6 +61,36 @@ def test_predict_runs_a_checkpoint(run_folder: Path, tmp_path: Path) -> None:
     assert json.loads(fcnkit("info", run_folder / "best.pt", "--json").stdout)["epoch"] in (1, 2)
 
 
+def test_another_network_starts_from_a_checkpoint(
+    shapes_folder: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    origin, run = run_folder / "best.pt", tmp_path / "run"
+    model = ("--model", "unet-resnet18", "--init-from", origin, "--upsample-init", "xavier")
+    done = fcnkit("train", shapes_folder, "-o", run, *TINY, *model)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == (
+        f"starts with 120 of 178 tensors from {origin} (fcn32s-resnet18); "
+        "left at their initialisation: decoder, transpose_conv"
+    )
+    info = json.loads(fcnkit("info", run / "best.pt", "--json").stdout)
+    assert info["spec"]["architecture"] == "unet-resnet18"
+    new = ("train", shapes_folder, "-o", tmp_path / "new", *TINY)
+    for options, text in (
+        (
+            ("--model", "unet-resnet34", "--init-from", origin),
+            f"{origin}: weights for unet-resnet34 must come from a network with the same backbone, "
+            "got fcn32s-resnet18; use --model fcn32s-resnet18 or another on resnet18",
+        ),
+        (
+            ("--upsample-init", "magic"),
+            "upsample_init: must be one of bilinear, xavier, got magic; choose one of these",
+        ),
+    ):
+        done = fcnkit(*new, *options)
+        assert (done.returncode, done.stderr) == (2, f"error: {text}\n")
+    assert not (tmp_path / "new").exists()
+
+
 def test_bad_input_is_one_line_and_exit_code_2(
     shapes_folder: Path, run_folder: Path, exported: dict[str, Path], tmp_path: Path
 ) -> None:

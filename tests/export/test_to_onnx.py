@@ -18,7 +18,7 @@ from fcnkit.export.verify import noise_pictures, reference_logits
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Head
 from fcnkit.train.checkpoint import load_model
-from fcnkit.train.models.fcn import FCN32s
+from fcnkit.train.models import SegmentationNet
 
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
 
@@ -126,7 +126,7 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
 ) -> None:
     build = fcnkit.export.to_onnx.build_graph
 
-    def with_changed_weight(net: FCN32s, spec: object) -> onnx.ModelProto:
+    def with_changed_weight(net: SegmentationNet, spec: object) -> onnx.ModelProto:
         with torch.no_grad():
             changed, _ = load_model(run_folder / "best.pt")
             changed.final_conv.bias[0] += 2.0

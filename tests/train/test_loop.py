@@ -16,9 +16,11 @@ from fcnkit.errors import DataError, FcnkitError
 from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.loop import learning_rate, open_training_data, train
+from fcnkit.train.models.upsample import bilinear_kernel
 from fcnkit.train.pictures import size_of
 from fcnkit.train.recipe import RECIPES, Recipe
 from fcnkit.train.voc import open_voc
+from fcnkit.train.weights import LoadedWeights, ModelOptions
 from tests.train.tiny import train_tiny
 
 TINY = replace(
@@ -180,3 +182,43 @@ def test_a_device_that_is_not_there_is_refused(shapes_folder: Path, tmp_path: Pa
     )
     with pytest.raises(ValueError, match="is auto, cpu, cuda or cuda:N, got tpu"):
         train(data, tmp_path / "run", TINY, device="tpu")
+
+
+def test_a_run_starts_from_another_and_resumes_without_it(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    origin = tmp_path / "origin.pt"
+    origin.write_bytes((run_folder / "best.pt").read_bytes())
+    model = ModelOptions(architecture="fcn8s-resnet18", init_from=origin, freeze_upsample=True)
+    recipe = replace(TINY, epochs=1)
+    data = open_training_data(shapes_folder, recipe)
+    reports: list[LoadedWeights] = []
+    train(data, tmp_path / "run", recipe, model=model, workers=0, on_weights=reports.append)
+    assert [report.architecture for report in reports] == ["fcn32s-resnet18"]
+    # What is frozen did not move, and the rest did.
+    last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)["model"]
+    classes = len(last["final_conv.bias"])
+    assert torch.equal(last["transpose_conv.weight"], bilinear_kernel(classes, 16))
+    theirs = torch.load(origin, weights_only=True)["model"]
+    assert not torch.equal(last["final_conv.weight"], theirs["final_conv.weight"])
+    origin.unlink()
+    more = replace(recipe, epochs=2)
+    rows = train(
+        data,
+        tmp_path / "run",
+        more,
+        model=model,
+        workers=0,
+        resume=True,
+        on_weights=reports.append,
+    )
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert len(reports) == 1
+
+
+def test_a_refused_model_leaves_no_folder(shapes_folder: Path, tmp_path: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    for model in (ModelOptions(architecture="vgg"), ModelOptions(init_from=tmp_path / "no.pt")):
+        with pytest.raises(ValueError):
+            train(data, tmp_path / "run", TINY, model=model, workers=0)
+    assert list(tmp_path.iterdir()) == []

@@ -50,17 +50,17 @@ def test_state_dict_is_that_of_the_transposed_convolution() -> None:
     plain, fast = plain_and_fast(4, 6, 8)
     shapes = {key: value.shape for key, value in fast.state_dict().items()}
     assert shapes == {key: value.shape for key, value in plain.state_dict().items()}
-    fast.freeze()
+    fast.precompute()
     assert set(fast.state_dict()) == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_labels_are_the_argmax_of_the_logits(*, frozen: bool) -> None:
+@pytest.mark.parametrize("precomputed", [False, True])
+def test_labels_are_the_argmax_of_the_logits(*, precomputed: bool) -> None:
     _, fast = plain_and_fast(4, 6, 8)
     x = torch.randn(2, 4, 3, 5, dtype=torch.float64)
     expected = fast(x).argmax(1)
-    if frozen:
-        fast.freeze()
+    if precomputed:
+        fast.precompute()
     labels = fast.labels(x)
     assert labels.dtype == torch.float32
     assert torch.equal(labels.long(), expected)

@@ -54,7 +54,7 @@ def train_tiny(
     """Train the tiny network with the real loop."""
     torch.set_num_threads(1)
     opened = loop.open_training_data(data, recipe)
-    with mock.patch.object(loop, "create_model", lambda _name, classes, **_: TinyNet(classes)):
+    with mock.patch.object(loop, "initial_model", lambda _, classes: (TinyNet(classes), None)):
         return loop.train(
             opened,
             run,

@@ -2,55 +2,102 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+import pkgutil
 
-from torch import Tensor, nn
+from torch import nn
 
 from fcnkit.errors import message
-from fcnkit.train.models.fcn import FCN32s
-from fcnkit.train.models.upsample import SubpixelConvTranspose2d
+from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.registry import NETWORKS
+from fcnkit.train.models.upsample import (
+    SubpixelConvTranspose2d,
+    UpsampleInit,
+    initialise_upsampling,
+)
 
-__all__ = ["ARCHITECTURES", "SegmentationNet", "SubpixelConvTranspose2d", "create_model"]
+__all__ = [
+    "ARCHITECTURES",
+    "SegmentationNet",
+    "SubpixelConvTranspose2d",
+    "UpsampleInit",
+    "create_model",
+    "precompute_upsampling",
+]
 
-ARCHITECTURES = ("fcn32s-resnet18",)
+# Every file of this folder enters its networks when it is imported.
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+ARCHITECTURES = tuple(NETWORKS)
 """Every name that create_model knows."""
 
 
-class SegmentationNet(Protocol):
-    """What the stages need of a network, beyond nn.Module."""
-
-    def __call__(self, image_nchw: Tensor) -> Tensor:
-        """Compute logits (N, K, H, W) of normalised pictures (N, 3, H, W)."""
-        ...
-
-    def labels(self, image_nchw: Tensor) -> Tensor:
-        """Compute the argmax of the logits as float (N, H, W)."""
-        ...
-
-
-def create_model(architecture: str, num_classes: int, *, pretrained: bool = False) -> FCN32s:
+def create_model(
+    architecture: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    upsample_init: UpsampleInit = "bilinear",
+    freeze_upsample: bool = False,
+) -> SegmentationNet:
     """Create a network with fresh weights.
 
     Args:
         architecture: One of ARCHITECTURES.
         num_classes: K, 1..255.
         pretrained: Start the backbone from torchvision's ImageNet weights, which are downloaded.
+        upsample_init: How the transposed convolutions start, see initialise_upsampling.
+        freeze_upsample: Keep the transposed convolutions bilinear: they are not trained.
 
     Returns:
         The network, in training mode, float32, on the CPU.
 
     Raises:
-        ValueError: The architecture is unknown.
+        ValueError: The architecture or upsample_init is unknown, the architecture has no
+            pretrained weights, or its upsampling cannot be frozen.
+        FcnkitError: The pretrained weights cannot be fetched.
     """
-    if architecture not in ARCHITECTURES:
+    if architecture not in NETWORKS:
         rule = f"architecture must be one of {', '.join(ARCHITECTURES)}"
         raise ValueError(message("create_model", rule, architecture, "choose one of these"))
-    _, backbone = architecture.split("-")
-    return FCN32s(num_classes, backbone=backbone, pretrained=pretrained)
+    network = NETWORKS[architecture]
+    if network.backbone is not None:
+        net = network.build(num_classes, backbone=network.backbone, pretrained=pretrained)
+    elif pretrained:
+        rule = "pretrained weights are those of a ResNet"
+        remedy = f"use {architecture}-resnet34, or train from scratch"
+        raise ValueError(message("create_model", rule, architecture, remedy))
+    else:
+        net = network.build(num_classes)
+    layers = _upsampling_layers(net)
+    for layer in layers:
+        initialise_upsampling(layer, upsample_init)
+    if freeze_upsample:
+        _freeze(layers, architecture, upsample_init)
+    return net
 
 
-def freeze_upsampling(net: nn.Module) -> None:
+def precompute_upsampling(net: nn.Module) -> None:
     """Precompute every upsampling weight, so that an export holds plain convolutions."""
-    for module in net.modules():
-        if isinstance(module, SubpixelConvTranspose2d):
-            module.freeze()
+    for layer in _upsampling_layers(net):
+        layer.precompute()
+
+
+def _upsampling_layers(net: nn.Module) -> list[SubpixelConvTranspose2d]:
+    return [module for module in net.modules() if isinstance(module, SubpixelConvTranspose2d)]
+
+
+def _freeze(
+    layers: list[SubpixelConvTranspose2d], architecture: str, upsample_init: UpsampleInit
+) -> None:
+    remedy = "use bilinear and an fcn or deeplabv3, or do not freeze"
+    if upsample_init != "bilinear":
+        rule = "only a bilinear upsampling can stay as it starts"
+        raise ValueError(message("freeze_upsample", rule, upsample_init, remedy))
+    if any(layer.weight.shape[0] != layer.weight.shape[1] for layer in layers):
+        rule = "only an upsampling of class scores can stay as it starts"
+        raise ValueError(message("freeze_upsample", rule, architecture, remedy))
+    for layer in layers:
+        nn.init.zeros_(layer.bias)  # A fixed interpolation adds nothing of its own.
+        layer.requires_grad_(requires_grad=False)

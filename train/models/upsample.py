@@ -11,13 +11,23 @@ The parameters stay those of the transposed convolution; only the order of the s
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcnkit.errors import message
 
-__all__ = ["SubpixelConvTranspose2d", "bilinear_kernel", "subpixel_weight"]
+__all__ = [
+    "SubpixelConvTranspose2d",
+    "UpsampleInit",
+    "bilinear_kernel",
+    "initialise_upsampling",
+    "subpixel_weight",
+]
+
+UpsampleInit = Literal["bilinear", "xavier"]
 
 
 def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
@@ -87,7 +97,7 @@ class SubpixelConvTranspose2d(nn.Module):
         self.stride = stride
         self.weight = plain.weight
         self.bias = plain.bias
-        self._frozen: tuple[Tensor, Tensor] | None = None
+        self._precomputed: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Upsample (N, C, h, w) to (N, O, s*h, s*w)."""
@@ -106,14 +116,14 @@ class SubpixelConvTranspose2d(nn.Module):
         best = planes.argmax(1).to(torch.float32)
         return self._to_space(best)[:, 0]
 
-    def freeze(self) -> None:
+    def precompute(self) -> None:
         """Compute the convolution's weight once and for all, for an export of this module."""
         weight, bias = (tensor.detach().clone() for tensor in self._kernel())
-        self._frozen = weight, bias
+        self._precomputed = weight, bias
 
     def _kernel(self) -> tuple[Tensor, Tensor]:
-        if self._frozen is not None:
-            return self._frozen
+        if self._precomputed is not None:
+            return self._precomputed
         bias = self.bias.repeat_interleave(self.stride**2)
         return subpixel_weight(self.weight, self.stride), bias
 
@@ -125,3 +135,30 @@ class SubpixelConvTranspose2d(nn.Module):
     def _to_space(self, fine: Tensor) -> Tensor:
         margin = self.stride // 2
         return F.pixel_shuffle(fine, self.stride)[..., margin:-margin, margin:-margin]
+
+
+def initialise_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) -> None:
+    """Give a layer its first weights; the bias stays.
+
+    Args:
+        layer: The layer, changed in place.
+        init: ``bilinear``: as many channels out as in are interpolated each by itself, any other
+            number as if a 1x1 convolution with Xavier's initialisation came first.
+            ``xavier``: every weight at random, uniform (Glorot, Bengio, 2010).
+
+    Raises:
+        ValueError: init is neither.
+    """
+    if init not in get_args(UpsampleInit):
+        rule = f"must be one of {', '.join(get_args(UpsampleInit))}"
+        raise ValueError(message("upsample_init", rule, init, "choose one of these"))
+    if init == "xavier":
+        nn.init.xavier_uniform_(layer.weight)
+        return
+    channels, out_channels, side, _ = layer.weight.shape
+    kernel = bilinear_kernel(1, side)
+    mixing = torch.eye(channels)
+    if channels != out_channels:
+        mixing = nn.init.xavier_uniform_(torch.empty(channels, out_channels))
+    with torch.no_grad():
+        layer.weight.copy_(mixing[:, :, None, None] * kernel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,11 +14,17 @@ from fcnkit.train.recipe import RECIPES, recipe_lines
 
 if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult
+    from fcnkit.train.models import UpsampleInit
     from fcnkit.train.recipe import Recipe
 
 __all__ = ["RECIPE_HELP", "train"]
 
 RECIPE_HELP = "\n\n".join(["What the recipes set:", *recipe_lines()])
+
+_MODEL_HELP = (
+    "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, unet, deeplabv3 or deeplabv3os8 (output stride 8) on "
+    "resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder."
+)
 
 
 def train(
@@ -28,9 +34,19 @@ def train(
     recipe: Annotated[
         str, typer.Option(help="d2l: as in the d2l.ai chapter; modern: from scratch, augmented.")
     ] = "d2l",
-    model: Annotated[str, typer.Option(help="Architecture.")] = "fcn32s-resnet18",
+    model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from ImageNet weights (a download).")
+    ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Start from a checkpoint, or from a state dict of the d2l.ai chapter."),
+    ] = None,
+    upsample_init: Annotated[
+        str, typer.Option(help="How transposed convolutions start: bilinear or xavier.")
+    ] = "bilinear",
+    freeze_upsample: Annotated[
+        bool, typer.Option("--freeze-upsample", help="Keep them bilinear (fcn, deeplabv3).")
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
@@ -77,6 +93,7 @@ def train(
     chosen: Recipe = replace(RECIPES[recipe], **given)
     try:
         from fcnkit.train import loop
+        from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
     opened = loop.open_training_data(data, chosen)
@@ -90,13 +107,19 @@ def train(
             opened,
             run,
             chosen,
-            architecture=model,
-            pretrained=pretrained,
+            model=ModelOptions(
+                architecture=model,
+                pretrained=pretrained,
+                init_from=init_from,
+                upsample_init=cast("UpsampleInit", upsample_init),
+                freeze_upsample=freeze_upsample,
+            ),
             device=device,
             workers=workers,
             resume=resume,
             compiled=compiled,
             on_step=(lambda epoch, *amount: advance(f"epoch {epoch}", *amount)) if first else None,
+            on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
             on_epoch=_report,
         )
     if first:

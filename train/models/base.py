@@ -1,0 +1,81 @@
+"""What every network of the family is: a body, a last step, and one rule about sizes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from fcnkit.errors import message
+from fcnkit.train.models.upsample import SubpixelConvTranspose2d
+
+__all__ = ["MULTIPLE", "SegmentationNet"]
+
+MULTIPLE = 32
+"""Both sides of a picture must be multiples of this many pixels."""
+
+
+class SegmentationNet(nn.Module, ABC):
+    """Normalised pictures to logits of the same size.
+
+    A network writes its body and names its last step; sizes, logits and labels are common to all.
+    """
+
+    @abstractmethod
+    def body(self, image_nchw: Tensor) -> Tensor:
+        """Compute what the last step takes.
+
+        Args:
+            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+
+        Returns:
+            Features or class scores (N, C, H/s, W/s), where s is the last step's stride.
+        """
+
+    @property
+    @abstractmethod
+    def last_step(self) -> nn.Module:
+        """The module that turns the body's result into logits (N, K, H, W)."""
+
+    def forward(self, image_nchw: Tensor) -> Tensor:
+        """Compute logits.
+
+        Args:
+            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+
+        Returns:
+            Logits (N, K, H, W).
+
+        Raises:
+            ValueError: A side is not a multiple of 32.
+        """
+        self._check_sides(image_nchw)
+        logits: Tensor = self.last_step(self.body(image_nchw))
+        return logits
+
+    def labels(self, image_nchw: Tensor) -> Tensor:
+        """Compute the argmax of the logits, faster where the last step upsamples.
+
+        Args:
+            image_nchw: As in forward.
+
+        Returns:
+            float32 tensor (N, H, W) of whole numbers, 0..K-1.
+
+        Raises:
+            ValueError: A side is not a multiple of 32.
+        """
+        self._check_sides(image_nchw)
+        x_nchw, last_step = self.body(image_nchw), self.last_step
+        if isinstance(last_step, SubpixelConvTranspose2d):
+            return last_step.labels(x_nchw)
+        best: Tensor = last_step(x_nchw).argmax(1)
+        return best.to(torch.float32)
+
+    def _check_sides(self, image_nchw: Tensor) -> None:
+        height, width = image_nchw.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            fit = f"pad to {-height % MULTIPLE + height}x{-width % MULTIPLE + width}"
+            rule = f"sides must be multiples of {MULTIPLE}"
+            raise ValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))
