@@ -58,7 +58,11 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
 def test_nothing_of_the_exporting_machine_is_in_the_file(
     head: Head, exported: dict[str, Path]
 ) -> None:
-    content = exported[head].read_bytes()
+    model = onnx.load(exported[head])
+    for tensor in model.graph.initializer:
+        # In millions of weights, three bytes that read ".py" turn up by chance.
+        tensor.ClearField("raw_data")
+    content = model.SerializeToString()
     assert b"site-packages" not in content
     assert b".py" not in content
     assert str(Path.home()).encode() not in content
