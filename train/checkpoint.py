@@ -39,7 +39,7 @@ __all__ = [
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-_KEYS: Final = {"spec", "model", "optimizer", "epoch", "recipe", "scores"}
+_KEYS: Final = {"spec", "model", "resume", "epoch", "recipe", "scores"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,9 @@ class Checkpoint:
 
     spec: ModelSpec
     model: dict[str, Tensor]
-    """The network's state dict."""
-    optimizer: dict[str, Any] | None
-    """The optimizer's state dict; None in a checkpoint that is not meant to be resumed."""
+    """The state dict of the network to deploy: where weights are averaged, the average."""
+    resume: dict[str, Any] | None
+    """What only continuing the run needs, see ``Learner.state``; None in best.pt."""
     epoch: int
     """Number of finished epochs."""
     recipe: Recipe
@@ -108,7 +108,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     data = {
         "spec": checkpoint.spec.to_json(),
         "model": checkpoint.model,
-        "optimizer": checkpoint.optimizer,
+        "resume": checkpoint.resume,
         "epoch": checkpoint.epoch,
         "recipe": checkpoint.recipe.to_dict(),
         "scores": checkpoint.scores,
@@ -135,7 +135,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
         raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
     spec = ModelSpec.from_json(data["spec"], where=str(path))
-    return Checkpoint(**{**data, "spec": spec, "recipe": Recipe.from_dict(data["recipe"])})
+    try:
+        recipe = Recipe.from_dict(data["recipe"])
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    return Checkpoint(**{**data, "spec": spec, "recipe": recipe})
 
 
 def is_checkpoint(data: object) -> bool:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms.v2 import functional as color
 
+from fcnkit.errors import message
 from fcnkit.runtime.spec import VOID
 from fcnkit.train.labelmap import LabelMap
 from fcnkit.train.recipe import Recipe
@@ -27,19 +29,38 @@ Key = tuple[int, int]
 
 
 class EpochSampler(Sampler[Key]):
-    """Shuffles anew each epoch, by (seed, epoch), and hands the epoch on to the data set."""
+    """Shuffles anew each epoch, by (seed, epoch), and hands the epoch on to the data set.
 
-    def __init__(self, length: int, *, seed: int) -> None:
-        self.length = length
-        self.seed = seed
+    With several processes each takes its part of every batch of the same order.
+    """
+
+    def __init__(self, length: int, recipe: Recipe, *, rank: int = 0, world: int = 1) -> None:
+        """Choose the part of one process.
+
+        Args:
+            length: Number of samples.
+            recipe: Batch size, over all processes, and seed.
+            rank: Which process this is, 0..world - 1.
+            world: Number of processes; it divides the batch size.
+        """
         self.epoch = 0
+        self._length = length
+        self._recipe = recipe
+        self._rank = rank
+        # Batch normalisation cannot train on a batch of one, so a short last batch is left out
+        # unless it is the only one.
+        self._batch = min(length, recipe.batch)
+        self._share = self._batch // world
 
     def __len__(self) -> int:
-        return self.length
+        return self._length // self._batch * self._share
 
     def __iter__(self) -> Iterator[Key]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return iter([(self.epoch, int(index)) for index in order])
+        order = np.random.default_rng((self._recipe.seed, self.epoch)).permutation(self._length)
+        batches = order[: self._length // self._batch * self._batch].reshape(-1, self._batch)
+        first = self._rank * self._share
+        share = batches[:, first : first + self._share]
+        return iter([(self.epoch, int(index)) for index in share.ravel()])
 
 
 class CropDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -74,26 +95,41 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
 
 
 def training_loader(
-    samples: Sequence[Sample], labelmap: LabelMap, recipe: Recipe, *, workers: int
+    samples: Sequence[Sample],
+    labelmap: LabelMap,
+    recipe: Recipe,
+    *,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
 ) -> tuple[DataLoader[tuple[Tensor, Tensor]], EpochSampler]:
     """Return the batches of one epoch, and the sampler on which the epoch is set.
 
     Args:
         samples: Pictures with masks.
         labelmap: Their classes.
-        recipe: Crop, augmentation, batch size and seed.
+        recipe: Crop, augmentation, batch size over all processes, and seed.
         workers: Processes that read and augment; 0 reads in this one.
+        rank: Which of the training processes this is, 0..world - 1.
+        world: Number of training processes.
 
     Returns:
-        The loader of (uint8 (B, 3, h, w), int64 (B, h, w)) batches, and its sampler.
+        The loader of this process's share of every batch, (uint8 (B, 3, h, w), int64 (B, h, w)),
+        and its sampler.
+
+    Raises:
+        ValueError: The batches cannot be shared evenly.
     """
-    sampler = EpochSampler(len(samples), seed=recipe.seed)
+    if recipe.batch % world:
+        rule = f"must be a multiple of the {world} processes"
+        raise ValueError(message("--batch", rule, recipe.batch, "change one of the two"))
+    if world > 1 and len(samples) < recipe.batch:
+        rule = f"must be at most the {len(samples)} training pictures with several processes"
+        raise ValueError(message("--batch", rule, recipe.batch, "lower it"))
+    sampler = EpochSampler(len(samples), recipe, rank=rank, world=world)
     loader = DataLoader(
         CropDataset(samples, labelmap, recipe),
-        batch_size=recipe.batch,
-        # Batch normalisation cannot train on a batch of one, so a short last batch is left out
-        # unless it is the only one.
-        drop_last=len(samples) >= recipe.batch,
+        batch_size=recipe.batch // world,
         sampler=sampler,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -120,7 +156,28 @@ def _augment(
     image_hwc, labels_hw = image_hwc[window], labels_hw[window]
     if recipe.flip and random.random() < 0.5:
         image_hwc, labels_hw = image_hwc[:, ::-1], labels_hw[:, ::-1]
+    if recipe.color:
+        image_hwc = _recolor(image_hwc, recipe.color, random)
     return image_hwc, labels_hw
+
+
+def _recolor(
+    image_hwc: NDArray[np.uint8], strength: float, random: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Change brightness, contrast, saturation and, a little, the hue, in a random order."""
+    image = Image.fromarray(np.ascontiguousarray(image_hwc))
+    factors = random.uniform(1 - strength, 1 + strength, 3).tolist()
+    turn = 0.1 * random.uniform(-strength, strength)
+    changes = (
+        (color.adjust_brightness, factors[0]),
+        (color.adjust_contrast, factors[1]),
+        (color.adjust_saturation, factors[2]),
+        (color.adjust_hue, turn),
+    )
+    for index in random.permutation(len(changes)):
+        change, amount = changes[index]
+        image = change(image, amount)
+    return np.asarray(image)
 
 
 def _resize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fcnkit.runtime.palette import decode
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.train.voc import VocFolder, read_pair
 
-__all__ = ["save_grid"]
+__all__ = ["save_grid", "save_rows"]
 
 _CELL = 240
 """Longest side of a picture in the grid, pixels."""
@@ -35,14 +36,31 @@ def save_grid(path: Path, segmenter: Segmenter, folder: VocFolder, *, pictures: 
         DataError: A picture or mask is broken.
         OSError: The file cannot be written.
     """
-    palette = np.array(folder.palette, np.uint8)
     chosen = np.linspace(0, len(folder.samples) - 1, min(pictures, len(folder.samples)))
+    spread = sorted({round(float(position)) for position in chosen})
+    pairs = (read_pair(folder.samples[index], folder.labelmap) for index in spread)
+    save_rows(path, segmenter, pairs)
+
+
+def save_rows(
+    path: Path,
+    segmenter: Segmenter,
+    pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]],
+) -> None:
+    """Write a PNG with a row for each of the given pictures: it, the prediction, the truth.
+
+    Args:
+        path: The PNG.
+        segmenter: Predicts.
+        pairs: At least one of uint8 (H, W, 3) and its true labels (H, W), void 255.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    palette = np.array(segmenter.spec.palette, np.uint8)
     rows = []
-    for index in sorted({round(float(position)) for position in chosen}):
-        sample = folder.samples[index]
-        image_hwc, target_hw = read_pair(sample, folder.labelmap)
-        truth = decode(target_hw, palette)
-        predicted = decode(segmenter(image_hwc), palette)
+    for image_hwc, target_hw in pairs:
+        predicted, truth = (decode(x, palette) for x in (segmenter(image_hwc), target_hw))
         rows.append([_shrink(picture) for picture in (image_hwc, predicted, truth)])
     with atomic_path(path) as temporary:
         _compose(rows).save(temporary)

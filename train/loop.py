@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,30 +9,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fcnkit.errors import DataError, FcnkitError, message
-from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
-from fcnkit.runtime.spec import VOID, ModelSpec
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
-from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_checkpoint, save_checkpoint
-from fcnkit.train.curves import save_curves
+from fcnkit.train.board import open_board
+from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
 from fcnkit.train.dataset import training_loader
-from fcnkit.train.device import pick_device
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.grid import save_grid
+from fcnkit.train.learner import Learner
+from fcnkit.train.losses import frequency_weights
 from fcnkit.train.recipe import Recipe
+from fcnkit.train.run_folder import SAMPLES, open_run, save_epoch
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data", "train"]
 
-BEST, LAST = "best.pt", "last.pt"
-METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
+Loader = DataLoader[tuple[Tensor, Tensor]]
+OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
 
 
@@ -95,11 +96,14 @@ def train(
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
+    compiled: bool = False,
     on_weights: Callable[[LoadedWeights], None] | None = None,
-    on_step: Callable[[int, int, int], None] | None = None,
+    on_step: OnStep | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Train a network and write best.pt, last.pt, metrics.jsonl, curves.png and samples.png.
+
+    Under torchrun every process calls it alike; the first validates, writes and calls back.
 
     Args:
         data: What to train and validate on.
@@ -107,90 +111,140 @@ def train(
         recipe: How to train.
         model: Which network, and from what weights.
         device: See pick_device.
-        workers: Processes that read pictures.
+        workers: Processes that read pictures, for each that trains.
         resume: Continue after the last finished epoch of this folder, if there is one.
+        compiled: Compile the training step with torch.compile.
         on_weights: Called with what came from the file that the model starts from, if any.
-        on_step: Called with (epoch, step, steps) after every step.
+        on_step: Called with (epoch, pictures done, pictures of the epoch) after every step.
         on_epoch: Called after every epoch, its files written.
 
     Returns:
-        The rows of metrics.jsonl, one per epoch.
+        The rows of metrics.jsonl, one per epoch; in other processes than the first those that
+        were there before.
 
     Raises:
         FcnkitError: The run folder holds another run, or training diverged.
-        ValueError: The model's options are unknown or exclude each other.
+        ValueError: The model's options are unknown or exclude each other, or the recipe's batch
+            cannot be shared among the processes.
         ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
     """
-    where = pick_device(device)
-    history = _finished_epochs(run, resume=resume)
-    spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
-    torch.manual_seed(recipe.seed)
-    # A resumed run goes on from last.pt, whatever it once started from.
-    start = replace(model, pretrained=False, init_from=None) if history else model
-    net, loaded = initial_model(start, spec.num_classes)
-    run.mkdir(parents=True, exist_ok=True)
-    if loaded and on_weights:
-        on_weights(loaded)
-    net = net.to(where)
-    if recipe.precision == "bf16":
-        net = net.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(net, recipe)
-    done = _restore(run / LAST, spec, recipe, net, optimizer) if history else 0
-    if done >= recipe.epochs:
-        rule = f"--epochs must be more than the {done} that the run has finished"
-        raise FcnkitError(message(str(run), rule, recipe.epochs, "raise --epochs or use a new -o"))
-    loader, sampler = training_loader(data.samples, data.train.labelmap, recipe, workers=workers)
-    for epoch in range(done + 1, recipe.epochs + 1):
-        sampler.epoch = epoch
-        net.train()
-        loss, rate = _train_epoch(net, optimizer, loader, spec, recipe, epoch, on_step)
-        with Segmenter(TorchBackend(net, spec, device=where), cover="pad") as segmenter:
-            scores = evaluate(segmenter, data.val)
-            best = scores.mean_iou > max((row["mean_iou"] for row in history), default=-1.0)
-            row = {"epoch": epoch, "loss": loss, "images_per_second": rate, **scores.to_dict()}
-            history.append(row)
-            _save_epoch(run, spec, net, optimizer, recipe, history, best=best)
-            if best:
-                save_grid(run / SAMPLES, segmenter, data.val)
-        if on_epoch:
-            on_epoch(_result(row, best=best))
+    with parallel.process_group(device) as where:
+        spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
+        history, last = open_run(run, spec, recipe, resume=resume)
+        loader, sampler = training_loader(
+            data.samples,
+            data.train.labelmap,
+            recipe,
+            workers=workers,
+            rank=parallel.rank(),
+            world=parallel.world(),
+        )
+        torch.manual_seed(recipe.seed)
+        # A resumed run goes on from last.pt, whatever it once started from.
+        start = replace(model, pretrained=False, init_from=None) if last else model
+        net, loaded = initial_model(start, spec.num_classes)
+        run.mkdir(parents=True, exist_ok=True)
+        if loaded and on_weights and parallel.is_first():
+            on_weights(loaded)
+        weights = _class_weights(data, recipe, last)
+        learner = Learner(net.to(where), recipe, class_weights=weights, compiled=compiled)
+        if last:
+            learner.load(last)
+        done = last.epoch if last else 0
+        with open_board(run, done=done) as write:
+            for epoch in range(done + 1, recipe.epochs + 1):
+                sampler.epoch = epoch
+                loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)
+                if parallel.is_first():
+                    row = {"epoch": epoch, "loss": loss, "images_per_second": rate}
+                    result = _finish_epoch(learner, spec, data.val, run, row, history)
+                    write(row)
+                    if on_epoch:
+                        on_epoch(result)
+                parallel.wait()
     return history
 
 
 def _train_epoch(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: DataLoader[tuple[Tensor, Tensor]],
-    spec: ModelSpec,
-    recipe: Recipe,
-    epoch: int,
-    on_step: Callable[[int, int, int], None] | None,
+    learner: Learner, loader: Loader, spec: ModelSpec, epoch: int, on_step: OnStep | None
 ) -> tuple[float, float]:
     """Train for one epoch; return the mean loss per picture and pictures per second."""
-    device = next(net.parameters()).device
+    recipe, world = learner.recipe, parallel.world()
+    pictures = len(loader.sampler) * world  # type: ignore[arg-type]
     started, loss_sum, seen = time.perf_counter(), 0.0, 0
+    # Dropout draws the same after a resumption as without one, and in no two processes alike.
+    key = np.random.SeedSequence((recipe.seed, epoch, parallel.rank()))
+    torch.manual_seed(int(key.generate_state(1)[0]))
+    learner.net.train()
     for step, (image_bchw, labels_bhw) in enumerate(loader):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))
-        x = _normalise(image_bchw.to(device, non_blocking=True), spec, recipe)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            logits_bkhw = net(x)
-        loss = _loss(logits_bkhw.float(), labels_bhw.to(device, non_blocking=True), recipe)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        # The one place where a GPU is waited for.
-        value = loss.item()
-        if not math.isfinite(value):
-            rule = f"the loss of epoch {epoch}, step {step + 1} must be finite"
-            remedy = "lower --lr; last.pt holds the epoch before"
-            raise FcnkitError(message("training", rule, value, remedy))
-        loss_sum += value if recipe.loss == "image-sum" else value * len(image_bchw)
-        seen += len(image_bchw)
+        x_bchw = _normalise(image_bchw.to(learner.device, non_blocking=True), spec)
+        y_bhw = labels_bhw.to(learner.device, non_blocking=True)
+        lr = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))
+        loss = learner.step(x_bchw, y_bhw, lr)
+        if not math.isfinite(loss):
+            raise _diverged(f"the loss of epoch {epoch}, step {step + 1} must be finite", loss)
+        batch = len(image_bchw) * world
+        loss_sum += loss if recipe.loss == "image-sum" else loss * batch
+        seen += batch
         if on_step:
-            on_step(epoch, step + 1, len(loader))
+            on_step(epoch, seen, pictures)
+    if not learner.is_finite():
+        raise _diverged(f"the weights after epoch {epoch} must be finite", "others")
     return loss_sum / seen, seen / (time.perf_counter() - started)
+
+
+def _diverged(rule: str, got: object) -> FcnkitError:
+    remedy = "lower --lr; last.pt, if there is one, holds the epoch before"
+    return FcnkitError(message("training", rule, got, remedy))
+
+
+def _finish_epoch(
+    learner: Learner,
+    spec: ModelSpec,
+    val: VocFolder,
+    run: Path,
+    row: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> EpochResult:
+    """Validate, append the epoch's row to the history and write the run's files."""
+    backend = TorchBackend(learner.deployed, spec, device=learner.device)
+    with Segmenter(backend, cover="pad") as segmenter:
+        scores = evaluate(segmenter, val)
+        best = scores.mean_iou > max((past["mean_iou"] for past in history), default=-1.0)
+        row |= scores.to_dict()
+        history.append(row)
+        if best:
+            save_grid(run / SAMPLES, segmenter, val)
+    checkpoint = Checkpoint(
+        spec=spec,
+        model=learner.model(),
+        resume=learner.state(),
+        epoch=row["epoch"],
+        recipe=learner.recipe,
+        scores=row,
+    )
+    save_epoch(run, checkpoint, history, best=best)
+    return EpochResult(
+        epoch=row["epoch"],
+        loss=row["loss"],
+        pixel_accuracy=scores.pixel_accuracy,
+        mean_iou=scores.mean_iou,
+        images_per_second=row["images_per_second"],
+        best=best,
+    )
+
+
+def _class_weights(data: TrainingData, recipe: Recipe, last: Checkpoint | None) -> Tensor | None:
+    """Return the run's class weights: those it began with, or new ones from the masks."""
+    if recipe.class_weights == "none":
+        return None
+    if last and last.resume:
+        return torch.tensor(last.resume["class_weights"])
+    void_as_background = recipe.void_as_background
+    return frequency_weights(
+        data.samples, data.train.labelmap, void_as_background=void_as_background
+    )
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
@@ -213,93 +267,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * math.pow(1 - (step - warmup) / (total - warmup + 1), 0.9)
 
 
-def _normalise(image_bchw: Tensor, spec: ModelSpec, recipe: Recipe) -> Tensor:
+def _normalise(image_bchw: Tensor, spec: ModelSpec) -> Tensor:
     mean = torch.tensor(spec.input.mean, device=image_bchw.device).view(3, 1, 1)
     std = torch.tensor(spec.input.std, device=image_bchw.device).view(3, 1, 1)
-    x = (image_bchw / 255 - mean) / std
-    return x.contiguous(memory_format=torch.channels_last) if recipe.precision == "bf16" else x
-
-
-def _loss(logits_bkhw: Tensor, labels_bhw: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.loss == "pixel-mean":
-        total = F.cross_entropy(logits_bkhw, labels_bhw, ignore_index=VOID, reduction="sum")
-        return total / (labels_bhw != VOID).sum().clamp(min=1)
-    pixels = F.cross_entropy(logits_bkhw, labels_bhw, ignore_index=VOID, reduction="none")
-    return pixels.mean((1, 2)).sum()
-
-
-def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-
-
-def _finished_epochs(run: Path, *, resume: bool) -> list[dict[str, Any]]:
-    """Return the rows of the epochs that the run folder holds."""
-    if not (run / LAST).exists():
-        return []
-    if not resume:
-        rule = "the run folder must not hold another run"
-        raise FcnkitError(message(str(run), rule, LAST, "add --resume, or choose another -o"))
-    # Rows beyond the checkpoint belong to an epoch that was cut off before it was saved.
-    epoch = load_checkpoint(run / LAST).epoch
-    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["epoch"] <= epoch]
-
-
-def _restore(
-    last: Path, spec: ModelSpec, recipe: Recipe, net: nn.Module, optimizer: torch.optim.Optimizer
-) -> int:
-    """Load the last checkpoint of the same run and return its number of finished epochs."""
-    checkpoint = load_checkpoint(last)
-    for what, saved, asked in (
-        ("classes", checkpoint.spec.classes, spec.classes),
-        ("architecture", checkpoint.spec.architecture, spec.architecture),
-        ("recipe", replace(checkpoint.recipe, epochs=recipe.epochs), recipe),
-    ):
-        if saved != asked:
-            rule = f"a resumed run keeps its {what}, {saved}"
-            raise FcnkitError(message(str(last), rule, asked, "use the same options or a new -o"))
-    net.load_state_dict(checkpoint.model)
-    if checkpoint.optimizer is None:
-        raise FcnkitError(message(str(last), "must hold the optimizer", "none", "use last.pt"))
-    optimizer.load_state_dict(checkpoint.optimizer)
-    return checkpoint.epoch
-
-
-def _save_epoch(
-    run: Path,
-    spec: ModelSpec,
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    history: list[dict[str, Any]],
-    *,
-    best: bool,
-) -> None:
-    checkpoint = Checkpoint(
-        spec=spec,
-        model={key: value.cpu() for key, value in net.state_dict().items()},
-        optimizer=optimizer.state_dict(),
-        epoch=history[-1]["epoch"],
-        recipe=recipe,
-        scores=history[-1],
-    )
-    if best:
-        save_checkpoint(run / BEST, replace(checkpoint, optimizer=None))
-    lines = "".join(json.dumps(row) + "\n" for row in history)
-    atomic_write(run / METRICS, lines.encode())
-    save_curves(run / CURVES, history)
-    # Last, so that everything else is there when a resumed run finds this epoch done.
-    save_checkpoint(run / LAST, checkpoint)
-
-
-def _result(row: dict[str, Any], *, best: bool) -> EpochResult:
-    return EpochResult(
-        epoch=row["epoch"],
-        loss=row["loss"],
-        pixel_accuracy=row["pixel_accuracy"],
-        mean_iou=row["mean_iou"],
-        images_per_second=row["images_per_second"],
-        best=best,
-    )
+    return (image_bchw / 255 - mean) / std

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from fcnkit.errors import message
 
-__all__ = ["RECIPES", "Recipe"]
+__all__ = ["RECIPES", "Recipe", "recipe_lines"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +27,19 @@ class Recipe:
     loss: Literal["image-sum", "pixel-mean"]
     """Cross-entropy, as the mean over each picture's pixels summed over the batch (the chapter's),
     or as the mean over the batch's pixels that are not void."""
+    dice: float
+    """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
+    class_weights: Literal["none", "frequency"]
+    """frequency: rare classes count more, by their share of the training masks' pixels."""
+    ema: float
+    """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
     scale: tuple[float, float]
     """Pictures are resized by a factor drawn from this range before the crop."""
     flip: bool
     """Mirror half of the pictures."""
+    color: float
+    """Brightness, contrast and saturation change by factors 1 - color..1 + color, the hue by a
+    tenth of that in turns; 0: none."""
     void_as_background: bool
     """Train void as class 0, as the chapter does, instead of ignoring it."""
     drop_smaller: bool
@@ -55,6 +64,23 @@ class Recipe:
             raise ValueError(message("--crop", rule, got, f"use {fit}"))
         if not 0 < self.lr < float("inf"):
             raise ValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
+        for option, share in (("ema", self.ema), ("color", self.color)):
+            if not 0 <= share < 1:
+                rule = "must be at least 0 and below 1"
+                raise ValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
+        if self.seed < 0:
+            raise ValueError(message("--seed", "must be at least 0", self.seed, "use 0"))
+        if not 0 <= self.dice < float("inf"):
+            rule, remedy = "must be at least 0", "use 0 to turn it off"
+            raise ValueError(message("--dice", rule, self.dice, remedy))
+        choices = (
+            ("class-weights", self.class_weights, ("none", "frequency")),
+            ("precision", self.precision, ("fp32", "bf16")),
+        )
+        for option, choice, allowed in choices:
+            if choice not in allowed:
+                rule = f"must be one of {', '.join(allowed)}"
+                raise ValueError(message(f"--{option}", rule, choice, "choose one of these"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and checkpoints."""
@@ -62,7 +88,17 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recipe:
-        """Read what to_dict wrote."""
+        """Read what to_dict wrote.
+
+        Raises:
+            ValueError: A field is missing or unknown, or a value cannot train.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            got = ", ".join(sorted(map(str, set(data) ^ names)))
+            rule = "must have exactly the fields of this version"
+            remedy = "use the version of fcnkit that wrote it"
+            raise ValueError(message("recipe", rule, f"a difference in {got}", remedy))
         pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
         return cls(**{**data, **pairs})
 
@@ -78,8 +114,12 @@ RECIPES = {
         weight_decay=1e-3,
         schedule="constant",
         loss="image-sum",
+        dice=0.0,
+        class_weights="none",
+        ema=0.0,
         scale=(1.0, 1.0),
         flip=False,
+        color=0.0,
         void_as_background=True,
         drop_smaller=True,
         precision="fp32",
@@ -95,8 +135,12 @@ RECIPES = {
         weight_decay=1e-2,
         schedule="poly",
         loss="pixel-mean",
+        dice=0.0,
+        class_weights="none",
+        ema=0.999,
         scale=(0.75, 1.5),
         flip=True,
+        color=0.3,
         void_as_background=False,
         drop_smaller=False,
         precision="bf16",
@@ -104,3 +148,20 @@ RECIPES = {
     ),
 }
 """``d2l``: the chapter's; the learning rate is per summed batch. ``modern``: from scratch."""
+
+
+def recipe_lines() -> list[str]:
+    """Describe the recipes, a line each: the name, then every field with its value."""
+    names = [field.name for field in fields(Recipe) if field.name != "name"]
+    return [
+        f"{recipe.name}: "
+        + ", ".join(f"{name} {_text(getattr(recipe, name))}" for name in names)
+        + "."
+        for recipe in RECIPES.values()
+    ]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ("x" if isinstance(value[0], int) else "..").join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

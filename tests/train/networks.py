@@ -38,7 +38,7 @@ def save_network(net: SegmentationNet, architecture: str, path: Path) -> None:
     checkpoint = Checkpoint(
         spec=spec,
         model=net.state_dict(),
-        optimizer=None,
+        resume=None,
         epoch=1,
         recipe=RECIPES["modern"],
         scores={},

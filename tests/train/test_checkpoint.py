@@ -14,13 +14,13 @@ from fcnkit.train.checkpoint import load_checkpoint, load_model, save_checkpoint
 
 def test_holds_spec_and_weights_and_loads_without_running_code(run_folder: Path) -> None:
     data = torch.load(run_folder / "best.pt", weights_only=True)
-    assert set(data) == {"spec", "model", "optimizer", "epoch", "recipe", "scores"}
+    assert set(data) == {"spec", "model", "resume", "epoch", "recipe", "scores"}
     net, checkpoint = load_model(run_folder / "best.pt")
     assert checkpoint.spec.architecture == "fcn32s-resnet18"
     assert checkpoint.spec.classes[0] == "background"
-    assert checkpoint.optimizer is None
+    assert checkpoint.resume is None
     assert not net.training
-    assert load_checkpoint(run_folder / "last.pt").optimizer is not None
+    assert load_checkpoint(run_folder / "last.pt").resume is not None
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_other_torch_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         load_checkpoint(tmp_path / "x.pt")
     assert str(caught.value) == (
-        f"{tmp_path}/x.pt: a checkpoint holds epoch, model, optimizer, recipe, scores, spec, "
+        f"{tmp_path}/x.pt: a checkpoint holds epoch, model, recipe, resume, scores, spec, "
         "got ['weight']; give a best.pt or last.pt of a run"
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fcnkit.train.dataset import CropDataset, training_loader
+from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
 from fcnkit.train.recipe import RECIPES
 from fcnkit.train.voc import open_voc, read_pair
 
@@ -62,7 +62,7 @@ def test_picture_and_labels_are_augmented_alike(shapes_folder: Path, tmp_path: P
     Image.fromarray(np.repeat(target_hw[..., None] * 40, 3, 2)).save(tmp_path / "x.png")
     Image.fromarray(target_hw).save(tmp_path / "m.png")
     sample = Sample("x", tmp_path / "x.png", tmp_path / "m.png")
-    dataset = CropDataset([sample], folder.labelmap, MODERN)
+    dataset = CropDataset([sample], folder.labelmap, replace(MODERN, color=0.0))
     for epoch in range(20):
         image_chw, labels_hw = dataset[epoch, 0]
         known = labels_hw != 255
@@ -73,7 +73,7 @@ def test_picture_and_labels_are_augmented_alike(shapes_folder: Path, tmp_path: P
 
 def test_smaller_pictures_are_padded_with_void(shapes_folder: Path) -> None:
     folder = open_voc(shapes_folder, split="train")
-    recipe = replace(MODERN, crop=(320, 320), scale=(1.0, 1.0), flip=False)
+    recipe = replace(MODERN, crop=(320, 320), scale=(1.0, 1.0), flip=False, color=0.0)
     image_chw, labels_hw = CropDataset(folder.samples, folder.labelmap, recipe)[1, 0]
     image_hwc, target_hw = read_pair(folder.samples[0], folder.labelmap)
     height, width = target_hw.shape
@@ -104,3 +104,48 @@ def test_recipe_refuses_what_cannot_train(change: dict[str, object], text: str) 
     with pytest.raises(ValueError, match="must be") as caught:
         replace(MODERN, **change)  # type: ignore[arg-type]
     assert str(caught.value) == text
+
+
+def test_colors_change_a_little_and_by_the_examples_own_draws(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    plain = replace(MODERN, color=0.0)
+    (a, labels), (b, same_labels) = (
+        CropDataset(folder.samples, folder.labelmap, recipe)[1, 0]
+        for recipe in (plain, replace(plain, color=0.3))
+    )
+    assert torch.equal(labels, same_labels)
+    assert not torch.equal(a, b)
+    # Three factors of at most 1.3 each, most of which go opposite ways.
+    assert (a.float() - b.float()).abs().mean() < 64
+
+
+def test_processes_share_every_batch_of_the_same_order() -> None:
+    recipe = replace(MODERN, batch=4)
+
+    def order(rank: int, world: int) -> list[int]:
+        sampler = EpochSampler(11, recipe, rank=rank, world=world)
+        sampler.epoch = 3
+        return [index for _, index in sampler]
+
+    whole, halves = order(0, 1), [order(rank, 2) for rank in (0, 1)]
+    assert len(whole) == 8  # the short last batch is left out
+    for batch in range(2):
+        parts = [half[2 * batch : 2 * batch + 2] for half in halves]
+        assert parts[0] + parts[1] == whole[4 * batch : 4 * batch + 4]
+
+
+def test_batches_that_cannot_be_shared_are_refused(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    for batch, world, text in (
+        (8, 3, "--batch: must be a multiple of the 3 processes, got 8; change one of the two"),
+        (
+            32,
+            2,
+            "--batch: must be at most the 16 training pictures with several processes, got 32; "
+            "lower it",
+        ),
+    ):
+        recipe = replace(MODERN, batch=batch)
+        with pytest.raises(ValueError) as caught:
+            training_loader(folder.samples, folder.labelmap, recipe, workers=0, world=world)
+        assert str(caught.value) == text

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,14 +11,17 @@ import torch
 from PIL import Image
 
 import fcnkit
+import fcnkit.train.loop
 from fcnkit.errors import DataError, FcnkitError
+from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.loop import learning_rate, open_training_data, train
 from fcnkit.train.models.upsample import bilinear_kernel
 from fcnkit.train.pictures import size_of
-from fcnkit.train.recipe import RECIPES
+from fcnkit.train.recipe import RECIPES, Recipe
 from fcnkit.train.voc import open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions
+from tests.train.tiny import train_tiny
 
 TINY = replace(
     RECIPES["modern"], epochs=3, batch=8, crop=(64, 64), precision="fp32", scale=(1.0, 1.0)
@@ -31,7 +35,8 @@ def losses(run: Path) -> list[float]:
 
 def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) -> None:
     names = sorted(path.name for path in run_folder.iterdir())
-    assert names == ["best.pt", "curves.png", "last.pt", "metrics.jsonl", "samples.png"]
+    expected = ["best.pt", "curves.png", "last.pt", "metrics.jsonl", "samples.png"]
+    assert names == expected + ["tensorboard"] * (find_spec("tensorboard") is not None)
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     for key in ("loss", "pixel_accuracy", "mean_iou", "images_per_second", "iou"):
@@ -93,18 +98,6 @@ def test_chapter_recipe_counts_what_it_leaves_out(shapes_folder: Path) -> None:
     )
 
 
-def test_chapter_loss_is_the_mean_over_pixels_summed_over_the_batch() -> None:
-    from fcnkit.train.loop import _loss
-
-    torch.manual_seed(0)
-    logits, labels = torch.randn(3, 4, 8, 8), torch.randint(0, 4, (3, 8, 8))
-    plain = -logits.log_softmax(1).gather(1, labels[:, None]).mean((1, 2, 3)).sum()
-    torch.testing.assert_close(_loss(logits, labels, RECIPES["d2l"]), plain)
-    labels[0] = 255
-    counted = -logits[1:].log_softmax(1).gather(1, labels[1:, None]).mean()
-    torch.testing.assert_close(_loss(logits, labels, RECIPES["modern"]), counted)
-
-
 def test_learning_rate() -> None:
     recipe = replace(RECIPES["modern"], epochs=10, lr=1.0)
     rates = [learning_rate(recipe, step, 10) for step in range(100)]
@@ -125,17 +118,58 @@ def test_another_run_is_not_overwritten(run_folder: Path, shapes_folder: Path) -
 
 def test_another_recipe_does_not_resume(run_folder: Path, shapes_folder: Path) -> None:
     data = open_training_data(shapes_folder, TINY)
-    with pytest.raises(FcnkitError, match="a resumed run keeps its recipe"):
+    with pytest.raises(FcnkitError) as caught:
         train(data, run_folder, TINY, workers=0, resume=True)
+    assert str(caught.value) == (
+        f"{run_folder}/last.pt: a resumed run keeps its recipe's crop, (96, 96), got (64, 64); "
+        "use the same options or a new -o"
+    )
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(
-    shapes_folder: Path, tmp_path: Path
+    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(TINY, optimizer="sgd", schedule="constant", lr=1e30)
-    data = open_training_data(shapes_folder, recipe)
-    with pytest.raises(FcnkitError, match="must be finite, got (nan|inf); lower --lr"):
-        train(data, tmp_path / "run", recipe, workers=0)
+    run = tmp_path / "run"
+
+    def soar(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+        return 1e-3 if step < steps_per_epoch else 1e38
+
+    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", soar)
+    with pytest.raises(FcnkitError) as caught:
+        train_tiny(shapes_folder, run, replace(TINY, optimizer="sgd"))
+    text = str(caught.value)
+    assert text in [
+        f"training: the loss of epoch 2, step 2 must be finite, got {value}; "
+        "lower --lr; last.pt, if there is one, holds the epoch before"
+        for value in ("nan", "inf")
+    ]
+    for name in ("best.pt", "last.pt"):
+        checkpoint = load_checkpoint(run / name)
+        assert checkpoint.epoch == 1
+        assert all(value.isfinite().all() for value in checkpoint.model.values())
+    assert len(losses(run)) == 1
+
+
+def test_weights_that_became_infinite_in_the_last_step_are_not_saved(
+    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, optimizer="sgd", batch=16)
+    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", lambda *_: float("inf"))
+    with pytest.raises(FcnkitError) as caught:
+        train_tiny(shapes_folder, tmp_path / "run", recipe)
+    assert str(caught.value) == (
+        "training: the weights after epoch 1 must be finite, got others; "
+        "lower --lr; last.pt, if there is one, holds the epoch before"
+    )
+    assert list((tmp_path / "run").glob("*.pt")) == []
+
+
+@pytest.mark.slow
+def test_a_compiled_step_trains_alike(shapes_folder: Path, tmp_path: Path) -> None:
+    recipe = replace(TINY, epochs=1)
+    plain = train_tiny(shapes_folder, tmp_path / "plain", recipe)
+    compiled = train_tiny(shapes_folder, tmp_path / "compiled", recipe, compiled=True)
+    assert compiled[0]["loss"] == pytest.approx(plain[0]["loss"], rel=1e-3)
 
 
 def test_a_device_that_is_not_there_is_refused(shapes_folder: Path, tmp_path: Path) -> None:

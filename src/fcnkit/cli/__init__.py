@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -26,7 +27,7 @@ app = typer.Typer(
 # One line per verb, in the order of the way through. A verb's module imports at its top what is
 # light, and torch, onnxruntime and the like inside its functions: a help text must not load them.
 app.add_typer(data.app, name="data")
-app.command("train")(train.train)
+app.command("train", epilog=train.RECIPE_HELP)(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(export.app, name="export")
 app.command("predict")(predict.predict)
@@ -59,10 +60,14 @@ def _options(
         os.environ[_DEBUG] = "1"
 
 
-def main() -> None:
-    """Run the command line; an expected error is one line on stderr and exit code 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 2.
+
+    Args:
+        arguments: What follows ``fcnkit``; by default the process's own.
+    """
     try:
-        app()
+        app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (FcnkitError, ValueError, TypeError, OSError) as error:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.errors import missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover
@@ -23,6 +25,16 @@ def evaluate(
     *,
     split: Annotated[str, typer.Option(help="Which list.")] = "val",
     cover: Annotated[str | None, typer.Option(help="average or pad; see fcnkit predict.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for a page with confusions and worst pictures.")
+    ] = None,
+    d2l_protocol: Annotated[
+        bool,
+        typer.Option(
+            "--d2l-protocol", help="As the d2l.ai chapter: random crops, void as background."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the crops of --d2l-protocol.", min=0)] = 0,
     backend: Backend = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -30,20 +42,43 @@ def evaluate(
     """Score a model on full pictures; void pixels count for nothing."""
     import fcnkit
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.evaluate import evaluate as score
+    from fcnkit.train.evaluate import D2L_NOTE, Protocol, measure
     from fcnkit.train.voc import open_voc
 
+    # Before anything is measured: a report needs more packages than the measure does.
+    write_report = _report_writer() if report else None
     folder = open_voc(data, split=split)
+    protocol = Protocol.of_the_chapter(seed=seed) if d2l_protocol else Protocol()
     opened = fcnkit.load(model, backend=backend, threads=threads, cover=cast("Cover | None", cover))
-    with opened as segmenter, progress_of() as advance:
-        scores = score(
-            segmenter, folder, on_picture=lambda done, total: advance("evaluate", done, total)
+    with opened as segmenter, progress_of(unit="images") as advance:
+        measured = measure(
+            segmenter,
+            folder,
+            protocol=protocol,
+            on_picture=lambda done, total: advance("evaluate", done, total),
         )
-        facts = {"model": str(model), "data": str(data), "split": split, "cover": segmenter.cover}
+        facts: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
+        facts |= {"cover": segmenter.cover, "pictures": len(protocol.samples(folder))}
+        note = f"{D2L_NOTE} (seed {seed})" if d2l_protocol else "full pictures, void ignored"
+        facts["protocol"] = note
+        if write_report and report:
+            write_report(report, measured, segmenter, folder, facts=facts)
     if as_json:
-        typer.echo(json.dumps({**facts, "pictures": len(folder.samples), **scores.to_dict()}))
-    else:
-        _print(scores)
+        typer.echo(json.dumps({**facts, **measured.scores.to_dict()}))
+        return
+    if d2l_protocol:
+        typer.echo(note)
+    _print(measured.scores)
+    if report:
+        typer.echo(f"wrote {report}: look at index.html")
+
+
+def _report_writer() -> Callable[..., None]:
+    try:
+        from fcnkit.train.report import write_report
+    except ModuleNotFoundError as error:
+        raise missing_extra("fcnkit eval --report", str(error.name), "train") from error
+    return write_report
 
 
 def _print(scores: Scores) -> None:

@@ -5,8 +5,11 @@ Both go to standard error, so that what a command answers can be piped on.
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -30,28 +33,38 @@ Advance = Callable[[str, int, int | None], None]
 
 
 @contextmanager
-def progress_of(*, in_bytes: bool = False) -> Iterator[Advance]:
+def progress_of(
+    *, in_bytes: bool = False, unit: str = "", lasting: bool = True
+) -> Iterator[Advance]:
     """Show progress while the block runs.
 
     Args:
         in_bytes: Whether amounts are bytes; else they are things.
+        unit: What the things are called, such as images.
+        lasting: Leave a stage's bar on the screen when the next stage begins.
 
     Yields:
         The function to call; a new stage starts a new bar.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console, in_bytes=in_bytes)
+        yield _Lines(console, in_bytes=in_bytes, unit=unit)
         return
-    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _Speed())
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _Speed(unit))
     if in_bytes:
         amounts = (DownloadColumn(), TransferSpeedColumn())
     text = TextColumn("{task.description}")
-    with Progress(text, BarColumn(), *amounts, TimeRemainingColumn(), console=console) as bars:
+    columns = (text, BarColumn(), *amounts, TimeRemainingColumn())
+    # What the command answers must still go where standard output goes.
+    redirect = sys.stdout.isatty()
+    with Progress(*columns, console=console, redirect_stdout=redirect) as bars:
         tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int | None) -> None:
             if stage not in tasks:
+                if not lasting:
+                    for past in tasks.values():
+                        bars.update(past, visible=False)
                 tasks[stage] = bars.add_task(stage, total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
@@ -61,27 +74,45 @@ def progress_of(*, in_bytes: bool = False) -> Iterator[Advance]:
 class _Speed(ProgressColumn):
     """Things per second, as TransferSpeedColumn shows bytes."""
 
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = f" {unit}" if unit else ""
+
     def render(self, task: Task) -> Text:
         """Return the text; empty until there is a speed."""
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "")
+        return Text(f"{speed:.1f}{self._unit}/s" if speed else "")
 
 
 class _Lines:
     """Writes a line when a stage begins, at every tenth of it, and none in between."""
 
-    def __init__(self, console: Console, *, in_bytes: bool) -> None:
+    def __init__(self, console: Console, *, in_bytes: bool, unit: str) -> None:
         self._console = console
         self._in_bytes = in_bytes
+        self._unit = f" {unit}" if unit else ""
         self._written: tuple[str, int] | None = None
+        self._began = (0.0, 0)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         tenth = 10 * done // total if total else 0
         if self._written == (stage, tenth):
             return
+        if self._written is None or self._written[0] != stage:
+            self._began = (time.monotonic(), done)
         self._written = (stage, tenth)
         amount = self._amount(done) + (f" of {self._amount(total)}" if total else "")
+        amount += self._pace(done, total)
         self._console.print(f"{stage}: {amount}", markup=False, highlight=False, soft_wrap=True)
+
+    def _pace(self, done: int, total: int | None) -> str:
+        """Say how fast the stage has been since its first line, and how long it will take on."""
+        then, before = self._began
+        if not self._unit or not total or done <= before:
+            return self._unit
+        speed = (done - before) / max(1e-9, time.monotonic() - then)
+        left = timedelta(seconds=round((total - done) / speed))
+        return f"{self._unit}, {speed:.1f}{self._unit}/s, {left} left"
 
     def _amount(self, count: int) -> str:
         return f"{count / 1e6:.1f} MB" if self._in_bytes else str(count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.errors import message, missing_extra
+from fcnkit.train.recipe import RECIPES, recipe_lines
 
 if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult
     from fcnkit.train.models import UpsampleInit
     from fcnkit.train.recipe import Recipe
 
-__all__ = ["train"]
+__all__ = ["RECIPE_HELP", "train"]
+
+RECIPE_HELP = "\n\n".join(["What the recipes set:", *recipe_lines()])
 
 _MODEL_HELP = (
     "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, unet, deeplabv3 or deeplabv3os8 (output stride 8) on "
@@ -49,14 +53,26 @@ def train(
     crop: Annotated[str | None, typer.Option(help="HxW, default 320x480.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    class_weights: Annotated[
+        str | None, typer.Option(help="none, or frequency: rare classes count more.")
+    ] = None,
+    dice: Annotated[float | None, typer.Option(help="Weight of an added Dice loss.")] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of the averaged weights, such as 0.999.")
+    ] = None,
+    color: Annotated[
+        float | None, typer.Option(help="Strength of the colour augmentation, such as 0.3.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0)] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the training step (torch.compile).")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run.")] = False,
 ) -> None:
     """Train a network and keep the best and the last checkpoint."""
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.recipe import RECIPES
 
     if recipe not in RECIPES:
         rule = f"must be one of {', '.join(RECIPES)}"
@@ -67,6 +83,10 @@ def train(
         "crop": None if crop is None else _parse_size(crop),
         "lr": lr,
         "precision": precision,
+        "class_weights": class_weights,
+        "dice": dice,
+        "ema": ema,
+        "color": color,
         "seed": seed,
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
@@ -77,9 +97,12 @@ def train(
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
     opened = loop.open_training_data(data, chosen)
-    # The chapter's own words, for those who compare.
-    typer.echo(f"read {len(opened.samples)} examples ({opened.dropped} smaller than the crop)")
-    with progress_of() as advance:
+    # Under torchrun one of the processes speaks for all.
+    first = os.environ.get("RANK", "0") == "0"
+    if first:
+        # The chapter's own words, for those who compare.
+        typer.echo(f"read {len(opened.samples)} examples ({opened.dropped} smaller than the crop)")
+    with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
             run,
@@ -94,11 +117,13 @@ def train(
             device=device,
             workers=workers,
             resume=resume,
+            compiled=compiled,
+            on_step=(lambda epoch, *amount: advance(f"epoch {epoch}", *amount)) if first else None,
             on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
-            on_step=lambda epoch, step, steps: advance(f"epoch {epoch}", step, steps),
             on_epoch=_report,
         )
-    typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
+    if first:
+        typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
 
 
 def _report(result: EpochResult) -> None:

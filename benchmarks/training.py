@@ -1,0 +1,146 @@
+"""A training step of FCN-32s/ResNet-18: ours in bfloat16 against the chapter's own graph.
+
+    python -m benchmarks.training [--json FILE] [--device cpu|cuda|cuda:N] [--rounds N]
+
+Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns
+in one process, so that a busy moment hits all of them; times are medians, ratios medians over the
+rounds.
+
+    ours          sub-pixel upsampling, channels_last, bfloat16 autocast
+    chapter       nn.ConvTranspose2d, NCHW, float32
+    chapter-bf16  nn.ConvTranspose2d, NCHW, bfloat16 autocast
+    chapter-like  nn.ConvTranspose2d, channels_last, bfloat16 autocast: all of ours but its form
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from benchmarks.timing import alternate, median_ratio
+from fcnkit.train.device import pick_device
+from fcnkit.train.models import create_model
+
+CLASSES = 21
+OURS, CHAPTER, CHAPTER_BF16 = "ours", "chapter", "chapter-bf16"
+CHAPTER_LIKE = "chapter-like"
+
+
+def chapter_net() -> nn.Module:
+    """The graph of d2l.ai, "Fully Convolutional Networks": ResNet-18's trunk and two layers."""
+    trunk = list(torchvision.models.resnet18(weights=None).children())[:-2]
+    net = nn.Sequential(*trunk)
+    net.add_module("final_conv", nn.Conv2d(512, CLASSES, kernel_size=1))
+    up = nn.ConvTranspose2d(CLASSES, CLASSES, kernel_size=64, padding=16, stride=32)
+    net.add_module("transpose_conv", up)
+    return net
+
+
+def step_of(
+    net: nn.Module,
+    image_bchw: Tensor,
+    labels_bhw: Tensor,
+    *,
+    bf16: bool = False,
+    channels_last: bool = False,
+) -> Callable[[], None]:
+    """Return a training step on always the same batch; it returns when the device is done."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = net.to(image_bchw.device, memory_format=layout)
+    image_bchw = image_bchw.contiguous(memory_format=layout)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4, weight_decay=1e-3)
+    net.train()
+
+    def step() -> None:
+        with torch.autocast(image_bchw.device.type, torch.bfloat16, enabled=bf16):
+            logits_bkhw = net(image_bchw)
+        loss = F.cross_entropy(logits_bkhw.float(), labels_bhw)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        synchronize(image_bchw.device)
+
+    return step
+
+
+def contenders(
+    device: torch.device, batch: int, size: tuple[int, int]
+) -> dict[str, Callable[[], None]]:
+    """Build the steps on the same batch."""
+    torch.manual_seed(0)
+    image = torch.randn(batch, 3, *size, device=device)
+    labels = torch.randint(0, CLASSES, (batch, *size), device=device)
+    ours = create_model("fcn32s-resnet18", CLASSES)
+    return {
+        OURS: step_of(ours, image, labels, bf16=True, channels_last=True),
+        CHAPTER: step_of(chapter_net(), image, labels),
+        CHAPTER_BF16: step_of(chapter_net(), image, labels, bf16=True),
+        CHAPTER_LIKE: step_of(chapter_net(), image, labels, bf16=True, channels_last=True),
+    }
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def report(
+    seconds: dict[str, list[float]], device: torch.device, batch: int, size: tuple[int, int]
+) -> dict[str, Any]:
+    """Put the medians, the ratios and what they were measured on together."""
+    medians = {name: median(values) for name, values in seconds.items()}
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "shape": f"{batch}x{size[0]}x{size[1]}",
+        "device": f"{device} ({name})",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "rounds": len(seconds[OURS]),
+        "median_seconds": medians,
+        "images_per_second": {name: batch / value for name, value in medians.items()},
+        "ours_faster_than": {
+            name: median_ratio(values, seconds[OURS])
+            for name, values in seconds.items()
+            if name != OURS
+        },
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--rounds", type=int, default=7, help="steps of each that count")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--size", default="320x480", help="rows x columns, multiples of 32")
+    options = parser.parse_args()
+    device = pick_device(options.device)
+    height, width = map(int, options.size.split("x"))
+    steps = contenders(device, options.batch, (height, width))
+    seconds = alternate(steps, rounds=options.rounds)
+    result = report(seconds, device, options.batch, (height, width))
+    print(f"training step of FCN-32s/ResNet-18, {result['shape']}, {result['device']},")
+    print(f"{result['threads']} threads, torch {result['torch']}, {result['rounds']} rounds")
+    for name, value in result["median_seconds"].items():
+        rate = result["images_per_second"][name]
+        times = result["ours_faster_than"].get(name, 1.0)
+        print(
+            f"{name:13} {1000 * value:8.1f} ms {rate:8.1f} images/s {times:6.2f} x the time of ours"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""``fcnkit train``: its options and what its help says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from fcnkit.cli import app
+from fcnkit.train.checkpoint import load_checkpoint
+from fcnkit.train.recipe import recipe_lines
+from tests.cli.shell import fcnkit, refused
+
+
+def test_help_shows_the_values_of_the_recipes() -> None:
+    done = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "100"})
+    assert done.exit_code == 0
+    shown = " ".join(done.stdout.split())
+    for line in recipe_lines():
+        assert line in shown
+
+
+def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--recipe", "modern", "--crop", "32x32", "--batch", 16, "--workers", 0, "--lr", 0.01]
+    options += ["--class-weights", "frequency", "--dice", 0.5, "--ema", 0.9, "--color", 0.1]
+    command = ["train", shapes_folder, "-o", run, *options]
+    done = fcnkit(*command, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1: 16 of 16 images" in done.stderr
+    recipe = load_checkpoint(run / "best.pt").recipe
+    assert (recipe.class_weights, recipe.dice, recipe.ema, recipe.color) == (
+        "frequency",
+        0.5,
+        0.9,
+        0.1,
+    )
+    done = fcnkit(*command, "--epochs", 2, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].startswith("epoch 2: loss ")
+    refused(
+        fcnkit("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
+        "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
+    )
+    done = fcnkit(*command, "--epochs", 2, "--resume")
+    assert done.stderr == (
+        f"error: {run}: --epochs must be more than the 2 that the run has finished, got 2; "
+        "raise --epochs or use a new -o\n"
+    )

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fcnkit.train.losses import frequency_weights, share_of_loss
+from fcnkit.train.recipe import RECIPES
+from fcnkit.train.voc import open_voc
+from tests.train.folders import make_folder, write_indices
+
+D2L, MODERN = RECIPES["d2l"], RECIPES["modern"]
+
+
+def example() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    return torch.randn(3, 4, 8, 8), torch.randint(0, 4, (3, 8, 8))
+
+
+def test_chapter_loss_is_the_mean_over_pixels_summed_over_the_batch() -> None:
+    logits, labels = example()
+    plain = -logits.log_softmax(1).gather(1, labels[:, None]).mean((1, 2, 3)).sum()
+    torch.testing.assert_close(share_of_loss(logits, labels, D2L), plain)
+
+
+def test_modern_loss_is_the_mean_over_known_pixels() -> None:
+    logits, labels = example()
+    labels[0] = 255
+    counted = -logits[1:].log_softmax(1).gather(1, labels[1:, None]).mean()
+    torch.testing.assert_close(share_of_loss(logits, labels, MODERN), counted)
+    assert share_of_loss(logits, torch.full_like(labels, 255), MODERN) == 0
+
+
+def test_class_weights_weigh_as_torch_does() -> None:
+    logits, labels = example()
+    labels[0, :2] = 255
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    expected = torch.nn.functional.cross_entropy(logits, labels, weights, ignore_index=255)
+    loss = share_of_loss(logits, labels, MODERN, class_weights=weights)
+    torch.testing.assert_close(loss, expected)
+
+
+def dice_reference(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """The Dice loss in float64, picture by picture and class by class."""
+    losses = []
+    for scores, truth in zip(logits.double().numpy(), labels.numpy(), strict=True):
+        known = truth != 255
+        p = np.exp(scores) / np.exp(scores).sum(0)
+        of_class = []
+        for label in sorted(set(truth[known].tolist())):
+            t = truth[known] == label
+            q = p[label][known]
+            of_class.append(1 - 2 * (q * t).sum() / (q.sum() + t.sum()))
+        losses.append(np.mean(of_class) if of_class else 0.0)
+    return float(np.mean(losses))
+
+
+def test_dice_is_added_per_picture() -> None:
+    logits, labels = example()
+    labels[0, :3] = 255
+    labels[1] = 2
+    labels[2] = 255
+    plain = share_of_loss(logits, labels, MODERN)
+    loss = share_of_loss(logits, labels, replace(MODERN, dice=0.5))
+    assert loss - plain == pytest.approx(0.5 * dice_reference(logits, labels), abs=1e-5)
+    summed = share_of_loss(logits, labels, replace(D2L, dice=0.5))
+    assert summed - share_of_loss(logits, labels, D2L) == pytest.approx(
+        1.5 * dice_reference(logits, labels), abs=1e-5
+    )
+    sure = torch.nn.functional.one_hot(labels.clamp(max=3), 4).permute(0, 3, 1, 2) * 50.0
+    assert share_of_loss(sure, labels, replace(MODERN, dice=1.0)) == pytest.approx(0, abs=1e-5)
+
+
+def test_rare_classes_weigh_more_and_the_mean_pixel_one(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", train=["a", "b"])
+    mask = np.ones((6, 8), np.uint8)
+    mask[:, :2] = 0
+    mask[0] = 255
+    write_indices(root / "SegmentationClass" / "a.png", mask)
+    folder = open_voc(root, split="train")
+    weights = frequency_weights(folder.samples, folder.labelmap, void_as_background=False)
+    shares = np.array([10, 30 + 48, 0]) / 88
+    expected = 1 / np.log(1.02 + shares)
+    expected /= (shares * expected).sum()
+    assert weights.numpy() == pytest.approx(expected, rel=1e-6)
+    assert weights[2] > weights[0] > weights[1] > 0

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fcnkit.train.recipe import RECIPES, Recipe, recipe_lines
+
+MODERN = RECIPES["modern"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"epochs": 0}, "--epochs: must be at least 1, got 0; raise it"),
+        ({"lr": 0.0}, "--lr: must be positive, got 0.0; try 0.001"),
+        ({"crop": (33, 64)}, "--crop: sides must be multiples of 32, got 33x64; use 32x64"),
+        (
+            {"ema": 1.0},
+            "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
+        ),
+        (
+            {"color": -0.1},
+            "--color: must be at least 0 and below 1, got -0.1; use 0 to turn it off",
+        ),
+        ({"seed": -1}, "--seed: must be at least 0, got -1; use 0"),
+        ({"dice": -1.0}, "--dice: must be at least 0, got -1.0; use 0 to turn it off"),
+        (
+            {"class_weights": "rare"},
+            "--class-weights: must be one of none, frequency, got rare; choose one of these",
+        ),
+        (
+            {"precision": "fp16"},
+            "--precision: must be one of fp32, bf16, got fp16; choose one of these",
+        ),
+    ],
+)
+def test_values_that_cannot_train_are_refused(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        replace(MODERN, **changes)
+    assert str(caught.value) == text
+
+
+def test_recipes_survive_a_checkpoint() -> None:
+    for recipe in RECIPES.values():
+        assert Recipe.from_dict(recipe.to_dict()) == recipe
+    data = MODERN.to_dict()
+    data["emma"] = data.pop("ema")
+    with pytest.raises(ValueError) as caught:
+        Recipe.from_dict(data)
+    assert str(caught.value) == (
+        "recipe: must have exactly the fields of this version, got a difference in ema, emma; "
+        "use the version of fcnkit that wrote it"
+    )
+
+
+def test_help_states_every_value() -> None:
+    d2l, modern = recipe_lines()
+    assert d2l.startswith("d2l: epochs 5, batch 32, crop 320x480, optimizer sgd, lr 0.001, ")
+    assert "ema 0.999" in modern
+    assert "scale 0.75..1.5" in modern
+    assert modern.count(",") == len(MODERN.to_dict()) - 2

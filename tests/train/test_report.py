@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fcnkit
+from fcnkit.train.evaluate import measure
+from fcnkit.train.report import write_report
+from fcnkit.train.voc import open_voc
+from tests.cli.shell import fcnkit as shell
+from tests.cli.shell import refused
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
+def test_a_report_is_complete(
+    kind: str,
+    run_folder: Path,
+    exported: dict[str, Path],
+    shapes_folder: Path,
+    tmp_path: Path,
+) -> None:
+    model = run_folder / "best.pt" if kind == "checkpoint" else exported["labels"]
+    folder = open_voc(shapes_folder, split="val")
+    with fcnkit.load(model, cover="pad") as segmenter:
+        measured = measure(segmenter, folder)
+        # A class that nothing shows and nothing predicts has no IoU, and is named.
+        gone = folder.classes[3]
+        measured.confusion[3] = measured.confusion[:, 3] = 0
+        write_report(tmp_path / "r", measured, segmenter, folder, facts={"model": "<m>"}, worst=2)
+    names = ["confusion.csv", "confusion.png", "index.html", "pictures.csv"]
+    names += ["report.json", "worst.png"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == names
+    content = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert content["absent"] == [gone]
+    assert content["iou"][gone] is None
+    assert content["confusion"] == measured.confusion.tolist()
+    assert content["mean_iou"] == measured.scores.mean_iou
+    with (tmp_path / "r" / "confusion.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["truth \\ prediction", *folder.classes]
+    assert np.array_equal(np.array([row[1:] for row in rows], int), measured.confusion)
+    with (tmp_path / "r" / "pictures.csv").open(newline="") as file:
+        ranked = [float(row[2]) for row in list(csv.reader(file))[1:]]
+    assert ranked == sorted(ranked)
+    assert len(ranked) == 4
+    for name in ("confusion.png", "worst.png"):
+        with Image.open(tmp_path / "r" / name) as picture:
+            picture.load()
+            assert min(picture.size) > 200
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value for key, value in attrs if key in ("src", "href") and value]
+
+
+def test_the_page_shows_what_is_there(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "r"
+    done = shell("eval", run_folder / "best.pt", shapes_folder, "--report", out)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"wrote {out}: look at index.html"
+    text = (out / "index.html").read_text()
+    page = Page()
+    page.feed(text)
+    assert sorted(page.links) == ["confusion.csv", "confusion.png", "pictures.csv", "worst.png"]
+    assert all((out / link).is_file() for link in page.links)
+    assert "full pictures, void ignored" in text
+
+
+def test_the_chapters_protocol_needs_its_size(run_folder: Path, shapes_folder: Path) -> None:
+    refused(
+        shell("eval", run_folder / "best.pt", shapes_folder, "--d2l-protocol"),
+        f"{shapes_folder}: some picture must be at least 320x480, got 4 smaller ones; "
+        "measure full pictures",
+    )
+
+
+def test_the_chapters_protocol_on_the_command_line(run_folder: Path, tmp_path: Path) -> None:
+    from fcnkit.train.shapes import SHAPES
+
+    root = tmp_path / "data"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / name).mkdir(parents=True)
+    lines = [
+        f"{name}:{','.join(map(str, color))}::"
+        for name, color in zip(SHAPES.classes, SHAPES.palette, strict=True)
+    ]
+    (root / "labelmap.txt").write_text("\n".join(lines) + "\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
+    Image.new("RGB", (500, 330), (9, 9, 9)).save(root / "JPEGImages/a.png")
+    Image.new("L", (500, 330), 255).save(root / "SegmentationClass/a.png")
+    done = shell("eval", run_folder / "best.pt", root, "--d2l-protocol", "--seed", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == (
+        "d2l protocol: random crops, void counted as background, smaller pictures left out; "
+        "not comparable with scores on full pictures, nor with other seeds (seed 3)"
+    )
+    done = shell("eval", run_folder / "best.pt", root, "--d2l-protocol", "--json")
+    assert "not comparable" in json.loads(done.stdout)["protocol"]
+
+
+def test_a_missing_package_is_named_before_anything_is_measured(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    block = "import sys; sys.modules['matplotlib.figure'] = None\n"
+    refused(
+        shell("eval", run_folder / "best.pt", shapes_folder, "--report", tmp_path, before=block),
+        "fcnkit eval --report: needs the package matplotlib.figure, got no such package; "
+        "pip install 'fcnkit[train]'",
+    )

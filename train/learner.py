@@ -1,0 +1,155 @@
+"""What learns: the network, its optimizer and the moving average of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fcnkit.errors import FcnkitError, message
+from fcnkit.train import parallel
+from fcnkit.train.checkpoint import Checkpoint
+from fcnkit.train.losses import share_of_loss
+from fcnkit.train.recipe import Recipe
+
+__all__ = ["Learner"]
+
+
+class Learner:
+    """A network under training; ``step`` makes it better, ``deployed`` is what it is so far."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        recipe: Recipe,
+        *,
+        class_weights: Tensor | None = None,
+        compiled: bool = False,
+    ) -> None:
+        """Put a network under training.
+
+        Args:
+            net: Maps (N, 3, H, W) float32 to logits; on its device. It is changed.
+            recipe: How to train.
+            class_weights: float32 (K,) for the loss, or None.
+            compiled: Compile the training step with torch.compile.
+        """
+        self.recipe = recipe
+        self.device = next(net.parameters()).device
+        if recipe.precision == "bf16":
+            net = net.to(memory_format=torch.channels_last)
+        self.net, forward = parallel.share(net)
+        # Only the training step: validation takes pictures of many sizes.
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(forward) if compiled else forward
+        self._optimizer = _optimizer(self.net, recipe)
+        self._weights = None if class_weights is None else class_weights.to(self.device)
+        self._average: AveragedModel | None = None
+        if recipe.ema:
+            # Buffers too: the statistics of batch normalisation belong to the weights.
+            average = _moving_average(recipe.ema)
+            self._average = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
+
+    @property
+    def deployed(self) -> nn.Module:
+        """The network to validate and to keep: with the averaged weights where there are some."""
+        return self.net if self._average is None else self._average.module
+
+    def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> float:
+        """Take one step of the optimizer.
+
+        Args:
+            x_bchw: float32 (B, 3, H, W), normalised, on the device; this process's share.
+            labels_bhw: int64 (B, H, W), on the device.
+            lr: Learning rate of this step.
+
+        Returns:
+            The loss of the whole batch, before the step.
+        """
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        bf16 = self.recipe.precision == "bf16"
+        if bf16:
+            x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            logits_bkhw = self._forward(x_bchw)
+        loss = share_of_loss(
+            logits_bkhw.float(), labels_bhw, self.recipe, class_weights=self._weights
+        )
+        self._optimizer.zero_grad(set_to_none=True)
+        # Gradients are averaged over the processes, the shares of the loss add up.
+        (loss * parallel.world()).backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.net)
+        # The one place where a GPU is waited for.
+        return float(parallel.total(loss.detach()).item())
+
+    def is_finite(self) -> bool:
+        """Say whether every weight is a finite number."""
+        return all(bool(weight.isfinite().all()) for weight in self.net.parameters())
+
+    def model(self) -> dict[str, Tensor]:
+        """Return the state dict of ``deployed``, on the CPU."""
+        return _on_cpu(self.deployed)
+
+    def state(self) -> dict[str, Any]:
+        """Return what only continuing needs.
+
+        ``optimizer``; ``class_weights`` (a list, or None); and where weights are averaged ``net``,
+        the weights behind the average, and ``updates``, how often it was updated (else None).
+        """
+        average = self._average
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "class_weights": None if self._weights is None else self._weights.tolist(),
+            "net": None if average is None else _on_cpu(self.net),
+            "updates": None if average is None else int(average.n_averaged),
+        }
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Continue where a run with the same recipe was saved.
+
+        Args:
+            checkpoint: Written with ``model`` and ``state``.
+
+        Raises:
+            FcnkitError: It holds no state to continue from.
+        """
+        state = checkpoint.resume
+        if state is None:
+            rule = "a run continues from a checkpoint that holds the optimizer"
+            raise FcnkitError(message("resume", rule, "a best.pt", "use last.pt"))
+        self.net.load_state_dict(checkpoint.model if state["net"] is None else state["net"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average is not None:
+            self._average.module.load_state_dict(checkpoint.model)
+            self._average.n_averaged.fill_(state["updates"])
+
+
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+
+
+def _moving_average(decay: float) -> Any:
+    """Return AveragedModel's update: exponential, over a ninth of a run that is still short.
+
+    Source of min(decay, (1 + n) / (10 + n)) after n updates: TensorFlow's
+    ExponentialMovingAverage. Without it the first weights would outweigh all others for
+    1 / (1 - decay) steps.
+    """
+
+    def update(averages: Any, weights: Any, updates: Any) -> None:
+        count = int(updates)
+        now = min(decay, (1 + count) / (10 + count))
+        get_ema_multi_avg_fn(now)(averages, weights, updates)  # type: ignore[no-untyped-call]
+
+    return update
+
+
+def _on_cpu(net: nn.Module) -> dict[str, Tensor]:
+    return {key: value.cpu() for key, value in net.state_dict().items()}

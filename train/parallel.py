@@ -1,0 +1,170 @@
+"""Several processes that train one network: started by torchrun, each with its own device.
+
+Every function here also works in a single process, where it does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fcnkit.errors import message
+from fcnkit.train.device import pick_device
+
+__all__ = ["is_first", "process_group", "rank", "share", "total", "wait", "world"]
+
+_PATIENCE = timedelta(days=1)
+"""While one process validates the others wait. torchrun notices one that died, not this."""
+
+
+@contextmanager
+def process_group(device: str) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did.
+
+    Args:
+        device: See pick_device; of several processes each takes the GPU of its local rank.
+
+    Yields:
+        This process's device.
+
+    Raises:
+        ValueError: The device is no such device, or one GPU was named for several processes.
+        BackendUnavailableError: The device does not exist on this machine.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        yield pick_device(device)
+        return
+    where = _local_device(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+        dist.init_process_group("nccl", timeout=_PATIENCE, device_id=where)
+    else:
+        dist.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield where
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Return this process's number, 0 for the one that validates, writes and reports."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first() -> bool:
+    """Say whether this is the process that validates, writes and reports."""
+    return rank() == 0
+
+
+def total(value: Tensor) -> Tensor:
+    """Sum a tensor over the processes; no gradient flows through it."""
+    if world() == 1:
+        return value
+    value = value.detach().clone()
+    dist.all_reduce(value)
+    return value
+
+
+def wait() -> None:
+    """Return when every process has come here."""
+    if world() > 1:
+        dist.barrier()
+
+
+def share(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Prepare a network for training by all processes.
+
+    Args:
+        net: On its device, the same in every process.
+
+    Returns:
+        The network with batch normalisation over all processes, its state dict as before, and the
+        module to call, whose gradients are the mean over the processes.
+    """
+    if world() == 1:
+        return net, net
+    device = next(net.parameters()).device
+    if device.type == "cuda":
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        return net, DistributedDataParallel(net, device_ids=[device])
+    _convert(net)
+    return net, DistributedDataParallel(net)
+
+
+def _local_device(device: str) -> torch.device:
+    if device.startswith("cuda:"):
+        rule = "must leave the choice of GPUs to torchrun when several processes train"
+        raise ValueError(message("--device", rule, device, "use --device cuda"))
+    if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return pick_device(device)
+
+
+def _convert(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            shared = _SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
+            shared.load_state_dict(child.state_dict())
+            setattr(module, name, shared.to(child.weight.device))
+        else:
+            _convert(child)
+
+
+class _SharedBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
+
+    Every process brings the same number of values, as the sampler sees to.
+    """
+
+    def forward(self, x_nchw: Tensor) -> Tensor:
+        """Normalise (N, C, H, W) by the mean and variance of each channel."""
+        if not self.training or self.momentum is None:
+            return super().forward(x_nchw)
+        x = x_nchw.float()
+        count = x[:, 0].numel() * world()
+        mean_c = _summed(x.sum((0, 2, 3))) / count
+        centred = x - mean_c[:, None, None]
+        # In two passes: the mean of squares less the square of the mean would cancel.
+        var_c = _summed(centred.square().sum((0, 2, 3))) / count
+        self._track(mean_c.detach(), var_c.detach() * count / (count - 1))
+        scale_c = self.weight * (var_c + self.eps).rsqrt()
+        y = centred * scale_c[:, None, None] + self.bias[:, None, None]
+        return y.to(x_nchw.dtype)
+
+    def _track(self, mean_c: Tensor, var_c: Tensor) -> None:
+        momentum = self.momentum or 0.0
+        if self.running_mean is not None and self.running_var is not None:
+            self.running_mean.lerp_(mean_c, momentum)
+            self.running_var.lerp_(var_c, momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; the gradient is summed alike, as every process uses it."""
+
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        return total(value)
+
+    @staticmethod
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return total(gradient)
+
+
+def _summed(value: Tensor) -> Tensor:
+    result: Tensor = _Sum.apply(value)
+    return result

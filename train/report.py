@@ -1,0 +1,132 @@
+"""A measure as a folder to look at: scores, confusion matrix, the worst pictures."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from fcnkit.runtime.files import atomic_path, atomic_write
+from fcnkit.runtime.segmenter import Segmenter
+from fcnkit.train.evaluate import Measure, PictureScore
+from fcnkit.train.grid import save_rows
+from fcnkit.train.voc import VocFolder
+
+__all__ = ["write_report"]
+
+_FOUR = ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou")
+
+
+def write_report(
+    report: Path,
+    measure: Measure,
+    segmenter: Segmenter,
+    folder: VocFolder,
+    *,
+    facts: dict[str, Any],
+    worst: int = 8,
+) -> None:
+    """Write index.html, report.json, confusion.csv, confusion.png, pictures.csv and worst.png.
+
+    Args:
+        report: The folder; it is created. Files of these names are replaced.
+        measure: What was measured.
+        segmenter: With what; it predicts the worst pictures once more.
+        folder: On what.
+        facts: What to say about the measure, such as the model's name; JSON values.
+        worst: Number of pictures to show, the ones with the lowest mean IoU.
+
+    Raises:
+        DataError: A file is broken.
+        OSError: A file cannot be written.
+    """
+    report.mkdir(parents=True, exist_ok=True)
+    ranked = sorted(measure.pictures, key=lambda picture: picture.mean_iou)
+    rows = [[p.sample.name, f"{p.pixel_accuracy:.6f}", f"{p.mean_iou:.6f}"] for p in ranked]
+    _write_csv(report / "pictures.csv", [["picture", "pixel_accuracy", "mean_iou"], *rows])
+    counts = measure.confusion.tolist()
+    rows = [[name, *row] for name, row in zip(measure.classes, counts, strict=True)]
+    _write_csv(report / "confusion.csv", [["truth \\ prediction", *measure.classes], *rows])
+    _plot_confusion(report / "confusion.png", measure)
+    pairs = (measure.protocol.read(picture.sample, folder) for picture in ranked[:worst])
+    save_rows(report / "worst.png", segmenter, pairs)
+    content = {
+        **facts,
+        **measure.scores.to_dict(),
+        "absent": _absent(measure),
+        "classes": measure.classes,
+        "confusion": counts,
+    }
+    atomic_write(report / "report.json", json.dumps(content, indent=2).encode())
+    # Last: where there is a page, there is all that it shows.
+    atomic_write(report / "index.html", _page(measure, ranked[:worst], facts).encode())
+
+
+def _absent(measure: Measure) -> list[str]:
+    """Return the classes without an IoU: in neither a truth nor a prediction."""
+    return [name for name, value in measure.scores.iou.items() if value is None]
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    atomic_write(path, text.getvalue().encode())
+
+
+def _plot_confusion(path: Path, measure: Measure) -> None:
+    """Draw each row of the confusion matrix as shares of the class's pixels."""
+    totals = measure.confusion.sum(axis=1, keepdims=True)
+    shares = measure.confusion / np.maximum(totals, 1)
+    count = len(measure.classes)
+    figure = Figure(figsize=(3 + 0.45 * count, 2.5 + 0.45 * count), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axes.set_xticks(range(count), measure.classes, rotation=90)
+    axes.set_yticks(range(count), measure.classes)
+    axes.set(xlabel="prediction", ylabel="truth")
+    for row, column in np.argwhere(shares >= 0.005).tolist():
+        share = shares[row, column]
+        color = "white" if share > 0.5 else "black"
+        text = f"{100 * share:.0f}"
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=7)
+    figure.colorbar(picture, label="share of the true class's pixels", shrink=0.8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) -> str:
+    scores = measure.scores
+    pixels = measure.confusion.sum(axis=1).tolist()
+    classes = [
+        [name, "absent" if value is None else f"{value:.4f}", f"{count:,}"]
+        for (name, value), count in zip(scores.iou.items(), pixels, strict=True)
+    ]
+    shown = [[p.sample.name, f"{p.mean_iou:.4f}", f"{p.pixel_accuracy:.4f}"] for p in worst]
+    parts = [
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>fcnkit eval</title>',
+        "<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:70em}"
+        "td,th{padding:.1em 1em .1em 0;text-align:left}img{max-width:100%}</style>",
+        f"<h1>{html.escape(str(facts.get('model', 'model')))}</h1>",
+        _table([[str(key), str(value)] for key, value in facts.items()]),
+        "<h2>Scores</h2>",
+        _table([[name, f"{getattr(scores, name):.4f}"] for name in _FOUR]),
+        "<h2>Classes</h2>",
+        _table([["class", "IoU", "true pixels"], *classes]),
+        "<h2>Confusion</h2><p>Per cent of the true class's pixels; counts in "
+        '<a href="confusion.csv">confusion.csv</a>.</p><img src="confusion.png" alt="matrix">',
+        '<h2>Worst pictures</h2><p>All of them in <a href="pictures.csv">pictures.csv</a>.</p>',
+        _table([["picture", "mean IoU", "pixel accuracy"], *shown]),
+        '<img src="worst.png" alt="picture, prediction, truth"></html>',
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _table(rows: list[list[str]]) -> str:
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

@@ -1,0 +1,103 @@
+"""The files of a run: written after every epoch so that a kill at any moment loses no more."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fcnkit.errors import FcnkitError, message
+from fcnkit.runtime.files import atomic_write
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.train import parallel
+from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fcnkit.train.curves import save_curves
+from fcnkit.train.recipe import Recipe
+
+__all__ = ["BEST", "CURVES", "LAST", "METRICS", "SAMPLES", "open_run", "save_epoch"]
+
+BEST, LAST = "best.pt", "last.pt"
+METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
+
+
+def open_run(
+    run: Path, spec: ModelSpec, recipe: Recipe, *, resume: bool
+) -> tuple[list[dict[str, Any]], Checkpoint | None]:
+    """Open the run folder to continue, if there is one.
+
+    Args:
+        run: The folder.
+        spec: The network that will be trained.
+        recipe: How it will be trained.
+        resume: Continue what the folder holds, if it holds something.
+
+    Returns:
+        The rows of the finished epochs, and the last checkpoint; none of both in a new folder.
+
+    Raises:
+        FcnkitError: The folder holds another run, or one that has finished.
+        ArtifactError: last.pt is broken.
+    """
+    last = run / LAST
+    if not last.exists():
+        return [], None
+    if not resume:
+        rule = "the run folder must not hold another run"
+        raise FcnkitError(message(str(run), rule, LAST, "add --resume, or choose another -o"))
+    if parallel.is_first():
+        _sweep(run)
+    checkpoint = load_checkpoint(last)
+    _check_same(last, checkpoint, spec, recipe)
+    done = checkpoint.epoch
+    if done >= recipe.epochs:
+        rule = f"--epochs must be more than the {done} that the run has finished"
+        raise FcnkitError(message(str(run), rule, recipe.epochs, "raise --epochs or use a new -o"))
+    # Rows beyond the checkpoint belong to an epoch that was cut off before it was saved.
+    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
+    return [row for row in map(json.loads, lines) if row["epoch"] <= done], checkpoint
+
+
+def save_epoch(
+    run: Path, checkpoint: Checkpoint, history: list[dict[str, Any]], *, best: bool
+) -> None:
+    """Write the checkpoints, metrics.jsonl and curves.png of a finished epoch.
+
+    Args:
+        run: The run folder.
+        checkpoint: The network after the epoch, with what resuming needs.
+        history: A row for every epoch so far.
+        best: Keep the network as best.pt too.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    if best:
+        save_checkpoint(run / BEST, replace(checkpoint, resume=None))
+    lines = "".join(json.dumps(row) + "\n" for row in history)
+    atomic_write(run / METRICS, lines.encode())
+    save_curves(run / CURVES, history)
+    # Last, so that everything else is there when a resumed run finds this epoch done.
+    save_checkpoint(run / LAST, checkpoint)
+
+
+def _check_same(last: Path, checkpoint: Checkpoint, spec: ModelSpec, recipe: Recipe) -> None:
+    """Refuse to continue a run as another one; only its number of epochs may change."""
+    was, now = checkpoint.recipe.to_dict(), recipe.to_dict()
+    changed = [key for key in now if now[key] != was[key] and key != "epochs"]
+    for what, saved, asked in (
+        ("classes", checkpoint.spec.classes, spec.classes),
+        ("architecture", checkpoint.spec.architecture, spec.architecture),
+        *((f"recipe's {key}", was[key], now[key]) for key in changed),
+    ):
+        if saved != asked:
+            rule = f"a resumed run keeps its {what}, {saved}"
+            raise FcnkitError(message(str(last), rule, asked, "use the same options or a new -o"))
+
+
+def _sweep(run: Path) -> None:
+    """Remove what a kill left of files half written, see ``atomic_path``."""
+    for name in (BEST, LAST, METRICS, CURVES, SAMPLES):
+        for left in run.glob(f".{name}.*"):
+            shutil.rmtree(left)
