@@ -172,7 +172,9 @@ def test_an_interrupted_run_leaves_whole_files_and_a_true_manifest(
     for i in range(1, 400):
         (tmp_path / "in" / f"{i:03}.png").symlink_to("000.png")
     out = tmp_path / "out"
-    code = "from fcnkit.cli import main; main()"
+    # A test run in the background of a script inherits that Ctrl-C is ignored.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from fcnkit.cli import main; main()"
     command = [sys.executable, "-c", code, "predict", str(model), str(tmp_path / "in")]
     with subprocess.Popen(
         [*command, "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
