@@ -76,12 +76,19 @@ ALLOWED = {
 
 @pytest.mark.parametrize("folder", ALLOWED)
 def test_imports_go_one_way(folder: str) -> None:
-    files = sorted((ROOT / folder).rglob("*.py"))
+    # A __main__.py is no module of its folder but a door to the command line, which is on top of
+    # all of them; nothing can import it.
+    files = [path for path in (ROOT / folder).rglob("*.py") if path.name != "__main__.py"]
     assert files
-    for path in files:
+    for path in sorted(files):
         inner = {name for name in imported(path) if name.split(".")[0] == "fcnkit"}
         wrong = {name for name in inner if name.split(".")[1] not in ALLOWED[folder]}
         assert not wrong, f"{path} imports {wrong}"
+
+
+def test_nothing_imports_a_door() -> None:
+    files = [path for folder in (*ALLOWED, "src") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in files if any("__main__" in name for name in imported(path))] == []
 
 
 def test_the_direction_test_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
