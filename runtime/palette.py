@@ -29,6 +29,7 @@ from fcnkit.runtime._checks import (
     check_palette,
     check_threads,
 )
+from fcnkit.runtime.spec import VOID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VOC_CLASSES",
-    "VOID",
     "VOID_COLOR",
     "Encoded",
     "decode",
@@ -72,8 +72,6 @@ VOC_CLASSES: Final = (
 )
 """Names of the 21 Pascal VOC classes, by label."""
 
-VOID: Final = 255
-"""Label of pixels that count for nothing."""
 
 VOID_COLOR: Final = (224, 224, 192)
 """Colour of void in VOC's masks: the contours of the objects."""

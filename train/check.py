@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from fcnkit.errors import DataError
-from fcnkit.runtime.palette import VOID
-
-from .pictures import decode_mask, read_image, unknown_text
-from .voc import FileIndex, Sample, read_labelmap_of, read_split, size_text, split_names
+from fcnkit.runtime.spec import VOID
+from fcnkit.train.pictures import decode_mask, read_image, unknown_text
+from fcnkit.train.voc import FileIndex, Sample, read_labelmap_of, read_split, size_text, split_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from .labelmap import LabelMap
+    from fcnkit.train.labelmap import LabelMap
 
 __all__ = ["FolderReport", "Problem", "ProblemKind", "SplitReport", "check_folder"]
 

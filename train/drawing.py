@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fcnkit.runtime.palette import VOID
+from fcnkit.runtime.spec import VOID
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import VOC_CLASSES, VOID, VOID_COLOR, voc_palette
+from fcnkit.runtime.palette import VOC_CLASSES, VOID_COLOR, voc_palette
+from fcnkit.runtime.spec import VOID
 
 if TYPE_CHECKING:
     from pathlib import Path

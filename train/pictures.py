@@ -11,15 +11,16 @@ import numpy as np
 from PIL import ExifTags
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import VOID, encode, unknown_colors
+from fcnkit.runtime.palette import encode, unknown_colors
 from fcnkit.runtime.pictures import open_picture, read_picture
+from fcnkit.runtime.spec import VOID
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from .labelmap import LabelMap
+    from fcnkit.train.labelmap import LabelMap
 
 __all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "unknown_text"]
 

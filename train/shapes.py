@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.palette import VOID, VOID_COLOR
-
-from .drawing import KINDS, draw_picture
-from .labelmap import LabelMap
-from .voc import IMAGES, LISTS, MASKS
+from fcnkit.runtime.palette import VOID_COLOR
+from fcnkit.runtime.spec import VOID
+from fcnkit.train.drawing import KINDS, draw_picture
+from fcnkit.train.labelmap import LabelMap
+from fcnkit.train.voc import IMAGES, LISTS, MASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

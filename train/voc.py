@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from fcnkit.errors import DataError, message
-
-from .labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
-from .pictures import read_image, read_mask, size_of
+from fcnkit.train.labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
+from fcnkit.train.pictures import read_image, read_mask, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -30,9 +30,8 @@ def shapes(
     seed: Annotated[int, typer.Option(help="Which pictures.", min=0)] = 0,
 ) -> None:
     """Make a small data set of shapes; the same seed gives the same bytes."""
+    from fcnkit.cli.progress import progress_of
     from fcnkit.train.shapes import write_shapes
-
-    from .progress import progress_of
 
     with progress_of() as advance:
         written = write_shapes(
@@ -50,9 +49,8 @@ def shapes(
 @app.command()
 def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit/.")]) -> None:
     """Download and unpack Pascal VOC 2012 (2 GB); an interrupted download resumes."""
+    from fcnkit.cli.progress import progress_of
     from fcnkit.train.download import download_voc2012
-
-    from .progress import progress_of
 
     with progress_of(in_bytes=True) as advance:
         folder = download_voc2012(out, progress=advance)
@@ -67,9 +65,8 @@ def check(
     """Read every picture and mask, count the classes, list what is wrong (then exit code 1)."""
     from rich.console import Console
 
+    from fcnkit.cli.progress import progress_of
     from fcnkit.train.check import check_folder
-
-    from .progress import progress_of
 
     with progress_of() as advance:
         report = check_folder(folder, progress=lambda done, total: advance("check", done, total))
