@@ -72,6 +72,8 @@ def write_models(folder: Path) -> dict[str, Path]:
 def open_onnxruntime(path: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # The sessions take turns, and one that spins while it waits slows down the other.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {"image": image})[0]
 
