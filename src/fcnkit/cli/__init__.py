@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What follows ``fcnkit``; by default the process's own.
     """
+    # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:
