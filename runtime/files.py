@@ -27,7 +27,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder is not writable.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    # Cut, for a name may have 255 bytes and needs none to spare for this one.
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", dir=path.parent))
     temporary = folder / path.name
     try:
         yield temporary

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.palette import VOC_CLASSES, VOID_COLOR, voc_palette
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.spec import VOID, is_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,7 @@ def _parse_line(line: str, where: str) -> tuple[str, Color]:
     fields = line.split(":")
     parts = [part.strip() for part in fields[1].split(",")] if len(fields) in (2, 3, 4) else []
     name = fields[0].strip()
-    if name and len(parts) == 3 and all(_is_byte(part) for part in parts):
+    if name and is_text(name) and len(parts) == 3 and all(_is_byte(part) for part in parts):
         return name, (int(parts[0]), int(parts[1]), int(parts[2]))
     raise DataError(
         message(where, "a class is written name:r,g,b:: with 0..255", repr(line), "mend the line")

@@ -16,6 +16,7 @@ __all__ = [
     "VerifyError",
     "message",
     "missing_extra",
+    "printable",
 ]
 
 
@@ -53,14 +54,28 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
         remedy: What the user can do about it.
 
     Returns:
-        The message, line breaks replaced by spaces.
+        The message, line breaks replaced by spaces and control characters escaped.
 
     Example:
         >>> message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
         '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
     """
     value = got if isinstance(got, str) else repr(got)
-    return " ".join(f"{what}: {rule}, got {value}; {remedy}".split())
+    return printable(" ".join(f"{what}: {rule}, got {value}; {remedy}".split()))
+
+
+def printable(text: str) -> str:
+    r"""Escape what could steer a terminal: names of files and tensors come from strangers.
+
+    Args:
+        text: Any text, also with the lone surrogates of file names that are not UTF-8.
+
+    Returns:
+        The text, characters that do not print as ``\x1b`` or ``\udcff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import pictures
+from tests.faults import models, pictures
 from tests.faults.table import PROMISES
 
-__all__ = ["PROMISES", "pictures"]
+__all__ = ["PROMISES", "models", "pictures"]

@@ -31,9 +31,7 @@ def main() -> int:
         for key in given.only:
             # Lists of cases take a third of the full time; the rest is for repetitions.
             seconds = 60 * minutes / len(given.only) * 2 / 3
-            setting = Setting(
-                folder=Path(folder), seconds=seconds, full=given.share == "full"
-            )
+            setting = Setting(folder=Path(folder), seconds=seconds, full=given.share == "full")
             start = time.monotonic()
             counts, broken = tried(PROMISES[key], setting)
             row = {

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train
-from fcnkit.errors import FcnkitError
+from fcnkit.errors import FcnkitError, printable
 
 __all__ = ["app", "main"]
 
@@ -73,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except (FcnkitError, ValueError, TypeError, OSError) as error:
+    except (FcnkitError, ValueError, TypeError, OSError, MemoryError) as error:
         if os.environ.get(_DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = printable(" ".join(str(error).split())) or type(error).__name__
         sys.stderr.write(f"error: {line}\n")
         raise SystemExit(2) from None
