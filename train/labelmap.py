@@ -20,6 +20,9 @@ __all__ = ["Color", "LabelMap", "read_labelmap", "read_lines", "voc_labelmap"]
 
 VOID_NAME = "void"
 
+_MAX_BYTES = 64 << 20
+"""Of a label map or a list of names; ImageNet's list has 40 MB."""
+
 Color = tuple[int, int, int]
 """Red, green and blue, 0..255."""
 
@@ -86,9 +89,15 @@ def read_lines(path: Path) -> list[str]:
         The lines.
 
     Raises:
-        DataError: The file is not UTF-8.
+        DataError: The file is no regular file, larger than 64 MB, or not UTF-8.
         OSError: The file cannot be read.
     """
+    if path.exists() and not path.is_file():
+        # Opening a pipe would wait for a writer that may never come.
+        raise DataError(message(str(path), "must be a text file", "no regular file", "replace it"))
+    if path.stat().st_size > _MAX_BYTES:
+        rule, got = f"must have at most {_MAX_BYTES} bytes", path.stat().st_size
+        raise DataError(message(str(path), rule, got, "list names only, one per line"))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

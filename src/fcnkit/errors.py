@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+_MOST = 1000
+"""Characters of a received value that are shown: a file may hold a number of any length."""
+
+
 class FcnkitError(Exception):
     """Base class of fcnkit's own errors."""
 
@@ -50,7 +54,8 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
     Args:
         what: The function, file or option that refuses.
         rule: What must hold.
-        got: What was received; strings are taken as they are, anything else by its repr.
+        got: What was received; strings are taken as they are, anything else by its repr, and no
+            more than the first 1000 characters of either.
         remedy: What the user can do about it.
 
     Returns:
@@ -61,6 +66,8 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
         '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
     """
     value = got if isinstance(got, str) else repr(got)
+    if len(value) > _MOST:
+        value = f"{value[:_MOST]}..."
     return printable(" ".join(f"{what}: {rule}, got {value}; {remedy}".split()))
 
 
