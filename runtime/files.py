@@ -36,6 +36,10 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write does not say where
+            error.filename = str(path)
+        raise
     finally:
         for left in folder.iterdir():
             left.unlink()

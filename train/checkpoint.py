@@ -132,8 +132,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "recipe": checkpoint.recipe.to_dict(),
         "scores": checkpoint.scores,
     }
-    with atomic_path(path) as temporary:
-        torch.save(data, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:
+            # torch words a full disk as a wrong position in the file; the reason is behind it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

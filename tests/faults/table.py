@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -109,11 +110,17 @@ class Done:
     err: str
 
     def one_error(self) -> str | None:
-        """Say why this is not a plain refusal: exit code 2 and one line; None if it is."""
-        if self.code != 2 or self.err.count("\n") != 1 or not self.err.startswith("error: "):
+        """Say why this is not a plain error: exit code 2 and one line; None if it is.
+
+        Lines of progress may come before it.
+        """
+        lines = [line for line in self.err.splitlines() if not PROGRESS.match(line)]
+        if self.code != 2 or len(lines) != 1 or not lines[0].startswith("error: "):
             return f"exit code {self.code}, {self.err[-300:]!r}"
         return None
 
+
+PROGRESS = re.compile(r"(predict|epoch \d+|[a-z ]+): \d+ of \d+")
 
 CODE = (
     # A parent that runs in the background has Ctrl-C ignored, and so would its children.
