@@ -128,7 +128,7 @@ def workers_that_die(setting: Setting) -> Iterator[Trial]:
     data, run = place / "shapes", place / "run"
     fcnkit("data", "shapes", data, "--train", 8, "--val", 2)
     process = start_fcnkit(*_train(data, run))
-    _wait_until(lambda: (run / "last.pt").exists(), 200)
+    _wait_until((run / "last.pt").exists, 200)
     for child in _children(process.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
