@@ -8,6 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from fcnkit.cli.export_engine import engine
+from fcnkit.cli.export_triton import triton
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.spec import Head
 
@@ -38,3 +39,4 @@ def onnx(
 
 
 app.command("engine")(engine)
+app.command("triton")(triton)
