@@ -31,8 +31,8 @@ from fcnkit.runtime.tensorrt_library import import_library, library_name, logger
 
 __all__ = ["EngineReport", "build_engine"]
 
-KEPT_KEY = "keep_fp32"
-"""Key of an ONNX file's metadata: the nodes kept in float32 on purpose, joined by commas."""
+_KEPT_KEY = "kept_fp32"
+"""Key of an ONNX file's metadata: the modules kept in float32 on purpose, joined by commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def build_engine(
     ranges = complete_profiles(spec, profiles)
     flavor, trt = import_library(flavor, what="fcnkit export engine")
     check_options(trt, flavor, options, timing_cache=timing_cache)
-    kept = [name.strip() for name in file.metadata.get(KEPT_KEY, "").split(",")]
+    kept = [name for name in file.metadata.get(_KEPT_KEY, "").split(", ") if name]
     build = _Build(trt, model, spec)
     precision = check_layers(compute_layers(trt, build.network), spec, kept=kept, where=str(model))
     plan = build.run(ranges, options, timing_cache=timing_cache, advance=advance)

@@ -95,7 +95,8 @@ def check_layers(
     Args:
         layers: The convolutions.
         spec: The model's promises.
-        kept: Names of the nodes that were exported in higher precision on purpose.
+        kept: Modules that were exported in float32 on purpose. A node is named ``module/Conv``,
+            and a module holds the modules whose names go on with a dot.
         where: The ONNX file, for the error.
 
     Returns:
@@ -105,9 +106,12 @@ def check_layers(
         ArtifactError: A layer that is not kept computes in another precision; it is named.
     """
     layers = list(layers)
-    spared = set(kept)
+    modules = tuple(kept)
     wrong = [
-        layer for layer in layers if layer.precision != spec.precision and layer.name not in spared
+        layer
+        for layer in layers
+        if layer.precision != spec.precision
+        and not (layer.precision == "fp32" and any(_inside(layer.name, m) for m in modules))
     ]
     if wrong or all(layer.precision != spec.precision for layer in layers):
         named = [f"{layer.precision} in {layer.name}" for layer in wrong or layers]
@@ -115,6 +119,11 @@ def check_layers(
         remedy = f"export it again with fcnkit export onnx --precision {spec.precision}"
         raise ArtifactError(message(where, rule, _shortened(named), remedy))
     return _counted(layer.precision for layer in layers)
+
+
+def _inside(node: str, module: str) -> bool:
+    owner = node.partition("/")[0]
+    return owner == module or owner.startswith(f"{module}.")
 
 
 _WORDS: Final = {

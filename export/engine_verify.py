@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import BackendUnavailableError, VerifyError, message
+from fcnkit.errors import BackendUnavailableError, MissingExtraError, VerifyError, message
 from fcnkit.export.engine_precision import check_engine
 from fcnkit.runtime.backends import CheckedBackend, open_backend
 from fcnkit.runtime.engine_file import EngineFile, read_engine_file
@@ -67,7 +67,7 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     del inspector, engine, runtime
     try:
         opened = open_backend(path, backend=file.flavor)
-    except BackendUnavailableError as error:
+    except (BackendUnavailableError, MissingExtraError) as error:
         return EngineCheck(inspected=inspected, verified=None, reason=str(error))
     with opened, open_backend(model, backend="onnxruntime") as reference:
         verified = _compare(opened, reference, file, name=name)

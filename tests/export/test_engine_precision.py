@@ -27,9 +27,9 @@ pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     [
         (("fp32", "fp32"), "fp32", "", "fp32 in 2 layers"),
         (("fp16", "fp16"), "fp16", "", "fp16 in 2 layers"),
-        (("fp16", "fp32"), "fp16", "other,last", "fp16 in 1 layer, fp32 in 1 layer"),
+        (("fp16", "fp32"), "fp16", "other, net.last", "fp16 in 1 layer, fp32 in 1 layer"),
         (("int8", "int8"), "int8", "", "int8 in 2 layers"),
-        (("fp32", "int8"), "int8", "first", "fp32 in 1 layer, int8 in 1 layer"),
+        (("fp32", "int8"), "int8", "net.first", "fp32 in 1 layer, int8 in 1 layer"),
     ],
 )
 def test_what_the_graph_states_is_built(
@@ -45,15 +45,25 @@ def test_what_the_graph_states_is_built(
     assert read_engine_file(tmp_path / "m.engine").spec.precision == says
 
 
+BOTH = "fp32 in net.first/Conv, fp32 in net.last/Conv"
+
+
 @pytest.mark.parametrize(
     ("computes", "says", "kept", "got"),
     [
-        (("fp32", "fp32"), "fp16", "", "fp32 in first, fp32 in last"),
-        (("fp32", "fp32"), "int8", "", "fp32 in first, fp32 in last"),
-        (("fp16", "fp16"), "fp32", "", "fp16 in first, fp16 in last"),
-        (("fp16", "fp32"), "fp16", "", "fp32 in last"),
-        (("int8", "fp32"), "int8", "first", "fp32 in last"),
-        (("fp32", "fp32"), "int8", "first,last", "fp32 in first, fp32 in last"),
+        (("fp32", "fp32"), "fp16", "", BOTH),
+        (("fp32", "fp32"), "int8", "", BOTH),
+        (("fp16", "fp16"), "fp32", "", "fp16 in net.first/Conv, fp16 in net.last/Conv"),
+        (("fp16", "fp32"), "fp16", "", "fp32 in net.last/Conv"),
+        (("int8", "fp32"), "int8", "net.first", "fp32 in net.last/Conv"),
+        (("fp32", "fp16"), "int8", "net", "fp16 in net.last/Conv"),
+        (("fp32", "fp32"), "int8", "net.fir, net.last", "fp32 in net.first/Conv"),
+        (
+            ("fp32", "fp32"),
+            "int8",
+            "net.first, net.last",
+            BOTH,
+        ),
     ],
 )
 def test_another_precision_than_the_spec_says_is_refused(

@@ -23,13 +23,13 @@ def write_typed(
     kept: str = "",
     result: int = FLOAT,
 ) -> Path:
-    """Write head ``logits`` as two convolutions, ``first`` and ``last``.
+    """Write head ``logits`` as two convolutions, ``net.first`` and ``net.last``.
 
     Args:
         path: Where.
         computes: What each convolution computes in.
         says: What the spec states.
-        kept: The metadata of nodes kept in fp32.
+        kept: The metadata of modules kept in fp32.
         result: The ONNX type of the logits.
     """
     random = np.random.default_rng(3)
@@ -62,7 +62,9 @@ def write_typed(
             wanted, dtype = (HALF, np.float16) if precision == "fp16" else (FLOAT, np.float32)
             tensors.append(numpy_helper.from_array(kernel.astype(dtype), f"{name}_kernel"))
             nodes.append(helper.make_node("Cast", [tensor], [ins], to=wanted))
-        conv = helper.make_node("Conv", [ins, f"{name}_kernel"], [outs], name, pads=[1] * 4)
+        conv = helper.make_node(
+            "Conv", [ins, f"{name}_kernel"], [outs], f"net.{name}/Conv", pads=[1] * 4
+        )
         tensor = f"{name}_result"
         to = result if name == "last" else FLOAT
         nodes += [conv, helper.make_node("Cast", [outs], [tensor], to=to)]
@@ -78,6 +80,6 @@ def write_typed(
     model = helper.make_model(graph, opset_imports=[opset], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     spec = replace(make_spec("logits"), precision=says)
-    helper.set_model_props(model, {METADATA_KEY: spec.to_json(), "keep_fp32": kept})
+    helper.set_model_props(model, {METADATA_KEY: spec.to_json(), "kept_fp32": kept})
     onnx.save(model, path)
     return path
