@@ -7,6 +7,7 @@ builds for.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import logging
@@ -15,13 +16,20 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, FcnkitError, message, missing_extra
+from fcnkit.runtime.engine_file import (
+    SIDECAR_FORMAT,
+    BuilderOptions,
+    OnnxSource,
+    PlanFacts,
+    Sidecar,
+    sidecar_path,
+)
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
+from fcnkit.runtime.plan_header import Flavor, read_plan_header
 from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec, format_shape
 
-__all__ = ["EngineReport", "Flavor", "build_engine", "sidecar_path"]
-
-Flavor = Literal["tensorrt", "tensorrt-rtx"]
+__all__ = ["EngineReport", "build_engine"]
 
 _MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _DEFAULT_MAX: Final[Shape] = (16, 1024, 1024)
@@ -41,11 +49,6 @@ class EngineReport:
     bytes: int
     verified: bool
     """Whether the engine was run against the ONNX file; this version never runs engines."""
-
-
-def sidecar_path(engine: Path) -> Path:
-    """Return where an engine's spec lies: ``model.engine.json`` beside ``model.engine``."""
-    return engine.with_name(f"{engine.name}.json")
 
 
 def build_engine(
@@ -86,21 +89,27 @@ def build_engine(
     spec = replace(
         spec, shapes=shapes, source=SourceSpec(sha256=sha256_of(model), parity=spec.source.parity)
     )
-    sidecar = {
-        "spec": asdict(spec),
-        "flavor": flavor,
-        "library": f"{trt.__name__} {trt.__version__}",
-        "plan_sha256": "",
-    }
+    header = read_plan_header(plan, where=str(out), rebuild="")
+    sidecar = Sidecar(
+        format=SIDECAR_FORMAT,
+        spec=spec,
+        profiles=(shapes,),
+        flavor=flavor,
+        library=f"{trt.__name__} {trt.__version__}",
+        compute_capability=header.compute_capability,
+        builder=BuilderOptions(),
+        onnx=OnnxSource(name=model.name, sha256=sha256_of(model)),
+        plan=PlanFacts(bytes=len(plan), sha256=hashlib.sha256(plan).hexdigest()),
+        verified=None,
+    )
     with atomic_path(out) as temporary:
         temporary.write_bytes(plan)
-        sidecar["plan_sha256"] = sha256_of(temporary)
         # First the sidecar: an engine without one would be opened by nobody, the other way round
         # an old engine would lie beside a sidecar whose hash tells that it is another's.
-        atomic_write(sidecar_path(out), json.dumps(sidecar, indent=2).encode())
+        atomic_write(sidecar_path(out), json.dumps(asdict(sidecar), indent=2).encode())
     return EngineReport(
         flavor=flavor,
-        library=str(sidecar["library"]),
+        library=sidecar.library,
         shapes=shapes,
         bytes=len(plan),
         verified=False,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import onnx
@@ -9,9 +8,9 @@ import pytest
 
 from fcnkit.errors import ArtifactError, FcnkitError, MissingExtraError
 from fcnkit.export import engine as engine_module
-from fcnkit.export.engine import build_engine, sidecar_path
+from fcnkit.export.engine import build_engine
+from fcnkit.runtime.engine_file import read_engine_file
 from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import ModelSpec
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
@@ -22,13 +21,11 @@ def test_builds_without_a_gpu(head: str, exported: dict[str, Path], tmp_path: Pa
     report = build_engine(exported[head], out, flavor="tensorrt-rtx", max_shape=(1, 512, 512))
     assert out.stat().st_size == report.bytes > 1_000_000
     assert not report.verified
-    sidecar = json.loads(sidecar_path(out).read_text())
-    spec = ModelSpec.from_json(json.dumps(sidecar["spec"]), where="x")
-    assert spec.head == head
-    assert spec.shapes.max == (1, 512, 512)
-    assert spec.source.sha256 == hashlib.sha256(exported[head].read_bytes()).hexdigest()
-    assert sidecar["plan_sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
-    assert sidecar["flavor"] == "tensorrt-rtx"
+    engine = read_engine_file(out)
+    assert engine.spec.head == head
+    assert engine.spec.shapes.max == (1, 512, 512)
+    assert engine.spec.source.sha256 == hashlib.sha256(exported[head].read_bytes()).hexdigest()
+    assert engine.flavor == "tensorrt-rtx"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,8 @@ def engine(
     high: Annotated[str | None, typer.Option("--max", help="Largest NxHxW.")] = None,
 ) -> None:
     """Build a TensorRT engine: a pure plan, and its spec beside it."""
-    from fcnkit.export.engine import Flavor, build_engine
+    from fcnkit.export.engine import build_engine
+    from fcnkit.runtime.plan_header import Flavor
 
     choices = ("auto", *get_args(Flavor))
     if flavor not in choices:
