@@ -149,8 +149,8 @@ class EngineFile:
                 return index
         ranges = (f"{format_shape(p.min)} to {format_shape(p.max)}" for p in self.profiles)
         rule = f"the engine takes NxHxW of {' or '.join(ranges)}"
-        profile = ",".join([format_shape(shape)] * 3)
-        remedy = f"build one with a profile for it: {self.rebuild} --profile {profile}"
+        words = ",".join([format_shape(shape)] * 3)
+        remedy = f"build one with a profile for it: {self.rebuild} --profile {words}"
         raise ValueError(message(str(self.path), rule, format_shape(shape), remedy))
 
 
