@@ -163,7 +163,10 @@ class _Build:
             errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
             got = ", ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
             rule = f"{library_name(trt)} must be able to parse the graph"
-            raise ArtifactError(message(str(model), rule, got, "use another head, or ONNX Runtime"))
+            remedy = "use another head, or ONNX Runtime"
+            if "zero point" in got:
+                remedy = "it takes no zero points, export with --activations int8"
+            raise ArtifactError(message(str(model), rule, got, remedy))
         check_tensors(self.network, spec, where=str(model))
 
     def run(

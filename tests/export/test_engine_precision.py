@@ -90,6 +90,14 @@ def test_an_output_of_another_type_is_refused(tmp_path: Path) -> None:
         build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
 
 
+def test_zero_points_are_refused_with_the_option_that_avoids_them(tmp_path: Path) -> None:
+    model = write_typed(tmp_path / "m.onnx", ("int8", "int8"), says="int8", zero=-128)
+    with pytest.raises(ArtifactError) as caught:
+        build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
+    assert str(caught.value).startswith(f"{model}: tensorrt_rtx ")
+    assert str(caught.value).endswith("; it takes no zero points, export with --activations int8")
+
+
 def layer(name: str, *, text: str, field: str = "Format/Datatype") -> dict[str, Any]:
     """An entry as NVIDIA's documentation shows the inspector's report."""
     return {

@@ -22,6 +22,7 @@ def write_typed(
     says: Precision,
     kept: str = "",
     result: int = FLOAT,
+    zero: int = 0,
 ) -> Path:
     """Write head ``logits`` as two convolutions, ``net.first`` and ``net.last``.
 
@@ -31,6 +32,7 @@ def write_typed(
         says: What the spec states.
         kept: The metadata of modules kept in fp32.
         result: The ONNX type of the logits.
+        zero: Zero point of quantised pictures.
     """
     random = np.random.default_rng(3)
     nodes: list[NodeProto] = []
@@ -45,7 +47,7 @@ def write_typed(
             levels = np.clip(np.round(kernel / step), -127, 127).astype(np.int8)
             tensors += [
                 numpy_helper.from_array(np.array(0.05, np.float32), f"{name}_scale"),
-                numpy_helper.from_array(np.array(0, np.int8), f"{name}_zero"),
+                numpy_helper.from_array(np.array(zero, np.int8), f"{name}_zero"),
                 numpy_helper.from_array(levels, f"{name}_levels"),
                 numpy_helper.from_array(np.full(maps, step), f"{name}_steps"),
                 numpy_helper.from_array(np.zeros(maps, np.int8), f"{name}_zeros"),
