@@ -280,7 +280,8 @@ def test_doctor() -> None:
 
 def test_a_missing_extra_is_one_line(model: Path, pictures: Path, tmp_path: Path) -> None:
     block = "import sys; sys.modules['onnxruntime'] = None\n"
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", before=block)
+    arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--backend", "onnxruntime")
+    done = fcnkit(*arguments, before=block)
     refused(
         done,
         "open_backend: needs the package onnxruntime, got no such package; "
