@@ -38,7 +38,7 @@ def plans(draw: st.DrawFn) -> ft.TilePlan:
     sides = st.integers(1, 40).map(lambda n: n * multiple)
     tile = draw(st.none() | st.tuples(sides, sides))
     limit = ft.plan_tiles(height, width, tile=tile, multiple=multiple).tile
-    overlap = draw(st.integers(0, max(0, min(limit) // 2)))
+    overlap = draw(st.integers(0, min(limit) - 1))
     plan = ft.plan_tiles(height, width, tile=tile, overlap=overlap, multiple=multiple)
     # More tiles than that add nothing but time.
     return plan if len(plan) <= 60 else ft.plan_tiles(height, width, multiple=multiple)
