@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
-from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
+from fcnkit.runtime.backends.base import CheckedBackend, check_signature
+from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options
+from fcnkit.runtime.backends.settings import Compute, check_threads, refuse_compute
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.spec import Precision
 
@@ -22,12 +25,6 @@ PROVIDERS: Final = {
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
 }
 """Backend name to ONNX Runtime's execution provider."""
-
-_PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
-    # EXHAUSTIVE, the default, searches again for hundreds of milliseconds at every new shape;
-    # TF32, also a default, is not the float32 that the file says.
-    "onnxruntime-cuda": {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
-}
 
 # ONNX Runtime computes in the types that stand in the graph.
 _COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
@@ -42,7 +39,13 @@ class OnnxRuntimeBackend(CheckedBackend):
     """An ONNX file opened in ONNX Runtime."""
 
     def __init__(
-        self, path: str | Path, *, name: str = "onnxruntime", threads: int | None = None
+        self,
+        path: str | Path,
+        *,
+        name: str = "onnxruntime",
+        threads: int | None = None,
+        compute: Compute = "auto",
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a file.
 
@@ -50,15 +53,27 @@ class OnnxRuntimeBackend(CheckedBackend):
             path: An ONNX file that fcnkit exported.
             name: A key of PROVIDERS.
             threads: Threads of one call; every core by default.
+            compute: ``auto`` or the precision of the graph; ONNX Runtime computes in no other.
+            options: Session options, session config entries and provider options of ONNX Runtime.
 
         Raises:
             ArtifactError: The file is missing, broken or without a fitting spec.
             MissingExtraError: onnxruntime is not installed.
-            BackendUnavailableError: The provider does not run here.
+            BackendUnavailableError: The provider does not run here, or not in this precision.
+            ValueError: An option is unknown.
         """
         spec = read_onnx_file(path).spec(where=str(path))
         threads = check_threads(threads, what="open_backend")
-        session = create_session(str(path), name=name, threads=threads, where=str(path))
+        if compute not in ("auto", _COMPUTE[spec.precision]):
+            raise refuse_compute(
+                compute,
+                name=name,
+                computes=f"a graph in {_COMPUTE[spec.precision]}",
+                remedy="export with another --precision, or leave compute out",
+            )
+        session = create_session(
+            str(path), name=name, threads=threads, where=str(path), options=options
+        )
         check_signature(
             _tensors(session.get_inputs()),
             _tensors(session.get_outputs()),
@@ -82,7 +97,14 @@ class OnnxRuntimeBackend(CheckedBackend):
         self._session = None
 
 
-def create_session(model: str | bytes, *, name: str, threads: int, where: str) -> Any:
+def create_session(
+    model: str | bytes,
+    *,
+    name: str,
+    threads: int,
+    where: str,
+    options: Mapping[str, str] | None = None,
+) -> Any:
     """Create a session that runs on exactly the provider asked for.
 
     Args:
@@ -90,6 +112,7 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
         name: A key of PROVIDERS.
         threads: Threads of one call.
         where: The file, for the error.
+        options: Options of the session and its provider.
 
     Returns:
         The onnxruntime.InferenceSession.
@@ -98,6 +121,8 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
         ArtifactError: ONNX Runtime cannot load the model.
         MissingExtraError: onnxruntime is not installed.
         BackendUnavailableError: The provider does not run here.
+        TypeError: An option is no text.
+        ValueError: An option is unknown, or its value is none.
     """
     try:
         import onnxruntime
@@ -105,14 +130,19 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
         raise missing_extra("open_backend", "onnxruntime", "cpu") from None
     onnxruntime.disable_telemetry_events()
     provider = PROVIDERS[name]
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3  # errors; warnings would go to the user's stderr
+    chosen = apply_options(onnxruntime, session_options, options or {}, name=name)
     if provider not in onnxruntime.get_available_providers():
         raise _no_provider(name, "an onnxruntime without it")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings would go to the user's stderr
+    providers = [(provider, PROVIDER_OPTIONS[name] | chosen)]
+    if name == "onnxruntime-tensorrt":
+        # What TensorRT does not take stays on the GPU.
+        providers.append((PROVIDERS["onnxruntime-cuda"], PROVIDER_OPTIONS["onnxruntime-cuda"]))
     try:
-        session = _quiet_session(model, options, (provider, _PROVIDER_OPTIONS.get(name, {})))
+        session = _quiet_session(model, session_options, providers)
     except Exception as error:  # onnxruntime's exceptions share no base class but Exception
         rule = "onnxruntime must be able to load the model"
         remedy = "export it again with fcnkit export onnx, or try another backend"
@@ -123,7 +153,9 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
     return session
 
 
-def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+def _quiet_session(
+    model: str | bytes, options: Any, providers: list[tuple[str, dict[str, str]]]
+) -> Any:
     """Create the session; a provider that does not load must not speak on its own."""
     import onnxruntime
 
@@ -131,7 +163,7 @@ def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[s
         warnings.simplefilter("ignore", UserWarning)
         # Fallback means that a GPU which fails is answered by the CPU, with a printed line.
         return onnxruntime.InferenceSession(
-            model, sess_options=options, providers=[provider], enable_fallback=0
+            model, sess_options=options, providers=providers, enable_fallback=0
         )
 
 

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, MissingExtraError
 from fcnkit.runtime import list_backends, open_backend
-from fcnkit.runtime.backends import OpenVinoBackend
-from fcnkit.runtime.backends.base import check_threads, nearest_legal
+from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.backends.probe import PROBE_MODEL
+from fcnkit.runtime.backends.settings import check_threads
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.spec import METADATA_KEY, Head
 from tests.reference.segment import assert_same_labels, network
@@ -103,29 +103,47 @@ def test_auto_is_onnxruntime(tmp_path: Path) -> None:
         assert opened.details["threads"] == check_threads(None, what="test")
 
 
-@pytest.mark.parametrize("compute", ["auto", "bf16", "f16"])
+@pytest.mark.parametrize("compute", ["f32", "bf16", "f16"])
 def test_openvino_computes_what_was_asked_or_refuses(tmp_path: Path, compute: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     refused = rf"openvino must compute in {compute}, got a CPU where it takes (f32|bf16|f16); "
-    native = "bf16" if compute == "auto" else compute
     try:
-        opened = OpenVinoBackend(path, compute=compute)  # type: ignore[arg-type]
+        opened = open_backend(path, backend="openvino", compute=compute)  # type: ignore[arg-type]
     except BackendUnavailableError as error:
         remedy = "use compute='f32' or compute='auto'"
         if not re.fullmatch(f"open_backend: {refused}{remedy}", str(error)):
             raise
+        assert compute != "f32"
     else:
         with opened:
-            assert opened.details["compute"] in ({native, "f32"} if compute == "auto" else {native})
+            assert opened.details["compute"] == compute
 
 
-def test_openvino_refuses_an_unknown_precision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_auto_computes_what_the_file_says(tmp_path: Path, backend: str) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    for compute in ("auto", "f32"):
+        with open_backend(path, backend=backend, compute=compute) as opened:  # type: ignore[arg-type]
+            assert opened.details["compute"] == "f32"
+
+
+def test_onnxruntime_computes_in_the_types_of_the_graph(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     text = (
-        "OpenVinoBackend: compute must be one of auto, f32, bf16, f16, got int4; "
-        "leave it out for f32"
+        "open_backend: onnxruntime must compute in bf16, got a graph in f32; "
+        "export with another --precision, or leave compute out"
+    )
+    with refusal(BackendUnavailableError, text):
+        open_backend(path, backend="onnxruntime", compute="bf16")
+
+
+def test_an_unknown_precision(tmp_path: Path) -> None:
+    text = (
+        "open_backend: compute must be one of auto, f32, bf16, f16, got int4; "
+        "leave it out for what the file says"
     )
     with refusal(ValueError, text):
-        OpenVinoBackend(tmp_path / "m.onnx", compute="int4")  # type: ignore[arg-type]
+        open_backend(tmp_path / "m.onnx", compute="int4")  # type: ignore[arg-type]
 
 
 LEGAL = "labels.infer: the model takes NxHxW from 1x32x32 to 16x2048x2048 with sides in steps of 32"
