@@ -6,6 +6,7 @@ not mix; the lock ends with the process, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -121,11 +122,11 @@ class Manifest:
         It stands if input, model and options are the same, the input has not changed since, and
         the output is the file that was written: whole, and of the size in bytes and pixels.
         """
-        name = output.as_posix()
-        line = self._done.get(name)
-        if line is None:
+        offset = self._done.get(output.as_posix())
+        if offset is None:
             return None
-        record = _parse(line, self._options)
+        self._file.seek(offset)
+        record = _parse(self._file.readline(), self._options)
         stamp = Stamp.of(source)
         same = record.input == str(source) and stamp is not None and record.input_stamp == stamp
         if not same or not self._stands(record):
@@ -160,29 +161,29 @@ class Manifest:
         self.close()
 
 
-def _finished(file: IO[bytes], wanted: dict[str, Any]) -> dict[str, bytes]:
-    """Return the lines that count by output; the lines themselves, for they are small."""
-    done: dict[str, bytes] = {}
-    for line, data in _lines(file):
+def _finished(file: IO[bytes], wanted: dict[str, Any]) -> dict[str, int]:
+    """Return by output where the lines stand that count: a number each, for there may be many."""
+    done: dict[str, int] = {}
+    for offset, data in _lines(file):
         name = data.get("output")
         if not isinstance(name, str):
             continue
         if all(data.get(key) == value for key, value in wanted.items()):
-            done[name] = line
+            done[name] = offset
         else:
             done.pop(name, None)
     return done
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[bytes, dict[str, Any]]]:
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     file.seek(0)
+    offset = 0
     for line in file:
-        try:
+        with contextlib.suppress(ValueError):  # torn by a power cut
             data = json.loads(line)
-        except ValueError:  # torn by a power cut
-            continue
-        if isinstance(data, dict):
-            yield line, data
+            if isinstance(data, dict):
+                yield offset, data
+        offset += len(line)
 
 
 def _parse(line: bytes, options: Options) -> Record:

@@ -10,6 +10,7 @@ import shutil
 import struct
 import zlib
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import IO, Final, Literal, Protocol, Self, cast
 
@@ -56,13 +57,12 @@ class Staging:
         self._folder = out / f"{_PARTIAL}{name}"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
-        self._number = 0
+        self._numbers = count()
         self._made: set[Path] = set()
 
     def path(self) -> Path:
-        """Return a path to write to; called by one thread."""
-        self._number += 1
-        return self._folder / str(self._number)
+        """Return a path to write to, another one each time."""
+        return self._folder / str(next(self._numbers))
 
     def publish(self, temporary: Path, output: Path) -> int:
         """Put a whole file under its name, and return its size in bytes.

@@ -81,6 +81,11 @@ class Segmenter:
         """Pixels that neighbouring tiles share at least."""
         return self._covering.overlap
 
+    @property
+    def threads(self) -> int | None:
+        """Largest number of threads of the kernels; None takes the machine's."""
+        return self._threads
+
     def plan(self, height: int, width: int) -> TilePlan:
         """Say where the tiles of a picture lie; see ``Covering.plan``."""
         return self._covering.plan(height, width)
