@@ -139,7 +139,8 @@ def choose_covering(
 
 def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
     if tile is not None:
-        if len(tile) != 2 or not all(type(side) is int for side in tile):
+        sides: tuple[object, ...] = tile  # what callers without a type checker pass
+        if len(sides) != 2 or not all(type(side) is int for side in sides):
             rule = "tile must be two integers (height, width)"
             raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
         legal = nearest_legal((1, *tile), spec)[1:]

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Final, get_args
 
 from fcnkit.errors import message
-from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
 from fcnkit.runtime.pictures import MAX_PIXELS
-from fcnkit.runtime.pipeline import Finished, Work, run_works
+from fcnkit.runtime.pipeline import Work, ahead_of, default_batch, run_works
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.sheet import Sheet, Studio
 
@@ -33,10 +32,10 @@ __all__ = [
     "Format",
     "Job",
     "Record",
-    "default_batch",
     "find_jobs",
     "options_of",
     "predict_files",
+    "run_into",
 ]
 
 _AHEAD: Final = 4
@@ -54,13 +53,6 @@ def options_of(segmenter: Segmenter, *, format: Format) -> Options:
         backend=backend.name,
         compute=str(backend.details.get("compute", "")),
     )
-
-
-def default_batch(backend: Backend) -> int:
-    """Return how many tiles share a batch: what pays on the device that the backend runs on."""
-    # On a CPU one tile keeps every core busy, and the next one finds its memory in the cache.
-    on_cpu = "CPU" in str(backend.details.get("provider", "CPU")).upper()
-    return 1 if on_cpu else min(8, backend.spec.shapes.max[0])
 
 
 def predict_files(
@@ -108,40 +100,74 @@ def predict_files(
         DataError: Another run writes into the folder; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
+    run = _Run(
+        _studio(segmenter, format, model_sha256, max_pixels),
+        batch=batch,
+        workers=workers,
+        fail_fast=fail_fast,
+        stop=stop,
+    )
+    return _with_manifest(run, jobs, Path(out), resume=resume)
+
+
+def run_into(
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    staging: Staging,
+    *,
+    model_sha256: str,
+    format: Format = "labels",
+    max_pixels: int = MAX_PIXELS,
+    batch: int | None = None,
+) -> Generator[Record, None, None]:
+    """Label pictures as ``predict_files`` does, without a manifest.
+
+    Args:
+        segmenter: As for ``predict_files``.
+        jobs: Asked for as the run comes to them.
+        staging: Where results are written until they are whole; says the output folder.
+        model_sha256: As for ``predict_files``.
+        format: As for ``predict_files``.
+        max_pixels: As for ``predict_files``.
+        batch: As for ``predict_files``.
+
+    Returns:
+        As for ``predict_files``.
+
+    Raises:
+        ValueError: As for ``predict_files``.
+        OSError: A result cannot be written; from the iterator.
+    """
+    studio = _studio(segmenter, format, model_sha256, max_pixels)
+    return _Run(studio, batch=batch).records(jobs, staging, lambda _: None)
+
+
+def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int) -> Studio:
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise ValueError(message("predict", rule, format, "leave it out for labels"))
-    for name, value in (("max_pixels", max_pixels), ("batch", batch), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
-    studio = Studio(
+    _check_positive("max_pixels", max_pixels)
+    return Studio(
         segmenter=segmenter,
         options=options_of(segmenter, format=format),
         model_sha256=model_sha256,
         max_pixels=max_pixels,
     )
-    run = _Run(
-        studio,
-        batch=batch or default_batch(segmenter.backend),
-        workers=workers or _default_workers(segmenter.backend),
-        fail_fast=fail_fast,
-        stop=stop or threading.Event(),
-    )
-    return _into_folder(run, jobs, Path(out), resume=resume)
 
 
-def _default_workers(backend: Backend) -> int:
-    return 2 if default_batch(backend) == 1 else max(2, os.cpu_count() or 1)
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
 
 
-def _into_folder(
+def _with_manifest(
     run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool
 ) -> Generator[Record, None, None]:
     out.mkdir(parents=True, exist_ok=True)
-    studio = run.studio
-    options, sha256 = studio.options, studio.model_sha256
     with (
-        Manifest(out, options=options, model_sha256=sha256, resume=resume) as manifest,
+        Manifest(
+            out, options=run.studio.options, model_sha256=run.studio.model_sha256, resume=resume
+        ) as manifest,
         Staging(out) as staging,
     ):
         left: list[Job] = []
@@ -161,15 +187,23 @@ class _Run:
         self,
         studio: Studio,
         *,
-        batch: int,
-        workers: int,
-        fail_fast: bool,
-        stop: threading.Event,
+        batch: int | None = None,
+        workers: int | None = None,
+        fail_fast: bool = False,
+        stop: threading.Event | None = None,
     ) -> None:
+        backend = studio.segmenter.backend
+        if workers is None:
+            on_cpu = default_batch(backend) == 1
+            workers = 2 if on_cpu else max(2, os.cpu_count() or 1)
+        if batch is None:
+            batch = default_batch(backend)
+        _check_positive("batch", batch)
+        _check_positive("workers", workers)
         self.studio = studio
         self._batch, self._workers = batch, workers
         self._limit = _AHEAD * max(1, workers // 2)
-        self._fail_fast, self._stop = fail_fast, stop
+        self._fail_fast, self._stop = fail_fast, stop or threading.Event()
         self._ended = False
         """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
 
@@ -209,21 +243,13 @@ class _Run:
         self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging
     ) -> Iterator[Work[Sheet]]:
         """Yield the pictures, each begun by the pool a few ahead of the model."""
-        ahead: deque[Future[Work[Sheet]]] = deque()
-        more = iter(jobs)
-        try:
-            while True:
-                while len(ahead) <= self._limit and not self._stop.is_set():
-                    job = next(more, None)
-                    if job is None:
-                        break
-                    ahead.append(pool.submit(self.studio.begin, job, staging))
-                # After a stop, what was begun is dropped too: nothing of it is to be seen yet.
-                if not ahead or self._ended or self._stop.is_set():
-                    return
-                work = ahead.popleft().result()
-                self._ended = self._fail_fast and work.error is not None
-                yield work
-        finally:
-            for begun in ahead:
-                begun.cancel()
+
+        def begin(job: Job) -> Work[Sheet]:
+            return self.studio.begin(job, staging)
+
+        def halted() -> bool:
+            return self._ended or self._stop.is_set()
+
+        for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
+            self._ended = self._fail_fast and work.error is not None
+            yield work

@@ -156,7 +156,9 @@ class _PngOutput:
         self._deflate = zlib.compressobj(_LEVEL)
         indexed = format == "labels"
         file.write(_PNG)
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0))
+        self._chunk(
+            b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
+        )
         if indexed:
             # All 256 entries, so that viewers show void at 255 in VOC's colour for it.
             palette = voc_palette()
@@ -164,6 +166,7 @@ class _PngOutput:
             self._chunk(b"PLTE", palette.tobytes())
 
     def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Compress the next rows."""
         height, width = labels_hw.shape
         pixels = self._pixels(image_hwc, labels_hw).reshape(height, -1)
         # Each row begins with its filter; none (0) suits labels, whose rows are runs of one value.
@@ -226,8 +229,8 @@ def read_size(path: Path) -> tuple[int, int] | None:
 
 
 def _npy_size(file: IO[bytes]) -> tuple[int, int] | None:
-    np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
-    shape, _, _ = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
+    np.lib.format.read_magic(file)
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
     begin = file.tell()
     whole = len(shape) == 2 and file.seek(0, 2) - begin == shape[0] * shape[1]
     return cast("tuple[int, int]", shape) if whole else None

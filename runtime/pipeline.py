@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,9 +20,11 @@ from fcnkit.errors import DataError
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.passes import Pass
 
-__all__ = ["Finished", "Work", "run_works"]
+__all__ = ["Finished", "Work", "ahead_of", "default_batch", "run_works"]
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
 
 _TROUBLE = (DataError, ValueError, OSError, MemoryError)
 """What one picture may raise without the others suffering."""
@@ -164,3 +167,44 @@ def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
         work.seconds += time.perf_counter() - start
         left -= len(tiles)
         yield _Part(work, tiles, last=left == 0)
+
+
+def default_batch(backend: Backend) -> int:
+    """Return how many tiles share a batch: what pays on the device that the backend runs on."""
+    # On a CPU one tile keeps every core busy, and the next one finds its memory in the cache.
+    on_cpu = "CPU" in str(backend.details.get("provider", "CPU")).upper()
+    return 1 if on_cpu else min(8, backend.spec.shapes.max[0])
+
+
+def ahead_of(
+    pool: Executor,
+    begin: Callable[[A], B],
+    items: Iterable[A],
+    *,
+    limit: int,
+    halted: Callable[[], bool] = lambda: False,
+) -> Iterator[B]:
+    """Yield ``begin(item)`` of all items in order, worked out by the pool a few ahead.
+
+    Args:
+        pool: Does the work.
+        begin: What to do with an item.
+        items: Asked for by the caller's thread.
+        limit: How many more than the one that is waited for.
+        halted: Once true, nothing is begun any more, and what was begun is dropped.
+    """
+    ahead: deque[Future[B]] = deque()
+    more = iter(items)
+    try:
+        while not halted():
+            while len(ahead) <= limit:
+                try:
+                    ahead.append(pool.submit(begin, next(more)))
+                except StopIteration:
+                    break
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+    finally:
+        for begun in ahead:
+            begun.cancel()

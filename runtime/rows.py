@@ -7,6 +7,7 @@ libvips, from the extra ``large``, which decodes as far as it is asked to.
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -45,10 +46,10 @@ def open_rows(path: Path) -> Rows:
     if head is not None:
         return _PlainRows(path, head)
     try:
-        import pyvips
+        vips: Any = import_module("pyvips")
     except (ImportError, OSError):  # OSError: the package without libvips itself
         raise missing_extra(f"{path}: reading row by row", "pyvips", "large") from None
-    return _VipsRows(path, pyvips)
+    return _VipsRows(path, vips)
 
 
 class _PlainRows:
@@ -119,7 +120,9 @@ class _VipsRows:
 
     def _broken(self, error: Exception) -> DataError:
         got = " ".join(str(error).split())
-        return DataError(message(str(self._path), "must be a whole picture file", got, "replace it"))
+        return DataError(
+            message(str(self._path), "must be a whole picture file", got, "replace it")
+        )
 
 
 def _as_rgb(image: Any, what: str) -> Any:

@@ -5,6 +5,8 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -14,11 +16,14 @@ from numpy.typing import NDArray
 from fcnkit.errors import message
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.covering import Cover, choose_covering
+from fcnkit.runtime.mapping import Labelled, map_pictures
 from fcnkit.runtime.passes import BandPass, ImageRows, WholePass, tiles_at_once
+from fcnkit.runtime.pictures import MAX_PIXELS
+from fcnkit.runtime.pipeline import default_batch
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.runtime.tiling import TilePlan
 
-__all__ = ["Cover", "Segmenter", "checked_image"]
+__all__ = ["Cover", "Labelled", "Segmenter", "checked_image"]
 
 
 class Segmenter:
@@ -125,6 +130,39 @@ class Segmenter:
         for batch in picture.batches():
             picture.take(self._backend.infer(batch))
         return np.concatenate(bands)
+
+    def map(
+        self,
+        sources: Iterable[str | Path | NDArray[np.uint8]],
+        *,
+        batch: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Generator[Labelled, None, None]:
+        """Label many pictures, decoding and stitching beside the model.
+
+        A picture that cannot be read or covered comes out with its error, and the others go on.
+
+        Args:
+            sources: Files, or pictures as for a call; asked for a few ahead of the results, on
+                the caller's thread.
+            batch: Tiles of one shape that share a batch, of different pictures too; by default 1
+                on a CPU and 8 elsewhere.
+            max_pixels: Larger files fail before they are decoded.
+
+        Returns:
+            A generator that does the work as it is consumed, one result per picture, as they
+            come; where batches are filled from pictures of several sizes, some overtake others.
+            What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
+
+        Raises:
+            ValueError: batch or max_pixels is below 1.
+        """
+        for name, value in (("batch", batch), ("max_pixels", max_pixels)):
+            if value is not None and value < 1:
+                rule = f"{name} must be at least 1"
+                raise ValueError(message("Segmenter.map", rule, value, "raise it"))
+        batch = batch or default_batch(self._backend)
+        return map_pictures(self, sources, batch=batch, max_pixels=max_pixels)
 
     def close(self) -> None:
         """Close the backend; closing twice is fine."""

@@ -36,9 +36,7 @@ Tile = Annotated[
     str | None,
     typer.Option(metavar="HxW", help="Size of the tiles, for average; larger pictures stream."),
 ]
-Resume = Annotated[
-    bool, typer.Option(help="Skip what the manifest and a valid output prove done.")
-]
+Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
