@@ -17,7 +17,7 @@ from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["BandPass", "ImageRows", "Pass", "Rows", "WholePass", "tiles_at_once"]
 
-_LOGIT_BYTES: Final = 1 << 28
+_LOGIT_BYTES: Final = 1 << 26
 """Logits that one pass holds at a time, unless one tile has more."""
 
 

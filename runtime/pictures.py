@@ -85,11 +85,13 @@ def read_picture(
         DataError: As for ``open_picture``, or the pixels are 32-bit integers or floats.
     """
     with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path)))
+        # The format is forgotten by what is turned.
+        plain = picture.format == "PPM"
+        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path), plain=plain))
 
 
-def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
-    if picture.mode.startswith("I;16"):
+def _as_rgb(picture: Image.Image, what: str, *, plain: bool) -> Image.Image:
+    if picture.mode.startswith("I;16") or (plain and picture.mode == "I"):  # a PGM of 16 bits
         # convert() would clip at 255 instead of scaling.
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("I", "F"):

@@ -62,8 +62,14 @@ class _PlainRows:
             rule = "a PPM has sides and a largest value of 1 or more"
             got = f"{self.width}x{self.height}, {most}"
             raise DataError(message(str(path), rule, got, "replace the file"))
-        self._most = most
         self._bytes = 1 if most < 256 else 2
+        # Pillow scales so, and a picture must not change with the way it is read.
+        scaled = np.arange(256**self._bytes) / most
+        if kind == 5 and self._bytes == 2:
+            table = np.rint(scaled * 65535).clip(0, 65535).astype(np.uint16) >> 8
+        else:
+            table = np.rint(scaled * 255).clip(0, 255)
+        self._table = table.astype(np.uint8)
         self._file: IO[bytes] = path.open("rb")
         self._file.seek(head.end())
 
@@ -75,10 +81,7 @@ class _PlainRows:
             rule, got = "must be a whole picture file", "a file that ends early"
             raise DataError(message(str(self._path), rule, got, "replace the file"))
         values = np.frombuffer(data, ">u2" if self._bytes == 2 else np.uint8).reshape(shape)
-        if self._most == 65535:
-            values = (values >> 8).astype(np.uint8)
-        elif self._most != 255:
-            values = (values.astype(np.uint32) * 255 // self._most).clip(0, 255).astype(np.uint8)
+        values = self._table[values]
         if self._channels == 1:
             values = np.repeat(values, 3, axis=2)
         return values
@@ -95,8 +98,11 @@ class _VipsRows:
     def __init__(self, path: Path, vips: Any) -> None:
         self._path, self._error = path, vips.Error
         try:
-            # Nothing is kept for a second time; broken data is an error, not a grey area.
-            image = vips.Image.new_from_file(str(path), access="sequential", fail_on="truncated")
+            # Broken data is an error, not a grey area; and libvips keeps opened files by name, so
+            # it would show what a file held before it was replaced.
+            image = vips.Image.new_from_file(
+                str(path), access="sequential", fail_on="truncated", revalidate=True
+            )
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
             if orientation != 1:
                 rule = "a picture read row by row must be stored upright"

@@ -30,7 +30,10 @@ def write_pictures(folder: Path, count: int, *, side: int = 40) -> Path:
 
 def _png(kind: bytes, content: bytes) -> bytes:
     return (
-        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
     )
 
 
