@@ -64,9 +64,12 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "found": 3,
         "done": 2,
         "failed": 1,
+        "skipped": 0,
         "manifest": f"{tmp_path}/out/manifest.jsonl",
         "format": "labels",
         "cover": "pad",
+        "tile": None,
+        "overlap": 0,
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,
@@ -96,8 +99,8 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
             "--head scene",
         ),
         (
-            ["--format", "npy"],
-            "predict: format must be one of labels, color, overlay, got npy; "
+            ["--format", "gif"],
+            "predict: format must be one of labels, color, overlay, npy, got gif; "
             "leave it out for labels",
         ),
         (
@@ -121,7 +124,7 @@ def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
     refused(
         done,
         f"predict: every INPUT must name a picture, got {tmp_path}; give a file, "
-        "folder or pattern with .bmp .jpeg .jpg .png .ppm .tif .tiff .webp files",
+        "folder or pattern with .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp files",
     )
 
 
