@@ -109,7 +109,7 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is missing or is no such report.
     """
-    rule, remedy = "must be a report", "write one with fcnkit bench latency --json FILE"
+    rule, remedy = "must be a report", "write one with fcnkit bench latency -o FOLDER"
     try:
         held = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -70,8 +71,13 @@ def plan_cover(shape: Shape, spec: ModelSpec, *, cover: Cover) -> TilePlan:
     count, height, width = shape
     if spec.head == "logits" and cover == "average":
         low, high = spec.shapes.min[1:], spec.shapes.max[1:]
-        if height >= low[0] and width >= low[1]:
-            return tiling.plan_tiles(height, width, tile=high, multiple=spec.input.multiple)
+        plan = tiling.plan_tiles(height, width, tile=high, multiple=spec.input.multiple)
+        # A side below the smallest legal one is covered by one tile that leaves the picture.
+        if plan.tile_height < low[0]:
+            plan = replace(plan, tile_height=low[0], tops=(0,))
+        if plan.tile_width < low[1]:
+            plan = replace(plan, tile_width=low[1], lefts=(0,))
+        return plan
     legal = nearest_legal(shape, spec)
     if legal[0] != count or legal[1] < height or legal[2] < width:
         low_text, high_text = format_shape(spec.shapes.min), format_shape(spec.shapes.max)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ def _label_all(segmenters: Sequence[Segmenter], jobs: Sequence[Job]) -> None:
                     remedy = "take the broken picture out of the folder"
                     raise DataError(message("bench throughput", rule, str(record.error), remedy))
 
-        _in_threads([lambda number=number: label(number) for number in range(len(segmenters))])
+        _in_threads([partial(label, number) for number in range(len(segmenters))])
 
 
 def _in_threads(tasks: Sequence[Callable[[], object]]) -> None:

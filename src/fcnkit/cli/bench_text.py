@@ -102,8 +102,8 @@ def throughput_text(report: dict[str, Any]) -> str:
             rows.append([*about, f"{100 * row['busy']:.0f} %", *times, fits])
         lines += ["", "latency from arrival to file, Poisson arrivals:", *_aligned(rows)]
     for row in (*report["runs"], *report["loads"]):
-        about = f"{row['title']}, {row['rate']:.2f}/s" if "rate" in row else row["title"]
-        lines += [f"warning: {about}: {line}" for line in row["warnings"]]
+        title = f"{row['title']}, {row['rate']:.2f}/s" if "rate" in row else row["title"]
+        lines += [f"warning: {title}: {line}" for line in row["warnings"]]
     return "\n".join(lines)
 
 
