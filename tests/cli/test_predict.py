@@ -1,4 +1,4 @@
-"""``fcnkit predict``, ``bench``, ``info`` and ``doctor`` as a shell sees them."""
+"""``fcnkit predict``, ``info`` and ``doctor`` as a shell sees them."""
 
 from __future__ import annotations
 
@@ -199,36 +199,7 @@ def test_an_interrupted_run_leaves_whole_files_and_a_true_manifest(
             written.load()
 
 
-# --- bench, info, doctor -------------------------------------------------------------------------
-
-
-def test_bench_latency(model: Path) -> None:
-    arguments = ("bench", "latency", model, "--shape", "32x64", "--batch", 2, "--threads", 1)
-    options = ("--warmup", 1, "--runs", 5)
-    done = fcnkit(*arguments, *options, "--json")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert (report["shape"], report["samples"], report["warmup"]) == ("2x32x64", 5, 1)
-    assert report["model_sha256"] == sha256_of(model)
-    assert report["environment"]["threads"] == 1
-    lines = fcnkit(*arguments, *options).stdout.splitlines()
-    assert lines[0] == f"{model} (sha256 {sha256_of(model)[:12]}), 2x32x64, fp32"
-    assert lines[2] == "5 samples after 1 calls to warm up"
-    names = ["mean", "min", "p50", "p90", "p95", "p99", "max"]
-    assert [line.split()[0] for line in lines[3:10]] == names
-    assert lines[10].endswith(" images/s")
-
-
-def test_bench_latency_refuses(model: Path) -> None:
-    refused(
-        fcnkit("bench", "latency", model, "--shape", "33x32"),
-        "onnxruntime.infer: the model takes NxHxW from 1x32x32 to 16x2048x2048 with sides in "
-        "steps of 32, got 1x33x32; the nearest legal shape is 1x64x32",
-    )
-    refused(
-        fcnkit("bench", "latency", model, "--shape", "320"),
-        "--batch x --shape: a shape is written NxHxW, got '1x320'; write 8x320x480",
-    )
+# --- info, doctor --------------------------------------------------------------------------------
 
 
 def test_info_of_onnx(model: Path) -> None:
