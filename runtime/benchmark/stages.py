@@ -1,7 +1,7 @@
 """The way of a picture through predict, one stage at a time, with a clock between them.
 
 The stages call what prediction calls: ``read_picture``, ``tiling.cut`` or ``gather``, the backend,
-``tiling.stitch`` or a crop, ``render`` and ``write_png``. A test holds that the labels are the
+``tiling.stitch`` or a crop, ``write_output``. A test holds that the labels are the
 Segmenter's, bit for bit.
 """
 
@@ -23,7 +23,8 @@ from fcnkit.errors import message
 from fcnkit.runtime import tiling
 from fcnkit.runtime.backends.base import Backend, nearest_legal
 from fcnkit.runtime.benchmark.loop import Clock
-from fcnkit.runtime.pictures import read_picture, render, write_png
+from fcnkit.runtime.outputs import write_output
+from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.segmenter import Cover
 from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
 from fcnkit.runtime.tiling import TilePlan
@@ -112,6 +113,7 @@ class PictureWork:
         self._pictures = pictures
         self._plan = plan
         self._out = out
+        out.mkdir(parents=True, exist_ok=True)
         self._clock = clock
         threads = backend.details.get("threads")
         self._threads = None if threads is None else int(threads)
@@ -135,8 +137,8 @@ class PictureWork:
         self.labels = self._stitch(results)
         marks.append(clock())
         for number, (image, labels) in enumerate(zip(images, self.labels, strict=True)):
-            picture = render(image, labels, self._backend.spec, format="labels")
-            write_png(picture, self._out / f"{number}.png")
+            path = self._out / f"{number}.png"
+            write_output(path, image, labels, self._backend.spec, format="labels")
         marks.append(clock())
         decode, cover, call, stitch, encode = (b - a for a, b in pairwise(marks))
         upload, compute, download = device or (math.nan, call, math.nan)

@@ -19,7 +19,8 @@ from fcnkit.runtime.benchmark.loop import Clock
 from fcnkit.runtime.benchmark.machine import LoadMeter
 from fcnkit.runtime.benchmark.samples import check_stability, summarize
 from fcnkit.runtime.folder import Job, predict_files
-from fcnkit.runtime.pictures import read_picture, render, write_png
+from fcnkit.runtime.outputs import write_output
+from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["THROUGHPUT_FORMAT", "measure_folder", "measure_load", "throughput_report"]
@@ -150,8 +151,9 @@ def measure_load(
                 job = jobs[number % len(jobs)]
                 image_hwc = read_picture(job.source)
                 labels_hw = segmenter(image_hwc)
-                picture = render(image_hwc, labels_hw, segmenter.spec, format="labels")
-                write_png(picture, out / job.output)
+                path = out / job.output
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_output(path, image_hwc, labels_hw, segmenter.spec, format="labels")
 
             return serve
 
