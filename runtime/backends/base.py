@@ -23,6 +23,7 @@ __all__ = [
     "check_batch",
     "check_signature",
     "nearest_legal",
+    "output_shape",
 ]
 
 
@@ -39,7 +40,10 @@ class Backend(Protocol):
 
     @property
     def details(self) -> dict[str, str | int]:
-        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``."""
+        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``.
+
+        Where ``auto`` chose the backend, ``auto`` says why.
+        """
 
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Run one batch.
@@ -116,6 +120,10 @@ class CheckedBackend(ABC):
         """What really runs; a copy."""
         return dict(self._details)
 
+    def note(self, key: str, value: str | int) -> None:
+        """Add to ``details``, for the one who opens the backend."""
+        self._details[key] = value
+
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Check a batch against the spec and run it; see ``Backend.infer``."""
         return self._run(self._checked(batch, f"{self._name}.infer"))
@@ -143,10 +151,13 @@ class CheckedBackend(ABC):
         self.close()
 
     def _checked(self, batch: NDArray[Any], what: str) -> NDArray[Any]:
-        if self._closed:
-            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
+        self._check_open(what)
         check_batch(batch, self._spec, what=what)
         return np.ascontiguousarray(batch)
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run checked, contiguous batches in order; here one by one."""
@@ -235,6 +246,14 @@ def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:
         min(max(-(-side // step) * step, low), high) for side, step, low, high in limits
     )
     return batch, height, width
+
+
+def output_shape(shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
+    """Return the shape of the output for a legal shape of the input, both in the spec's layout."""
+    sides = shape[2:] if spec.input.layout == "NCHW" else shape[1:3]
+    if spec.output.layout == "NCHW":
+        return shape[0], spec.num_classes, *sides
+    return shape[0], *sides
 
 
 def check_signature(

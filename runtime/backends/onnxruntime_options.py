@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from fcnkit.errors import message
-from fcnkit.runtime.backends.settings import check_options
+from fcnkit.runtime.backends.settings import check_options, one_of
 
 __all__ = ["PROVIDER_OPTIONS", "apply_options"]
 
@@ -108,19 +107,12 @@ def apply_options(
     check_options(options, known, taken=_TAKEN, name=name)
     for key, value in options.items():
         if key in _FLAGS:
-            setattr(session_options, key, _one_of(key, value, ("0", "1")) == "1")
+            setattr(session_options, key, one_of(options, key, ("0", "1"), "0") == "1")
         elif key == "graph_optimization_level":
-            level = _one_of(key, value, _LEVELS)
+            level = one_of(options, key, _LEVELS, "ORT_ENABLE_ALL")
             session_options.graph_optimization_level = getattr(
                 library.GraphOptimizationLevel, level
             )
         elif key in _ENTRIES:
             session_options.add_session_config_entry(key, value)
     return {key: value for key, value in options.items() if key in provider}
-
-
-def _one_of(key: str, value: str, legal: tuple[str, ...]) -> str:
-    if value not in legal:
-        rule = f"the option {key} must be one of {', '.join(legal)}"
-        raise ValueError(message("open_backend", rule, value, "correct or drop it"))
-    return value

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
-from typing import Literal, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 from fcnkit.errors import BackendUnavailableError, message
 
-__all__ = ["Compute", "check_compute", "check_options", "check_threads", "refuse_compute"]
+__all__ = [
+    "Compute",
+    "check_compute",
+    "check_options",
+    "check_threads",
+    "int_option",
+    "one_of",
+    "refuse_compute",
+]
 
 Compute = Literal["auto", "f32", "bf16", "f16"]
 """The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
@@ -52,7 +60,7 @@ def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Ex
 
 
 def check_options(
-    options: Mapping[str, str], known: Collection[str], *, taken: Mapping[str, str], name: str
+    options: Mapping[Any, Any], known: Collection[str], *, taken: Mapping[str, str], name: str
 ) -> None:
     """Refuse options that the library does not have, or that fcnkit sets by another name.
 
@@ -77,6 +85,49 @@ def check_options(
             names = ", ".join(sorted(set(known) - set(taken)))
             rule = f"{name} takes the options {names}" if names else f"{name} takes no options"
             raise ValueError(message("open_backend", rule, key, "correct or drop it"))
+
+
+def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: str) -> str:
+    """Return an option that has few values.
+
+    Args:
+        options: The options.
+        key: Its name.
+        legal: Its values.
+        default: What it is where it is not given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: It is another.
+    """
+    value = options.get(key, default)
+    if value not in legal:
+        rule = f"the option {key} must be one of {', '.join(legal)}"
+        raise ValueError(message("open_backend", rule, value, "correct or drop it"))
+    return value
+
+
+def int_option(options: Mapping[str, str], key: str, default: int) -> int:
+    """Return an option that is an integer of at least 0.
+
+    Args:
+        options: The options.
+        key: Its name.
+        default: What it is where it is not given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: It is no such integer.
+    """
+    text = options.get(key, str(default))
+    if not (text.isascii() and text.isdecimal()):
+        rule = f"the option {key} must be an integer of at least 0"
+        raise ValueError(message("open_backend", rule, text, "correct or drop it"))
+    return int(text)
 
 
 def check_threads(threads: int | None, *, what: str) -> int:
