@@ -1,4 +1,4 @@
-"""Picture files in, picture files out: reading what a viewer shows, writing atomically."""
+"""Picture files in: reading what a viewer shows."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.files import atomic_path
-from fcnkit.runtime.palette import decode, overlay, voc_palette
-from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["MAX_PIXELS", "Format", "open_picture", "read_picture", "render", "write_png"]
-
-Format = Literal["labels", "color", "overlay"]
-"""A palette PNG of labels, an RGB PNG of their colours, or the colours laid over the picture."""
+__all__ = ["FORMATS", "MAX_PIXELS", "open_picture", "read_picture"]
 
 MAX_PIXELS: Final = 89_478_485
 """Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
+
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of what is read, whatever the file's name says. Pillow knows thirty more, and
+hands some of them to other programs: EPS goes to Ghostscript, which executes it."""
 
 _BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError)
 """What Pillow raises for files that are cut short or damaged, besides the two kinds below."""
@@ -38,7 +36,7 @@ def open_picture(
 
     Args:
         path: The file.
-        formats: Pillow's names of the formats to accept; None accepts all that it reads.
+        formats: Pillow's names of the formats to accept, all of FORMATS by default.
         max_pixels: Larger pictures are refused before they are decoded.
 
     Yields:
@@ -51,7 +49,11 @@ def open_picture(
     too_large = f"a picture has at most {max_pixels} pixels"
     remedy = "scale it down or raise max_pixels"
     try:
-        with Image.open(path, formats=formats) as picture:
+        if Path(path).exists() and not Path(path).is_file():
+            # Opening a pipe would wait for a writer that may never come.
+            rule = f"must be a {kinds}"
+            raise DataError(message(what, rule, "no regular file", "check the path"))
+        with Image.open(path, formats=formats or FORMATS) as picture:
             if picture.width * picture.height > max_pixels:
                 got = f"{picture.height}x{picture.width}"
                 raise DataError(message(what, too_large, got, remedy))
@@ -91,11 +93,13 @@ def read_picture(
         DataError: As for ``open_picture``, or the pixels are 32-bit integers or floats.
     """
     with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path)))
+        # The format is forgotten by what is turned.
+        plain = picture.format == "PPM"
+        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path), plain=plain))
 
 
-def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
-    if picture.mode.startswith("I;16"):
+def _as_rgb(picture: Image.Image, what: str, *, plain: bool) -> Image.Image:
+    if picture.mode.startswith("I;16") or (plain and picture.mode == "I"):  # a PGM of 16 bits
         # convert() would clip at 255 instead of scaling.
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("I", "F"):
@@ -107,45 +111,3 @@ def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
-
-
-def render(
-    image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8], spec: ModelSpec, *, format: Format
-) -> Image.Image:
-    """Turn labels into the picture that is written.
-
-    Args:
-        image_hwc: The picture, used by ``overlay`` only.
-        labels_hw: Its labels, of the same height and width.
-        spec: The model's promises; its palette is used.
-        format: What to show.
-
-    Returns:
-        A mode-P picture whose indices are the labels for ``labels``, else RGB.
-    """
-    if format == "overlay":
-        return Image.fromarray(overlay(image_hwc, labels_hw, spec.palette))
-    if format == "color":
-        return Image.fromarray(decode(labels_hw, spec.palette))
-    # All 256 entries, so that viewers show void at 255 in VOC's colour for it.
-    palette = voc_palette()
-    palette[: spec.num_classes] = spec.palette
-    picture = Image.fromarray(labels_hw)
-    picture.putpalette(palette.tobytes())
-    return picture
-
-
-def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that no kill leaves half-written, making its folder where needed.
-
-    Args:
-        picture: What to write.
-        path: Where; a file of that name is replaced.
-
-    Raises:
-        OSError: The folder or file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not synced: a result can be made again, and waiting for the disk would double its cost.
-    with atomic_path(path, sync=False) as temporary:
-        picture.save(temporary, format="PNG", compress_level=1)

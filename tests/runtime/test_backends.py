@@ -569,18 +569,37 @@ def test_list_backends_tries_every_one() -> None:
         "openvino",
         "tensorrt",
         "tensorrt-rtx",
+        "torch",
     ]
-    for name in BACKENDS:
+    for name in (*BACKENDS, "torch"):
         assert found[name].opens, found[name].detail
         assert found[name].detail.startswith(f"{name} ")
         assert found[name].remedy == ""
-    for name in ("tensorrt", "tensorrt-rtx"):
-        assert not found[name].opens
-        assert found[name].remedy
+
+
+def test_list_backends_tells_an_unfit_machine_from_a_missing_package() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    if has_driver():
+        pytest.skip("this machine has a CUDA driver")
+    found = {status.name: status for status in list_backends()}["tensorrt-rtx"]
+    assert (found.opens, found.detail, found.remedy) == (
+        False,
+        f"tensorrt_rtx {trt.__version__} is installed, but a CUDA driver and a GPU are needed, "
+        "got cudaErrorInsufficientDriver (CUDA driver version is insufficient for CUDA runtime "
+        "version)",
+        "use a machine with an NVIDIA GPU and its driver; here open the .onnx file with "
+        "onnxruntime",
+    )
+
+
+def test_openvino_says_in_what_less_it_computes_here() -> None:
+    found = {status.name: status for status in list_backends()}["openvino"]
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert ("bf16" in found.detail) is has_bf16
 
 
 def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"):
         monkeypatch.setitem(sys.modules, module, None)
     gpu = (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
@@ -592,8 +611,9 @@ def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
         (False, needs.format("onnxruntime"), gpu),
         (False, needs.format("onnxruntime"), gpu),
         (False, needs.format("openvino"), "pip install 'fcnkit[openvino]'"),
-        (False, "no package tensorrt", "pip install 'fcnkit[tensorrt]' to build engines"),
-        (False, "no package tensorrt_rtx", "pip install 'fcnkit[tensorrt-rtx]' to build engines"),
+        (False, needs.format("tensorrt"), "pip install 'fcnkit[tensorrt]'"),
+        (False, needs.format("tensorrt_rtx"), "pip install 'fcnkit[tensorrt-rtx]'"),
+        (False, needs.format("torch"), "pip install 'fcnkit[train]'"),
     ]
 
 

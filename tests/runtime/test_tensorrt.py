@@ -10,15 +10,24 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError
+from fcnkit.errors import (
+    ArtifactError,
+    BackendUnavailableError,
+    FcnkitError,
+    MissingExtraError,
+)
 from fcnkit.runtime import open_backend, tensorrt_library
 from fcnkit.runtime.backends import tensorrt
-from fcnkit.runtime.backends.cuda import has_driver
+from fcnkit.runtime.backends.cuda import has_driver, host_view, open_driver
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
+from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor, open_engine
+from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
 from fcnkit.runtime.bench import example_batch
 from fcnkit.runtime.engine_file import EngineFile
+from fcnkit.runtime.plan_header import Flavor
 from fcnkit.runtime.spec import Head, ShapeRange
+from fcnkit.runtime.tensorrt_library import import_library
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.fake_tensorrt import (
@@ -320,3 +329,83 @@ def test_the_real_tensorrt_rtx_gives_its_verdict(tmp_path: Path) -> None:
         TensorRtExecutor(trt, engine.file, engine.cuda)
     assert str(caught.value).startswith(rule)
     assert str(caught.value).endswith(f"; build it again: {REBUILD}")
+
+
+class _TinyRuntime:
+    """Deserialises what the real builder built into a network that doubles."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda, self.addresses = cuda, {"": 0}
+
+    def __call__(self, _logger: Any) -> Any:
+        return self
+
+    def deserialize_cuda_engine(self, plan: Any) -> Any:
+        assert bytes(plan).startswith(b"vtrt")
+        return self
+
+    def create_execution_context(self) -> Any:
+        return self
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        def double() -> None:
+            x = host_view(self.addresses["x"], 16).view(np.float32)
+            host_view(self.addresses["y"], 16).view(np.float32)[:] = 2 * x
+
+        self.cuda.queue(stream, double, uses=tuple(self.addresses.values()))
+        return True
+
+
+def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    cuda = FakeCuda()
+    with monkeypatch.context() as patch:
+        patch.setattr(trt, "Runtime", _TinyRuntime(cuda))
+        result = run_tiny_engine(trt, PROBE_MODEL, cuda)
+    np.testing.assert_array_equal(result, np.full((1, 1, 2, 2), 2, np.float32))
+    assert cuda.alive == 0
+    if has_driver():
+        pytest.skip("the rest is about machines without a CUDA driver")
+    rule = f"open_backend: tensorrt_rtx {trt.__version__} must build and load a tiny engine on fake"
+    with pytest.raises(BackendUnavailableError) as caught:
+        run_tiny_engine(trt, PROBE_MODEL, cuda)
+    assert str(caught.value).startswith(f"{rule}, got IRuntime::deserializeCudaEngine: ")
+
+
+# --- on a GPU ------------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("head", ["labels", "logits"])
+def test_a_real_engine_gives_what_onnxruntime_gives(
+    tmp_path: Path, flavor: Flavor, head: Head
+) -> None:
+    try:
+        open_driver(extra=flavor)
+        import_library(flavor, what="test")
+    except (BackendUnavailableError, MissingExtraError) as error:
+        pytest.skip(str(error))
+    from fcnkit.export.engine import build_engine
+
+    model = write_model(tmp_path / "m.onnx", make_spec(head, high=(4, 256, 256)))
+    build_engine(model, tmp_path / "m.engine", flavor=flavor)
+    shapes = [(1, 32, 32), (2, 64, 96), (1, 256, 256)] * 4
+    with (
+        open_backend(tmp_path / "m.engine") as engine,
+        open_backend(model, backend="onnxruntime") as cpu,
+    ):
+        assert engine.name == flavor
+        batches = [example_batch(cpu.spec, shape) for shape in shapes]
+        for batch, result in zip(batches, engine.stream(batches), strict=True):
+            wanted = cpu.infer(batch)
+            assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
+            if head == "labels":
+                assert (result == wanted).mean() > 0.999
+            else:
+                np.testing.assert_allclose(result, wanted, atol=0.02)
+            assert np.array_equal(engine.infer(batch), result)
