@@ -42,6 +42,8 @@ def load(
     options: Mapping[str, str] | None = None,
     spec: str | Path | None = None,
     cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
 ) -> Segmenter:
     """Open an exported model as a function from pictures to labels.
 
@@ -53,6 +55,8 @@ def load(
         options: The library's own options, as for ``open_backend``.
         spec: For an engine without a sidecar: the file that holds its spec.
         cover: How pictures of any size are covered, as for ``Segmenter``.
+        tile: Height and width of the tiles, see ``Segmenter``.
+        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
 
     Returns:
         The segmenter; close it, or use it in a ``with`` block.
@@ -67,7 +71,7 @@ def load(
         path, backend=backend, threads=threads, compute=compute, options=options, spec=spec
     )
     try:
-        return Segmenter(opened, cover=cover)
-    except ValueError:
+        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
+    except (TypeError, ValueError):
         opened.close()
         raise

@@ -32,6 +32,8 @@ def load(
     options: Mapping[str, str] | None = None,
     spec: str | Path | None = None,
     cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
 ) -> Segmenter:
     """Open a trained or exported model.
 
@@ -43,6 +45,8 @@ def load(
         options: The library's own options, by the library's names.
         spec: For an engine without a sidecar: the file that holds its spec.
         cover: How a picture of any size is covered, see ``Segmenter``.
+        tile: Height and width of the tiles, see ``Segmenter``.
+        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
 
     Returns:
         A callable from a uint8 RGB picture (H, W, 3) to uint8 labels (H, W).
@@ -70,6 +74,8 @@ def load(
             options=options,
             spec=spec,
             cover=cover,
+            tile=tile,
+            overlap=overlap,
         )
     from fcnkit.errors import message, missing_extra
     from fcnkit.runtime.segmenter import Segmenter
@@ -86,7 +92,7 @@ def load(
         raise missing_extra("load", str(error.name), "train") from error
     opened = open_checkpoint(path, threads=threads, compute=compute, options=options)
     try:
-        return Segmenter(opened, cover=cover)
-    except ValueError:
+        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
+    except (TypeError, ValueError):
         opened.close()
         raise
