@@ -116,6 +116,29 @@ class SubpixelConvTranspose2d(nn.Module):
         best = planes.argmax(1).to(torch.float32)
         return self._to_space(best)[:, 0]
 
+    def pieces(self, x_nchw: Tensor) -> Tensor:
+        """Upsample without bringing the pixels into order: (N, C, h, w) to (N, M, O, s*s).
+
+        For what does not depend on the order of a picture's pixels, such as the loss: nothing is
+        moved. M = (h+1)*(w+1); what would be cropped is there too, see ``pieces_of``.
+        """
+        fine_nhwc = self.subpixels(x_nchw).permute(0, 2, 3, 1)
+        return fine_nhwc.reshape(len(fine_nhwc), -1, len(self.bias), self.stride**2)
+
+    def pieces_of(self, values_nhw: Tensor, *, outside: int) -> Tensor:
+        """Bring a map of the result's pixels into the order of ``pieces``.
+
+        Args:
+            values_nhw: (N, s*h, s*w).
+            outside: The value where ``pieces`` has what would be cropped.
+
+        Returns:
+            (N, M, s*s).
+        """
+        margin = self.stride // 2
+        grown = F.pad(values_nhw, (margin,) * 4, value=outside)
+        return F.pixel_unshuffle(grown[:, None], self.stride).flatten(2).transpose(1, 2)
+
     def precompute(self) -> None:
         """Compute the convolution's weight once and for all, for an export of this module."""
         weight, bias = (tensor.detach().clone() for tensor in self._kernel())

@@ -1,70 +1,343 @@
-"""``fcnkit bench``: how fast a model runs here."""
+"""``fcnkit bench``: how fast a model runs here, and whether that can be believed."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.cli import bench_text
+from fcnkit.cli.options import Json, Threads
+from fcnkit.errors import message
 
 if TYPE_CHECKING:
-    from fcnkit.runtime.bench import LatencyReport
+    from fcnkit.runtime.benchmark.latency import Case
+    from fcnkit.runtime.benchmark.loop import Effort
+    from fcnkit.runtime.segmenter import Cover, Segmenter
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast a model runs here.")
 
-
-@app.callback()
-def _bench() -> None:
-    # Without a callback typer would take the only command for the whole app.
-    pass
+_Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME[:COMPUTE]",
+        help="The library that runs the model, and the precision it computes in where it has a "
+        "choice: openvino:bf16. May be repeated; see fcnkit doctor.",
+    ),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", help="Folder for report.json, report.csv, report.html and PNGs."),
+]
+_Plots = Annotated[
+    bool, typer.Option("--plots/--no-plots", help="Draw PNGs and report.html; needs matplotlib.")
+]
 
 
 @app.command()
 def latency(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    models: Annotated[
+        list[Path], typer.Argument(metavar="MODEL...", help="best.pt, or exported models.")
+    ],
     *,
-    shape: Annotated[str, typer.Option(help="HxW, such as 320x480.")],
-    batch: Annotated[int, typer.Option(help="Pictures per call.")] = 1,
-    backend: Backend = "auto",
+    backend: _Backends = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="HxW of the pictures, such as 320x480; by default the model's own."),
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Pictures per call; 1 by default.")
+    ] = None,
     threads: Threads = None,
-    warmup: Annotated[int, typer.Option(help="Calls before the first sample.")] = 10,
+    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
     runs: Annotated[
-        int | None, typer.Option(help="Samples; 100 unless --duration is given.")
+        int | None, typer.Option(help="Samples; 200 unless --duration is given.")
     ] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to measure for.")] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Calls before the first sample; until stable by default.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
+    ] = None,
+    stages: Annotated[
+        bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
+    ] = True,
+    out: _Out = None,
+    plots: _Plots = True,
     as_json: Json = False,
 ) -> None:
-    """Time single calls of the backend on one prepared batch."""
-    import fcnkit
-    from fcnkit.runtime.bench import measure_latency
+    """Time every model on every backend at every shape and batch, stage by stage."""
+    from fcnkit.runtime.benchmark.environment import environment
+    from fcnkit.runtime.benchmark.loop import Effort
+    from fcnkit.runtime.benchmark.page import latency_page
+    from fcnkit.runtime.benchmark.plots import PLOTS, check_matplotlib
+    from fcnkit.runtime.benchmark.report import latency_report, to_csv
     from fcnkit.runtime.files import sha256_of
+
+    if out is not None and plots:
+        check_matplotlib("fcnkit bench latency --out")
+    effort = Effort(runs=runs, duration=duration, warmup=warmup)
+    sizes = [_parse_size(text) for text in shape or ()]
+    machine = environment()
+    measured = []
+    for path in models:
+        for name in backend or ["auto"]:
+            open_it = _opener(path, name, threads=threads, cover=cover)
+            cases = _measure(name, open_it, sizes, batch or [1], effort, picture, stages)
+            measured += [(path, sha256_of(path), case) for case in cases]
+    report = latency_report(measured, machine)
+    if out is not None:
+        page, drawn = (latency_page, PLOTS) if plots else (None, {})
+        _write(report, out, csv=to_csv(report), page=page, plots=drawn)
+    typer.echo(json.dumps(report) if as_json else bench_text.latency_text(report))
+
+
+def _measure(
+    name: str,
+    open_it: Callable[[], Segmenter],
+    sizes: Sequence[tuple[int, int]],
+    batches: Sequence[int],
+    effort: Effort,
+    picture: Path | None,
+    stages: bool,
+) -> Iterator[Case]:
+    """Measure one model on one backend, opened once, at all shapes."""
+    from fcnkit.runtime.benchmark.latency import measure_case, open_timed
+    from fcnkit.runtime.benchmark.machine import host_memory
+
+    before = host_memory()["resident_mb"]
+    segmenter, imported, opened = open_timed(name, open_it)
+    with segmenter:
+        for height, width in sizes or [segmenter.spec.shapes.opt[1:]]:
+            for count in batches:
+                yield measure_case(
+                    segmenter,
+                    (count, height, width),
+                    effort,
+                    opened=(imported, opened),
+                    memory_before=before,
+                    picture=picture,
+                    stages=stages,
+                )
+
+
+def _opener(
+    path: Path, name: str, *, threads: int | None, cover: str | None
+) -> Callable[[], Segmenter]:
+    """Return what opens a model on ``NAME[:COMPUTE]``."""
+    backend, _, compute = name.partition(":")
+
+    def open_it() -> Segmenter:
+        import fcnkit
+        from fcnkit.runtime.backends.openvino import OpenVinoBackend
+        from fcnkit.runtime.segmenter import Segmenter
+
+        wanted = cast("Cover | None", cover)
+        if not compute:
+            return fcnkit.load(path, backend=backend, threads=threads, cover=wanted)
+        if backend != "openvino":
+            rule = "only openvino has a choice of precision"
+            raise ValueError(message("--backend", rule, name, f"give {backend}"))
+        opened = OpenVinoBackend(path, threads=threads, compute=cast("Any", compute))
+        return Segmenter(opened, cover=wanted)
+
+    return open_it
+
+
+@app.command()
+def throughput(
+    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    data: Annotated[
+        list[str], typer.Argument(metavar="DATA...", help="Pictures, folders, glob patterns.")
+    ],
+    *,
+    backend: _Backends = None,
+    streams: Annotated[
+        list[int] | None,
+        typer.Option(help="Models run side by side, one thread each; may be repeated."),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(help="CPU threads of each model, once or per --streams; all cores shared."),
+    ] = None,
+    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    rounds: Annotated[int, typer.Option(help="Times the whole folder is labelled.")] = 3,
+    limit: Annotated[int | None, typer.Option(help="Take the first pictures only.", min=1)] = None,
+    load: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RATE",
+            help="Also let pictures arrive at random moments, this many per second, or 80% of "
+            "what the folder reached; may be repeated.",
+        ),
+    ] = None,
+    duration: Annotated[float, typer.Option(help="Seconds of arrivals per --load.")] = 20.0,
+    out: _Out = None,
+    plots: _Plots = True,
+    as_json: Json = False,
+) -> None:
+    """Label a folder as predict does, and pictures that arrive at random; count all of it."""
+    from fcnkit.runtime.benchmark.environment import environment
+    from fcnkit.runtime.benchmark.page import throughput_page
+    from fcnkit.runtime.benchmark.plots import FOLDER_PLOTS, check_matplotlib
+    from fcnkit.runtime.benchmark.throughput import throughput_report
+    from fcnkit.runtime.files import sha256_of
+    from fcnkit.runtime.folder import find_jobs
+
+    if out is not None and plots:
+        check_matplotlib("fcnkit bench throughput --out")
+    offered = [_parse_rate(text) for text in load or ()]
+    # Nothing is written beside the pictures, so no result of another run is skipped here.
+    jobs = find_jobs(data, Path("bench-throughput-writes-elsewhere"))[:limit]
+    machine = environment()
+    runs: list[dict[str, Any]] = []
+    loads: list[dict[str, Any]] = []
+    for name in backend or ["auto"]:
+        for count, each in _streams(streams or [1], threads):
+            open_it = _opener(model, name, threads=each, cover=cover)
+            run, under_load = _run_streams(open_it, count, jobs, rounds, offered, duration)
+            runs.append(run)
+            loads += under_load
+    report = throughput_report(
+        model,
+        sha256_of(model),
+        data=" ".join(Path(text).name or text for text in data),
+        runs=runs,
+        loads=loads,
+        environment=machine,
+    )
+    if out is not None:
+        page, drawn = (throughput_page, FOLDER_PLOTS) if plots else (None, {})
+        _write(report, out, csv=None, page=page, plots=drawn)
+    typer.echo(json.dumps(report) if as_json else bench_text.throughput_text(report))
+
+
+def _run_streams(
+    open_it: Callable[[], Segmenter],
+    count: int,
+    jobs: Sequence[Any],
+    rounds: int,
+    offered: Sequence[tuple[float, bool]],
+    duration: float,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Measure one number of streams: the folder, then each load."""
+    from contextlib import ExitStack
+
+    from fcnkit.runtime.benchmark.throughput import measure_folder, measure_load
+
+    with ExitStack() as stack:
+        segmenters = [stack.enter_context(open_it()) for _ in range(count)]
+        about = segmenters[0].backend
+        details = about.details
+        title = (
+            f"{about.name} {details.get('compute', '')}, {count} stream{'s' if count > 1 else ''} "
+            f"of {details.get('threads', '?')} threads"
+        )
+        facts = {"title": title, "backend": about.name, "details": details}
+        run = {**facts, **measure_folder(segmenters, jobs, rounds=rounds)}
+        loads = []
+        for number, is_share in offered:
+            rate = number * run["images_per_second"] if is_share else number
+            found = measure_load(segmenters, jobs, rate=rate, duration=duration)
+            loads.append({**facts, **found})
+    return run, loads
+
+
+def _streams(streams: Sequence[int], threads: Sequence[int] | None) -> Iterator[tuple[int, int]]:
+    """Pair every number of streams with the threads of each."""
+    import os
+
+    if min(streams) < 1:
+        raise ValueError(message("--streams", "must be at least 1", min(streams), "give 1 or 2"))
+    if threads and len(threads) not in (1, len(streams)):
+        got = f"{len(threads)} for {len(streams)}"
+        raise ValueError(message("--threads", "is given once or per --streams", got, "match them"))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    for number, count in enumerate(streams):
+        if threads:
+            yield count, threads[number if len(threads) > 1 else 0]
+        else:
+            yield count, max(1, (cores or 1) // count)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.json", help="The earlier report.")],
+    b: Annotated[Path, typer.Argument(metavar="B.json", help="The later report.")],
+    *,
+    fail_over: Annotated[
+        str | None,
+        typer.Option(
+            metavar="5%",
+            help="Exit with 1 where B is slower by more than this and it is not noise.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put two reports of bench latency side by side, with 95 % confidence intervals."""
+    from dataclasses import asdict
+
+    from fcnkit.runtime.benchmark.compare import GATED, compare_reports, parse_limit
+    from fcnkit.runtime.benchmark.report import read_report
+
+    limit = None if fail_over is None else parse_limit(fail_over, "--fail-over")
+    rows, notes = compare_reports(read_report(a), read_report(b))
+    slower = [
+        row for row in rows if limit is not None and row.stage in GATED and row.slower_than(limit)
+    ]
+    if as_json:
+        plain = [{**asdict(row), "differs": row.differs, "slower": row in slower} for row in rows]
+        typer.echo(json.dumps({"rows": plain, "notes": notes, "slower": len(slower)}))
+    else:
+        typer.echo(bench_text.comparison_text(rows, notes, slower, limit))
+    if slower:
+        raise typer.Exit(1)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
     from fcnkit.runtime.spec import parse_shape
 
-    full_shape = parse_shape(f"{batch}x{shape}", "--batch x --shape")
-    with fcnkit.load(model, backend=backend, threads=threads) as segmenter:
-        report = measure_latency(
-            segmenter.backend, full_shape, warmup=warmup, runs=runs, duration=duration
-        )
-    sha256 = sha256_of(model)
-    if as_json:
-        typer.echo(json.dumps({"model": str(model), "model_sha256": sha256, **report.to_dict()}))
-    else:
-        _print(f"{model} (sha256 {sha256[:12]})", report)
+    try:
+        _, height, width = parse_shape(f"1x{text}", "--shape")
+    except ValueError:
+        rule = "a size is written HxW"
+        raise ValueError(message("--shape", rule, repr(text), "write 320x480")) from None
+    return height, width
 
 
-def _print(model: str, report: LatencyReport) -> None:
-    about = report.environment
-    typer.echo(f"{model}, {report.shape}, {about['precision']}")
-    typer.echo(
-        f"{about['library']} on {about['provider']}, compute {about['compute']}, "
-        f"{about['threads']} threads, {about['cpu']}"
-    )
-    typer.echo(f"{report.samples} samples after {report.warmup} calls to warm up")
-    for name in ("mean", "min", "p50", "p90", "p95", "p99", "max"):
-        typer.echo(f"{name:>5} {getattr(report, f'{name}_ms'):9.3f} ms")
-    typer.echo(f"{report.images_per_second:.2f} images/s")
+def _parse_rate(text: str) -> tuple[float, bool]:
+    """Read a rate: requests per second, or a share of what the folder reached."""
+    from fcnkit.runtime.benchmark.compare import parse_limit
+
+    rate = parse_limit(text, "--load")
+    if rate == 0:
+        raise ValueError(message("--load", "must be above 0", text, "write 20 or 80%"))
+    return rate, text.strip().endswith("%")
+
+
+def _write(
+    report: dict[str, Any],
+    out: Path,
+    *,
+    csv: str | None,
+    page: Callable[[dict[str, Any]], str] | None,
+    plots: Any,
+) -> None:
+    from fcnkit.runtime.benchmark.plots import draw, save_figure
+    from fcnkit.runtime.files import atomic_write
+
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write(out / "report.json", json.dumps(report).encode())
+    if csv is not None:
+        atomic_write(out / "report.csv", csv.encode())
+    for name, figure in draw(report, plots).items():
+        atomic_write(out / f"{name}.png", save_figure(figure, kind="png"))
+    if page is not None:
+        atomic_write(out / "report.html", page(report).encode())

@@ -8,9 +8,11 @@ from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from fcnkit.cli.export_engine import engine
+from fcnkit.cli.export_triton import triton
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
-from fcnkit.runtime.spec import Head, Precision, Shape, format_shape, parse_shape
+from fcnkit.runtime.spec import Head, Precision
 
 __all__ = ["app"]
 
@@ -74,41 +76,11 @@ def onnx(
         typer.echo(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
 
 
-@app.command()
-def engine(
-    model: Annotated[Path, typer.Argument(help="An .onnx file that fcnkit exported.")],
-    *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
-    flavor: Annotated[
-        str, typer.Option(help="auto, tensorrt (needs its GPU) or tensorrt-rtx.")
-    ] = "auto",
-    low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
-    opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
-    high: Annotated[str | None, typer.Option("--max", help="Largest NxHxW.")] = None,
-) -> None:
-    """Build a TensorRT engine: a pure plan, and its spec beside it."""
-    from fcnkit.export.engine import Flavor, build_engine
-
-    _check_choice("--flavor", flavor, ("auto", *get_args(Flavor)))
-    report = build_engine(
-        model,
-        out,
-        flavor=cast('Flavor | Literal["auto"]', flavor),
-        min_shape=_shape(low, "--min"),
-        opt_shape=_shape(opt, "--opt"),
-        max_shape=_shape(high, "--max"),
-    )
-    shapes = report.shapes
-    profile = " ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max)))
-    typer.echo(f"{out}: {report.library}, {report.bytes / 1e6:.1f} MB, min opt max {profile}")
-    typer.echo("the engine was built but not run: this version verifies no engines")
-
-
 def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
     if given not in choices:
         rule = f"must be one of {', '.join(choices)}"
         raise ValueError(message(option, rule, given, "choose one of these"))
 
 
-def _shape(text: str | None, option: str) -> Shape | None:
-    return None if text is None else parse_shape(text, option)
+app.command("engine")(engine)
+app.command("triton")(triton)

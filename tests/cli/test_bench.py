@@ -1,0 +1,222 @@
+"""``fcnkit bench`` as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fcnkit.runtime.benchmark.report import read_report
+from fcnkit.runtime.benchmark.stages import example_picture
+from fcnkit.runtime.files import sha256_of
+from tests.cli.shell import fcnkit, refused
+from tests.runtime.models import make_spec, write_model
+
+QUICK = ("--threads", 1, "--warmup", 1, "--runs", 25)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "m.onnx", make_spec("labels"))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(4):
+        example_picture(40, 50, seed=number).save(folder / f"{number}.jpg")
+    return folder
+
+
+def test_latency(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    sweep = ("--shape", "32x64", "--shape", "40x50", "--batch", 1, "--batch", 2)
+    backends = ("--backend", "onnxruntime", "--backend", "openvino:f32")
+    done = fcnkit("bench", "latency", model, *sweep, *backends, *QUICK, "-o", out, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report == read_report(out / "report.json")
+    cases = report["cases"]
+    assert [(case["backend"], case["shape"]) for case in cases] == [
+        (name, shape)
+        for name in ("onnxruntime", "openvino")
+        for shape in ("1x32x64", "2x32x64", "1x40x50", "2x40x50")
+    ]
+    assert {case["model_sha256"] for case in cases} == {sha256_of(model)}
+    assert all(case["stages"][0]["summary"]["samples"] == 25 for case in cases)
+    assert {path.name for path in out.iterdir()} == {
+        "report.json",
+        "report.csv",
+        "report.html",
+        "distribution.png",
+        "stages.png",
+        "over-time.png",
+        "throughput-batch.png",
+        "throughput-shape.png",
+    }
+    assert len((out / "report.csv").read_text().splitlines()) == 1 + 9 * len(cases)
+
+
+def test_latency_as_text(model: Path) -> None:
+    arguments = ("--shape", "40x50", "--backend", "onnxruntime")
+    done = fcnkit("bench", "latency", model, *arguments, *QUICK)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[2] == (f"{model.name} (sha256 {sha256_of(model)[:12]}), conv5, head labels, fp32")
+    assert lines[3].endswith("on CPUExecutionProvider, compute f32, 1 threads")
+    assert lines[4] == ("1x40x50, cover pad, the backend is given 1x64x64; milliseconds per call:")
+    stages = [line.split("  ")[0] for line in lines[5:15]]
+    assert stages == [
+        "stage",
+        "infer",
+        "decode",
+        "cover",
+        "host to device",
+        "compute",
+        "device to host",
+        "stitch",
+        "encode",
+        "end to end",
+    ]
+    assert lines[5].split()[1:] == [
+        "samples",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "p99.9",
+        "max",
+        "mean",
+        "std",
+        "min",
+        "cv",
+    ]
+    assert lines[15].startswith("infer: ")
+    assert lines[15].endswith(" images/s")
+    assert lines[17].startswith("first call: import ")
+
+
+def test_no_stages_and_no_plots(model: Path, tmp_path: Path) -> None:
+    block = "import sys; sys.modules['matplotlib'] = None\n"
+    options = ("--shape", "32x32", *QUICK, "--no-stages", "-o", tmp_path / "out")
+    refused(
+        fcnkit("bench", "latency", model, *options, before=block),
+        "fcnkit bench latency --out: needs the package matplotlib, got no such package; "
+        "pip install 'fcnkit[plots]'",
+    )
+    done = fcnkit("bench", "latency", model, *options, "--no-plots", before=block)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"report.json", "report.csv"}
+    report = read_report(tmp_path / "out" / "report.json")
+    assert [stage["name"] for stage in report["cases"][0]["stages"]] == ["infer"]
+
+
+def test_latency_refuses(model: Path) -> None:
+    refused(
+        fcnkit("bench", "latency", model, "--shape", "320"),
+        "--shape: a size is written HxW, got '320'; write 320x480",
+    )
+    refused(
+        fcnkit("bench", "latency", model, "--shape", "32x4000", *QUICK),
+        "bench latency: the model takes NxHxW from 1x32x32 to 16x2048x2048 at once, "
+        "got 1x32x4000; the nearest legal shape is 1x32x2048",
+    )
+    refused(
+        fcnkit("bench", "latency", model, "--backend", "onnxruntime:bf16", *QUICK),
+        "--backend: only openvino has a choice of precision, got onnxruntime:bf16; "
+        "give onnxruntime",
+    )
+    refused(
+        fcnkit("bench", "latency", model, "--runs", 3, "--duration", 1),
+        "bench: runs and duration exclude each other, got 3 and 1.0; give one of them",
+    )
+
+
+def test_compare(model: Path, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    done = fcnkit("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
+    a.write_text(done.stdout)
+    report = json.loads(done.stdout)
+    for stage in report["cases"][0]["stages"]:
+        stage["samples_ms"] = [1.2 * value for value in stage["samples_ms"]]
+    b.write_text(json.dumps(report))
+    done = fcnkit("bench", "compare", a, a, "--fail-over", "5%")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "B is not slower than A by more than 5 %"
+    # 20 % more of every sample; whether noise can explain it, the intervals say.
+    plain = json.loads(fcnkit("bench", "compare", a, b, "--json").stdout)
+    rows = {row["stage"]: row for row in plain["rows"]}
+    assert rows["infer"]["ratio"]["estimate"] == pytest.approx(1.2)
+    assert rows["infer"]["ratio"]["low"] <= 1.2 <= rows["infer"]["ratio"]["high"]
+
+
+def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
+    done = fcnkit("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
+    report = json.loads(done.stdout)
+    reports = {}
+    for name, factor in (("a", 1.0), ("b", 1.2)):
+        for stage in report["cases"][0]["stages"]:
+            stage["samples_ms"] = [factor * (10 + number % 5 / 10) for number in range(100)]
+        reports[name] = tmp_path / f"{name}.json"
+        reports[name].write_text(json.dumps(report))
+    done = fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "5%")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    title = "m.onnx, onnxruntime f32, 1 threads, 64x64".replace("64x64", "1x64x64")
+    assert lines[-3:] == [
+        f"slower: infer of {title}: 20.0 %",
+        f"slower: end_to_end of {title}: 20.0 %",
+        "B is slower than A by more than 5 %, 2 times",
+    ]
+    assert fcnkit("bench", "compare", reports["a"], reports["b"]).returncode == 0
+    limit = ("--fail-over", "25%")
+    assert fcnkit("bench", "compare", reports["a"], reports["b"], *limit).returncode == 0
+    faster = fcnkit("bench", "compare", reports["b"], reports["a"], "--fail-over", "0%")
+    assert faster.returncode == 0
+    refused(
+        fcnkit("bench", "compare", reports["a"], tmp_path / "no.json"),
+        f"{tmp_path}/no.json: must be a report, got no file; "
+        "write one with fcnkit bench latency -o FOLDER",
+    )
+    refused(
+        fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "lots"),
+        "--fail-over: is a percentage or fraction, got 'lots'; write 5%",
+    )
+
+
+def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = ("--streams", 1, "--streams", 2, "--threads", 1, "--rounds", 2)
+    load = ("--load", 30, "--load", "50%", "--duration", 0.5)
+    done = fcnkit("bench", "throughput", model, pictures, *options, *load, "-o", out)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((out / "report.json").read_text())
+    assert [run["streams"] for run in report["runs"]] == [1, 2]
+    assert [run["pictures"] for run in report["runs"]] == [4, 4]
+    assert [row["rate"] for row in report["loads"]][::2] == [30, 30]
+    half = report["runs"][0]["images_per_second"] / 2
+    assert report["loads"][1]["rate"] == pytest.approx(half)
+    names = {"report.json", "report.html", "throughput.png", "load.png"}
+    assert {path.name for path in out.iterdir()} == names
+    lines = done.stdout.splitlines()
+    assert lines[3].split()[:2] == ["way", "pictures"]
+    assert lines[4].startswith("onnxruntime f32, 1 stream of 1 threads")
+    assert "latency from arrival to file, Poisson arrivals:" in lines
+    assert sorted(path.name for path in pictures.iterdir()) == [f"{n}.jpg" for n in range(4)]
+
+
+def test_throughput_refuses(model: Path, pictures: Path) -> None:
+    refused(
+        fcnkit("bench", "throughput", model, pictures, "--load", "0"),
+        "--load: must be above 0, got 0; write 20 or 80%",
+    )
+    refused(
+        fcnkit("bench", "throughput", model, pictures, "--streams", 0),
+        "--streams: must be at least 1, got 0; give 1 or 2",
+    )
+    threads = ("--streams", 1, "--threads", 1, "--threads", 2)
+    refused(
+        fcnkit("bench", "throughput", model, pictures, *threads),
+        "--threads: is given once or per --streams, got 2 for 1; match them",
+    )
