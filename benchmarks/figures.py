@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -259,6 +258,15 @@ PARTS = {
 }
 
 
+def replace_part(part: str, text: str) -> None:
+    """Put the text between the page's marks of this part."""
+    before, mark, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {part} -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    assert mark, f"the page has no part {part}"
+    assert end, f"the part {part} has no end"
+    PAGE.write_text(f"{before}{mark}{text}\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
@@ -274,17 +282,7 @@ def main() -> None:
         for part in options.only or PARTS:
             start = time.monotonic()
             text = PARTS[part](work)
-            page = PAGE.read_text(encoding="utf-8")
-            pattern = rf"(<!-- {part} -->\n).*?(<!-- end -->)"
-            hits = re.findall(pattern, page, flags=re.DOTALL)
-            assert len(hits) == 1, f"the page has {len(hits)} parts {part}"
-            page = re.sub(
-                pattern,
-                lambda hit: f"{hit[1]}{text}\n{hit[2]}",
-                page,
-                flags=re.DOTALL,  # noqa: B023
-            )
-            PAGE.write_text(page, encoding="utf-8")
+            replace_part(part, text)
             print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
 
 
