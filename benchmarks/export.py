@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import alternate, median_ratio
-from fcnkit.export.graphs import LabelsGraph
-from fcnkit.export.to_onnx import build_graph, head_spec, trace
+from fcnkit.export.build import build_graph, head_spec, trace_core
+from fcnkit.export.trace import trace
 from fcnkit.export.verify import noise_pictures
+from fcnkit.runtime.spec import InputSpec
 from fcnkit.train.checkpoint import checkpoint_spec
 from fcnkit.train.models import SubpixelConvTranspose2d, create_model
 
@@ -36,14 +37,18 @@ CLASSES = 21
 
 
 class PlainLabels(nn.Module):
-    """The network as the chapter writes it, argmax last."""
+    """The network as the chapter writes it, between a plain normalisation and the argmax."""
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, given: InputSpec) -> None:
         super().__init__()
         self.net = net
+        mean, std = torch.tensor(given.mean), torch.tensor(given.std)
+        self.scale = nn.Buffer((1 / (255 * std)).view(3, 1, 1))
+        self.shift = nn.Buffer((-mean / std).view(3, 1, 1))
 
-    def labels(self, image_nchw: Tensor) -> Tensor:
-        return self.net(image_nchw).argmax(1)
+    def forward(self, image_nhwc: Tensor) -> Tensor:
+        image_nchw = image_nhwc.to(torch.float32).permute(0, 3, 1, 2)
+        return self.net(image_nchw * self.scale + self.shift).argmax(1).to(torch.uint8)
 
 
 def plain_transposed(fast: SubpixelConvTranspose2d) -> nn.ConvTranspose2d:
@@ -61,11 +66,12 @@ def write_models(folder: Path) -> dict[str, Path]:
     spec = head_spec(
         checkpoint_spec("fcn32s-resnet18", names, ((0, 0, 0),) * CLASSES), "labels", sha256="0"
     )
-    onnx.save(build_graph(net, spec), folder / "subpixel.onnx")
+    onnx.save(build_graph(trace_core(net, CLASSES), spec)[0], folder / "subpixel.onnx")
     net.transpose_conv = plain_transposed(net.transpose_conv)  # type: ignore[assignment]
-    graph = LabelsGraph(PlainLabels(net), spec)  # type: ignore[arg-type]
     example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
-    onnx.save(trace(graph, example, "image", "labels"), folder / "plain.onnx")
+    onnx.save(
+        trace(PlainLabels(net, spec.input), example, "image", "labels"), folder / "plain.onnx"
+    )
     return {name: folder / f"{name}.onnx" for name in ("plain", "subpixel")}
 
 

@@ -6,7 +6,8 @@ Nets of the same parameters and the same step (forward, cross-entropy, backward,
 in one process, so that a busy moment hits all of them; times are medians, ratios medians over the
 rounds.
 
-    ours          sub-pixel upsampling, channels_last, bfloat16 autocast
+    ours          sub-pixel upsampling, the loss taken before depth-to-space, channels_last,
+                  bfloat16 autocast
     chapter       nn.ConvTranspose2d, NCHW, float32
     chapter-bf16  nn.ConvTranspose2d, NCHW, bfloat16 autocast
     chapter-like  nn.ConvTranspose2d, channels_last, bfloat16 autocast: all of ours but its form
@@ -28,8 +29,11 @@ import torchvision
 from torch import Tensor, nn
 
 from benchmarks.timing import alternate, median_ratio
+from fcnkit.runtime.spec import VOID
 from fcnkit.train.device import pick_device
-from fcnkit.train.models import create_model
+from fcnkit.train.losses import share_of_loss
+from fcnkit.train.models import SegmentationNet, create_model
+from fcnkit.train.recipe import RECIPES
 
 CLASSES = 21
 OURS, CHAPTER, CHAPTER_BF16 = "ours", "chapter", "chapter-bf16"
@@ -63,14 +67,23 @@ def step_of(
 
     def step() -> None:
         with torch.autocast(image_bchw.device.type, torch.bfloat16, enabled=bf16):
-            logits_bkhw = net(image_bchw)
-        loss = F.cross_entropy(logits_bkhw.float(), labels_bhw)
+            forward = net.pieces if isinstance(net, SegmentationNet) else net
+            logits = forward(image_bchw)
+        loss = loss_of(net, logits.float(), labels_bhw)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         synchronize(image_bchw.device)
 
     return step
+
+
+def loss_of(net: nn.Module, logits: Tensor, labels_bhw: Tensor) -> Tensor:
+    """Return the mean cross-entropy, as our learner computes it for our networks."""
+    if not isinstance(net, SegmentationNet):
+        return F.cross_entropy(logits, labels_bhw)
+    labels_bmp = net.pieces_of(labels_bhw, outside=VOID)
+    return share_of_loss(logits, labels_bmp, RECIPES["modern"], pixels=labels_bhw[0].numel())
 
 
 def contenders(

@@ -225,38 +225,31 @@ void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::size_
     });
 }
 
-void require_band(const Floats& band, const Plan& plan, std::size_t threads) {
-    require(band.ndim() == 3 && side(band, 1) == plan.tile_height && side(band, 2) == plan.width &&
-                side(band, 0) >= 1 && side(band, 0) <= 256 && threads >= 1,
-            "band must be (1..256, tile height, width)");
-}
-
-void accumulate(const py::array& logits, const Plan& plan, std::size_t i, std::size_t j,
-                Floats& band, std::size_t threads) {
-    require_band(band, plan, threads);
-    require(i < plan.tops.size() && j < plan.lefts.size(), "no such tile");
-    require(logits.ndim() == 3 && side(logits, 0) == side(band, 0) &&
+// Labels must have as many rows as row i of the tiles finishes.
+void add_tile(const py::array& logits, const Plan& plan, std::size_t i, std::size_t j,
+              Floats& below, Floats& right, Bytes& labels, std::size_t threads) {
+    require(i < plan.tops.size() && j < plan.lefts.size() && threads >= 1, "no such tile");
+    require(logits.ndim() == 3 && side(logits, 0) >= 1 && side(logits, 0) <= 256 &&
                 side(logits, 1) == plan.tile_height && side(logits, 2) == plan.tile_width,
-            "logits must be (classes, tile height, tile width)");
-    const std::size_t classes = side(band, 0);
-    float* sums = band.mutable_data();
+            "logits must be (1..256, tile height, tile width)");
+    const std::size_t classes = side(logits, 0);
+    const fcnkit::HeldShape shape = fcnkit::held_shape(plan);
+    require(size(below) == classes * shape.rows * plan.width &&
+                size(right) == shape.steps * classes * shape.columns,
+            "below and right must be as the plan holds");
+    const std::size_t end = i + 1 < plan.tops.size() ? plan.tops[i + 1] : plan.height;
+    require(size(labels) == (end - plan.tops[i]) * plan.width, "labels must be the rows of a step");
+    const fcnkit::Held held{below.mutable_data(), right.mutable_data(), shape};
+    std::uint8_t* to = labels.mutable_data();
     with_logits(logits, [&](const auto* from) {
         const py::gil_scoped_release release;
-        fcnkit::accumulate_tile(from, classes, plan, i, j, sums, threads);
+        fcnkit::add_tile(from, classes, plan, i, j, held, to, threads);
     });
 }
 
-void finish(const Floats& band, const Plan& plan, std::size_t first, Bytes& labels,
-            std::size_t threads) {
-    require_band(band, plan, threads);
-    require(labels.ndim() == 2 && side(labels, 0) <= plan.tile_height &&
-                side(labels, 1) == plan.width,
-            "labels must be (up to tile height, width)");
-    const std::size_t classes = side(band, 0), rows = side(labels, 0);
-    const float* sums = band.data();
-    std::uint8_t* to = labels.mutable_data();
-    const py::gil_scoped_release release;
-    fcnkit::finish_rows(sums, classes, plan, first, rows, to, threads);
+std::vector<std::size_t> held(const Plan& plan) {
+    const fcnkit::HeldShape shape = fcnkit::held_shape(plan);
+    return {shape.rows, shape.columns, shape.steps};
 }
 
 bool confusion(const Bytes& target, const Bytes& predicted, unsigned ignore, Counts& counts,
@@ -303,7 +296,7 @@ PYBIND11_MODULE(_kernels, m) {
     m.doc() = "fcnkit's C++ kernels; use them through fcnkit.runtime";
     py::class_<fcnkit::Encoder>(m, "Encoder")
         .def(py::init(&make_encoder), py::arg("keys").noconvert(), py::arg("labels").noconvert());
-    py::class_<Plan>(m, "Plan").def(py::init(&make_plan));
+    py::class_<Plan>(m, "Plan").def(py::init(&make_plan)).def_property_readonly("held", &held);
     py::class_<fcnkit::Normalize>(m, "Normalize")
         .def(py::init(&make_normalize), py::arg("scale"), py::arg("bias"),
              py::arg("exact").noconvert(), py::arg("exact_half").noconvert());
@@ -322,9 +315,8 @@ PYBIND11_MODULE(_kernels, m) {
           py::arg("threads"));
     m.def("stitch", &stitch, py::arg("logits").noconvert(), py::arg("plan"),
           py::arg("labels").noconvert(), py::arg("threads"));
-    m.def("accumulate", &accumulate, py::arg("logits").noconvert(), py::arg("plan"), py::arg("i"),
-          py::arg("j"), py::arg("band").noconvert(), py::arg("threads"));
-    m.def("finish", &finish, py::arg("band").noconvert(), py::arg("plan"), py::arg("first"),
+    m.def("add_tile", &add_tile, py::arg("logits").noconvert(), py::arg("plan"), py::arg("i"),
+          py::arg("j"), py::arg("below").noconvert(), py::arg("right").noconvert(),
           py::arg("labels").noconvert(), py::arg("threads"));
     m.def("confusion", &confusion, py::arg("target").noconvert(),
           py::arg("predicted").noconvert(), py::arg("ignore"), py::arg("counts").noconvert(),

@@ -176,51 +176,136 @@ template void stitch_tiles(const float*, std::size_t, const Plan&, std::uint8_t*
 template void stitch_tiles(const Half*, std::size_t, const Plan&, std::uint8_t*, std::size_t);
 template void stitch_tiles(const Brain*, std::size_t, const Plan&, std::uint8_t*, std::size_t);
 
+namespace {
+
+// Where tile number `at` of an axis ends, and where it has to share: [begin, known) was reached by
+// the tile before it, [begin, done) is reached by no later one.
+struct Reach {
+    std::size_t begin, end, known, done;
+};
+
+Reach reach(const std::vector<std::size_t>& starts, std::size_t at, std::size_t side,
+            std::size_t extent) {
+    const std::size_t begin = starts[at];
+    const std::size_t known = at == 0 ? begin : std::min(starts[at - 1] + side, extent);
+    const std::size_t done = at + 1 < starts.size() ? starts[at + 1] : extent;
+    return {begin, std::min(begin + side, extent), known, done};
+}
+
 template <class T>
-void accumulate_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
-                     std::size_t j, float* band, std::size_t threads) {
-    const Accumulate<T> accumulate = accumulate_of<T>(active_table());
-    const std::size_t top = plan.tops[i], left = plan.lefts[j];
-    const std::size_t rows = std::min(plan.tile_height, plan.height - top);
-    const std::size_t columns = std::min(plan.tile_width, plan.width - left);
-    // Rows and columns up to here were reached by an earlier tile: there the tile is added.
-    const std::size_t old_rows = i == 0 ? 0 : plan.tops[i - 1] + plan.tile_height - top;
-    const std::size_t old_columns =
-        j == 0 ? 0 : std::min(columns, plan.lefts[j - 1] + plan.tile_width - left);
-    const std::size_t bytes = classes * rows * columns * (sizeof(T) + 8);
-    parallel_for(classes, 1, bytes, threads, [&](std::size_t begin, std::size_t end) {
-        for (std::size_t c = begin; c < end; ++c) {
-            for (std::size_t y = 0; y < rows; ++y) {
-                const T* row = logits + (c * plan.tile_height + y) * plan.tile_width;
-                const std::size_t slot = (top + y) % plan.tile_height;
-                float* sums = band + (c * plan.tile_height + slot) * plan.width + left;
-                const std::size_t known = y < old_rows ? columns : old_columns;
-                accumulate(row, known, false, sums);
-                accumulate(row + known, columns - known, true, sums + known);
-            }
-        }
-    });
-}
+struct Adding {
+    const T* logits;
+    std::size_t classes;
+    const Plan& plan;
+    Held held;
+    Reach rows, columns;
 
-template void accumulate_tile(const float*, std::size_t, const Plan&, std::size_t, std::size_t,
-                              float*, std::size_t);
-template void accumulate_tile(const Half*, std::size_t, const Plan&, std::size_t, std::size_t,
-                              float*, std::size_t);
-template void accumulate_tile(const Brain*, std::size_t, const Plan&, std::size_t, std::size_t,
-                              float*, std::size_t);
+    const T* row(std::size_t c, std::size_t y) const {
+        return logits + (c * plan.tile_height + y) * plan.tile_width;
+    }
+    float* below(std::size_t c, std::size_t slot) const {
+        return held.below + (c * held.shape.rows + slot) * plan.width + columns.begin;
+    }
+    float* right(std::size_t c, std::size_t y) const {
+        return held.right + (y * classes + c) * held.shape.columns;
+    }
+};
 
-void finish_rows(const float* band, std::size_t classes, const Plan& plan, std::size_t first,
-                 std::size_t rows, std::uint8_t* labels, std::size_t threads) {
+// A row that no later row of tiles reaches: labels for what no later tile reaches, the sums of the
+// rest go to the right. scratch: (classes, columns of the tile).
+template <class T>
+void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8_t* labels) {
     const Table& table = active_table();
-    const std::size_t bytes = rows * plan.width * classes * sizeof(float);
-    parallel_for(rows, 1, bytes, threads, [&](std::size_t begin, std::size_t end) {
+    const Accumulate<T> accumulate = accumulate_of<T>(table);
+    const Reach& columns = tile.columns;
+    const std::size_t width = columns.end - columns.begin, known = columns.known - columns.begin;
+    const std::size_t done = columns.done - columns.begin;
+    const bool above = tile.rows.begin + y < tile.rows.known;
+    for (std::size_t c = 0; c < tile.classes; ++c) {
+        float* sums = scratch + c * width;
+        const T* row = tile.row(c, y);
+        if (known > 0) {
+            std::memcpy(sums, tile.right(c, y), known * sizeof(float));
+            accumulate(row, known, false, sums);
+        }
+        if (above) {
+            std::memcpy(sums + known, tile.below(c, y) + known, (width - known) * sizeof(float));
+        }
+        accumulate(row + known, width - known, !above, sums + known);
+        if (done < width) {
+            std::memcpy(tile.right(c, y), sums + done, (width - done) * sizeof(float));
+        }
+    }
+    const float* view = scratch;
+    table.argmax_float(Views<float>{&view, 1, tile.classes, width, 0}, done, labels);
+}
+
+// The rows that the next row of tiles reaches too, of one class: what is left of them after this
+// row of tiles moves up, to where the next one looks for it. Going down, every slot is read before
+// it is written; its columns that an earlier tile of this row reached have moved up already.
+template <class T>
+void hold_rows(const Adding<T>& tile, std::size_t c) {
+    const Accumulate<T> accumulate = accumulate_of<T>(active_table());
+    const Reach &rows = tile.rows, &columns = tile.columns;
+    const std::size_t width = columns.end - columns.begin, known = columns.known - columns.begin;
+    for (std::size_t y = rows.done - rows.begin; y < rows.end - rows.begin; ++y) {
+        float* sums = tile.below(c, rows.begin + y - rows.done);
+        const T* row = tile.row(c, y);
+        const bool above = rows.begin + y < rows.known;
+        if (above) {
+            std::memcpy(sums + known, tile.below(c, y) + known, (width - known) * sizeof(float));
+        }
+        accumulate(row, known, false, sums);
+        accumulate(row + known, width - known, !above, sums + known);
+    }
+}
+
+}  // namespace
+
+HeldShape held_shape(const Plan& plan) {
+    HeldShape shape{0, 0, 0};
+    for (std::size_t i = 0; i < plan.tops.size(); ++i) {
+        const Reach rows = reach(plan.tops, i, plan.tile_height, plan.height);
+        shape.rows = std::max(shape.rows, rows.known - rows.begin);
+        shape.steps = std::max(shape.steps, rows.done - rows.begin);
+    }
+    for (std::size_t j = 0; j < plan.lefts.size(); ++j) {
+        const Reach columns = reach(plan.lefts, j, plan.tile_width, plan.width);
+        shape.columns = std::max(shape.columns, columns.known - columns.begin);
+    }
+    return shape;
+}
+
+template <class T>
+void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
+              std::size_t j, const Held& held, std::uint8_t* labels, std::size_t threads) {
+    const Adding<T> tile{logits, classes, plan, held,
+                         reach(plan.tops, i, plan.tile_height, plan.height),
+                         reach(plan.lefts, j, plan.tile_width, plan.width)};
+    const std::size_t width = tile.columns.end - tile.columns.begin;
+    const std::size_t done = tile.rows.done - tile.rows.begin;
+    const std::size_t share = (done + threads - 1) / threads;
+    const std::size_t bytes = classes * width * (sizeof(T) + sizeof(float));
+    std::vector<float> scratch(threads * classes * width);
+    parallel_for(done, share, bytes * done, threads, [&](std::size_t begin, std::size_t end) {
+        float* mine = scratch.data() + begin / share * classes * width;
         for (std::size_t y = begin; y < end; ++y) {
-            const float* row = band + (first + y) % plan.tile_height * plan.width;
-            const std::size_t plane = plan.tile_height * plan.width;
-            table.argmax_float(Views<float>{&row, 1, classes, plane, plan.width}, plan.width,
-                               labels + y * plan.width);
+            finish_row(tile, y, mine, labels + y * plan.width + tile.columns.begin);
+        }
+    });
+    const std::size_t rest = tile.rows.end - tile.rows.done;
+    parallel_for(classes, 1, bytes * rest, threads, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t c = begin; c < end; ++c) {
+            hold_rows(tile, c);
         }
     });
 }
+
+template void add_tile(const float*, std::size_t, const Plan&, std::size_t, std::size_t,
+                       const Held&, std::uint8_t*, std::size_t);
+template void add_tile(const Half*, std::size_t, const Plan&, std::size_t, std::size_t,
+                       const Held&, std::uint8_t*, std::size_t);
+template void add_tile(const Brain*, std::size_t, const Plan&, std::size_t, std::size_t,
+                       const Held&, std::uint8_t*, std::size_t);
 
 }  // namespace fcnkit

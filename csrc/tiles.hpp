@@ -32,14 +32,27 @@ template <class T>
 void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, std::uint8_t* labels,
                   std::size_t threads);
 
-// Adds tile (i, j) to the band, (classes, tile_height, width) sums in which image row y lives at
-// y % tile_height. logits: (classes, tile_height, tile_width).
-template <class T>
-void accumulate_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
-                     std::size_t j, float* band, std::size_t threads);
+// Size of what has to be held while tiles are added one by one.
+struct HeldShape {
+    std::size_t rows;     // most rows that two rows of tiles share
+    std::size_t columns;  // most columns that two neighbours of a row share
+    std::size_t steps;    // most rows that one row of tiles finishes
+};
 
-// Labels of the image rows [first, first + rows) of a band.
-void finish_rows(const float* band, std::size_t classes, const Plan& plan, std::size_t first,
-                 std::size_t rows, std::uint8_t* labels, std::size_t threads);
+HeldShape held_shape(const Plan& plan);
+
+// Sums of the pixels that some tile has reached and a later one will reach.
+struct Held {
+    float* below;  // (classes, shape.rows, plan.width), shared with the next row of tiles
+    float* right;  // (shape.steps, classes, shape.columns), shared with the next tile of the row
+    HeldShape shape;
+};
+
+// Adds tile (i, j) and labels what no later tile reaches. Tiles come in order; labels, (rows that
+// row i finishes, plan.width), is complete after the last tile of the row.
+// logits: (classes, tile_height, tile_width).
+template <class T>
+void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
+              std::size_t j, const Held& held, std::uint8_t* labels, std::size_t threads);
 
 }  // namespace fcnkit

@@ -1,51 +1,53 @@
-"""ONNX to a TensorRT engine: a pure plan, and a sidecar that says what it is.
-
-The Python modules ``tensorrt`` and ``tensorrt_rtx`` are near twins, so one builder serves both.
-TensorRT-RTX builds ahead of time on machines without a GPU; ordinary TensorRT needs the GPU it
-builds for.
-"""
+"""ONNX to a TensorRT engine: a pure plan, and a sidecar that says what it is."""
 
 from __future__ import annotations
 
-import importlib
+import hashlib
 import json
-import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
-from fcnkit.errors import ArtifactError, FcnkitError, message, missing_extra
+from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
+from fcnkit.export.engine_monitor import Advance, make_monitor
+from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
+from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles, hull
+from fcnkit.export.engine_verify import EngineCheck, check_built_engine
+from fcnkit.runtime.engine_file import (
+    SIDECAR_FORMAT,
+    BuilderOptions,
+    OnnxSource,
+    PlanFacts,
+    Sidecar,
+    sidecar_path,
+)
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec, format_shape
+from fcnkit.runtime.plan_header import Flavor, read_plan_header
+from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec
+from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
 
-__all__ = ["EngineReport", "Flavor", "build_engine", "sidecar_path"]
+__all__ = ["EngineReport", "build_engine"]
 
-Flavor = Literal["tensorrt", "tensorrt-rtx"]
-
-_MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_DEFAULT_MAX: Final[Shape] = (16, 1024, 1024)
-"""An engine reserves memory for its largest shape, so the default stays below what an ONNX file
-may take."""
-
-_log = logging.getLogger("fcnkit.tensorrt")
+_KEPT_KEY = "kept_fp32"
+"""Key of an ONNX file's metadata: the modules kept in float32 on purpose, joined by commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineReport:
-    """What was built."""
+    """What was built, and what is known of it."""
 
     flavor: Flavor
     library: str
-    shapes: ShapeRange
+    profiles: tuple[ShapeRange, ...]
+    compute_capability: tuple[str, ...]
     bytes: int
-    verified: bool
-    """Whether the engine was run against the ONNX file; this version never runs engines."""
-
-
-def sidecar_path(engine: Path) -> Path:
-    """Return where an engine's spec lies: ``model.engine.json`` beside ``model.engine``."""
-    return engine.with_name(f"{engine.name}.json")
+    precision: str
+    """What the parsed network's layers compute in."""
+    check: EngineCheck
+    """What the engine itself showed on this machine's GPU, if it has one."""
 
 
 def build_engine(
@@ -53,161 +55,154 @@ def build_engine(
     out: Path,
     *,
     flavor: Flavor | Literal["auto"] = "auto",
-    min_shape: Shape | None = None,
-    opt_shape: Shape | None = None,
-    max_shape: Shape | None = None,
+    profiles: Sequence[ProfileRequest] = (),
+    options: BuilderOptions | None = None,
+    timing_cache: Path | None = None,
+    advance: Advance | None = None,
 ) -> EngineReport:
-    """Build an engine with one optimisation profile from an ONNX file that fcnkit exported.
+    """Build an engine from an ONNX file that fcnkit exported, and prove its precision.
+
+    Where a GPU is at hand, the engine is inspected and run against the ONNX file before it appears.
 
     Args:
         model: The .onnx file.
         out: The .engine file; its folder exists. ``out`` + ``.json`` is written beside it.
         flavor: The library; auto takes ordinary TensorRT where it is installed, else TensorRT-RTX.
-        min_shape: Smallest (N, H, W); the spec's by default.
-        opt_shape: The (N, H, W) to tune for; the spec's by default.
-        max_shape: Largest (N, H, W); the spec's, at most 16x1024x1024, by default.
+        profiles: Ranges of shapes to build for; one that follows from the spec by default.
+        options: What the builder is told.
+        timing_cache: A file of measured times that is read where it exists, and written back;
+            ordinary TensorRT only.
+        advance: Told of the builder's progress.
 
     Returns:
         What was built.
 
     Raises:
-        ArtifactError: The ONNX file is broken, without a spec, or the library cannot parse it.
+        ArtifactError: The ONNX file is broken, without a spec, or computes in another precision
+            than its spec states, or the library cannot parse it.
         MissingExtraError: The library is not installed.
-        ValueError: A shape is no multiple, out of the spec's range, or min <= opt <= max fails.
-        FcnkitError: The library does not build; its last message is quoted. No file is left.
+        ValueError: A profile or an option does not fit the model or the flavour.
+        VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
+        FcnkitError: The library does not build; its error is quoted. No file is left.
     """
     if not out.parent.is_dir():
         got = str(out.parent)
         raise ValueError(message("-o", "its folder must exist", got, "create it first"))
-    spec = read_onnx_file(model).spec(where=str(model))
-    shapes = _shape_range(spec, min_shape, opt_shape, max_shape)
-    flavor, trt = _import(flavor)
-    plan = _build_plan(trt, model, spec, shapes)
-    spec = replace(
-        spec, shapes=shapes, source=SourceSpec(sha256=sha256_of(model), parity=spec.source.parity)
+    options = options or BuilderOptions()
+    file = read_onnx_file(model)
+    spec = file.spec(where=str(model))
+    ranges = complete_profiles(spec, profiles)
+    flavor, trt = import_library(flavor, what="fcnkit export engine")
+    check_options(trt, flavor, options, timing_cache=timing_cache)
+    kept = [name for name in file.metadata.get(_KEPT_KEY, "").split(", ") if name]
+    build = _Build(trt, model, spec)
+    precision = check_layers(compute_layers(trt, build.network), spec, kept=kept, where=str(model))
+    plan = build.run(ranges, options, timing_cache=timing_cache, advance=advance)
+    header = read_plan_header(plan, where=str(out), rebuild="")
+    source = OnnxSource(name=model.name, sha256=sha256_of(model))
+    sidecar = Sidecar(
+        format=SIDECAR_FORMAT,
+        spec=_engine_spec(spec, ranges, source),
+        profiles=ranges,
+        flavor=flavor,
+        library=library_name(trt),
+        compute_capability=header.compute_capability,
+        builder=options,
+        onnx=source,
+        plan=PlanFacts(bytes=len(plan), sha256=hashlib.sha256(plan).hexdigest()),
+        verified=None,
     )
-    sidecar = {
-        "spec": asdict(spec),
-        "flavor": flavor,
-        "library": f"{trt.__name__} {trt.__version__}",
-        "plan_sha256": "",
-    }
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(plan)
-        sidecar["plan_sha256"] = sha256_of(temporary)
-        # First the sidecar: an engine without one would be opened by nobody, the other way round
-        # an old engine would lie beside a sidecar whose hash tells that it is another's.
-        atomic_write(sidecar_path(out), json.dumps(sidecar, indent=2).encode())
+    check = _write(trt, plan, sidecar, model=model, out=out)
     return EngineReport(
         flavor=flavor,
-        library=str(sidecar["library"]),
-        shapes=shapes,
+        library=sidecar.library,
+        profiles=ranges,
+        compute_capability=header.compute_capability,
         bytes=len(plan),
-        verified=False,
+        precision=precision,
+        check=check,
     )
 
 
-def _shape_range(
-    spec: ModelSpec, low: Shape | None, opt: Shape | None, high: Shape | None
-) -> ShapeRange:
-    """Complete and check the profile."""
-    legal = spec.shapes
-    default_high = tuple(min(a, b) for a, b in zip(legal.max, _DEFAULT_MAX, strict=True))
-    high = high or (default_high[0], default_high[1], default_high[2])
-    low = low or legal.min
-    opt = opt or _middle(low, legal.opt, high)
-    multiple = spec.input.multiple
-    for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
-        batch, height, width = shape
-        if height % multiple or width % multiple:
-            fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
-            rule = f"sides must be multiples of {multiple}"
-            raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
-        if not _ordered(legal.min, shape, legal.max):
-            rule = f"must lie within {format_shape(legal.min)} to {format_shape(legal.max)}"
-            remedy = "the ONNX file takes no other shapes"
-            raise ValueError(message(option, rule, format_shape(shape), remedy))
-    if not _ordered(low, opt, high):
-        got = " ".join(map(format_shape, (low, opt, high)))
-        rule = "must be ordered min <= opt <= max in every dimension"
-        raise ValueError(message("--min --opt --max", rule, got, "reorder them"))
-    return ShapeRange(min=low, opt=opt, max=high)
+def _engine_spec(spec: ModelSpec, ranges: tuple[ShapeRange, ...], source: OnnxSource) -> ModelSpec:
+    """Return the model's spec, its shapes and source those of the engine."""
+    made_from = SourceSpec(sha256=source.sha256, parity=spec.source.parity)
+    return replace(spec, shapes=hull(ranges), source=made_from)
 
 
-def _up(side: int, multiple: int) -> int:
-    return -(-side // multiple) * multiple
+def _write(trt: Any, plan: bytes, sidecar: Sidecar, *, model: Path, out: Path) -> EngineCheck:
+    """Check the engine under a temporary name, and give both files their names only then."""
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(plan)
+        sidecar_path(temporary).write_text(_dump(sidecar))
+        check = check_built_engine(trt, temporary, model, name=out.name)
+        # First the sidecar: an engine without one would be opened by nobody, the other way round
+        # an old engine would lie beside a sidecar whose hash tells that it is another's.
+        atomic_write(sidecar_path(out), _dump(replace(sidecar, verified=check.verified)).encode())
+    return check
 
 
-def _ordered(low: Shape, middle: Shape, high: Shape) -> bool:
-    return all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
+def _dump(sidecar: Sidecar) -> str:
+    return json.dumps(asdict(sidecar), indent=2)
 
 
-def _middle(low: Shape, wanted: Shape, high: Shape) -> Shape:
-    """Return the wanted shape, moved into the range."""
-    batch, height, width = (
-        min(max(side, a), b) for a, side, b in zip(low, wanted, high, strict=True)
-    )
-    return batch, height, width
+class _Build:
+    """A parsed network and the builder that owns it."""
 
+    def __init__(self, trt: Any, model: Path, spec: ModelSpec) -> None:
+        self._trt, self._model, self._spec = trt, model, spec
+        self._logger = logger_of(trt)
+        self._builder = trt.Builder(self._logger)
+        # Precision is a property of the graph. TensorRT 10 has to be told so, later ones know no
+        # other.
+        flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        self.network = self._builder.create_network(0 if flag is None else 1 << int(flag))
+        # The parser owns weights that the network refers to, so it has to live as long.
+        self._parser = trt.OnnxParser(self.network, self._logger)
+        if not self._parser.parse_from_file(str(model)):
+            errors = [self._parser.get_error(i) for i in range(self._parser.num_errors)]
+            got = ", ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
+            rule = f"{library_name(trt)} must be able to parse the graph"
+            remedy = "use another head, or ONNX Runtime"
+            if "zero point" in got:
+                remedy = "it takes no zero points, export with --activations int8"
+            raise ArtifactError(message(str(model), rule, got, remedy))
+        check_tensors(self.network, spec, where=str(model))
 
-def _import(flavor: Flavor | Literal["auto"]) -> tuple[Flavor, Any]:
-    if flavor == "auto":
-        try:
-            return "tensorrt", importlib.import_module("tensorrt")
-        except ImportError:
-            flavor = "tensorrt-rtx"
-    try:
-        return flavor, importlib.import_module(_MODULES[flavor])
-    except ImportError as error:
-        raise missing_extra("fcnkit export engine", _MODULES[flavor], flavor) from error
-
-
-def _make_logger(trt: Any) -> Any:
-    """Return a logger of the library that hands its lines to Python logging and keeps the last."""
-    levels = {
-        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
-        trt.ILogger.ERROR: logging.ERROR,
-        trt.ILogger.WARNING: logging.WARNING,
-        trt.ILogger.INFO: logging.INFO,
-    }
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
-        def __init__(self) -> None:
-            super().__init__()
-            self.last_error = "no message"
-
-        def log(self, severity: Any, text: str) -> None:
-            level = levels.get(severity, logging.DEBUG)
-            if level == logging.ERROR:
-                self.last_error = text
-            _log.log(level, text)
-
-    return Logger()
-
-
-def _build_plan(trt: Any, model: Path, spec: ModelSpec, shapes: ShapeRange) -> bytes:
-    logger = _make_logger(trt)
-    builder = trt.Builder(logger)
-    # Precision is a property of the graph. TensorRT 10 has to be told so, later ones know no other.
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-    network = builder.create_network(0 if flag is None else 1 << int(flag))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(model)):
-        errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        got = ", ".join(f"{e.node_operator()} {e.node_name()}: {e.desc()}" for e in errors)
-        rule = f"{trt.__name__} {trt.__version__} must be able to parse the graph"
-        raise ArtifactError(message(str(model), rule, got, "use another head, or ONNX Runtime"))
-    profile = builder.create_optimization_profile()
-    sizes = [_tensor_shape(shape, spec) for shape in (shapes.min, shapes.opt, shapes.max)]
-    profile.set_shape(spec.input.name, *sizes)
-    config = builder.create_builder_config()
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        rule = f"{trt.__name__} {trt.__version__} must build an engine"
-        remedy = "ordinary TensorRT builds on the GPU it builds for only; see fcnkit doctor"
-        raise FcnkitError(message(str(model), rule, logger.last_error, remedy))
-    return bytes(plan)
+    def run(
+        self,
+        ranges: Sequence[ShapeRange],
+        options: BuilderOptions,
+        *,
+        timing_cache: Path | None,
+        advance: Advance | None,
+    ) -> bytes:
+        """Build the plan; a failure quotes the library's first error."""
+        trt, logger = self._trt, self._logger
+        config = self._builder.create_builder_config()
+        cache = None if timing_cache is None else read_timing_cache(timing_cache)
+        apply_options(trt, config, options, cache=cache)
+        for shapes in ranges:
+            profile = self._builder.create_optimization_profile()
+            sizes = [_tensor_shape(s, self._spec) for s in (shapes.min, shapes.opt, shapes.max)]
+            profile.set_shape(self._spec.input.name, *sizes)
+            config.add_optimization_profile(profile)
+        monitor = make_monitor(trt, advance or (lambda *_: None))
+        config.progress_monitor = monitor
+        logger.first_error = None
+        plan = self._builder.build_serialized_network(self.network, config)
+        if monitor.raised is not None:
+            raise monitor.raised
+        if plan is None:
+            rule = f"{library_name(trt)} must build an engine"
+            remedy = "change the options or the profiles"
+            if trt.__name__ == "tensorrt":
+                remedy += ", and note that it builds on the GPU it builds for only"
+            got = logger.first_error or "no message"
+            raise FcnkitError(message(str(self._model), rule, got, remedy))
+        if timing_cache is not None:
+            atomic_write(timing_cache, bytes(config.get_timing_cache().serialize()))
+        return bytes(plan)
 
 
 def _tensor_shape(shape: Shape, spec: ModelSpec) -> tuple[int, int, int, int]:

@@ -1,18 +1,20 @@
-"""What each head's exported graph computes, as PyTorch modules around a trained network."""
+"""What is traced of a network: everything up to its last shuffle, frozen for inference."""
 
 from __future__ import annotations
 
 import copy
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fcnkit.runtime.spec import ModelSpec
-from fcnkit.train.models import SegmentationNet, precompute_upsampling
+from fcnkit.train.models import (
+    SegmentationNet,
+    SubpixelConvTranspose2d,
+    precompute_upsampling,
+)
 
-__all__ = ["LabelsGraph", "LogitsGraph", "TilesGraph", "frozen_copy"]
+__all__ = ["CoreGraph", "frozen_copy"]
 
 
 def frozen_copy(net: SegmentationNet) -> SegmentationNet:
@@ -37,57 +39,47 @@ def _fold_batch_norms(module: nn.Module) -> None:
             setattr(module, norm_name, nn.Identity())
 
 
-class _Normalise(nn.Module):
-    """Pictures (N, H, W, 3), 0..255, to normalised float32 (N, 3, H, W)."""
+class CoreGraph(nn.Module):
+    """The part that all heads share: normalised pictures to what the last shuffle takes.
 
-    def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        mean, std = torch.tensor(spec.input.mean), torch.tensor(spec.input.std)
-        # (x/255 - mean)/std as one multiplication and one addition per value.
-        self.scale = nn.Buffer((1 / (255 * std)).view(3, 1, 1))
-        self.shift = nn.Buffer((-mean / std).view(3, 1, 1))
-
-    def forward(self, image_nhwc: Tensor) -> Tensor:
-        # The cast comes before the transpose because TensorRT transposes no uint8.
-        image_nchw = image_nhwc.to(torch.float32).permute(0, 3, 1, 2)
-        return image_nchw * self.scale + self.shift
-
-
-class LogitsGraph(nn.Module):
-    """Head ``logits``: normalised float32 (N, 3, H, W) to logits (N, K, H, W)."""
+    With a network whose last step upsamples, the result is that step's convolution before
+    depth-to-space, (N, K*s*s, H/s + 1, W/s + 1), else the logits (N, K, H, W).
+    """
 
     def __init__(self, net: SegmentationNet) -> None:
+        """Take the network as it is, see frozen_copy."""
         super().__init__()
         self.net = net
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Compute the logits."""
-        logits: Tensor = self.net(image)
-        return logits
+    @property
+    def stride(self) -> int:
+        """The factor s by which the last step upsamples; 1 where it does not."""
+        last = self.net.last_step
+        return last.stride if isinstance(last, SubpixelConvTranspose2d) else 1
 
+    @property
+    def last_name(self) -> str:
+        """The last step's name in the state dict."""
+        last = self.net.last_step
+        name: str = next(name for name, module in self.net.named_modules() if module is last)
+        return name
 
-class LabelsGraph(nn.Module):
-    """Head ``labels``: uint8 (N, H, W, 3) RGB to uint8 labels (N, H, W)."""
+    def score_names(self, classes: int) -> tuple[str, ...]:
+        """Return the modules that turn features into scores of so many classes."""
+        return tuple(
+            name
+            for name, module in self.net.named_modules()
+            if (isinstance(module, nn.Conv2d) and module.out_channels == classes)
+            or (
+                isinstance(module, SubpixelConvTranspose2d)
+                and module.weight.shape[1] == classes != module.weight.shape[0]
+            )
+        )
 
-    def __init__(self, net: SegmentationNet, spec: ModelSpec) -> None:
-        super().__init__()
-        self.net = net
-        self.normalise = _Normalise(spec)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Compute the labels."""
-        return self.net.labels(self.normalise(image)).to(torch.uint8)
-
-
-class TilesGraph(nn.Module):
-    """The middle of head ``scene``: float32 tiles (N, h, w, 3), 0..255, to logits (N, K, h, w)."""
-
-    def __init__(self, net: SegmentationNet, spec: ModelSpec) -> None:
-        super().__init__()
-        self.net = net
-        self.normalise = _Normalise(spec)
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        """Compute the logits of every tile."""
-        logits: Tensor = self.net(self.normalise(tiles))
+    def forward(self, image_nchw: Tensor) -> Tensor:
+        """Compute the core."""
+        x_nchw, last = self.net.body(image_nchw), self.net.last_step
+        if isinstance(last, SubpixelConvTranspose2d):
+            return last.subpixels(x_nchw)
+        logits: Tensor = last(x_nchw)
         return logits

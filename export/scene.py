@@ -10,8 +10,8 @@ pixel is the same for all classes, so the argmax of the sum is that of the mean.
 from __future__ import annotations
 
 import onnx
-import onnx.compose
-import onnx.parser
+
+from fcnkit.export.pieces import assemble, parse_piece
 
 __all__ = ["wrap_scene"]
 
@@ -91,38 +91,16 @@ join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
 
 
 def wrap_scene(middle: onnx.ModelProto) -> onnx.ModelProto:
-    """Put the cutting and the joining around an exported middle.
+    """Put the cutting and the joining around a middle of any precision.
 
     Args:
         middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output
-            ``logits``.
+            ``logits`` float32 (n, K, 32*h, 32*w).
 
     Returns:
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least 32, and output ``labels``
         uint8 (1, H, W).
     """
-    cut = _parse(_CUT, "cut/", middle)
-    join = _parse(_JOIN, "join/", middle)
-    graph = onnx.helper.make_graph(
-        [*cut.node, *middle.graph.node, *join.node],
-        "scene",
-        list(cut.input),
-        list(join.output),
-        list(middle.graph.initializer),
-    )
-    model = onnx.helper.make_model(
-        graph, opset_imports=list(middle.opset_import), ir_version=middle.ir_version
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _parse(text: str, prefix: str, middle: onnx.ModelProto) -> onnx.GraphProto:
-    """Parse a piece for the middle's opset, its inner names prefixed to be unique."""
-    opset = next(entry.version for entry in middle.opset_import if not entry.domain)
-    header = f'<ir_version: {middle.ir_version}, opset_import: ["" : {opset}]>'
-    piece = onnx.parser.parse_model(header + text)
-    named = onnx.compose.add_prefix(
-        piece, prefix, rename_nodes=True, rename_inputs=False, rename_outputs=False
-    )
-    return named.graph
+    cut = parse_piece(_CUT, "cut/", middle)
+    join = parse_piece(_JOIN, "join/", middle)
+    return assemble("scene", [cut, middle.graph, join], middle)

@@ -2,185 +2,224 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 import onnx
 import torch
-from torch import nn
 
 from fcnkit.errors import message
-from fcnkit.export.graphs import LabelsGraph, LogitsGraph, TilesGraph, frozen_copy
-from fcnkit.export.scene import wrap_scene
-from fcnkit.export.verify import VerifyReport, verify_onnx
-from fcnkit.runtime.files import atomic_path, sha256_of
-from fcnkit.runtime.spec import (
-    METADATA_KEY,
-    Head,
-    InputSpec,
-    ModelSpec,
-    OutputSpec,
-    Shape,
-    ShapeRange,
-    SourceSpec,
+from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
+from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
+from fcnkit.export.heads import Core
+from fcnkit.export.int8 import Activations
+from fcnkit.export.precision import KEPT_KEY
+from fcnkit.export.speed import measure_speedup
+from fcnkit.export.subject import Subject, open_subject
+from fcnkit.export.verify import (
+    MAX_PIXELS,
+    TOLERANCES,
+    VerifyReport,
+    require,
+    verify,
 )
+from fcnkit.export.verify_data import Labelled
+from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
+from fcnkit.runtime.spec import METADATA_KEY, Head, ModelSpec, Precision, format_shape
+from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
 
-__all__ = ["export_onnx"]
+__all__ = ["ExportReport", "export_onnx", "save_model", "verify_path"]
 
-OPSET = 20
-_SCENE_MAX: Shape = (1, 4096, 4096)
+MAX_MIOU_DROP: Final = 0.01
+
+_REMEDIES: Final[dict[Precision, str]] = {
+    "fp32": "this is a bug of the exporter or a library, please report it",
+    "fp16": "keep more in float32 with --keep-fp32, or use --precision fp32",
+    "int8": "keep more in float32 with --keep-fp32, give more typical pictures, or use fp16",
+}
 
 
-def export_onnx(checkpoint: Path, out: Path, *, head: Head = "logits") -> VerifyReport:
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written."""
+
+    verify: VerifyReport
+    """The comparison with PyTorch; also written beside the model."""
+    speedup: float | None
+    """How many times as fast as float32 the model is here; None for float32 itself."""
+    calibration: tuple[str, ...]
+    """Names of the pictures that int8 was calibrated on."""
+
+    def summary(self) -> str:
+        """Return the figures as one line."""
+        text = self.verify.summary()
+        if self.verify.data:
+            text += f"; {self.verify.data.summary()}"
+        return text
+
+
+def verify_path(model: Path) -> Path:
+    """Return where a model's report lies: ``model.verify.json`` beside ``model.onnx``."""
+    return model.with_suffix(".verify.json")
+
+
+def export_onnx(
+    checkpoint: Path,
+    out: Path,
+    *,
+    head: Head = "logits",
+    precision: Precision = "fp32",
+    keep_fp32: Sequence[str] = (),
+    calibration: Path | None = None,
+    activations: Activations = "uint8",
+    max_miou_drop: float = MAX_MIOU_DROP,
+    max_pixels: int = MAX_PIXELS,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> ExportReport:
     """Write a checkpoint's network as ONNX and run it against PyTorch before the file appears.
 
     Args:
         checkpoint: A best.pt or last.pt.
-        out: The .onnx file; its folder exists.
+        out: The .onnx file; its folder exists. ``out`` with ``.verify.json`` is written beside it.
         head: What the graph computes, see the ModelSpec.
+        precision: What it computes in; inputs and outputs keep their types.
+        keep_fp32: Modules, by their names in the state dict, that stay in float32.
+        calibration: For int8: a folder in VOC layout or of pictures, at least 16 of them. With
+            a labelled second split, that is used to measure what int8 costs.
+        activations: For int8: see ``int8.Activations``.
+        max_miou_drop: Largest loss of mean IoU on that split.
+        max_pixels: Pixels of one batch in the comparison at most.
+        on_picture: Called with (pictures done, pictures in all) of that split.
 
     Returns:
-        What the comparison measured; it is also in the file's spec.
+        What was measured; the comparison is also in the file's spec and beside it.
 
     Raises:
-        ArtifactError: The checkpoint is none.
-        ValueError: out does not end in .onnx or its folder does not exist.
+        ArtifactError: The checkpoint is none, or a weight does not fit the precision.
+        DataError: The folder to calibrate on has too few or broken pictures.
+        ValueError: out does not end in .onnx, its folder does not exist, an option does not fit
+            the precision, or a module to keep is not there.
         VerifyError: The exported model does not compute what PyTorch computes; no file is left.
     """
+    _check_out(out)
+    typing = _typing(precision, keep_fp32, calibration, activations)
+    net, loaded = load_model(checkpoint)
+    spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint), precision=precision)
+    core = trace_core(net, spec.num_classes)
+    model, kept = build_graph(core, spec, typing)
+    pictures = typing.calibration.names if typing.calibration else ()
+    notes = {KEPT_KEY: ", ".join(kept), "calibration": ", ".join(pictures)}
+    with atomic_path(out) as temporary:
+        save_model(model, spec, temporary, notes=notes)
+        with (
+            _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source,
+            open_subject(temporary, backend="onnxruntime") as exported,
+        ):
+            report = verify(
+                source,
+                exported,
+                data=_held_out(typing.calibration, calibration),
+                tolerance=replace(TOLERANCES[precision], max_miou_drop=max_miou_drop),
+                pictures=sized_pictures(typing.calibration) if typing.calibration else None,
+                max_pixels=max_pixels,
+                on_picture=on_picture,
+            )
+        require(report, remedy=_REMEDIES[precision])
+        speedup = _speedup(core, spec, temporary)
+        save_model(model, spec.with_parity(report.summary()), temporary, notes=notes)
+        report = replace(report, b={**report.b, "sha256": sha256_of(temporary)})
+        more = {"speedup_over_fp32": speedup, "calibration": list(pictures)}
+        atomic_write(verify_path(out), report.to_json(**more).encode())
+    return ExportReport(verify=report, speedup=speedup, calibration=pictures)
+
+
+def _check_out(out: Path) -> None:
     if out.suffix != ".onnx":
         raise ValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
     if not out.parent.is_dir():
         rule = "its folder must exist"
         raise ValueError(message("-o", rule, str(out.parent), "create it first"))
-    net, loaded = load_model(checkpoint)
-    spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint))
-    model = build_graph(net, spec)
-    with atomic_path(out) as temporary:
-        _save(model, spec, temporary)
-        report = verify_onnx(temporary, net)
-        _save(model, spec.with_parity(report.summary()), temporary)
-    return report
 
 
-def build_graph(net: SegmentationNet, spec: ModelSpec) -> onnx.ModelProto:
-    """Export a network as the graph of a head, without metadata.
-
-    Args:
-        net: The network.
-        spec: Says which head.
-
-    Returns:
-        The ONNX model; its sides are declared as ``32*h`` and ``32*w`` except for ``scene``.
-    """
-    frozen = frozen_copy(net)
-    if spec.head == "logits":
-        example = torch.zeros(2, 3, 64, 96)
-        return trace(LogitsGraph(frozen), example, "image", "logits")
-    example = torch.zeros(2, 64, 96, 3, dtype=torch.uint8)
-    if spec.head == "labels":
-        return trace(LabelsGraph(frozen, spec), example, "image", "labels")
-    middle = trace(TilesGraph(frozen, spec), example.float(), "tiles", "logits")
-    return wrap_scene(middle)
-
-
-def trace(graph: nn.Module, example: torch.Tensor, source: str, result: str) -> onnx.ModelProto:
-    """Export a module with free batch size and sides that are multiples of 32.
-
-    Args:
-        graph: Takes one tensor, gives one.
-        example: (N, 3, H, W) or (N, H, W, 3), which tells the layout; N at least 2.
-        source: Name for the input.
-        result: Name for the output.
-
-    Returns:
-        The ONNX model, dims declared ``n``, ``32*h`` and ``32*w``, free of the exporter's notes.
-    """
-    rows, columns = (1, 2) if example.shape[3] == 3 else (2, 3)
-    batch, height, width = (torch.export.Dim(name) for name in ("n", "h", "w"))
-    shapes: dict[int, Any] = {0: batch, rows: 32 * height, columns: 32 * width}
-    with warnings.catch_warnings():
-        # The exporter warns of its own deprecated internals and logs what it optimised.
-        warnings.simplefilter("ignore")
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            graph.eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[source],
-            output_names=[result],
-            dynamic_shapes=(shapes,),
-            verbose=False,
-        )
-    if program is None:
-        raise AssertionError  # only for type checkers: dynamo=True gives a program
-    model: onnx.ModelProto = program.model_proto
-    _strip(model)
-    return model
+def _typing(
+    precision: Precision, keep_fp32: Sequence[str], folder: Path | None, activations: Activations
+) -> Typing:
+    """Check the options that a precision takes."""
+    if precision == "int8" and folder is None:
+        rule = "int8 needs pictures to find the ranges of activations"
+        remedy = "give the training data with --calibration DATA"
+        raise ValueError(message("--precision", rule, "no --calibration", remedy))
+    for option, given, wanted in (
+        ("--calibration", folder is not None, ("int8",)),
+        ("--keep-fp32", bool(keep_fp32), ("fp16", "int8")),
+        ("--activations", activations != "uint8", ("int8",)),
+    ):
+        if given and precision not in wanted:
+            rule = f"goes with --precision {' or '.join(wanted)}"
+            raise ValueError(message(option, rule, precision, "leave it out"))
+    opened = open_calibration(folder) if folder else None
+    return Typing(keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations)
 
 
-def _strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's notes: stack traces that name folders of this machine, and such."""
-    graph = model.graph
-    del model.metadata_props[:], graph.metadata_props[:]
-    for entry in (*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        entry.ClearField("doc_string")
-        del entry.metadata_props[:]
+def _in_memory(
+    net: SegmentationNet, spec: ModelSpec, checkpoint: Path, sha256: str | None
+) -> Subject:
+    backend = TorchBackend(net, spec, device=torch.device("cpu"))
+    return Subject(backend, name=checkpoint.name, kind="checkpoint", sha256=sha256)
 
 
-def head_spec(spec: ModelSpec, head: Head, *, sha256: str) -> ModelSpec:
-    """Turn a checkpoint's spec into the one of an exported head.
+def _held_out(opened: Calibration | None, root: Path | None) -> Labelled | None:
+    if opened is None or root is None or opened.held_out is None:
+        return None
+    return Labelled(root=root, pictures=(), truth=opened.held_out)
+
+
+def _speedup(core: Core, spec: ModelSpec, model: Path) -> float | None:
+    """Time the model against the same head in float32; None for float32 itself."""
+    if spec.precision == "fp32":
+        return None
+    plain = replace(spec, precision="fp32")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fp32.onnx"
+        save_model(build_graph(core, plain)[0], plain, path)
+        return measure_speedup(path, model)
+
+
+def save_model(
+    model: onnx.ModelProto, spec: ModelSpec, path: Path, *, notes: dict[str, str] | None = None
+) -> None:
+    """Write the model with its spec, and with the few lines a reader of Netron looks for.
 
     Args:
-        spec: The checkpoint's.
-        head: What the graph computes.
-        sha256: Of the checkpoint file.
-
-    Returns:
-        The spec, parity not yet known.
+        model: The graph; its metadata is replaced.
+        spec: What it promises.
+        path: The file.
+        notes: More lines; empty ones are left out.
     """
-    versions = {
-        "fcnkit": version("fcnkit"),
-        "torch": torch.__version__,
-        "onnx": onnx.__version__,
-    }
-    source = SourceSpec(sha256=sha256, parity=None)
-    if head == "logits":
-        return replace(spec, source=source, versions=versions)
-    return replace(
-        spec,
-        head=head,
-        source=source,
-        versions=versions,
-        input=_uint8_input(spec.input, multiple=32 if head == "labels" else 1),
-        output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
-        shapes=spec.shapes if head == "labels" else _scene_shapes(spec.shapes),
-    )
-
-
-def _uint8_input(given: InputSpec, *, multiple: int) -> InputSpec:
-    return replace(given, layout="NHWC", dtype="uint8", multiple=multiple)
-
-
-def _scene_shapes(given: ShapeRange) -> ShapeRange:
-    return ShapeRange(min=(1, 32, 32), opt=(1, *given.opt[1:]), max=_SCENE_MAX)
-
-
-def _save(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> None:
-    """Write the model with its spec, and with the few lines a reader of Netron looks for."""
     model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
+    given, result, shapes = spec.input, spec.output, spec.shapes
+    mean, std = (" ".join(f"{v:g}" for v in values) for values in (given.mean, given.std))
     properties = {
         METADATA_KEY: spec.to_json(),
         "architecture": spec.architecture,
         "head": spec.head,
+        "precision": spec.precision,
+        "input": f"{given.name} {given.dtype} {given.layout} {given.color}",
+        "output": f"{result.name} {result.dtype} {result.layout}",
+        "normalisation": f"(x / 255 - mean) / std, mean {mean}, std {std}",
+        "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
         "classes": ", ".join(spec.classes),
         "stride": "32",
+        "source_sha256": spec.source.sha256 or "",
+        "parity": spec.source.parity or "",
+        **(notes or {}),
     }
-    onnx.helper.set_model_props(model, properties)
+    filled = {key: value for key, value in properties.items() if value}
+    onnx.helper.set_model_props(model, filled)
     onnx.save(model, path)

@@ -5,16 +5,24 @@ Importing this package imports numpy and Pillow and nothing heavier.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fcnkit.runtime._build import build_info
-from fcnkit.runtime.backends import Backend, BackendStatus, list_backends, open_backend
+from fcnkit.runtime.backends import (
+    Backend,
+    BackendStatus,
+    Compute,
+    list_backends,
+    open_backend,
+)
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec
 
 __all__ = [
     "Backend",
     "BackendStatus",
+    "Compute",
     "Cover",
     "ModelSpec",
     "Segmenter",
@@ -30,7 +38,12 @@ def load(
     *,
     backend: str = "auto",
     threads: int | None = None,
+    compute: Compute = "auto",
+    options: Mapping[str, str] | None = None,
+    spec: str | Path | None = None,
     cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
 ) -> Segmenter:
     """Open an exported model as a function from pictures to labels.
 
@@ -38,20 +51,27 @@ def load(
         path: An ONNX file that fcnkit exported.
         backend: The library that runs it, as for ``open_backend``.
         threads: CPU threads of one call; every core by default.
+        compute: The precision to compute in, as for ``open_backend``.
+        options: The library's own options, as for ``open_backend``.
+        spec: For an engine without a sidecar: the file that holds its spec.
         cover: How pictures of any size are covered, as for ``Segmenter``.
+        tile: Height and width of the tiles, see ``Segmenter``.
+        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
 
     Returns:
         The segmenter; close it, or use it in a ``with`` block.
 
     Raises:
         ArtifactError: The file is missing, broken or without a fitting spec.
-        BackendUnavailableError: The backend does not run here.
+        BackendUnavailableError: The backend or precision does not run here.
         MissingExtraError: The backend's package is not installed.
-        ValueError: The backend is unknown, or the model's head cannot cover so.
+        ValueError: The backend, precision or an option is unknown, or the head cannot cover so.
     """
-    opened = open_backend(path, backend=backend, threads=threads)
+    opened = open_backend(
+        path, backend=backend, threads=threads, compute=compute, options=options, spec=spec
+    )
     try:
-        return Segmenter(opened, cover=cover)
-    except ValueError:
+        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
+    except (TypeError, ValueError):
         opened.close()
         raise

@@ -24,6 +24,8 @@ class Plan:
         lefts: Sequence[int],
         /,
     ) -> None: ...
+    @property
+    def held(self) -> list[int]: ...
 
 class Normalize:
     def __init__(
@@ -66,11 +68,15 @@ def gather(
 ) -> None: ...
 def argmax(logits: NDArray[Any], labels: NDArray[np.uint8], threads: int) -> None: ...
 def stitch(logits: NDArray[Any], plan: Plan, labels: NDArray[np.uint8], threads: int) -> None: ...
-def accumulate(
-    logits: NDArray[Any], plan: Plan, i: int, j: int, band: NDArray[np.float32], threads: int
-) -> None: ...
-def finish(
-    band: NDArray[np.float32], plan: Plan, first: int, labels: NDArray[np.uint8], threads: int
+def add_tile(
+    logits: NDArray[Any],
+    plan: Plan,
+    i: int,
+    j: int,
+    below: NDArray[np.float32],
+    right: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    threads: int,
 ) -> None: ...
 def confusion(
     target: NDArray[np.uint8],

@@ -78,9 +78,9 @@ def plan_tiles(
     """Cover an image with tiles whose sides are multiples, inside the image where it is big enough.
 
     Per side: the tile's side is the one asked for or, if none is or that is larger than the
-    image, the largest multiple that fits. Tiles follow each other at a distance of their side
-    minus the overlap; the last is shifted back to end at the border. A side smaller than the
-    multiple is covered by one tile that leaves the image.
+    image, the largest multiple that fits. As few tiles as have the overlap lie at equal distances,
+    to a pixel, the last of them at the border: so no two share much more than others. A side
+    smaller than the multiple is covered by one tile that leaves the image.
 
     Args:
         height: Rows of the image, >= 1.
@@ -181,4 +181,5 @@ def _starts(extent: int, side: int, overlap: int) -> tuple[int, ...]:
         rule = f"must be less than the tile's side, {side}"
         raise ValueError(message("plan_tiles: overlap", rule, overlap, "use half the side or less"))
     last = max(extent - side, 0)
-    return (*range(0, last, side - overlap), last)
+    steps = -(-last // (side - overlap))
+    return tuple(last * step // steps for step in range(steps + 1)) if steps else (0,)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.engine_file import read_engine_file
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
-from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["describe"]
-
-_BUILD_AGAIN = "build the engine again with fcnkit export engine"
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -34,12 +30,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     kind = "engine" if path.suffix in (".engine", ".plan") else "onnx"
     found = _describe_engine(path) if kind == "engine" else _describe_onnx(path)
-    sha256 = sha256_of(path)
-    if found.get("plan_sha256", sha256) != sha256:
-        rule = "must be the sidecar of the engine beside it"
-        got = f"one of an engine with sha256 {found['plan_sha256']}"
-        raise ArtifactError(message(f"{path}.json", rule, got, _BUILD_AGAIN))
-    facts = {"bytes": path.stat().st_size, "sha256": sha256}
+    facts = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return {"path": str(path), "kind": kind, **facts, **found}
 
 
@@ -58,19 +49,5 @@ def _tensor(tensor: TensorInfo) -> dict[str, Any]:
 
 
 def _describe_engine(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ArtifactError(
-            message(str(path), "must be a model file", "no such file", "check the path")
-        )
-    sidecar = path.with_name(f"{path.name}.json")
-    rule = "an engine needs its sidecar with a spec beside it"
-    try:
-        held = json.loads(sidecar.read_bytes())
-    except OSError:
-        raise ArtifactError(message(str(sidecar), rule, "no such file", _BUILD_AGAIN)) from None
-    except ValueError as error:
-        raise ArtifactError(message(str(sidecar), rule, str(error), _BUILD_AGAIN)) from None
-    if not isinstance(held, dict) or "spec" not in held:
-        raise ArtifactError(message(str(sidecar), rule, "no key spec", _BUILD_AGAIN))
-    spec = ModelSpec.from_json(json.dumps(held["spec"]), where=str(sidecar))
-    return {**held, "spec": asdict(spec)}
+    engine = read_engine_file(path)
+    return {**engine.sidecar, "spec": asdict(engine.spec)}

@@ -1,164 +1,75 @@
-"""Labelling many pictures: which files, under which names, and the run over them.
+"""Labelling many pictures: a bounded pipeline from picture files to result files.
 
-Decoding and writing run on two threads beside the model, which is used from the caller's thread
-only. What is in flight is bounded, so memory does not grow with the number of files.
+Decoding and cutting into tiles, and stitching, colouring, encoding and writing run on worker
+threads beside the model, which is used from the caller's thread only. What is in flight is
+bounded, so memory does not grow with the number of files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
-import json
-import time
+import os
+import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final, get_args
 
 from fcnkit.errors import message
-from fcnkit.runtime.pictures import (
-    MAX_PIXELS,
-    Format,
-    read_picture,
-    render,
-    write_png,
-)
+from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
+from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
+from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.pictures import MAX_PIXELS
+from fcnkit.runtime.pipeline import Work, ahead_of, default_batch, run_works
 from fcnkit.runtime.segmenter import Segmenter
+from fcnkit.runtime.sheet import Sheet, Studio
 
-__all__ = ["MANIFEST", "SUFFIXES", "Job", "Record", "find_jobs", "predict_files"]
+__all__ = [
+    "MANIFEST",
+    "SUFFIXES",
+    "SUFFIX_OF",
+    "Format",
+    "Job",
+    "Record",
+    "find_jobs",
+    "options_of",
+    "predict_files",
+    "run_into",
+]
 
-SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the files that a folder is searched for, in any case."""
-
-MANIFEST: Final = "manifest.jsonl"
-"""Name of the file in the output folder with one line per input; the last line of one counts."""
-
-_THREADS: Final = 2
-_IN_FLIGHT: Final = 4
-"""Pictures decoded ahead of the model, and results not yet written behind it."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to label and the name of its result, relative to the output folder."""
-
-    source: Path
-    output: Path
+_AHEAD: Final = 4
+"""Pictures decoded ahead of the model per worker pair, and results not yet written behind it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What became of one picture: a line of the manifest."""
-
-    input: str
-    status: Literal["done", "failed"]
-    output: str | None
-    """Relative to the output folder; None where the picture failed."""
-    size: tuple[int, int] | None
-    """Height and width; None where the picture could not be read."""
-    milliseconds: float | None
-    """Time of covering, model and labels, without decoding and writing."""
-    error: str | None
-    format: Format
-    cover: str
-    model_sha256: str
-
-
-def find_jobs(inputs: Sequence[str | Path], out: str | Path) -> list[Job]:
-    """Find the pictures that files, folders and patterns name, and name their results.
-
-    Results mirror the tree below each given folder (below the fixed part of a pattern); a file
-    given by itself goes to the top. What lies in ``out`` is not taken for input.
-
-    Args:
-        inputs: Files, folders (searched recursively), and glob patterns (``**`` too).
-        out: The output folder; it need not exist.
-
-    Returns:
-        The jobs in order, each picture once.
-
-    Raises:
-        ValueError: An input names no picture, two results would have the same name, or a result
-            would replace a picture.
-    """
-    jobs: dict[tuple[Path, Path], Job] = {}
-    for text in inputs:
-        found = 0
-        for source, relative in _expand(str(text), Path(out).resolve()):
-            job = Job(source, relative.with_suffix(".png"))
-            jobs.setdefault((source.resolve(), job.output), job)
-            found += 1
-        if not found:
-            rule = "every INPUT must name a picture"
-            remedy = f"give a file, folder or pattern with {' '.join(SUFFIXES)} files"
-            raise ValueError(message("predict", rule, str(text), remedy))
-    _check_names(jobs.values(), Path(out))
-    return list(jobs.values())
-
-
-def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield (file, its name below the given folder) in order of name."""
-    path = Path(text)
-    if path.is_file():
-        yield path, Path(path.name)
-    elif path.is_dir():
-        yield from _pictures(sorted(path.rglob("*")), path, out)
-    elif glob.has_magic(text):
-        hits = [Path(hit) for hit in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
-        yield from _pictures(hits, _fixed_part(text), out)
-
-
-def _pictures(paths: Iterable[Path], root: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    # Where the results go below the folder itself, an earlier run's must not become input.
-    nested = out.is_relative_to(root.resolve()) and out != root.resolve()
-    for path in paths:
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        if not (nested and path.resolve().is_relative_to(out)):
-            yield path, path.relative_to(root)
-
-
-def _fixed_part(pattern: str) -> Path:
-    """Return the folders of a pattern before its first wildcard."""
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
-
-
-def _check_names(jobs: Iterable[Job], out: Path) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        other = taken.setdefault(job.output, job.source)
-        if other != job.source:
-            rule = "every picture needs its own output name"
-            got = f"{other} and {job.source} for {job.output}"
-            raise ValueError(message("predict", rule, got, "rename one or run them apart"))
-        if (out / job.output).resolve() in sources:
-            rule = "a result must not replace a picture"
-            remedy = "choose another output folder"
-            raise ValueError(message("predict", rule, str(out / job.output), remedy))
+def options_of(segmenter: Segmenter, *, format: Format) -> Options:
+    """Say what a result depends on besides the picture and the model."""
+    backend = segmenter.backend
+    return Options(
+        format=format,
+        cover=segmenter.cover,
+        tile=segmenter.tile,
+        overlap=segmenter.overlap,
+        backend=backend.name,
+        compute=str(backend.details.get("compute", "")),
+    )
 
 
 def predict_files(
     segmenter: Segmenter,
-    jobs: Sequence[Job],
+    jobs: Iterable[Job],
     out: str | Path,
     *,
     model_sha256: str,
     format: Format = "labels",
+    resume: bool = True,
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
+    batch: int | None = None,
+    workers: int | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[Record, None, None]:
-    """Label pictures and write one PNG each, and a line of the manifest each.
+    """Label pictures and write one result each, and a line of the manifest each.
 
     A picture that cannot be read or covered is recorded and skipped; a result that cannot be
     written ends the run, for the next ones would fare no better.
@@ -166,136 +77,179 @@ def predict_files(
     Args:
         segmenter: The model; used by this thread only.
         jobs: What ``find_jobs`` found.
-        out: The output folder, made where needed.
+        out: The output folder, made where needed; one run at a time writes into it.
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
+        resume: Skip what the manifest and a valid output prove done with the same model and
+            options from a picture that has not changed since.
         fail_fast: Stop after the first picture that fails.
-        max_pixels: Larger pictures fail before they are decoded.
+        max_pixels: Larger pictures fail before they are decoded, unless the segmenter has a
+            ``tile``: then they go through in bands.
+        batch: Tiles of one shape that share a batch, of different pictures too; by default 1 on
+            a CPU and 8 elsewhere.
+        workers: Threads that decode and write; by default 2 beside a model on the CPU, and
+            one per core elsewhere.
+        stop: Once set, no picture is begun any more; those in flight are finished.
 
     Returns:
-        A generator that does the work as it is consumed, one record per picture, in order.
-        Closing it early waits for what is in flight.
+        A generator that does the work as it is consumed, one record per picture. Closing it early
+        waits for what is in flight.
 
     Raises:
-        ValueError: format is unknown or max_pixels below 1, when called.
-        OSError: A result cannot be written, from the iterator.
+        ValueError: format is unknown, or max_pixels, batch or workers below 1; when called.
+        DataError: Another run writes into the folder; from the iterator.
+        OSError: A result cannot be written; from the iterator.
     """
+    run = _Run(
+        _studio(segmenter, format, model_sha256, max_pixels),
+        batch=batch,
+        workers=workers,
+        fail_fast=fail_fast,
+        stop=stop,
+    )
+    return _with_manifest(run, jobs, Path(out), resume=resume)
+
+
+def run_into(
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    staging: Staging,
+    *,
+    model_sha256: str,
+    format: Format = "labels",
+    max_pixels: int = MAX_PIXELS,
+    batch: int | None = None,
+) -> Generator[Record, None, None]:
+    """Label pictures as ``predict_files`` does, without a manifest.
+
+    Args:
+        segmenter: As for ``predict_files``.
+        jobs: Asked for as the run comes to them.
+        staging: Where results are written until they are whole; says the output folder.
+        model_sha256: As for ``predict_files``.
+        format: As for ``predict_files``.
+        max_pixels: As for ``predict_files``.
+        batch: As for ``predict_files``.
+
+    Returns:
+        As for ``predict_files``.
+
+    Raises:
+        ValueError: As for ``predict_files``.
+        OSError: A result cannot be written; from the iterator.
+    """
+    studio = _studio(segmenter, format, model_sha256, max_pixels)
+    return _Run(studio, batch=batch).records(jobs, staging, lambda _: None)
+
+
+def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int) -> Studio:
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise ValueError(message("predict", rule, format, "leave it out for labels"))
-    if max_pixels < 1:
-        raise ValueError(
-            message("predict", "max_pixels must be at least 1", max_pixels, "raise it")
-        )
-    run = _Run(segmenter, Path(out), model_sha256=model_sha256, format=format)
-    return run.records(jobs, fail_fast=fail_fast, max_pixels=max_pixels)
+    _check_positive("max_pixels", max_pixels)
+    return Studio(
+        segmenter=segmenter,
+        options=options_of(segmenter, format=format),
+        model_sha256=model_sha256,
+        max_pixels=max_pixels,
+    )
+
+
+def _check_positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+
+
+def _with_manifest(
+    run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool
+) -> Generator[Record, None, None]:
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        Manifest(
+            out, options=run.studio.options, model_sha256=run.studio.model_sha256, resume=resume
+        ) as manifest,
+        Staging(out) as staging,
+    ):
+        left: list[Job] = []
+        for job in jobs:
+            earlier = manifest.earlier(job.source, job.output)
+            if earlier is None:
+                left.append(job)
+            else:
+                yield earlier
+        yield from run.records(left, staging, manifest.append)
 
 
 class _Run:
-    """The state of one run over many pictures."""
+    """One run over many pictures."""
 
     def __init__(
-        self, segmenter: Segmenter, out: Path, *, model_sha256: str, format: Format
+        self,
+        studio: Studio,
+        *,
+        batch: int | None = None,
+        workers: int | None = None,
+        fail_fast: bool = False,
+        stop: threading.Event | None = None,
     ) -> None:
-        self._segmenter = segmenter
-        self._out = out
-        self._format: Format = format
-        self._sha256 = model_sha256
+        backend = studio.segmenter.backend
+        if workers is None:
+            on_cpu = default_batch(backend) == 1
+            workers = 2 if on_cpu else max(2, os.cpu_count() or 1)
+        if batch is None:
+            batch = default_batch(backend)
+        _check_positive("batch", batch)
+        _check_positive("workers", workers)
+        self.studio = studio
+        self._batch, self._workers = batch, workers
+        self._limit = _AHEAD * max(1, workers // 2)
+        self._fail_fast, self._stop = fail_fast, stop or threading.Event()
+        self._ended = False
+        """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
 
     def records(
-        self, jobs: Sequence[Job], *, fail_fast: bool, max_pixels: int
+        self, jobs: Iterable[Job], staging: Staging, keep: Callable[[Record], None]
     ) -> Generator[Record, None, None]:
-        self._out.mkdir(parents=True, exist_ok=True)
+        """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
         behind: deque[Future[Record]] = deque()
-        with (
-            (self._out / MANIFEST).open("a", encoding="utf-8") as manifest,
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="fcnkit") as pool,
-        ):
 
-            def finish() -> Record:
-                record = behind.popleft().result()
-                manifest.write(json.dumps(asdict(record)) + "\n")
-                manifest.flush()
-                return record
+        def written() -> Record:
+            record = behind.popleft().result()
+            keep(record)
+            return record
 
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
+            works = self._works(pool, jobs, staging)
+            finished = run_works(self.studio.segmenter.backend, works, batch=self._batch)
             try:
-                for job, picture in _decode_ahead(pool, jobs, max_pixels):
-                    behind.append(self._label(pool, job, picture))
-                    last = behind[-1]
-                    if fail_fast and last.done() and last.result().status == "failed":
-                        break
-                    while len(behind) > _IN_FLIGHT or (behind and behind[0].done()):
-                        yield finish()
+                for one in finished:
+                    behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
+                    while len(behind) > self._limit or (behind and behind[0].done()):
+                        yield written()
                 while behind:
-                    yield finish()
+                    yield written()
             finally:
-                # Interrupted: what is in flight gets written, and the manifest says so.
+                # Interrupted: what the model has gets written, and the manifest says so. What
+                # goes wrong here goes wrong on the way out of something worse.
+                self._ended = True
+                with contextlib.suppress(Exception):
+                    for one in finished:
+                        behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
                 while behind:
-                    with contextlib.suppress(OSError):
-                        finish()
+                    with contextlib.suppress(Exception):
+                        written()
 
-    def _label(
-        self, pool: ThreadPoolExecutor, job: Job, picture: Future[NDArray[np.uint8]]
-    ) -> Future[Record]:
-        """Run the model on a decoded picture and leave the writing to the pool."""
-        size = None
-        try:
-            image_hwc = picture.result()
-            size = (image_hwc.shape[0], image_hwc.shape[1])
-            start = time.perf_counter()
-            labels_hw = self._segmenter(image_hwc)
-        except ValueError as error:
-            failed: Future[Record] = Future()
-            failed.set_result(self._record(job, size=size, error=str(error)))
-            return failed
-        milliseconds = 1000 * (time.perf_counter() - start)
-        return pool.submit(self._write, job, image_hwc, labels_hw, milliseconds)
+    def _works(
+        self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging
+    ) -> Iterator[Work[Sheet]]:
+        """Yield the pictures, each begun by the pool a few ahead of the model."""
 
-    def _write(
-        self,
-        job: Job,
-        image_hwc: NDArray[np.uint8],
-        labels_hw: NDArray[np.uint8],
-        milliseconds: float,
-    ) -> Record:
-        picture = render(image_hwc, labels_hw, self._segmenter.spec, format=self._format)
-        write_png(picture, self._out / job.output)
-        size = (labels_hw.shape[0], labels_hw.shape[1])
-        return self._record(job, size=size, milliseconds=milliseconds)
+        def begin(job: Job) -> Work[Sheet]:
+            return self.studio.begin(job, staging)
 
-    def _record(
-        self,
-        job: Job,
-        *,
-        size: tuple[int, int] | None,
-        milliseconds: float | None = None,
-        error: str | None = None,
-    ) -> Record:
-        return Record(
-            input=str(job.source),
-            status="done" if error is None else "failed",
-            output=None if error is not None else job.output.as_posix(),
-            size=size,
-            milliseconds=None if milliseconds is None else round(milliseconds, 3),
-            error=error,
-            format=self._format,
-            cover=self._segmenter.cover,
-            model_sha256=self._sha256,
-        )
+        def halted() -> bool:
+            return self._ended or self._stop.is_set()
 
-
-def _decode_ahead(
-    pool: ThreadPoolExecutor, jobs: Sequence[Job], max_pixels: int
-) -> Iterator[tuple[Job, Future[NDArray[np.uint8]]]]:
-    """Yield every job with its decoding under way, a few jobs ahead of the caller."""
-    ahead: deque[tuple[Job, Future[NDArray[np.uint8]]]] = deque()
-    try:
-        for job in jobs:
-            ahead.append((job, pool.submit(read_picture, job.source, max_pixels=max_pixels)))
-            if len(ahead) > _IN_FLIGHT:
-                yield ahead.popleft()
-        while ahead:
-            yield ahead.popleft()
-    finally:
-        for _, picture in ahead:
-            picture.cancel()
+        for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
+            self._ended = self._fail_fast and work.error is not None
+            yield work

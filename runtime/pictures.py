@@ -1,4 +1,4 @@
-"""Picture files in, picture files out: reading what a viewer shows, writing atomically."""
+"""Picture files in: reading what a viewer shows."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.files import atomic_path
-from fcnkit.runtime.palette import decode, overlay, voc_palette
-from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["MAX_PIXELS", "Format", "open_picture", "read_picture", "render", "write_png"]
-
-Format = Literal["labels", "color", "overlay"]
-"""A palette PNG of labels, an RGB PNG of their colours, or the colours laid over the picture."""
+__all__ = ["MAX_PIXELS", "open_picture", "read_picture"]
 
 MAX_PIXELS: Final = 89_478_485
 """Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
@@ -91,11 +85,13 @@ def read_picture(
         DataError: As for ``open_picture``, or the pixels are 32-bit integers or floats.
     """
     with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path)))
+        # The format is forgotten by what is turned.
+        plain = picture.format == "PPM"
+        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path), plain=plain))
 
 
-def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
-    if picture.mode.startswith("I;16"):
+def _as_rgb(picture: Image.Image, what: str, *, plain: bool) -> Image.Image:
+    if picture.mode.startswith("I;16") or (plain and picture.mode == "I"):  # a PGM of 16 bits
         # convert() would clip at 255 instead of scaling.
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if picture.mode in ("I", "F"):
@@ -107,45 +103,3 @@ def _as_rgb(picture: Image.Image, what: str) -> Image.Image:
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     return picture.convert("RGB")
-
-
-def render(
-    image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8], spec: ModelSpec, *, format: Format
-) -> Image.Image:
-    """Turn labels into the picture that is written.
-
-    Args:
-        image_hwc: The picture, used by ``overlay`` only.
-        labels_hw: Its labels, of the same height and width.
-        spec: The model's promises; its palette is used.
-        format: What to show.
-
-    Returns:
-        A mode-P picture whose indices are the labels for ``labels``, else RGB.
-    """
-    if format == "overlay":
-        return Image.fromarray(overlay(image_hwc, labels_hw, spec.palette))
-    if format == "color":
-        return Image.fromarray(decode(labels_hw, spec.palette))
-    # All 256 entries, so that viewers show void at 255 in VOC's colour for it.
-    palette = voc_palette()
-    palette[: spec.num_classes] = spec.palette
-    picture = Image.fromarray(labels_hw)
-    picture.putpalette(palette.tobytes())
-    return picture
-
-
-def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that no kill leaves half-written, making its folder where needed.
-
-    Args:
-        picture: What to write.
-        path: Where; a file of that name is replaced.
-
-    Raises:
-        OSError: The folder or file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not synced: a result can be made again, and waiting for the disk would double its cost.
-    with atomic_path(path, sync=False) as temporary:
-        picture.save(temporary, format="PNG", compress_level=1)

@@ -5,36 +5,25 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Generator, Iterable
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, get_args
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import message
-from fcnkit.runtime import tiling
-from fcnkit.runtime.backends.base import Backend, nearest_legal
-from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.covering import Cover, choose_covering
+from fcnkit.runtime.mapping import Labelled, map_pictures
+from fcnkit.runtime.passes import BandPass, ImageRows, WholePass, tiles_at_once
+from fcnkit.runtime.pictures import MAX_PIXELS
+from fcnkit.runtime.pipeline import default_batch
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.tiling import TilePlan
 
-__all__ = ["Cover", "Segmenter"]
-
-Cover = Literal["average", "pad"]
-"""How a picture of any size is covered by rectangles that the model takes."""
-
-_COVERS: dict[Head, tuple[Cover, ...]] = {
-    "logits": ("average", "pad"),
-    "labels": ("pad",),
-    "scene": ("average",),
-}
-"""What each head can do, its default first."""
-
-_REFUSALS = {
-    "labels": "a labels graph gives no logits to average; use cover='pad', or export with "
-    "--head logits or --head scene",
-    "scene": "a scene graph covers the picture by itself; leave cover out, or export with "
-    "--head labels",
-}
+__all__ = ["Cover", "Labelled", "Segmenter", "checked_image"]
 
 
 class Segmenter:
@@ -45,26 +34,29 @@ class Segmenter:
     and crops. ``labels``: ``pad``. ``scene``: the graph averages by itself.
     """
 
-    def __init__(self, backend: Backend, *, cover: Cover | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        cover: Cover | None = None,
+        tile: tuple[int, int] | None = None,
+        overlap: int | None = None,
+    ) -> None:
         """Wrap an opened backend, which the segmenter closes with itself.
 
         Args:
             backend: Any opened backend, from ``open_backend`` or elsewhere.
             cover: ``average`` or ``pad``; by default ``average`` where the head can.
+            tile: Height and width of the tiles of ``average``; by default the largest that fit.
+            overlap: Pixels that neighbouring tiles share at least, see ``choose_covering``.
 
         Raises:
-            ValueError: cover is neither, or the model's head cannot do it.
+            TypeError: tile or overlap is no integer.
+            ValueError: One of them is out of range, or the model's head cannot do it.
         """
-        head = backend.spec.head
-        if cover is not None and cover not in get_args(Cover):
-            raise ValueError(
-                message("Segmenter", "cover must be 'average' or 'pad'", cover, "leave it out")
-            )
-        if cover is not None and cover not in _COVERS[head]:
-            rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
-            raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+        spec = backend.spec
+        self._covering = choose_covering(spec, cover=cover, tile=tile, overlap=overlap)
         self._backend = backend
-        self._cover: Cover = cover or _COVERS[head][0]
         # Whoever gives the model one thread means one thread for everything around it too.
         threads = backend.details.get("threads")
         self._threads = None if threads is None else int(threads)
@@ -82,7 +74,26 @@ class Segmenter:
     @property
     def cover(self) -> Cover:
         """How pictures are covered."""
-        return self._cover
+        return self._covering.cover
+
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        """Height and width of the tiles; None where they are the largest that fit."""
+        return self._covering.tile
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that neighbouring tiles share at least."""
+        return self._covering.overlap
+
+    @property
+    def threads(self) -> int | None:
+        """Largest number of threads of the kernels; None takes the machine's."""
+        return self._threads
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Say where the tiles of a picture lie; see ``Covering.plan``."""
+        return self._covering.plan(height, width)
 
     def __call__(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Label every pixel of a picture.
@@ -98,11 +109,60 @@ class Segmenter:
             ValueError: It is not (H, W, 3), a side is 0, the model takes no shape that covers it,
                 or the segmenter is closed.
         """
-        _check_image(image_hwc)
-        image_hwc = np.ascontiguousarray(image_hwc)
-        if self.spec.head == "logits":
-            return self._from_logits(image_hwc)
-        return self._from_labels(image_hwc)
+        image_hwc = checked_image(image_hwc)
+        plan, threads = self.plan(*image_hwc.shape[:2]), self._threads
+        if len(plan) > tiles_at_once(self.spec, plan):
+            return self._in_bands(image_hwc, plan)
+        whole = WholePass(image_hwc, plan, self.spec, threads=threads)
+        for batch in whole.batches():
+            whole.take(self._backend.infer(batch))
+        return whole.labels()
+
+    def _in_bands(self, image_hwc: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
+        bands: list[NDArray[np.uint8]] = []
+        picture = BandPass(
+            ImageRows(image_hwc),
+            plan,
+            self.spec,
+            lambda _, labels_hw: bands.append(labels_hw),
+            threads=self._threads,
+        )
+        for batch in picture.batches():
+            picture.take(self._backend.infer(batch))
+        return np.concatenate(bands)
+
+    def map(
+        self,
+        sources: Iterable[str | Path | NDArray[np.uint8]],
+        *,
+        batch: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> Generator[Labelled, None, None]:
+        """Label many pictures, decoding and stitching beside the model.
+
+        A picture that cannot be read or covered comes out with its error, and the others go on.
+
+        Args:
+            sources: Files, or pictures as for a call; asked for a few ahead of the results, on
+                the caller's thread.
+            batch: Tiles of one shape that share a batch, of different pictures too; by default 1
+                on a CPU and 8 elsewhere.
+            max_pixels: Larger files fail before they are decoded.
+
+        Returns:
+            A generator that does the work as it is consumed, one result per picture, as they
+            come; where batches are filled from pictures of several sizes, some overtake others.
+            What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
+
+        Raises:
+            ValueError: batch or max_pixels is below 1.
+        """
+        for name, value in (("batch", batch), ("max_pixels", max_pixels)):
+            if value is not None and value < 1:
+                rule = f"{name} must be at least 1"
+                raise ValueError(message("Segmenter.map", rule, value, "raise it"))
+        batch = batch or default_batch(self._backend)
+        return map_pictures(self, sources, batch=batch, max_pixels=max_pixels)
 
     def close(self) -> None:
         """Close the backend; closing twice is fine."""
@@ -119,62 +179,20 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    def _from_logits(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        spec = self.spec
-        height, width = image_hwc.shape[:2]
-        if self._cover == "pad":
-            plan = self._plan_one(height, width)
-        else:
-            plan = _plan_average(height, width, spec)
-        mean, std, threads = spec.input.mean, spec.input.std, self._threads
-        tiles_tchw = tiling.gather(image_hwc, plan, mean=mean, std=std, threads=threads)
-        return tiling.stitch(self._infer_tiles(tiles_tchw), plan, threads=threads)
 
-    def _from_labels(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Run a labels or scene graph once on the picture grown to a legal shape, and crop."""
-        height, width = image_hwc.shape[:2]
-        plan = self._plan_one(height, width)
-        tiles_thwc = tiling.cut(image_hwc, plan, threads=self._threads)
-        labels_hw: NDArray[np.uint8] = self._backend.infer(tiles_thwc)[0, :height, :width]
-        return np.ascontiguousarray(labels_hw)
+def checked_image(image_hwc: object) -> NDArray[np.uint8]:
+    """Return a picture as the kernels take it, C-contiguous, or say what is wrong with it.
 
-    def _infer_tiles(self, tiles_tchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run all tiles, in as many batches as the model's largest legal batch makes necessary."""
-        most = self.spec.shapes.max[0]
-        if len(tiles_tchw) <= most:
-            return self._backend.infer(tiles_tchw)
-        starts = range(0, len(tiles_tchw), most)
-        parts: list[NDArray[Any]] = [self._backend.infer(tiles_tchw[i : i + most]) for i in starts]
-        return np.concatenate(parts)
+    Args:
+        image_hwc: What a caller gave for a picture.
 
-    def _plan_one(self, height: int, width: int) -> tiling.TilePlan:
-        """Plan one rectangle: the smallest legal shape that holds the whole picture."""
-        spec = self.spec
-        _, tile_height, tile_width = nearest_legal((1, height, width), spec)
-        if tile_height < height or tile_width < width:
-            high: Shape = (1, *spec.shapes.max[1:])
-            rule = f"one pass of this model covers at most {format_shape(high)}"
-            remedy = "make the picture smaller, or use a model with head logits"
-            if spec.head == "logits":
-                remedy = "use cover='average'"
-            got = f"a picture of {height}x{width}"
-            raise ValueError(message("Segmenter", rule, got, remedy))
-        return tiling.TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
+    Returns:
+        uint8 (H, W, 3); the array itself where it is contiguous.
 
-
-def _plan_average(height: int, width: int, spec: ModelSpec) -> tiling.TilePlan:
-    """Plan overlapping tiles: the largest multiples that fit into picture and legal range."""
-    low, high = spec.shapes.min[1:], spec.shapes.max[1:]
-    plan = tiling.plan_tiles(height, width, tile=high, multiple=spec.input.multiple)
-    # A side below the smallest legal one is covered by one tile that leaves the picture.
-    if plan.tile_height < low[0]:
-        plan = replace(plan, tile_height=low[0], tops=(0,))
-    if plan.tile_width < low[1]:
-        plan = replace(plan, tile_width=low[1], lefts=(0,))
-    return plan
-
-
-def _check_image(image_hwc: object) -> None:
+    Raises:
+        TypeError: It is no uint8 numpy array.
+        ValueError: It is not (H, W, 3), or a side is 0.
+    """
     if not isinstance(image_hwc, np.ndarray) or image_hwc.dtype != np.uint8:
         kind = type(image_hwc).__name__
         got = f"array of {image_hwc.dtype}" if isinstance(image_hwc, np.ndarray) else kind
@@ -189,3 +207,4 @@ def _check_image(image_hwc: object) -> None:
         raise ValueError(message("Segmenter", rule, shape, remedy))
     if 0 in shape:
         raise ValueError(message("Segmenter", rule, shape, "pass a picture with pixels"))
+    return np.ascontiguousarray(image_hwc)

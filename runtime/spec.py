@@ -12,7 +12,7 @@ import json
 import types
 import typing
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from fcnkit.errors import ArtifactError, message
 
@@ -27,8 +27,10 @@ __all__ = [
     "Shape",
     "ShapeRange",
     "SourceSpec",
+    "SpecKeyError",
     "format_shape",
     "parse_shape",
+    "read_plain",
 ]
 
 FORMAT: Final = 1
@@ -193,8 +195,37 @@ class ModelSpec:
 _EXPORT_AGAIN = "export the model again with fcnkit export"
 
 
-def _refuse(key: str, rule: str, got: object) -> ArtifactError:
-    return ArtifactError(message(f"spec key {key}", rule, got, _EXPORT_AGAIN))
+class SpecKeyError(ArtifactError):
+    """A key of the JSON form is missing, unknown, or of a wrong type or value."""
+
+    def __init__(self, key: str, rule: str, got: object) -> None:
+        super().__init__(message(f"spec key {key}", rule, got, _EXPORT_AGAIN))
+        self.key, self.rule, self.got = key, rule, got
+
+
+def _refuse(key: str, rule: str, got: object) -> SpecKeyError:
+    return SpecKeyError(key, rule, got)
+
+
+_T = TypeVar("_T")
+
+
+def read_plain(kind: type[_T], data: object) -> _T:
+    """Read what ``json.loads`` gave as a dataclass, closed-world.
+
+    Args:
+        kind: A dataclass whose annotations are dataclasses, tuples, dicts, Literals, scalars, or
+            one of these ``| None``.
+        data: Plain data.
+
+    Returns:
+        The dataclass.
+
+    Raises:
+        SpecKeyError: A key is missing, unknown or of a wrong type or value.
+    """
+    read: _T = _read(kind, data, "")
+    return read
 
 
 def _read(kind: Any, data: Any, key: str) -> Any:

@@ -190,10 +190,11 @@ def stitch(
 
 
 class Stitcher:
-    """``stitch`` for tiles that arrive one by one, holding one band of sums.
+    """``stitch`` for tiles that arrive one by one, holding the sums of their overlaps only.
 
-    Memory: 4 * classes * tile height * image width bytes. The labels equal those of ``stitch``
-    bit for bit. One Stitcher belongs to one thread at a time.
+    Memory: 4 * classes * (rows shared with the next row of tiles * image width + columns shared
+    with the next tile * rows of a step) bytes, and the labels of one row of tiles. The labels
+    equal those of ``stitch`` bit for bit. One Stitcher belongs to one thread at a time.
 
     Example:
         >>> plan = plan_tiles(40, 32)
@@ -224,7 +225,10 @@ class Stitcher:
             raise ValueError(message("Stitcher", rule, f"{height}x{width}", "plan this size"))
         self._plan = plan
         self._classes = check_int("Stitcher: classes", classes, 1, 256)
-        self._band = np.empty((self._classes, plan.tile_height, plan.width), np.float32)
+        rows, columns, steps = kernel_plan(plan).held
+        self._below = np.empty((self._classes, rows, plan.width), np.float32)
+        self._right = np.empty((steps, self._classes, columns), np.float32)
+        self._labels = np.empty((0, plan.width), np.uint8)
         self._added = 0
 
     @property
@@ -263,14 +267,16 @@ class Stitcher:
             raise ValueError(message("Stitcher.add", rule, "one more", "make a new Stitcher"))
         plan, count = kernel_plan(self._plan), check_threads("Stitcher.add", threads)
         i, j = divmod(self._added, len(self._plan.lefts))
-        _kernels.accumulate(logits, plan, i, j, self._band, count)
+        first = self._plan.tops[i]
+        if j == 0:
+            end = (*self._plan.tops, self._plan.height)[i + 1]
+            self._labels = np.empty((end - first, self._plan.width), np.uint8)
+        _kernels.add_tile(logits, plan, i, j, self._below, self._right, self._labels, count)
         self._added += 1
         if j + 1 < len(self._plan.lefts):
             return None
-        first = self._plan.tops[i]
-        last = (*self._plan.tops, self._plan.height)[i + 1]
-        labels = np.empty((last - first, self._plan.width), np.uint8)
-        _kernels.finish(self._band, plan, first, labels, count)
+        # Handed over and not kept: the result is the caller's own.
+        labels, self._labels = self._labels, np.empty((0, self._plan.width), np.uint8)
         return first, labels
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -11,17 +13,33 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.settings import (
+    Compute,
+    check_compute,
+    check_options,
+    check_threads,
+)
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
 
 __all__ = ["TorchBackend", "open_checkpoint"]
 
+_DTYPES: Final[dict[Compute, torch.dtype]] = {"bf16": torch.bfloat16, "f16": torch.float16}
+
 
 class TorchBackend(CheckedBackend):
-    """Runs a network with PyTorch in float32."""
+    """Runs a network with PyTorch, in float32 unless less is asked for."""
 
-    def __init__(self, net: nn.Module, spec: ModelSpec, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        spec: ModelSpec,
+        *,
+        device: torch.device,
+        threads: int | None = None,
+        compute: Compute = "auto",
+    ) -> None:
         """Wrap a network.
 
         Args:
@@ -29,39 +47,74 @@ class TorchBackend(CheckedBackend):
                 evaluation mode and is left in the mode that it was in.
             spec: Its spec, head logits.
             device: Where it runs.
+            threads: CPU threads of one call; PyTorch's setting by default. The setting is one
+                for the whole process, so it is put back after every call.
+            compute: ``auto`` and ``f32`` are float32, TensorFloat-32 excluded; ``bf16`` and
+                ``f16`` are PyTorch's autocast.
         """
+        self._threads = torch.get_num_threads() if threads is None else threads
         details: dict[str, str | int] = {
             "library": f"torch {torch.__version__}",
             "provider": str(device),
-            "threads": torch.get_num_threads(),
-            "compute": "f32",
+            "threads": self._threads,
+            "compute": "f32" if compute == "auto" else compute,
         }
         super().__init__(spec, name="torch", details=details)
-        self._net = net
+        self._net: nn.Module | None = net
         self._device = device
+        self._dtype = _DTYPES.get(compute)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        training = self._net.training
-        self._net.eval()
+        net = self._net
+        assert net is not None  # an open backend has one
+        training = net.training
+        net.eval()
         try:
-            with torch.inference_mode():
-                logits = self._net(torch.from_numpy(batch).to(self._device))
+            with self._setting():
+                logits = net(torch.from_numpy(batch).to(self._device))
         finally:
-            self._net.train(training)
+            net.train(training)
         result: NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
         return result
 
+    @contextmanager
+    def _setting(self) -> Iterator[None]:
+        """Compute in the threads and precision asked for, and leave the process as it was."""
+        before = torch.get_num_threads()
+        if before != self._threads:
+            torch.set_num_threads(self._threads)
+        autocast = torch.autocast(
+            self._device.type, dtype=self._dtype, enabled=self._dtype is not None
+        )
+        try:
+            # cuDNN takes TensorFloat-32 for float32 convolutions unless it is told not to.
+            with torch.inference_mode(), autocast, torch.backends.cudnn.flags(allow_tf32=False):
+                yield
+        finally:
+            if before != self._threads:
+                torch.set_num_threads(before)
+
     def _free(self) -> None:
-        # The network belongs to whoever made the backend.
-        pass
+        # The network belongs to whoever made the backend; here only the reference goes.
+        self._net = None
 
 
-def open_checkpoint(path: Path, *, device: str = "auto") -> TorchBackend:
+def open_checkpoint(
+    path: Path,
+    *,
+    device: str = "auto",
+    threads: int | None = None,
+    compute: Compute = "auto",
+    options: Mapping[str, str] | None = None,
+) -> TorchBackend:
     """Open a checkpoint for inference.
 
     Args:
         path: A best.pt or last.pt.
         device: cpu, cuda, cuda:1, or auto for a GPU where there is one.
+        threads: CPU threads of one call; every core by default.
+        compute: The precision to compute in, see TorchBackend.
+        options: ``device``, which goes over the argument.
 
     Returns:
         The backend.
@@ -69,7 +122,15 @@ def open_checkpoint(path: Path, *, device: str = "auto") -> TorchBackend:
     Raises:
         ArtifactError: The file is no checkpoint.
         BackendUnavailableError: The device is not there.
+        TypeError: threads is no integer, or an option is no text.
+        ValueError: threads is below 1, or an option or the precision is unknown.
     """
-    where = pick_device(device)
+    options = options or {}
+    check_options(options, ("device",), taken={}, name="torch")
+    compute = check_compute(compute, what="open_checkpoint")
+    threads = check_threads(threads, what="open_checkpoint")
+    where = pick_device(options.get("device", device))
     net, checkpoint = load_model(path)
-    return TorchBackend(net.to(where), checkpoint.spec, device=where)
+    return TorchBackend(
+        net.to(where), checkpoint.spec, device=where, threads=threads, compute=compute
+    )

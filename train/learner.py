@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fcnkit.errors import FcnkitError, message
+from fcnkit.runtime.spec import VOID
 from fcnkit.train import parallel
 from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.losses import share_of_loss
+from fcnkit.train.models import SegmentationNet
 from fcnkit.train.recipe import Recipe
 
 __all__ = ["Learner"]
@@ -23,7 +25,7 @@ class Learner:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: SegmentationNet,
         recipe: Recipe,
         *,
         class_weights: Tensor | None = None,
@@ -32,7 +34,7 @@ class Learner:
         """Put a network under training.
 
         Args:
-            net: Maps (N, 3, H, W) float32 to logits; on its device. It is changed.
+            net: On its device. It is changed.
             recipe: How to train.
             class_weights: float32 (K,) for the loss, or None.
             compiled: Compile the training step with torch.compile.
@@ -41,7 +43,8 @@ class Learner:
         self.device = next(net.parameters()).device
         if recipe.precision == "bf16":
             net = net.to(memory_format=torch.channels_last)
-        self.net, forward = parallel.share(net)
+        self.net = net
+        forward = parallel.share(_Pieces(net))
         # Only the training step: validation takes pictures of many sizes.
         self._forward: Callable[[Tensor], Tensor] = torch.compile(forward) if compiled else forward
         self._optimizer = _optimizer(self.net, recipe)
@@ -74,9 +77,13 @@ class Learner:
         if bf16:
             x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            logits_bkhw = self._forward(x_bchw)
+            logits_bmkp = self._forward(x_bchw)
         loss = share_of_loss(
-            logits_bkhw.float(), labels_bhw, self.recipe, class_weights=self._weights
+            logits_bmkp.float(),
+            self.net.pieces_of(labels_bhw, outside=VOID),
+            self.recipe,
+            pixels=labels_bhw[0].numel(),
+            class_weights=self._weights,
         )
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, the shares of the loss add up.
@@ -127,6 +134,18 @@ class Learner:
         if self._average is not None:
             self._average.module.load_state_dict(checkpoint.model)
             self._average.n_averaged.fill_(state["updates"])
+
+
+class _Pieces(nn.Module):
+    """A network's ``pieces`` as what calling it gives, which is what DDP and the compiler wrap."""
+
+    def __init__(self, net: SegmentationNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x_bchw: Tensor) -> Tensor:
+        """Return the logits, see ``SegmentationNet.pieces``."""
+        return self.net.pieces(x_bchw)
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,6 +1,8 @@
 """The training loss, and the weights of the classes in it.
 
-Shapes: logits_bkhw (B pictures, K classes), labels_bhw with 255 = void.
+Shapes: logits_bmkp (B pictures of M times P pixels, K classes), labels_bmp with 255 = void. The
+order of a picture's pixels is the network's choice, see ``SegmentationNet.pieces``: no loss depends
+on it.
 """
 
 from __future__ import annotations
@@ -22,54 +24,65 @@ __all__ = ["frequency_weights", "share_of_loss"]
 
 
 def share_of_loss(
-    logits_bkhw: Tensor, labels_bhw: Tensor, recipe: Recipe, *, class_weights: Tensor | None = None
+    logits_bmkp: Tensor,
+    labels_bmp: Tensor,
+    recipe: Recipe,
+    *,
+    pixels: int,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Compute this process's share of a batch's loss; the shares of all processes add up to it.
 
     Args:
-        logits_bkhw: float32 (B, K, H, W), this process's pictures.
-        labels_bhw: int64 (B, H, W), 255 = void.
+        logits_bmkp: float32 (B, M, K, P), this process's pictures.
+        labels_bmp: int64 (B, M, P), 255 = void, and where there is no pixel.
         recipe: Which loss, see ``Recipe.loss`` and ``Recipe.dice``.
+        pixels: Number of pixels of one picture, void or not.
         class_weights: float32 (K,); None counts all classes alike.
 
     Returns:
         A scalar. One process's share is the loss itself.
     """
-    pixels_bhw = F.cross_entropy(
-        logits_bkhw, labels_bhw, class_weights, ignore_index=VOID, reduction="none"
+    losses = F.cross_entropy(
+        logits_bmkp.flatten(0, 1),
+        labels_bmp.flatten(0, 1),
+        class_weights,
+        ignore_index=VOID,
+        reduction="none",
     )
     if recipe.loss == "image-sum":
-        loss, pictures = pixels_bhw.mean((1, 2)).sum(), 1
+        loss, pictures = losses.sum() / pixels, 1
     else:
-        known = labels_bhw != VOID
+        known = labels_bmp != VOID
         counted = known.float()
         if class_weights is not None:
-            counted = class_weights[labels_bhw.masked_fill(~known, 0)] * known
+            counted = class_weights[labels_bmp.masked_fill(~known, 0)] * known
         # The mean is over the pixels of all processes, whose numbers of void pixels differ.
-        loss = pixels_bhw.sum() / parallel.total(counted.sum()).clamp(min=1e-6)
-        pictures = len(labels_bhw) * parallel.world()
+        loss = losses.sum() / parallel.total(counted.sum()).clamp(min=1e-6)
+        pictures = len(labels_bmp) * parallel.world()
     if recipe.dice:
-        loss = loss + recipe.dice * _dice(logits_bkhw, labels_bhw).sum() / pictures
+        loss = loss + recipe.dice * _dice(logits_bmkp, labels_bmp).sum() / pictures
     return loss
 
 
-def _dice(logits_bkhw: Tensor, labels_bhw: Tensor) -> Tensor:
+def _dice(logits_bmkp: Tensor, labels_bmp: Tensor) -> Tensor:
     """Return each picture's Dice loss (B,): 1 - the mean over its classes of 2|P.T|/(|P|+|T|).
 
     P holds the softmax's probabilities. Taken per picture, so that batches can be split.
     Source: Sudre et al., "Generalised Dice overlap as a deep learning loss function for highly
     unbalanced segmentations", 2017, section 2.1, for several classes of equal weight.
     """
-    batch, classes = logits_bkhw.shape[:2]
-    known = labels_bhw != VOID
-    p_bkn = (logits_bkhw.softmax(1) * known[:, None]).flatten(2)
-    labels_bn = labels_bhw.masked_fill(~known, 0).flatten(1)
-    known_bn = known.flatten(1).to(p_bkn.dtype)
-    hits_bn = p_bkn.gather(1, labels_bn[:, None])[:, 0]
-    nothing_bk = p_bkn.new_zeros(batch, classes)
-    both_bk = nothing_bk.scatter_add(1, labels_bn, hits_bn)
-    truth_bk = nothing_bk.scatter_add(1, labels_bn, known_bn)
-    overlap_bk = 2 * both_bk / (p_bkn.sum(2) + truth_bk).clamp(min=1e-6)
+    batch, _, classes, _ = logits_bmkp.shape
+    known_bmp = labels_bmp != VOID
+    p_bmkp = logits_bmkp.softmax(2) * known_bmp[:, :, None]
+    labels_bmp = labels_bmp.masked_fill(~known_bmp, 0)
+    hits_bmp = p_bmkp.gather(2, labels_bmp[:, :, None])[:, :, 0]
+    nothing_bk = p_bmkp.new_zeros(batch, classes)
+    both_bk = nothing_bk.scatter_add(1, labels_bmp.flatten(1), hits_bmp.flatten(1))
+    truth_bk = nothing_bk.scatter_add(
+        1, labels_bmp.flatten(1), known_bmp.flatten(1).to(p_bmkp.dtype)
+    )
+    overlap_bk = 2 * both_bk / (p_bmkp.sum((1, 3)) + truth_bk).clamp(min=1e-6)
     present_bk = truth_bk > 0
     return ((1 - overlap_bk) * present_bk).sum(1) / present_bk.sum(1).clamp(min=1)
 

@@ -84,24 +84,24 @@ def wait() -> None:
         dist.barrier()
 
 
-def share(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+def share(net: nn.Module) -> nn.Module:
     """Prepare a network for training by all processes.
 
     Args:
-        net: On its device, the same in every process.
+        net: On its device, the same in every process. Its batch normalisations are replaced by
+            ones over all processes; its state dict stays as it was.
 
     Returns:
-        The network with batch normalisation over all processes, its state dict as before, and the
-        module to call, whose gradients are the mean over the processes.
+        The module to call, whose gradients are the mean over the processes.
     """
     if world() == 1:
-        return net, net
+        return net
     device = next(net.parameters()).device
     if device.type == "cuda":
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
-        return net, DistributedDataParallel(net, device_ids=[device])
+        return DistributedDataParallel(net, device_ids=[device])
     _convert(net)
-    return net, DistributedDataParallel(net)
+    return DistributedDataParallel(net)
 
 
 def _local_device(device: str) -> torch.device:

@@ -37,7 +37,7 @@ def open_run(
         The rows of the finished epochs, and the last checkpoint; none of both in a new folder.
 
     Raises:
-        FcnkitError: The folder holds another run, or one that has finished.
+        FcnkitError: The folder holds another run, or one of more epochs.
         ArtifactError: last.pt is broken.
     """
     last = run / LAST
@@ -51,8 +51,9 @@ def open_run(
     checkpoint = load_checkpoint(last)
     _check_same(last, checkpoint, spec, recipe)
     done = checkpoint.epoch
-    if done >= recipe.epochs:
-        rule = f"--epochs must be more than the {done} that the run has finished"
+    # As many as asked for is no mistake: the command that made a run can simply be repeated.
+    if done > recipe.epochs:
+        rule = f"--epochs must be at least the {done} that the run has finished"
         raise FcnkitError(message(str(run), rule, recipe.epochs, "raise --epochs or use a new -o"))
     # Rows beyond the checkpoint belong to an epoch that was cut off before it was saved.
     lines = (run / METRICS).read_text(encoding="utf-8").splitlines()

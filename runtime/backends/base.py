@@ -5,9 +5,8 @@ Shapes: logits_nchw (N, classes, H, W), labels_nhw (N, H, W).
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -23,8 +22,8 @@ __all__ = [
     "CheckedBackend",
     "check_batch",
     "check_signature",
-    "check_threads",
     "nearest_legal",
+    "output_shape",
 ]
 
 
@@ -41,7 +40,10 @@ class Backend(Protocol):
 
     @property
     def details(self) -> dict[str, str | int]:
-        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``."""
+        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``.
+
+        Where ``auto`` chose the backend, ``auto`` says why.
+        """
 
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Run one batch.
@@ -57,6 +59,24 @@ class Backend(Protocol):
         Raises:
             TypeError: batch is no array of the spec's dtype.
             ValueError: batch is of a wrong shape, or the backend is closed.
+        """
+
+    def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Run many batches, some of them at the same time where that is faster.
+
+        Args:
+            batches: Batches as for ``infer``, of any mixture of shapes. It is asked for no more
+                than a few batches ahead of the results, on the caller's thread. A batch must
+                stay unchanged until its result is out.
+
+        Returns:
+            The results in the order of the batches, each as from ``infer``. Before an error, of
+            ``batches`` itself too, come the results of all batches before it. Leaving early
+            waits for what runs, and the backend stays open.
+
+        Raises:
+            TypeError: A batch is no array of the spec's dtype.
+            ValueError: A batch is of a wrong shape, or the backend is closed.
         """
 
     def close(self) -> None:
@@ -77,7 +97,8 @@ class Backend(Protocol):
 class CheckedBackend(ABC):
     """The half of a Backend that all of them share: check first, then run.
 
-    A subclass implements ``_run``, which may trust the batch, and ``_free``.
+    A subclass implements ``_run``, which may trust the batch, and ``_free``; where the library
+    can run several batches at a time, ``_stream`` too.
     """
 
     def __init__(self, spec: ModelSpec, *, name: str, details: dict[str, str | int]) -> None:
@@ -99,13 +120,18 @@ class CheckedBackend(ABC):
         """What really runs; a copy."""
         return dict(self._details)
 
+    def note(self, key: str, value: str | int) -> None:
+        """Add to ``details``, for the one who opens the backend."""
+        self._details[key] = value
+
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Check a batch against the spec and run it; see ``Backend.infer``."""
-        what = f"{self._name}.infer"
-        if self._closed:
-            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
-        check_batch(batch, self._spec, what=what)
-        return self._run(np.ascontiguousarray(batch))
+        return self._run(self._checked(batch, f"{self._name}.infer"))
+
+    def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Check batches against the spec and run them; see ``Backend.stream``."""
+        what = f"{self._name}.stream"
+        return self._stream(self._checked(batch, what) for batch in batches)
 
     def close(self) -> None:
         """Free what the library holds; closing twice is fine."""
@@ -123,6 +149,20 @@ class CheckedBackend(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _checked(self, batch: NDArray[Any], what: str) -> NDArray[Any]:
+        self._check_open(what)
+        check_batch(batch, self._spec, what=what)
+        return np.ascontiguousarray(batch)
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
+
+    def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Run checked, contiguous batches in order; here one by one."""
+        for batch in batches:
+            yield self._run(batch)
 
     @abstractmethod
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
@@ -208,6 +248,14 @@ def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:
     return batch, height, width
 
 
+def output_shape(shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
+    """Return the shape of the output for a legal shape of the input, both in the spec's layout."""
+    sides = shape[2:] if spec.input.layout == "NCHW" else shape[1:3]
+    if spec.output.layout == "NCHW":
+        return shape[0], spec.num_classes, *sides
+    return shape[0], *sides
+
+
 def check_signature(
     inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], spec: ModelSpec, *, where: str
 ) -> None:
@@ -256,28 +304,3 @@ def _fits(declared: TensorInfo, promised: TensorInfo) -> bool:
 def _describe(tensors: Sequence[TensorInfo]) -> str:
     texts = (f"{t.name} {t.dtype} ({', '.join(map(str, t.dims))})" for t in tensors)
     return " and ".join(texts) or "none"
-
-
-def check_threads(threads: int | None, *, what: str) -> int:
-    """Return the number of threads to use: the given one, or every core this process may use.
-
-    Args:
-        threads: At least 1, or None.
-        what: The caller, for the error.
-
-    Returns:
-        The number of threads.
-
-    Raises:
-        TypeError: threads is no integer.
-        ValueError: threads is below 1.
-    """
-    if threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
-    if type(threads) is not int:
-        raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
-    if threads < 1:
-        raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
-    return threads

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,11 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
-from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
+from fcnkit.runtime.backends.base import CheckedBackend, check_signature
+from fcnkit.runtime.backends.inflight import keep_in_flight
+from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options
+from fcnkit.runtime.backends.settings import Compute, check_threads, refuse_compute
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
-from fcnkit.runtime.spec import Precision
+from fcnkit.runtime.spec import ModelSpec, Precision
 
-__all__ = ["PROVIDERS", "OnnxRuntimeBackend", "create_session"]
+__all__ = [
+    "PROVIDERS",
+    "RECORD_ASSIGNMENT",
+    "OnnxRuntimeBackend",
+    "calls_at_a_time",
+    "check_graph_compute",
+    "check_provider",
+    "check_session",
+    "create_session",
+    "import_onnxruntime",
+]
 
 PROVIDERS: Final = {
     "onnxruntime": "CPUExecutionProvider",
@@ -23,11 +39,11 @@ PROVIDERS: Final = {
 }
 """Backend name to ONNX Runtime's execution provider."""
 
-_PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
-    # EXHAUSTIVE, the default, searches again for hundreds of milliseconds at every new shape;
-    # TF32, also a default, is not the float32 that the file says.
-    "onnxruntime-cuda": {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
-}
+RECORD_ASSIGNMENT: Final = "session.record_ep_graph_assignment_info"
+"""The config entry that lets one ask a session which provider runs which operator."""
+
+_CALLS: Final = 4
+"""Calls at a time in a stream, at most: each holds the activations of its batch."""
 
 # ONNX Runtime computes in the types that stand in the graph.
 _COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
@@ -39,50 +55,104 @@ _GPU_REMEDY = (
 
 
 class OnnxRuntimeBackend(CheckedBackend):
-    """An ONNX file opened in ONNX Runtime."""
+    """An ONNX file opened in ONNX Runtime on the CPU."""
 
     def __init__(
-        self, path: str | Path, *, name: str = "onnxruntime", threads: int | None = None
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        compute: Compute = "auto",
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a file.
 
         Args:
             path: An ONNX file that fcnkit exported.
-            name: A key of PROVIDERS.
             threads: Threads of one call; every core by default.
+            compute: ``auto`` or the precision of the graph; ONNX Runtime computes in no other.
+            options: Session options and session config entries of ONNX Runtime.
 
         Raises:
             ArtifactError: The file is missing, broken or without a fitting spec.
             MissingExtraError: onnxruntime is not installed.
-            BackendUnavailableError: The provider does not run here.
+            BackendUnavailableError: The provider does not run here, or not in this precision.
+            ValueError: An option is unknown.
         """
+        name = "onnxruntime"
         spec = read_onnx_file(path).spec(where=str(path))
         threads = check_threads(threads, what="open_backend")
-        session = create_session(str(path), name=name, threads=threads, where=str(path))
-        check_signature(
-            _tensors(session.get_inputs()),
-            _tensors(session.get_outputs()),
-            spec,
-            where=str(path),
+        precision = check_graph_compute(compute, spec, name=name)
+        session = create_session(
+            str(path), name=name, threads=threads, where=str(path), options=options
         )
+        check_session(session, spec, where=str(path))
         details: dict[str, str | int] = {
             "library": f"onnxruntime {_version()}",
-            "provider": PROVIDERS[name],
+            "provider": session.get_providers()[0],
             "threads": threads,
-            "compute": _COMPUTE[spec.precision],
+            "compute": precision,
         }
         super().__init__(spec, name=name, details=details)
         self._session: Any = session
+        # A stream runs several batches at a time, each on fewer threads.
+        self._calls = calls_at_a_time(threads)
+        self._create = partial(
+            create_session,
+            str(path),
+            name=name,
+            threads=threads // self._calls,
+            where=str(path),
+            options=options,
+        )
+        self._many: Any = session if self._calls == 1 else None
+        self._pool: ThreadPoolExecutor | None = None
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        result = self._session.run([self._spec.output.name], {self._spec.input.name: batch})[0]
+        return self._call(self._session, batch)
+
+    def _call(self, session: Any, batch: NDArray[Any]) -> NDArray[Any]:
+        result = session.run([self._spec.output.name], {self._spec.input.name: batch})[0]
         return np.asarray(result)
 
+    def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Run several calls at a time, each on fewer threads: less waiting at every layer."""
+        if self._many is None:
+            self._many = self._create()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._calls, thread_name_prefix="fcnkit-onnxruntime")
+        pool, session = self._pool, self._many
+
+        def submit(batch: NDArray[Any]) -> Future[NDArray[Any]]:
+            return pool.submit(self._call, session, batch)
+
+        # One more than run, so that the next one starts while the caller looks at a result.
+        yield from keep_in_flight(batches, submit=submit, collect=_result, depth=self._calls + 1)
+
     def _free(self) -> None:
-        self._session = None
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._session = self._many = self._pool = None
 
 
-def create_session(model: str | bytes, *, name: str, threads: int, where: str) -> Any:
+def _result(future: Future[NDArray[Any]]) -> NDArray[Any]:
+    return future.result()
+
+
+def calls_at_a_time(threads: int) -> int:
+    """Return into how many calls of equal threads a stream splits: no thread more, none unused."""
+    return max(calls for calls in range(1, _CALLS + 1) if threads % calls == 0)
+
+
+def create_session(
+    model: str | bytes,
+    *,
+    name: str,
+    threads: int,
+    where: str,
+    options: Mapping[str, str] | None = None,
+    provider_options: Mapping[str, str] | None = None,
+) -> Any:
     """Create a session that runs on exactly the provider asked for.
 
     Args:
@@ -90,6 +160,8 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
         name: A key of PROVIDERS.
         threads: Threads of one call.
         where: The file, for the error.
+        options: The user's options of the session and its provider.
+        provider_options: What else the provider is told.
 
     Returns:
         The onnxruntime.InferenceSession.
@@ -98,21 +170,27 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
         ArtifactError: ONNX Runtime cannot load the model.
         MissingExtraError: onnxruntime is not installed.
         BackendUnavailableError: The provider does not run here.
+        TypeError: An option is no text.
+        ValueError: An option is unknown, or its value is none.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing_extra("open_backend", "onnxruntime", "cpu") from None
-    onnxruntime.disable_telemetry_events()
+    onnxruntime = import_onnxruntime()
     provider = PROVIDERS[name]
-    if provider not in onnxruntime.get_available_providers():
-        raise _no_provider(name, "an onnxruntime without it")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors; warnings would go to the user's stderr
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = threads
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3  # errors; warnings would go to the user's stderr
+    if name != "onnxruntime":
+        session_options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
+    chosen = apply_options(onnxruntime, session_options, options or {}, name=name)
+    check_provider(name)
+    given = dict(provider_options or {})
+    providers = [(provider, PROVIDER_OPTIONS[name] | given | chosen)]
+    if name == "onnxruntime-tensorrt":
+        # What TensorRT does not take stays on the GPU, and on the same stream.
+        cuda = "onnxruntime-cuda"
+        providers.append((PROVIDERS[cuda], PROVIDER_OPTIONS[cuda] | given))
     try:
-        session = _quiet_session(model, options, (provider, _PROVIDER_OPTIONS.get(name, {})))
+        session = _quiet_session(model, session_options, providers)
     except Exception as error:  # onnxruntime's exceptions share no base class but Exception
         rule = "onnxruntime must be able to load the model"
         remedy = "export it again with fcnkit export onnx, or try another backend"
@@ -123,7 +201,80 @@ def create_session(model: str | bytes, *, name: str, threads: int, where: str) -
     return session
 
 
-def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+def import_onnxruntime() -> Any:
+    """Import onnxruntime and silence its telemetry.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("open_backend", "onnxruntime", "cpu") from None
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def check_provider(name: str) -> None:
+    """Refuse a provider that the installed ONNX Runtime was built without.
+
+    Args:
+        name: A key of PROVIDERS.
+
+    Raises:
+        BackendUnavailableError: It is not there.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    if PROVIDERS[name] not in import_onnxruntime().get_available_providers():
+        raise _no_provider(name, "an onnxruntime without it")
+
+
+def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
+    """Return the precision of the graph, or refuse another, for ONNX Runtime takes none.
+
+    Args:
+        compute: What was asked for.
+        spec: The model's promises.
+        name: The backend, for the error.
+
+    Returns:
+        Such as ``f32``.
+
+    Raises:
+        BackendUnavailableError: Another one was asked for.
+    """
+    precision = _COMPUTE[spec.precision]
+    if compute not in ("auto", precision):
+        raise refuse_compute(
+            compute,
+            name=name,
+            computes=f"a graph in {precision}",
+            remedy="export with another --precision, or leave compute out",
+        )
+    return precision
+
+
+def check_session(session: Any, spec: ModelSpec, *, where: str) -> None:
+    """Refuse a session whose tensors are not the ones its spec promises.
+
+    Args:
+        session: The onnxruntime.InferenceSession.
+        spec: The model's promises.
+        where: The file, for the error.
+
+    Raises:
+        ArtifactError: A tensor differs.
+    """
+    inputs, outputs = _tensors(session.get_inputs()), _tensors(session.get_outputs())
+    check_signature(inputs, outputs, spec, where=where)
+
+
+def _quiet_session(
+    model: str | bytes, options: Any, providers: list[tuple[str, dict[str, str]]]
+) -> Any:
     """Create the session; a provider that does not load must not speak on its own."""
     import onnxruntime
 
@@ -131,7 +282,7 @@ def _quiet_session(model: str | bytes, options: Any, provider: tuple[str, dict[s
         warnings.simplefilter("ignore", UserWarning)
         # Fallback means that a GPU which fails is answered by the CPU, with a printed line.
         return onnxruntime.InferenceSession(
-            model, sess_options=options, providers=[provider], enable_fallback=0
+            model, sess_options=options, providers=providers, enable_fallback=0
         )
 
 

@@ -1,56 +1,86 @@
 """OpenVINO on the CPU.
 
 Left to itself OpenVINO computes in bfloat16 on CPUs that have it: fast, and not what the file
-says. Here float32 is the default and anything else is asked for and recorded.
+says. Here the file's own precision is the default and anything less is asked for and recorded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
-from fcnkit.runtime.backends.base import CheckedBackend, check_signature, check_threads
+from fcnkit.errors import ArtifactError, message, missing_extra
+from fcnkit.runtime.backends.base import CheckedBackend, check_signature, output_shape
+from fcnkit.runtime.backends.inflight import keep_in_flight
+from fcnkit.runtime.backends.settings import (
+    Compute,
+    check_options,
+    check_threads,
+    refuse_compute,
+)
 from fcnkit.runtime.onnx_file import read_onnx_file
 
-__all__ = ["Compute", "OpenVinoBackend", "compile_model"]
+__all__ = ["OpenVinoBackend", "compile_model"]
 
-Compute = Literal["auto", "f32", "bf16", "f16"]
-"""The precision OpenVINO computes in; auto is its own choice."""
+_TAKEN: Final = {
+    "INFERENCE_NUM_THREADS": "threads",
+    "INFERENCE_PRECISION_HINT": "compute",
+    "EXECUTION_MODE_HINT": "compute",
+}
+"""OpenVINO's properties that have an argument of their own."""
+
+
+_ONE: Final = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+_MANY: Final = {"PERFORMANCE_HINT": "THROUGHPUT"}
 
 
 class OpenVinoBackend(CheckedBackend):
     """An ONNX file opened in OpenVINO on the CPU."""
 
     def __init__(
-        self, path: str | Path, *, threads: int | None = None, compute: Compute = "f32"
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        compute: Compute = "auto",
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Open a file.
 
         Args:
             path: An ONNX file that fcnkit exported.
             threads: Threads of one call; every core by default.
-            compute: The precision to compute in; ``auto`` leaves it to OpenVINO, and
-                ``details["compute"]`` says what it took.
+            compute: The precision to compute in; ``auto`` is what the file says, and float32
+                where this CPU does not compute in that.
+            options: Properties of OpenVINO's CPU device, such as ``ENABLE_CPU_PINNING``.
 
         Raises:
             ArtifactError: The file is missing, broken or without a fitting spec.
             MissingExtraError: openvino is not installed.
             BackendUnavailableError: The CPU does not compute in this precision.
-            ValueError: compute is none of the four.
+            ValueError: An option is unknown.
         """
-        if compute not in get_args(Compute):
-            rule = f"compute must be one of {', '.join(get_args(Compute))}"
-            raise ValueError(message("OpenVinoBackend", rule, compute, "leave it out for f32"))
         # The file's own declarations: OpenVINO forgets the names of symbolic dimensions.
         file = read_onnx_file(path)
         spec = file.spec(where=str(path))
         check_signature(file.inputs, file.outputs, spec, where=str(path))
         threads = check_threads(threads, what="open_backend")
-        compiled = compile_model(str(path), threads=threads, compute=compute, where=str(path))
+        if compute == "auto":
+            compute = "f16" if spec.precision == "fp16" and "FP16" in _capabilities() else "f32"
+        self._compile = partial(
+            compile_model,
+            str(path),
+            threads=threads,
+            compute=compute,
+            where=str(path),
+            options=options,
+        )
+        compiled = self._compile()
         details: dict[str, str | int] = {
             "library": f"openvino {_version()}",
             "provider": " ".join(compiled.get_property("EXECUTION_DEVICES")),
@@ -59,24 +89,69 @@ class OpenVinoBackend(CheckedBackend):
         }
         super().__init__(spec, name="openvino", details=details)
         self._request: Any = compiled.create_infer_request()
+        both = threads == 1 or _chooses_streams(options or {})
+        self._many: Any = compiled if both else None
+        self._idle: list[Any] = []
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        # Inputs are read in place; outputs are copied, for the request writes into them again.
-        results = self._request.infer({0: batch}, share_inputs=True, share_outputs=False)
-        return np.asarray(results[0])
+        result = self._bind(self._request, batch)
+        self._request.infer()
+        return result
+
+    def _bind(self, request: Any, batch: NDArray[Any]) -> NDArray[Any]:
+        """Let a request read the batch and write a new result in place."""
+        import openvino
+
+        result = np.empty(output_shape(batch.shape, self._spec), self._spec.output.dtype)
+        request.set_input_tensor(0, openvino.Tensor(batch, shared_memory=True))
+        request.set_output_tensor(0, openvino.Tensor(result, shared_memory=True))
+        return result
+
+    def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        """Run several requests at a time, each on fewer threads: less waiting at every layer."""
+        if self._many is None:
+            self._many = self._compile(many=True)
+        requests = int(self._many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        # One more, so that the next one starts while the caller looks at a result.
+        yield from keep_in_flight(
+            batches, submit=self._submit, collect=self._collect, depth=requests + 1
+        )
+
+    def _submit(self, batch: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        request = self._idle.pop() if self._idle else self._many.create_infer_request()
+        result = self._bind(request, batch)
+        request.start_async()
+        return request, result
+
+    def _collect(self, ticket: tuple[Any, NDArray[Any]]) -> NDArray[Any]:
+        request, result = ticket
+        request.wait()
+        self._idle.append(request)
+        return result
 
     def _free(self) -> None:
-        self._request = None
+        self._request = self._many = None
+        self._idle = []
 
 
-def compile_model(model: str | bytes, *, threads: int, compute: Compute, where: str) -> Any:
+def compile_model(
+    model: str | bytes,
+    *,
+    threads: int,
+    compute: Compute,
+    where: str,
+    options: Mapping[str, str] | None = None,
+    many: bool = False,
+) -> Any:
     """Compile a model for the CPU in exactly the precision asked for.
 
     Args:
         model: A path, or the bytes of an ONNX model.
         threads: Threads of one call.
-        compute: The precision.
+        compute: The precision; ``auto`` leaves it to OpenVINO.
         where: The file, for the error.
+        options: Further properties of the CPU device.
+        many: For many requests at a time instead of one that is done soonest.
 
     Returns:
         The openvino.CompiledModel.
@@ -85,15 +160,19 @@ def compile_model(model: str | bytes, *, threads: int, compute: Compute, where: 
         ArtifactError: OpenVINO cannot load the model.
         MissingExtraError: openvino is not installed.
         BackendUnavailableError: The CPU does not compute in this precision.
+        ValueError: An option is unknown or taken.
     """
-    try:
-        import openvino
-    except ImportError:
-        raise missing_extra("open_backend", "openvino", "openvino") from None
-    config = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    core = _core()
+    options = options or {}
+    properties = core.get_property("CPU", "SUPPORTED_PROPERTIES")
+    writable = [key for key, access in properties.items() if "W" in access]
+    check_options(options, writable, taken=_TAKEN, name="openvino")
+    config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+    if not _chooses_streams(options):
+        config |= _MANY if many else _ONE
     if compute != "auto":
         config["INFERENCE_PRECISION_HINT"] = compute
-    core = openvino.Core()
+    config.update(options)
     try:
         compiled = core.compile_model(core.read_model(model), "CPU", config)
     except RuntimeError as error:
@@ -101,11 +180,30 @@ def compile_model(model: str | bytes, *, threads: int, compute: Compute, where: 
         remedy = "export it again with fcnkit export onnx, or try another backend"
         raise ArtifactError(message(where, rule, str(error), remedy)) from error
     if compute != "auto" and _precision(compiled) != compute:
-        rule = f"openvino must compute in {compute}"
-        remedy = "use compute='f32' or compute='auto'"
-        got = f"a CPU where it takes {_precision(compiled)}"
-        raise BackendUnavailableError(message("open_backend", rule, got, remedy))
+        raise refuse_compute(
+            compute,
+            name="openvino",
+            computes=f"a CPU where it takes {_precision(compiled)}",
+            remedy="use compute='f32' or compute='auto'",
+        )
     return compiled
+
+
+def _chooses_streams(options: Mapping[str, str]) -> bool:
+    """Whether the user tunes what is tuned here otherwise: then one model serves both ways."""
+    return not {"NUM_STREAMS", "PERFORMANCE_HINT"}.isdisjoint(options)
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except ImportError:
+        raise missing_extra("open_backend", "openvino", "openvino") from None
+    return openvino.Core()
+
+
+def _capabilities() -> list[str]:
+    return list(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def _precision(compiled: Any) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import ctypes
 import importlib
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +11,13 @@ from typing import Final
 
 import numpy as np
 
-from fcnkit.errors import FcnkitError
+from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
+from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, create_session
 from fcnkit.runtime.backends.openvino import compile_model
+from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
+from fcnkit.runtime.plan_header import Flavor
+from fcnkit.runtime.tensorrt_library import import_library, library_name
 
 __all__ = ["BackendStatus", "list_backends"]
 
@@ -24,6 +26,15 @@ PROBE_MODEL: Final = base64.b64decode(
     "EAoCCAEKAggBCgIIAgoCCAJiGwoBeRIWChQIARIQCgIIAQoCCAEKAggCCgIIAkIECgAQEg=="
 )
 """A whole ONNX model: one 1x1 convolution that doubles a 2x2 picture. A test builds it again."""
+
+
+_NEEDS_GPU = (
+    "use a machine with an NVIDIA GPU and its driver; here open the .onnx file with onnxruntime"
+)
+
+
+class _UnfitMachineError(Exception):
+    """All packages are there, and no package will help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +54,17 @@ def list_backends() -> list[BackendStatus]:
     """Try every backend on a tiny model.
 
     Returns:
-        One status per backend, best known first.
+        One status per backend: those of ONNX files, of engines, of checkpoints.
     """
     statuses = [_try(name, _remedy(name), partial(_probe_onnxruntime, name)) for name in PROVIDERS]
     statuses.append(_try("openvino", "pip install 'fcnkit[openvino]'", _probe_openvino))
-    return [*statuses, _tensorrt("tensorrt"), _tensorrt("tensorrt-rtx")]
+    flavors: tuple[Flavor, ...] = ("tensorrt", "tensorrt-rtx")
+    statuses += [
+        _try(flavor, f"pip install 'fcnkit[{flavor}]'", partial(_probe_tensorrt, flavor))
+        for flavor in flavors
+    ]
+    statuses.append(_try("torch", "pip install 'fcnkit[train]'", _probe_torch))
+    return statuses
 
 
 def _remedy(name: str) -> str:
@@ -62,6 +79,8 @@ def _remedy(name: str) -> str:
 def _try(name: str, remedy: str, probe: Callable[[], str]) -> BackendStatus:
     try:
         detail = probe()
+    except _UnfitMachineError as error:
+        return BackendStatus(name=name, opens=False, detail=str(error), remedy=_NEEDS_GPU)
     except FcnkitError as error:
         return BackendStatus(name=name, opens=False, detail=_reason(error), remedy=remedy)
     except Exception as error:  # a library in disrepair fails in its own way: that is the finding
@@ -93,34 +112,31 @@ def _probe_openvino() -> str:
     _check_doubled(compiled([np.ones((1, 1, 2, 2), np.float32)])[0])
     import openvino
 
-    return f"openvino {openvino.__version__.split('-', maxsplit=1)[0]}, CPU"
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    less = [name for name, key in (("bf16", "BF16"), ("f16", "FP16")) if key in able]
+    also = f", faster in {' or '.join(less)} with --compute" if less else ""
+    return f"openvino {openvino.__version__.split('-', maxsplit=1)[0]}, CPU{also}"
 
 
-def _tensorrt(name: str) -> BackendStatus:
-    """Look at TensorRT: this version builds with it, and says so, but does not run engines."""
-    module = name.replace("-", "_")
+def _probe_tensorrt(flavor: Flavor) -> str:
+    """Build an engine of the tiny model and run it."""
+    _, trt = import_library(flavor, what="open_backend")
     try:
-        library = importlib.import_module(module)
-        runtime = library.Runtime(library.Logger(library.Logger.ERROR))
+        driver = open_driver(extra=flavor)
+    except BackendUnavailableError as error:
+        text = f"{library_name(trt)} is installed, but {_reason(error)}"
+        raise _UnfitMachineError(text) from None
+    driver.activate()
+    _check_doubled(run_tiny_engine(trt, PROBE_MODEL, driver))
+    return f"{library_name(trt)}, cuda:{driver.device} {driver.name}"
+
+
+def _probe_torch() -> str:
+    try:
+        torch = importlib.import_module("torch")
     except ImportError:
-        detail, remedy = f"no package {module}", f"pip install 'fcnkit[{name}]' to build engines"
-    except Exception as error:
-        detail = " ".join(f"{type(error).__name__}: {error}".split())
-        remedy = f"pip install --force-reinstall 'fcnkit[{name}]'"
-    else:
-        del runtime
-        detail = f"{module} {library.__version__} is installed, {_cuda_driver()}"
-        remedy = "this version does not run engines: open the .onnx file with onnxruntime"
-    return BackendStatus(name=name, opens=False, detail=detail, remedy=remedy)
-
-
-def _cuda_driver() -> str:
-    """Ask the CUDA driver itself, for a TensorRT Runtime can be created without one."""
-    try:
-        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return "no CUDA driver"
-    code, count = cuda.cuInit(0), ctypes.c_int(0)
-    if code == 0:
-        code = cuda.cuDeviceGetCount(ctypes.byref(count))
-    return f"CUDA driver: {count.value} GPU(s)" if code == 0 else f"CUDA driver error {code}"
+        raise missing_extra("open_backend", "torch", "train") from None
+    ones = torch.ones(1, 1, 2, 2)
+    _check_doubled(torch.nn.functional.conv2d(ones, 2 * torch.ones(1, 1, 1, 1)).numpy())
+    gpus = torch.cuda.device_count()
+    return f"torch {torch.__version__}, CPU{f' and {gpus} GPU(s)' if gpus else ''}"

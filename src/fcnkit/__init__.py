@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fcnkit.runtime.backends import Compute
     from fcnkit.runtime.segmenter import Cover, Segmenter
 
 __version__ = version("fcnkit")
@@ -26,16 +28,25 @@ def load(
     *,
     backend: str = "auto",
     threads: int | None = None,
+    compute: Compute = "auto",
+    options: Mapping[str, str] | None = None,
+    spec: str | Path | None = None,
     cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
 ) -> Segmenter:
     """Open a trained or exported model.
 
     Args:
         path: A checkpoint (.pt), run by PyTorch, or an ONNX file that fcnkit exported.
         backend: ``auto``, ``torch`` for a checkpoint, or one that ``fcnkit doctor`` lists.
-        threads: CPU threads of one call; every core by default. Not for checkpoints, which use
-            PyTorch's own setting.
+        threads: CPU threads of one call; every core by default.
+        compute: The precision to compute in; ``auto`` is what the file says, never less.
+        options: The library's own options, by the library's names.
+        spec: For an engine without a sidecar: the file that holds its spec.
         cover: How a picture of any size is covered, see ``Segmenter``.
+        tile: Height and width of the tiles, see ``Segmenter``.
+        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
 
     Returns:
         A callable from a uint8 RGB picture (H, W, 3) to uint8 labels (H, W).
@@ -43,8 +54,9 @@ def load(
     Raises:
         ArtifactError: The file is missing, broken or without a fitting spec.
         MissingExtraError: The backend's package is not installed.
-        BackendUnavailableError: The backend does not run here.
-        ValueError: The backend or cover does not fit the file.
+        BackendUnavailableError: The backend or precision does not run here.
+        TypeError: threads is no integer, or options map no text to text.
+        ValueError: The backend, cover or an option is unknown or does not fit the file.
 
     Example:
         >>> with fcnkit.load("model.onnx") as segmenter:  # doctest: +SKIP
@@ -54,16 +66,33 @@ def load(
     if path.suffix not in CHECKPOINT_SUFFIXES:
         from fcnkit.runtime import load as load_exported
 
-        return load_exported(path, backend=backend, threads=threads, cover=cover)
+        return load_exported(
+            path,
+            backend=backend,
+            threads=threads,
+            compute=compute,
+            options=options,
+            spec=spec,
+            cover=cover,
+            tile=tile,
+            overlap=overlap,
+        )
     from fcnkit.errors import message, missing_extra
     from fcnkit.runtime.segmenter import Segmenter
 
-    if backend not in ("auto", "torch") or threads is not None:
-        got = f"backend={backend!r}, threads={threads}"
-        rule = "a checkpoint runs in PyTorch with PyTorch's threads"
-        raise ValueError(message("load", rule, got, "export it to ONNX first"))
+    if backend not in ("auto", "torch"):
+        rule = "a checkpoint runs with backend torch"
+        raise ValueError(message("load", rule, backend, "export it to ONNX first"))
+    if spec is not None:
+        rule = "spec= is for engines; a checkpoint holds its own spec"
+        raise ValueError(message("load", rule, str(spec), "leave it out"))
     try:
         from fcnkit.train.backend import open_checkpoint
     except ModuleNotFoundError as error:
         raise missing_extra("load", str(error.name), "train") from error
-    return Segmenter(open_checkpoint(path), cover=cover)
+    opened = open_checkpoint(path, threads=threads, compute=compute, options=options)
+    try:
+        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
+    except (TypeError, ValueError):
+        opened.close()
+        raise

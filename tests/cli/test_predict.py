@@ -64,13 +64,17 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "found": 3,
         "done": 2,
         "failed": 1,
+        "skipped": 0,
         "manifest": f"{tmp_path}/out/manifest.jsonl",
         "format": "labels",
         "cover": "pad",
+        "tile": None,
+        "overlap": 0,
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,
         "compute": "f32",
+        "auto": "onnxruntime is the fastest that opens here",
     }
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
@@ -95,15 +99,14 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
             "--head scene",
         ),
         (
-            ["--format", "npy"],
-            "predict: format must be one of labels, color, overlay, got npy; "
+            ["--format", "gif"],
+            "predict: format must be one of labels, color, overlay, npy, got gif; "
             "leave it out for labels",
         ),
         (
             ["--backend", "tensorrt"],
-            "open_backend: this version builds TensorRT engines but does not run them, "
-            "got backend='tensorrt'; open the .onnx file that the engine is built from, "
-            "with backend='onnxruntime'",
+            "open_backend: backend tensorrt runs engines, got m.onnx; "
+            "build one with fcnkit export engine",
         ),
         (["--threads", "0"], "open_backend: threads must be at least 1, got 0; pass threads=2"),
     ],
@@ -121,7 +124,7 @@ def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
     refused(
         done,
         f"predict: every INPUT must name a picture, got {tmp_path}; give a file, "
-        "folder or pattern with .bmp .jpeg .jpg .png .ppm .tif .tiff .webp files",
+        "folder or pattern with .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp files",
     )
 
 
@@ -239,7 +242,7 @@ def test_doctor() -> None:
     assert found["build"]
     opens = {status["name"]: status["opens"] for status in found["backends"]}
     assert opens["onnxruntime"]
-    assert len(opens) == 6
+    assert len(opens) == 7
     text = fcnkit("doctor").stdout
     assert "onnxruntime           opens: onnxruntime " in text
     for status in found["backends"]:
@@ -251,7 +254,8 @@ def test_doctor() -> None:
 
 def test_a_missing_extra_is_one_line(model: Path, pictures: Path, tmp_path: Path) -> None:
     block = "import sys; sys.modules['onnxruntime'] = None\n"
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", before=block)
+    arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--backend", "onnxruntime")
+    done = fcnkit(*arguments, before=block)
     refused(
         done,
         "open_backend: needs the package onnxruntime, got no such package; "

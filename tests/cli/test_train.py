@@ -42,8 +42,13 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
         fcnkit("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
         "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
     )
+    finished = (run / "last.pt").read_bytes()
     done = fcnkit(*command, "--epochs", 2, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "epoch" not in done.stdout
+    assert (run / "last.pt").read_bytes() == finished
+    done = fcnkit(*command, "--epochs", 1, "--resume")
     assert done.stderr == (
-        f"error: {run}: --epochs must be more than the 2 that the run has finished, got 2; "
+        f"error: {run}: --epochs must be at least the 2 that the run has finished, got 1; "
         "raise --epochs or use a new -o\n"
     )

@@ -181,17 +181,14 @@ void fuzz_stitch(Call& call) {
     call.expect(labels == expected, "active");
 
     Bytes banded(labels.size());
-    std::vector<float> band(classes * h * plan.width);
-    for (std::size_t i = 0; i < plan.tops.size(); ++i) {
-        for (std::size_t j = 0; j < plan.lefts.size(); ++j) {
-            const std::size_t tile = i * plan.lefts.size() + j;
-            accumulate_tile(logits.data() + tile * classes * h * w, classes, plan, i, j,
-                            band.data(), call.threads());
-        }
-        const std::size_t first = plan.tops[i];
-        const std::size_t end = i + 1 < plan.tops.size() ? plan.tops[i + 1] : plan.height;
-        finish_rows(band.data(), classes, plan, first, end - first,
-                    banded.data() + first * plan.width, call.threads());
+    const HeldShape shape = held_shape(plan);
+    std::vector<float> below(classes * shape.rows * plan.width);
+    std::vector<float> right(shape.steps * classes * shape.columns);
+    const Held held{below.data(), right.data(), shape};
+    for (std::size_t tile = 0; tile < plan.tiles(); ++tile) {
+        const std::size_t i = tile / plan.lefts.size(), j = tile % plan.lefts.size();
+        add_tile(logits.data() + tile * classes * h * w, classes, plan, i, j, held,
+                 banded.data() + plan.tops[i] * plan.width, call.threads());
     }
     call.expect(banded == expected, "active, banded");
 }
@@ -225,6 +222,16 @@ void fuzz_threads(Call& call) {
     stitch_tiles(logits.data(), 5, plan, one.data(), 1);
     stitch_tiles(logits.data(), 5, plan, many.data(), 4);
     call.expect(one == many, "active, threads");
+    const HeldShape shape = held_shape(plan);
+    std::vector<float> below(5 * shape.rows * plan.width);
+    std::vector<float> right(shape.steps * 5 * shape.columns);
+    const Held held{below.data(), right.data(), shape};
+    for (std::size_t tile = 0; tile < plan.tiles(); ++tile) {
+        const std::size_t i = tile / plan.lefts.size(), j = tile % plan.lefts.size();
+        add_tile(logits.data() + tile * 5 * plan.tile_height * plan.tile_width, 5, plan, i, j, held,
+                 many.data() + plan.tops[i] * plan.width, 4);
+    }
+    call.expect(one == many, "active, threads, banded");
 }
 
 }  // namespace fuzz

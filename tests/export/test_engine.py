@@ -1,104 +1,354 @@
+"""Building engines with TensorRT-RTX, which needs no GPU for it, and what is refused before."""
+
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
 from fcnkit.errors import ArtifactError, FcnkitError, MissingExtraError
-from fcnkit.export import engine as engine_module
-from fcnkit.export.engine import build_engine, sidecar_path
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import ModelSpec
+from fcnkit.export.engine import build_engine
+from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
+from fcnkit.runtime import tensorrt_library
+from fcnkit.runtime.engine_file import BuilderOptions, read_engine_file, sidecar_path
+from fcnkit.runtime.spec import ShapeRange
+from tests.refusal import refusal
+from tests.runtime.models import make_spec, write_model
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+LIBRARY = f"tensorrt_rtx {trt.__version__}"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small model with head ``labels``, alone in a folder."""
+    return write_model(tmp_path / "m.onnx", make_spec("labels"))
+
+
+def build(model: Path, **options: Any) -> Any:
+    return build_engine(model, model.with_name("m.engine"), flavor="tensorrt-rtx", **options)
 
 
 @pytest.mark.parametrize("head", ["logits", "labels", "scene"])
 def test_builds_without_a_gpu(head: str, exported: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "m.engine"
-    report = build_engine(exported[head], out, flavor="tensorrt-rtx", max_shape=(1, 512, 512))
+    asked = [ProfileRequest(max=(1, 512, 512))]
+    report = build_engine(exported[head], out, flavor="tensorrt-rtx", profiles=asked)
     assert out.stat().st_size == report.bytes > 1_000_000
-    assert not report.verified
-    sidecar = json.loads(sidecar_path(out).read_text())
-    spec = ModelSpec.from_json(json.dumps(sidecar["spec"]), where="x")
-    assert spec.head == head
-    assert spec.shapes.max == (1, 512, 512)
-    assert spec.source.sha256 == hashlib.sha256(exported[head].read_bytes()).hexdigest()
-    assert sidecar["plan_sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
-    assert sidecar["flavor"] == "tensorrt-rtx"
+    assert report.precision == "fp32 in 22 layers"
+    engine = read_engine_file(out)
+    assert engine.spec.head == head
+    assert engine.spec.shapes.max == (1, 512, 512)
+    assert engine.spec.source.sha256 == hashlib.sha256(exported[head].read_bytes()).hexdigest()
+    assert (engine.flavor, engine.library, report.library) == ("tensorrt-rtx", LIBRARY, LIBRARY)
+    assert engine.profiles == report.profiles
+    assert engine.sidecar["onnx"]["name"] == f"{head}.onnx"
+    assert engine.sidecar["plan"]["bytes"] == report.bytes
+
+
+def test_without_a_gpu_it_says_that_nothing_was_run(model: Path) -> None:
+    report = build(model)
+    if report.check.verified is not None:
+        pytest.skip("this machine has a GPU")
+    assert (report.check.inspected, report.check.verified) == (None, None)
+    assert "CUDA" in report.check.reason
+    assert read_engine_file(model.with_name("m.engine")).sidecar["verified"] is None
+
+
+def test_several_profiles_and_options(model: Path) -> None:
+    asked = [parse_profile("1x32x32,1x64x96,1x128x128"), parse_profile("2x64x32,4x64x64,8x96x96")]
+    options = BuilderOptions(
+        workspace_mib=512, optimization_level=1, compute_capability=("8.9", "12.0")
+    )
+    report = build(model, profiles=asked, options=options)
+    assert report.compute_capability == ("8.9", "12.0")
+    engine = read_engine_file(model.with_name("m.engine"))
+    assert engine.profiles == report.profiles
+    assert engine.profiles[1] == ShapeRange(min=(2, 64, 32), opt=(4, 64, 64), max=(8, 96, 96))
+    shapes = engine.spec.shapes
+    assert shapes == ShapeRange(min=(1, 32, 32), opt=(1, 64, 96), max=(8, 128, 128))
+    assert engine.rebuild == (
+        f"fcnkit export engine m.onnx -o {engine.path} --flavor tensorrt-rtx "
+        "--profile 1x32x32,1x64x96,1x128x128 --profile 2x64x32,4x64x64,8x96x96 "
+        "--workspace 512 --optimization-level 1 --compute-capability 8.9 --compute-capability 12.0"
+    )
+
+
+def test_the_builder_reports_its_progress(model: Path) -> None:
+    calls: list[tuple[str, int, int | None]] = []
+    build(model, advance=lambda *call: calls.append(call))
+    assert calls[0] == ("Building engine", 0, 100)
+    assert calls[-1] == ("Building engine", 100, 100)
+    done = [call[1] for call in calls]
+    assert done == sorted(set(done))
+    assert len(done) > 5
+
+
+def test_what_the_callback_raises_stops_the_build(model: Path) -> None:
+    def stop(_stage: str, done: int, _total: int | None) -> None:
+        if done > 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(model, advance=stop)
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
+def test_the_library_writes_through_python_logging(
+    model: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="fcnkit.tensorrt"):
+        build(model)
+    assert {record.name for record in caplog.records} == {"fcnkit.tensorrt"}
+    assert any(record.levelno == logging.INFO for record in caplog.records)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("shapes", "text"),
+    ("asked", "text"),
     [
         (
-            {"min_shape": (1, 33, 32)},
+            ProfileRequest(min=(1, 33, 32)),
             "--min: sides must be multiples of 32, got 1x33x32; use 1x64x32",
         ),
         (
-            {"max_shape": (1, 512, 500)},
+            ProfileRequest(max=(1, 512, 500)),
             "--max: sides must be multiples of 32, got 1x512x500; use 1x512x512",
         ),
         (
-            {"max_shape": (99, 512, 512)},
+            ProfileRequest(max=(99, 512, 512)),
             "--max: must lie within 1x32x32 to 16x2048x2048, got 99x512x512; "
             "the ONNX file takes no other shapes",
         ),
         (
-            {"min_shape": (1, 64, 64), "opt_shape": (1, 32, 64)},
+            ProfileRequest(min=(1, 64, 64), opt=(1, 32, 64)),
             "--min --opt --max: must be ordered min <= opt <= max in every dimension, "
             "got 1x64x64 1x32x64 16x1024x1024; reorder them",
+        ),
+        (
+            parse_profile("1x32x32,1x320x480,1x512x500"),
+            "--profile 1x32x32,1x320x480,1x512x500: sides must be multiples of 32, "
+            "got 1x512x500; use 1x512x512",
         ),
     ],
 )
 def test_bad_profiles_are_refused_before_anything_is_built(
-    shapes: dict[str, tuple[int, int, int]], text: str, exported: dict[str, Path], tmp_path: Path
+    asked: ProfileRequest, text: str, model: Path
 ) -> None:
-    with pytest.raises(ValueError, match="--") as caught:
-        build_engine(exported["labels"], tmp_path / "m.engine", **shapes)
-    assert str(caught.value) == text
+    with refusal(ValueError, text):
+        build(model, profiles=[asked])
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        (
+            "1x32x32,1x64x64",
+            "--profile: a profile is written MIN,OPT,MAX, got '1x32x32,1x64x64'; "
+            "write 1x32x32,1x320x480,4x512x512",
+        ),
+        (
+            "1x32x32,64x64,1x64x64",
+            "--profile: a shape is written NxHxW, got '64x64'; write 8x320x480",
+        ),
+    ],
+)
+def test_a_profile_that_is_none(text: str, error: str) -> None:
+    with refusal(ValueError, error):
+        parse_profile(text)
+
+
+CAPABILITIES = "7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            BuilderOptions(version_compatible=True),
+            "--version-compatible: is for --flavor tensorrt only, got the option; leave it out, "
+            "a TensorRT-RTX engine runs in the version that built it only",
+        ),
+        (
+            BuilderOptions(hardware_compatibility="same"),
+            "--hardware-compatibility: is for --flavor tensorrt only, got same; "
+            "name the GPU generations with --compute-capability",
+        ),
+        (
+            BuilderOptions(hardware_compatibility="all"),
+            "--hardware-compatibility: must be one of ampere+, same, got all; choose one of these",
+        ),
+        (
+            BuilderOptions(compute_capability=("8.9", "9.0")),
+            f"--compute-capability: {LIBRARY} builds for {CAPABILITIES}, got 9.0; "
+            "choose among these",
+        ),
+        (
+            BuilderOptions(workspace_mib=0),
+            "--workspace: must be at least 1 MiB, got 0; leave it out",
+        ),
+        (
+            BuilderOptions(optimization_level=6),
+            "--optimization-level: must be 0 to 5, got 6; the default is 3",
+        ),
+    ],
+)
+def test_options_that_this_flavour_would_ignore(
+    options: BuilderOptions, text: str, model: Path
+) -> None:
+    with refusal(ValueError, text):
+        build(model, options=options)
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
+def test_a_timing_cache_is_not_for_tensorrt_rtx(model: Path, tmp_path: Path) -> None:
+    text = (
+        "--timing-cache: is for --flavor tensorrt only, got times.bin; leave it out, it would "
+        "change nothing there and make the build need a GPU"
+    )
+    with refusal(ValueError, text):
+        build(model, timing_cache=Path("times.bin"))
+
+
+def test_too_little_memory_quotes_the_library(exported: dict[str, Path], tmp_path: Path) -> None:
+    asked = [ProfileRequest(max=(8, 512, 512))]
+    options = BuilderOptions(workspace_mib=1)
+    out = tmp_path / "m.engine"
+    with pytest.raises(FcnkitError) as caught:
+        build_engine(
+            exported["labels"], out, flavor="tensorrt-rtx", profiles=asked, options=options
+        )
+    begin = f"{exported['labels']}: {LIBRARY} must build an engine, got "
+    assert str(caught.value).startswith(begin)
+    assert str(caught.value).endswith("; change the options or the profiles")
+    assert "OutOfMemory" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_graph_that_the_library_cannot_parse(exported: dict[str, Path], tmp_path: Path) -> None:
-    model = onnx.load(exported["labels"])
-    for node in model.graph.node:
-        if node.op_type == "MaxPool":
-            node.op_type = "Unheard"
-    onnx.save(model, tmp_path / "odd.onnx")
+def test_a_graph_that_the_library_cannot_parse(model: Path) -> None:
+    graph = onnx.load(model)
+    next(node for node in graph.graph.node if node.op_type == "Conv").op_type = "Unheard"
+    onnx.save(graph, model)
     with pytest.raises(ArtifactError, match="must be able to parse the graph, got .*Unheard"):
-        build_engine(tmp_path / "odd.onnx", tmp_path / "m.engine", flavor="tensorrt-rtx")
-    assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]
+        build(model)
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
 
 
-def test_a_file_without_a_spec(exported: dict[str, Path], tmp_path: Path) -> None:
-    model = onnx.load(exported["labels"])
-    del model.metadata_props[:]
-    onnx.save(model, tmp_path / "bare.onnx")
-    with pytest.raises(ArtifactError, match=r"bare\.onnx"):
-        build_engine(tmp_path / "bare.onnx", tmp_path / "m.engine")
+def test_a_file_without_a_spec(model: Path) -> None:
+    write_model(model, make_spec("labels"), metadata={})
+    text = (
+        f"{model}: the ONNX file must hold a model spec (fcnkit.spec), got none; "
+        "export the model with fcnkit export onnx"
+    )
+    with refusal(ArtifactError, text):
+        build(model)
 
 
-def test_a_missing_library_names_its_extra(
-    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(engine_module._MODULES, "tensorrt", "tensorrt_that_is_not_there")
-    with pytest.raises(MissingExtraError) as caught:
-        build_engine(exported["labels"], tmp_path / "m.engine", flavor="tensorrt")
-    assert str(caught.value) == (
+def test_a_file_with_the_spec_of_another_head(model: Path) -> None:
+    write_model(model, make_spec("labels"), metadata={"fcnkit.spec": make_spec("logits").to_json()})
+    text = (
+        f"{model}: its input must be image float32 as its spec says, got image uint8; "
+        "export the model again with fcnkit export onnx"
+    )
+    with refusal(ArtifactError, text):
+        build(model)
+
+
+def test_a_missing_library_names_its_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tensorrt_library._MODULES, "tensorrt", "tensorrt_that_is_not_there")
+    text = (
         "fcnkit export engine: needs the package tensorrt_that_is_not_there, got no such package; "
         "pip install 'fcnkit[tensorrt]'"
     )
+    with refusal(MissingExtraError, text):
+        build_engine(model, model.with_name("m.engine"), flavor="tensorrt")
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def swap(path: Path) -> None:
+    """Put the plan of another model there, as building into the same name without a sidecar."""
+    other = path.with_name("other.engine")
+    model = write_model(path.with_name("other.onnx"), make_spec("scene"))
+    build_engine(model, other, flavor="tensorrt-rtx")
+    other.replace(path)
+
+
+def other_version(path: Path) -> None:
+    """Change the version in the plan's header, as another version would write it."""
+    plan = bytearray(path.read_bytes())
+    plan[25] += 1
+    path.write_bytes(bytes(plan))
+    held = sidecar_path(path)
+    facts = json.loads(held.read_text())
+    facts["plan"]["sha256"] = hashlib.sha256(plan).hexdigest()
+    held.write_text(json.dumps(facts))
+
+
+@pytest.mark.parametrize(
+    ("fault", "rule"),
+    [
+        (
+            truncate,
+            "must be a whole plan of {size} bytes, got {half} bytes; copy the file again or",
+        ),
+        (swap, "must be the plan that m.engine.json describes, got another one;"),
+        (other_version, "must be a plan of {library}, as m.engine.json says, got one of {other};"),
+    ],
+)
+def test_a_fault_of_a_built_engine_is_caught(
+    fault: Callable[[Path], None], rule: str, model: Path
+) -> None:
+    build(model, profiles=[parse_profile("1x32x32,1x32x32,4x64x64")])
+    path = model.with_name("m.engine")
+    size = path.stat().st_size
+    major, minor, *rest = trt.__version__.split(".")
+    other = ".".join(["tensorrt_rtx " + major, str(int(minor) + 1), *rest])
+    fault(path)
+    command = (
+        f"fcnkit export engine m.onnx -o {path} --flavor tensorrt-rtx "
+        "--profile 1x32x32,1x32x32,4x64x64"
+    )
+    text = rule.format(size=size, half=size // 2, library=LIBRARY, other=other)
+    with refusal(ArtifactError, f"{path}: {text} build it again: {command}"):
+        read_engine_file(path)
 
 
 @pytest.mark.gpu
-def test_ordinary_tensorrt_builds_on_a_gpu(exported: dict[str, Path], tmp_path: Path) -> None:
+def test_ordinary_tensorrt_builds_on_a_gpu(model: Path) -> None:
     pytest.importorskip("tensorrt", reason="ordinary TensorRT is not installed")
+    times = model.with_name("times.bin")
+    options = BuilderOptions(version_compatible=True, hardware_compatibility="same")
     try:
-        build_engine(exported["labels"], tmp_path / "m.engine", flavor="tensorrt")
+        report = build_engine(
+            model,
+            model.with_name("m.engine"),
+            flavor="tensorrt",
+            options=options,
+            timing_cache=times,
+        )
     except FcnkitError as error:
         pytest.skip(f"no GPU that TensorRT can build for: {error}")
-    assert read_onnx_file(exported["labels"]).spec(where="x").head == "labels"
+    assert times.stat().st_size > 0
+    assert report.check.verified is not None
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_engine_is_run_against_the_onnx_file(
+    exported: dict[str, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "m.engine"
+    report = build_engine(exported["labels"], out, flavor="tensorrt-rtx")
+    if report.check.inspected is None:
+        pytest.skip(f"no GPU that TensorRT-RTX can run on: {report.check.reason}")
+    assert report.check.reason is None
+    assert report.check.verified == read_engine_file(out).sidecar["verified"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,10 +35,11 @@ def network(
 
 
 def starts(side: int, tile: int) -> list[int]:
-    """First pixels of tiles along a side: a grid whose last tile is moved back to the end."""
-    if side <= tile:
-        return [0]
-    return [*range(0, side - tile, tile), side - tile]
+    """First pixels of tiles along a side: as few as possible, at equal distances, rounded down."""
+    count = 1
+    while count * tile < side:
+        count += 1
+    return [math.floor(Fraction(side - tile, count - 1) * i) if i else 0 for i in range(count)]
 
 
 def largest_multiple(side: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -21,6 +22,9 @@ from fcnkit.runtime.spec import (
     SourceSpec,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 CLASSES = ("background", "sky", "tree", "road")
@@ -33,6 +37,14 @@ def weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     random = np.random.default_rng(7)
     kernel = random.normal(0, 0.2, (len(CLASSES), 3, 5, 5)).astype(np.float32)
     return kernel, random.normal(0, 0.1, len(CLASSES)).astype(np.float32)
+
+
+def conv5() -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same network in PyTorch: from a normalised batch to logits."""
+    import torch
+
+    kernel, bias = (torch.from_numpy(array) for array in weights())
+    return lambda batch: torch.nn.functional.conv2d(batch, kernel, bias, padding=2)
 
 
 def make_spec(

@@ -7,18 +7,22 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, MissingExtraError
 from fcnkit.runtime import list_backends, open_backend
-from fcnkit.runtime.backends import OpenVinoBackend
-from fcnkit.runtime.backends.base import check_threads, nearest_legal
+from fcnkit.runtime.backends import opening
+from fcnkit.runtime.backends.base import nearest_legal
+from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.probe import PROBE_MODEL
+from fcnkit.runtime.backends.settings import check_threads
 from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.spec import METADATA_KEY, Head
 from tests.reference.segment import assert_same_labels, network
@@ -97,35 +101,99 @@ def test_details_say_what_runs(tmp_path: Path, backend: str) -> None:
     assert details == expected[backend]
 
 
-def test_auto_is_onnxruntime(tmp_path: Path) -> None:
+def test_auto_takes_onnxruntime_on_a_cpu_and_says_so(tmp_path: Path) -> None:
+    if has_driver():
+        pytest.skip("this machine has a CUDA driver")
     with open_backend(write_model(tmp_path / "m.onnx", make_spec("labels"))) as opened:
         assert opened.name == "onnxruntime"
         assert opened.details["threads"] == check_threads(None, what="test")
+        assert opened.details["auto"] == "onnxruntime is the fastest that opens here"
 
 
-@pytest.mark.parametrize("compute", ["auto", "bf16", "f16"])
+def test_auto_passes_over_what_does_not_open_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    monkeypatch.setattr(opening, "has_driver", lambda: True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    missing = "needs the package onnxruntime, got no such package"
+    with open_backend(path) as opened:
+        assert opened.name == "openvino"
+        assert opened.details["auto"] == (
+            f"openvino is the fastest that opens here, no onnxruntime-cuda ({missing}), "
+            f"no onnxruntime-tensorrt ({missing}), no onnxruntime ({missing})"
+        )
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    text = (
+        "open_backend: needs the package openvino, got no such package; "
+        "pip install 'fcnkit[openvino]'"
+    )
+    with refusal(MissingExtraError, text):
+        open_backend(path)
+
+
+def test_auto_takes_openvino_for_int8(tmp_path: Path) -> None:
+    if has_driver():
+        pytest.skip("this machine has a CUDA driver")
+    spec = replace(make_spec("labels"), precision="int8")
+    with open_backend(write_model(tmp_path / "m.onnx", spec)) as opened:
+        assert opened.name == "openvino"
+
+
+def test_auto_takes_what_computes_as_asked(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if has_driver() or "BF16" not in capabilities:
+        pytest.skip("bfloat16 is not computed by OpenVINO alone here")
+    with open_backend(path, compute="bf16") as opened:
+        assert (opened.name, opened.details["compute"]) == ("openvino", "bf16")
+        assert opened.details["auto"] == (
+            "openvino is the fastest that opens here, "
+            "no onnxruntime (onnxruntime must compute in bf16, got a graph in f32)"
+        )
+
+
+@pytest.mark.parametrize("compute", ["f32", "bf16", "f16"])
 def test_openvino_computes_what_was_asked_or_refuses(tmp_path: Path, compute: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     refused = rf"openvino must compute in {compute}, got a CPU where it takes (f32|bf16|f16); "
-    native = "bf16" if compute == "auto" else compute
     try:
-        opened = OpenVinoBackend(path, compute=compute)  # type: ignore[arg-type]
+        opened = open_backend(path, backend="openvino", compute=compute)  # type: ignore[arg-type]
     except BackendUnavailableError as error:
         remedy = "use compute='f32' or compute='auto'"
         if not re.fullmatch(f"open_backend: {refused}{remedy}", str(error)):
             raise
+        assert compute != "f32"
     else:
         with opened:
-            assert opened.details["compute"] in ({native, "f32"} if compute == "auto" else {native})
+            assert opened.details["compute"] == compute
 
 
-def test_openvino_refuses_an_unknown_precision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_auto_computes_what_the_file_says(tmp_path: Path, backend: str) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    for compute in ("auto", "f32"):
+        with open_backend(path, backend=backend, compute=compute) as opened:  # type: ignore[arg-type]
+            assert opened.details["compute"] == "f32"
+
+
+def test_onnxruntime_computes_in_the_types_of_the_graph(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     text = (
-        "OpenVinoBackend: compute must be one of auto, f32, bf16, f16, got int4; "
-        "leave it out for f32"
+        "open_backend: onnxruntime must compute in bf16, got a graph in f32; "
+        "export with another --precision, or leave compute out"
+    )
+    with refusal(BackendUnavailableError, text):
+        open_backend(path, backend="onnxruntime", compute="bf16")
+
+
+def test_an_unknown_precision(tmp_path: Path) -> None:
+    text = (
+        "open_backend: compute must be one of auto, f32, bf16, f16, got int4; "
+        "leave it out for what the file says"
     )
     with refusal(ValueError, text):
-        OpenVinoBackend(tmp_path / "m.onnx", compute="int4")  # type: ignore[arg-type]
+        open_backend(tmp_path / "m.onnx", compute="int4")  # type: ignore[arg-type]
 
 
 LEGAL = "labels.infer: the model takes NxHxW from 1x32x32 to 16x2048x2048 with sides in steps of 32"
@@ -398,25 +466,49 @@ def test_weights_listed_among_the_inputs_are_not_inputs(tmp_path: Path) -> None:
 def test_an_unknown_backend(tmp_path: Path) -> None:
     text = (
         "open_backend: backend must be one of auto, onnxruntime, onnxruntime-cuda, "
-        "onnxruntime-tensorrt, openvino, got tflite; see fcnkit doctor"
+        "onnxruntime-tensorrt, openvino, tensorrt, tensorrt-rtx, got tflite; see fcnkit doctor"
     )
     with refusal(ValueError, text):
         open_backend(tmp_path / "m.onnx", backend="tflite")
 
 
-ENGINE = (
-    "open_backend: this version builds TensorRT engines but does not run them, got {}; "
-    "open the .onnx file that the engine is built from, with backend='onnxruntime'"
+@pytest.mark.parametrize(
+    ("name", "backend", "text"),
+    [
+        (
+            "m.engine",
+            "onnxruntime",
+            (
+                "backend onnxruntime runs ONNX files, got m.engine; "
+                "open the .onnx file it was built from"
+            ),
+        ),
+        (
+            "m.onnx",
+            "tensorrt-rtx",
+            "backend tensorrt-rtx runs engines, got m.onnx; build one with fcnkit export engine",
+        ),
+        (
+            "m.onnx",
+            "torch",
+            "backend torch runs checkpoints, got m.onnx; open its best.pt with fcnkit.load",
+        ),
+    ],
 )
+def test_a_backend_that_does_not_run_such_files(
+    tmp_path: Path, name: str, backend: str, text: str
+) -> None:
+    with refusal(ValueError, f"open_backend: {text}"):
+        open_backend(tmp_path / name, backend=backend)
 
 
-def test_engines_are_refused_plainly(tmp_path: Path) -> None:
-    text = ENGINE.format("m.engine")
-    with refusal(BackendUnavailableError, text):
-        open_backend(tmp_path / "m.engine")
-    text = ENGINE.format("backend='tensorrt-rtx'")
-    with refusal(BackendUnavailableError, text):
-        open_backend(tmp_path / "m.onnx", backend="tensorrt-rtx")
+def test_spec_is_for_engines(tmp_path: Path) -> None:
+    text = (
+        f"open_backend: spec= is for engines; an ONNX file holds its own spec, "
+        f"got {tmp_path / 'other.onnx'}; leave it out"
+    )
+    with refusal(ValueError, text):
+        open_backend(tmp_path / "m.onnx", spec=tmp_path / "other.onnx")
 
 
 def test_a_provider_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -477,18 +569,37 @@ def test_list_backends_tries_every_one() -> None:
         "openvino",
         "tensorrt",
         "tensorrt-rtx",
+        "torch",
     ]
-    for name in BACKENDS:
+    for name in (*BACKENDS, "torch"):
         assert found[name].opens, found[name].detail
         assert found[name].detail.startswith(f"{name} ")
         assert found[name].remedy == ""
-    for name in ("tensorrt", "tensorrt-rtx"):
-        assert not found[name].opens
-        assert found[name].remedy
+
+
+def test_list_backends_tells_an_unfit_machine_from_a_missing_package() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    if has_driver():
+        pytest.skip("this machine has a CUDA driver")
+    found = {status.name: status for status in list_backends()}["tensorrt-rtx"]
+    assert (found.opens, found.detail, found.remedy) == (
+        False,
+        f"tensorrt_rtx {trt.__version__} is installed, but a CUDA driver and a GPU are needed, "
+        "got cudaErrorInsufficientDriver (CUDA driver version is insufficient for CUDA runtime "
+        "version)",
+        "use a machine with an NVIDIA GPU and its driver; here open the .onnx file with "
+        "onnxruntime",
+    )
+
+
+def test_openvino_says_in_what_less_it_computes_here() -> None:
+    found = {status.name: status for status in list_backends()}["openvino"]
+    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    assert ("bf16" in found.detail) is has_bf16
 
 
 def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx"):
+    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"):
         monkeypatch.setitem(sys.modules, module, None)
     gpu = (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
@@ -500,8 +611,9 @@ def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
         (False, needs.format("onnxruntime"), gpu),
         (False, needs.format("onnxruntime"), gpu),
         (False, needs.format("openvino"), "pip install 'fcnkit[openvino]'"),
-        (False, "no package tensorrt", "pip install 'fcnkit[tensorrt]' to build engines"),
-        (False, "no package tensorrt_rtx", "pip install 'fcnkit[tensorrt-rtx]' to build engines"),
+        (False, needs.format("tensorrt"), "pip install 'fcnkit[tensorrt]'"),
+        (False, needs.format("tensorrt_rtx"), "pip install 'fcnkit[tensorrt-rtx]'"),
+        (False, needs.format("torch"), "pip install 'fcnkit[train]'"),
     ]
 
 

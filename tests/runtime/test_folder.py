@@ -16,8 +16,8 @@ from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
-from fcnkit.runtime.folder import MANIFEST, Job, find_jobs, predict_files
-from fcnkit.runtime.pictures import Format, read_picture
+from fcnkit.runtime.folder import MANIFEST, Format, Job, find_jobs, predict_files
+from fcnkit.runtime.pictures import read_picture
 from tests.refusal import refusal
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
 
@@ -137,7 +137,7 @@ def test_inputs_that_name_no_picture(tmp_path: Path) -> None:
     for name in ("none.jpg", "empty", "*.webp"):
         text = (
             f"predict: every INPUT must name a picture, got {tmp_path / name}; give a file, "
-            "folder or pattern with .bmp .jpeg .jpg .png .ppm .tif .tiff .webp files"
+            "folder or pattern with .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp files"
         )
         with refusal(ValueError, text):
             find_jobs([tmp_path / "a.jpg", tmp_path / name], tmp_path / "out")
@@ -189,25 +189,38 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
     run(segmenter, [tmp_path / "in"], out)
     first, second = manifest(out)
     assert first.pop("milliseconds") > 0
-    options = {"format": "labels", "cover": "average", "model_sha256": "ab"}
+    options = {
+        "format": "labels",
+        "cover": "average",
+        "tile": None,
+        "overlap": 0,
+        "backend": "onnxruntime",
+        "compute": "f32",
+    }
+    for line, path in ((first, good), (second, bad)):
+        found = path.stat()
+        stamp = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns}
+        assert line.pop("input_stamp") == stamp
+        assert line.pop("options") == options
+        assert line.pop("model_sha256") == "ab"
     assert first == {
         "input": str(good),
         "status": "done",
         "output": "a.png",
+        "output_bytes": (out / "a.png").stat().st_size,
         "size": [21, 34],
         "error": None,
-        **options,
     }
     assert second == {
         "input": str(bad),
         "status": "failed",
-        "output": None,
+        "output": "b.png",
+        "output_bytes": None,
         "size": None,
         "milliseconds": None,
         "error": f"{bad}: must be a picture file, got something else; replace the file",
-        **options,
     }
-    run(segmenter, [good], out)
+    run(segmenter, [good], out, resume=False)
     assert len(manifest(out)) == 3  # later runs add to it
 
 
@@ -333,9 +346,12 @@ def test_existing_results_are_replaced(tmp_path: Path, segmenter: Segmenter) -> 
 
 
 def test_wrong_options_are_refused_when_called(tmp_path: Path, segmenter: Segmenter) -> None:
-    text = "predict: format must be one of labels, color, overlay, got npy; leave it out for labels"
+    text = (
+        "predict: format must be one of labels, color, overlay, npy, got gif; "
+        "leave it out for labels"
+    )
     with refusal(ValueError, text):
-        predict_files(segmenter, [], tmp_path, model_sha256="", format="npy")  # type: ignore[arg-type]
+        predict_files(segmenter, [], tmp_path, model_sha256="", format="gif")  # type: ignore[arg-type]
     with refusal(ValueError, "predict: max_pixels must be at least 1, got 0; raise it"):
         predict_files(segmenter, [], tmp_path, model_sha256="", max_pixels=0)
 

@@ -38,7 +38,7 @@ def plans(draw: st.DrawFn) -> ft.TilePlan:
     sides = st.integers(1, 40).map(lambda n: n * multiple)
     tile = draw(st.none() | st.tuples(sides, sides))
     limit = ft.plan_tiles(height, width, tile=tile, multiple=multiple).tile
-    overlap = draw(st.integers(0, max(0, min(limit) // 2)))
+    overlap = draw(st.integers(0, min(limit) - 1))
     plan = ft.plan_tiles(height, width, tile=tile, overlap=overlap, multiple=multiple)
     # More tiles than that add nothing but time.
     return plan if len(plan) <= 60 else ft.plan_tiles(height, width, multiple=multiple)
@@ -81,10 +81,10 @@ def test_largest_tiles_make_at_most_four(height: int, width: int, multiple: int)
     [
         ((375, 500), {}, (352, 480), (0, 23), (0, 20)),
         ((320, 480), {}, (320, 480), (0,), (0,)),
-        ((1080, 1920), {"tile": (320, 480)}, (320, 480), (0, 320, 640, 760), (0, 480, 960, 1440)),
-        ((100, 100), {"tile": (64, 64), "overlap": 32}, (64, 64), (0, 32, 36), (0, 32, 36)),
+        ((1080, 1920), {"tile": (320, 480)}, (320, 480), (0, 253, 506, 760), (0, 480, 960, 1440)),
+        ((100, 100), {"tile": (64, 64), "overlap": 32}, (64, 64), (0, 18, 36), (0, 18, 36)),
         ((100, 100), {"tile": (128, 64)}, (96, 64), (0, 4), (0, 36)),
-        ((96, 200), {"tile": 96}, (96, 96), (0,), (0, 96, 104)),
+        ((96, 200), {"tile": 96}, (96, 96), (0,), (0, 52, 104)),
         ((20, 100), {"tile": 64}, (32, 64), (0,), (0, 36)),
         ((1, 1), {}, (32, 32), (0,), (0,)),
     ],
@@ -286,7 +286,8 @@ def test_stitch_with_nan_and_infinity(isa: str) -> None:
 def test_stitch_has_monai_as_outside_oracle() -> None:
     torch = pytest.importorskip("torch")
     inferers = pytest.importorskip("monai.inferers")
-    plan = ft.plan_tiles(150, 180, tile=(64, 96))
+    # At most two tiles per side: a third MONAI puts elsewhere.
+    plan = ft.plan_tiles(120, 180, tile=(64, 96))
     logits = rng(6).normal(0, 2, (len(plan), 5, *plan.tile)).astype(np.float32)
     seen: list[int] = []
 
@@ -295,7 +296,7 @@ def test_stitch_has_monai_as_outside_oracle() -> None:
         seen.extend(range(first, first + len(batch)))
         return torch.from_numpy(logits[first : first + len(batch)])
 
-    image = torch.zeros(1, 3, 150, 180)
+    image = torch.zeros(1, 3, 120, 180)
     mean = inferers.sliding_window_inference(image, plan.tile, 4, predictor, overlap=0.0)
     assert len(seen) == len(plan)
     difference = np.abs(mean[0].numpy() - ref.mean_logits(logits.astype(np.float64), plan))

@@ -5,26 +5,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from fcnkit.errors import FcnkitError
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_checkpoint, save_checkpoint
 from fcnkit.train.learner import Learner
 from fcnkit.train.recipe import RECIPES
+from tests.train.tiny import TinyNet
 
 RECIPE = replace(RECIPES["modern"], precision="fp32", ema=0.9)
 CLASSES, PALETTE = ("a", "b"), ((0, 0, 0), (9, 9, 9))
 
 
-def new_net() -> nn.Module:
+def new_net() -> TinyNet:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    return TinyNet(2)
 
 
 def step(learner: Learner, seed: int) -> float:
     random = torch.Generator().manual_seed(seed)
-    x = torch.randn(2, 3, 8, 8, generator=random)
-    return learner.step(x, torch.randint(0, 2, (2, 8, 8), generator=random), 1e-2)
+    x = torch.randn(2, 3, 32, 32, generator=random)
+    return learner.step(x, torch.randint(0, 2, (2, 32, 32), generator=random), 1e-2)
 
 
 def saved(learner: Learner, *, resume: bool = True) -> Checkpoint:
@@ -43,14 +43,14 @@ def test_the_deployed_weights_are_the_moving_average() -> None:
     average: torch.Tensor | None = None
     for count in range(30):
         step(learner, count)
-        now = learner.net.get_parameter("0.weight").detach().clone()
+        now = learner.net.get_parameter("features.0.weight").detach().clone()
         decay = min(0.9, (1 + count) / (10 + count))
         average = now if average is None else decay * average + (1 - decay) * now
     assert average is not None
-    deployed = learner.deployed.get_parameter("0.weight")
+    deployed = learner.deployed.get_parameter("features.0.weight")
     torch.testing.assert_close(deployed, average)
-    assert not torch.equal(deployed, learner.net.get_parameter("0.weight"))
-    assert torch.equal(learner.model()["0.weight"], deployed)
+    assert not torch.equal(deployed, learner.net.get_parameter("features.0.weight"))
+    assert torch.equal(learner.model()["features.0.weight"], deployed)
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
@@ -84,5 +84,5 @@ def test_infinite_weights_are_noticed() -> None:
     learner = Learner(new_net(), RECIPE)
     assert learner.is_finite()
     with torch.no_grad():
-        learner.net.get_parameter("0.weight")[0] = float("nan")
+        learner.net.get_parameter("features.0.weight")[0] = float("nan")
     assert not learner.is_finite()

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from fcnkit.train.losses import frequency_weights, share_of_loss
-from fcnkit.train.recipe import RECIPES
+from fcnkit.train import losses
+from fcnkit.train.losses import frequency_weights
+from fcnkit.train.models import create_model
+from fcnkit.train.recipe import RECIPES, Recipe
 from fcnkit.train.voc import open_voc
 from tests.train.folders import make_folder, write_indices
 
@@ -18,6 +20,46 @@ D2L, MODERN = RECIPES["d2l"], RECIPES["modern"]
 def example() -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     return torch.randn(3, 4, 8, 8), torch.randint(0, 4, (3, 8, 8))
+
+
+def share_of_loss(
+    logits_bkhw: torch.Tensor,
+    labels_bhw: torch.Tensor,
+    recipe: Recipe,
+    *,
+    class_weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The loss of pictures whose pixels lie in order."""
+    return losses.share_of_loss(
+        logits_bkhw.flatten(2)[:, None],
+        labels_bhw.flatten(1)[:, None],
+        recipe,
+        pixels=labels_bhw[0].numel(),
+        class_weights=class_weights,
+    )
+
+
+@pytest.mark.parametrize("network", ["fcn32s-resnet18", "fcn8s-resnet18", "unet"])
+def test_the_loss_of_the_pieces_is_the_loss_of_the_picture(network: str) -> None:
+    torch.manual_seed(0)
+    net = create_model(network, 5).double()
+    image, labels = torch.randn(2, 3, 64, 96).double(), torch.randint(0, 5, (2, 64, 96))
+    labels[1, :20] = 255
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0, 1.0]).double()
+    recipe = replace(MODERN, dice=0.5)
+    whole = share_of_loss(net(image), labels, recipe, class_weights=weights)
+    wanted = torch.autograd.grad(whole, list(net.parameters()))
+    pieces = losses.share_of_loss(
+        net.pieces(image),
+        net.pieces_of(labels, outside=255),
+        recipe,
+        pixels=64 * 96,
+        class_weights=weights,
+    )
+    torch.testing.assert_close(pieces, whole)
+    got = torch.autograd.grad(pieces, list(net.parameters()))
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_chapter_loss_is_the_mean_over_pixels_summed_over_the_batch() -> None:
@@ -45,7 +87,7 @@ def test_class_weights_weigh_as_torch_does() -> None:
 
 def dice_reference(logits: torch.Tensor, labels: torch.Tensor) -> float:
     """The Dice loss in float64, picture by picture and class by class."""
-    losses = []
+    of_pictures = []
     for scores, truth in zip(logits.double().numpy(), labels.numpy(), strict=True):
         known = truth != 255
         p = np.exp(scores) / np.exp(scores).sum(0)
@@ -54,8 +96,8 @@ def dice_reference(logits: torch.Tensor, labels: torch.Tensor) -> float:
             t = truth[known] == label
             q = p[label][known]
             of_class.append(1 - 2 * (q * t).sum() / (q.sum() + t.sum()))
-        losses.append(np.mean(of_class) if of_class else 0.0)
-    return float(np.mean(losses))
+        of_pictures.append(np.mean(of_class) if of_class else 0.0)
+    return float(np.mean(of_pictures))
 
 
 def test_dice_is_added_per_picture() -> None:

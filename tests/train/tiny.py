@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fcnkit.train import loop
+from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
 from fcnkit.train.recipe import RECIPES, Recipe
 
 RECIPE = replace(
@@ -27,19 +28,23 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["fcnkit.train.loop", "tests.train.tiny"])
 
 
-class TinyNet(nn.Module):
-    """Logits of the pictures' size from two convolutions with batch normalisation between."""
+class TinyNet(SegmentationNet):
+    """A convolution of stride 4 with batch normalisation, and the way back to full size."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
+        self.features = nn.Sequential(
             nn.Conv2d(3, 8, 3, padding=1, stride=4), nn.BatchNorm2d(8), nn.ReLU()
         )
-        self.head = nn.ConvTranspose2d(8, num_classes, 4, stride=4)
+        self.transpose_conv = SubpixelConvTranspose2d(8, num_classes, stride=4)
 
-    def forward(self, image_nchw: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.body(image_nchw))
-        return logits
+    def body(self, image_nchw: Tensor) -> Tensor:
+        features: Tensor = self.features(image_nchw)
+        return features
+
+    @property
+    def last_step(self) -> SubpixelConvTranspose2d:
+        return self.transpose_conv
 
 
 def train_tiny(

@@ -73,6 +73,37 @@ class SegmentationNet(nn.Module, ABC):
         best: Tensor = last_step(x_nchw).argmax(1)
         return best.to(torch.float32)
 
+    def pieces(self, image_nchw: Tensor) -> Tensor:
+        """Compute the logits in the order in which the last step computes them, for the loss.
+
+        Args:
+            image_nchw: As in forward.
+
+        Returns:
+            Logits (N, M, K, P), where M times P are the pixels and what lies around them.
+
+        Raises:
+            ValueError: A side is not a multiple of 32.
+        """
+        self._check_sides(image_nchw)
+        x_nchw, last_step = self.body(image_nchw), self.last_step
+        if isinstance(last_step, SubpixelConvTranspose2d):
+            return last_step.pieces(x_nchw)
+        logits: Tensor = last_step(x_nchw)
+        return logits.flatten(2)[:, None]
+
+    def pieces_of(self, labels_nhw: Tensor, *, outside: int) -> Tensor:
+        """Bring labels (N, H, W) into the order of ``pieces``: (N, M, P).
+
+        Args:
+            labels_nhw: A value per pixel.
+            outside: The value around them.
+        """
+        last_step = self.last_step
+        if isinstance(last_step, SubpixelConvTranspose2d):
+            return last_step.pieces_of(labels_nhw, outside=outside)
+        return labels_nhw.flatten(1)[:, None]
+
     def _check_sides(self, image_nchw: Tensor) -> None:
         height, width = image_nchw.shape[-2:]
         if height % MULTIPLE or width % MULTIPLE:

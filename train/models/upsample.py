@@ -101,7 +101,7 @@ class SubpixelConvTranspose2d(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Upsample (N, C, h, w) to (N, O, s*h, s*w)."""
-        return self._to_space(self._subpixels(x_nchw))
+        return self._to_space(self.subpixels(x_nchw))
 
     def labels(self, x_nchw: Tensor) -> Tensor:
         """Upsample and take the class of the largest logit: (N, C, h, w) to (N, s*h, s*w).
@@ -110,11 +110,34 @@ class SubpixelConvTranspose2d(nn.Module):
         value per pixel instead of one per pixel and class. The result is float and holds whole
         numbers: TensorRT moves no integers in a depth-to-space.
         """
-        fine = self._subpixels(x_nchw)
+        fine = self.subpixels(x_nchw)
         batch, _, height, width = fine.shape
         planes = fine.reshape(batch, -1, self.stride**2, height, width)
         best = planes.argmax(1).to(torch.float32)
         return self._to_space(best)[:, 0]
+
+    def pieces(self, x_nchw: Tensor) -> Tensor:
+        """Upsample without bringing the pixels into order: (N, C, h, w) to (N, M, O, s*s).
+
+        For what does not depend on the order of a picture's pixels, such as the loss: nothing is
+        moved. M = (h+1)*(w+1); what would be cropped is there too, see ``pieces_of``.
+        """
+        fine_nhwc = self.subpixels(x_nchw).permute(0, 2, 3, 1)
+        return fine_nhwc.reshape(len(fine_nhwc), -1, len(self.bias), self.stride**2)
+
+    def pieces_of(self, values_nhw: Tensor, *, outside: int) -> Tensor:
+        """Bring a map of the result's pixels into the order of ``pieces``.
+
+        Args:
+            values_nhw: (N, s*h, s*w).
+            outside: The value where ``pieces`` has what would be cropped.
+
+        Returns:
+            (N, M, s*s).
+        """
+        margin = self.stride // 2
+        grown = F.pad(values_nhw, (margin,) * 4, value=outside)
+        return F.pixel_unshuffle(grown[:, None], self.stride).flatten(2).transpose(1, 2)
 
     def precompute(self) -> None:
         """Compute the convolution's weight once and for all, for an export of this module."""
@@ -127,8 +150,15 @@ class SubpixelConvTranspose2d(nn.Module):
         bias = self.bias.repeat_interleave(self.stride**2)
         return subpixel_weight(self.weight, self.stride), bias
 
-    def _subpixels(self, x_nchw: Tensor) -> Tensor:
-        """Return the result before depth-to-space and cropping: (N, O*s*s, h+1, w+1)."""
+    def subpixels(self, x_nchw: Tensor) -> Tensor:
+        """Compute the result before depth-to-space and cropping.
+
+        Args:
+            x_nchw: float tensor (N, C, h, w).
+
+        Returns:
+            Tensor (N, O*s*s, h+1, w+1), channels ordered as pixel_shuffle expects them.
+        """
         weight, bias = self._kernel()
         return F.conv2d(x_nchw, weight, bias, padding=1)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train
+from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
 from fcnkit.errors import FcnkitError
 
 __all__ = ["app", "main"]
@@ -30,6 +30,7 @@ app.add_typer(data.app, name="data")
 app.command("train", epilog=train.RECIPE_HELP)(train.train)
 app.command("eval")(evaluate.evaluate)
 app.add_typer(export.app, name="export")
+app.command("verify")(verify.verify)
 app.command("predict")(predict.predict)
 app.add_typer(bench.app, name="bench")
 app.command("info")(info.info)

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.cli.options import (
+    Backend,
+    BackendOptions,
+    Compute,
+    Json,
+    SpecFrom,
+    Threads,
+    parse_backend_options,
+)
 from fcnkit.errors import missing_extra
 
 if TYPE_CHECKING:
+    from fcnkit.runtime import Compute as Precision
     from fcnkit.runtime import Cover
     from fcnkit.runtime.metrics import Scores
 
@@ -36,7 +45,10 @@ def evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the crops of --d2l-protocol.", min=0)] = 0,
     backend: Backend = "auto",
+    compute: Compute = "auto",
     threads: Threads = None,
+    backend_option: BackendOptions = None,
+    spec: SpecFrom = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on full pictures; void pixels count for nothing."""
@@ -49,7 +61,15 @@ def evaluate(
     write_report = _report_writer() if report else None
     folder = open_voc(data, split=split)
     protocol = Protocol.of_the_chapter(seed=seed) if d2l_protocol else Protocol()
-    opened = fcnkit.load(model, backend=backend, threads=threads, cover=cast("Cover | None", cover))
+    opened = fcnkit.load(
+        model,
+        backend=backend,
+        threads=threads,
+        compute=cast("Precision", compute),
+        options=parse_backend_options(backend_option),
+        spec=spec,
+        cover=cast("Cover | None", cover),
+    )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(
             segmenter,
@@ -59,6 +79,7 @@ def evaluate(
         )
         facts: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
         facts |= {"cover": segmenter.cover, "pictures": len(protocol.samples(folder))}
+        facts |= {"backend": segmenter.backend.name, **segmenter.backend.details}
         note = f"{D2L_NOTE} (seed {seed})" if d2l_protocol else "full pictures, void ignored"
         facts["protocol"] = note
         if write_report and report:

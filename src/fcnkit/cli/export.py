@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, cast, get_args
 
 import typer
 
+from fcnkit.cli.export_engine import engine
+from fcnkit.cli.export_triton import triton
+from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
-from fcnkit.runtime.spec import Head, Shape, format_shape, parse_shape
+from fcnkit.runtime.spec import Head, Precision
 
 __all__ = ["app"]
 
@@ -23,51 +27,60 @@ def onnx(
     head: Annotated[
         str, typer.Option(help="logits, labels (uint8 in and out) or scene (any size).")
     ] = "logits",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16 or int8; inputs and outputs keep their types.")
+    ] = "fp32",
+    keep_fp32: Annotated[
+        str | None,
+        typer.Option(help="Parts that stay in fp32, by comma: final_conv,backbone.conv1."),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="For int8: folder in VOC layout or of at least 16 pictures."),
+    ] = None,
+    activations: Annotated[
+        str, typer.Option(help="For int8: uint8 (fastest on CPUs) or int8 (for TensorRT).")
+    ] = "uint8",
+    max_miou_drop: Annotated[
+        float, typer.Option(help="For int8: largest loss of mean IoU on the held-out split.")
+    ] = 0.01,
 ) -> None:
     """Write ONNX, run it against PyTorch, and keep the file only if both agree."""
-    if head not in get_args(Head):
-        rule = f"must be one of {', '.join(get_args(Head))}"
-        raise ValueError(message("--head", rule, head, "choose one of these"))
+    _check_choice("--head", head, get_args(Head))
+    _check_choice("--precision", precision, get_args(Precision))
+    _check_choice("--activations", activations, ("uint8", "int8"))
     try:
         from fcnkit.export.to_onnx import export_onnx
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit export onnx", str(error.name), "export") from error
-    report = export_onnx(checkpoint, out, head=cast(Head, head))
+    with progress_of(unit="images") as advance:
+        report = export_onnx(
+            checkpoint,
+            out,
+            head=cast(Head, head),
+            precision=cast(Precision, precision),
+            keep_fp32=tuple(filter(None, (keep_fp32 or "").split(","))),
+            calibration=calibration,
+            activations=cast(Literal["uint8", "int8"], activations),
+            max_miou_drop=max_miou_drop,
+            on_picture=lambda done, total: advance("verify", done, total),
+        )
     typer.echo(f"{out}: {report.summary()}")
+    for line in report.verify.bounded:
+        typer.echo(f"largest shape {line}")
+    if report.calibration:
+        typer.echo(f"calibrated on {len(report.calibration)} pictures")
+        if report.verify.data is None:
+            typer.echo("mean IoU was not measured: the data has no second split with truth")
+    if report.speedup is not None:
+        typer.echo(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
 
 
-@app.command()
-def engine(
-    model: Annotated[Path, typer.Argument(help="An .onnx file that fcnkit exported.")],
-    *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
-    flavor: Annotated[
-        str, typer.Option(help="auto, tensorrt (needs its GPU) or tensorrt-rtx.")
-    ] = "auto",
-    low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
-    opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
-    high: Annotated[str | None, typer.Option("--max", help="Largest NxHxW.")] = None,
-) -> None:
-    """Build a TensorRT engine: a pure plan, and its spec beside it."""
-    from fcnkit.export.engine import Flavor, build_engine
-
-    choices = ("auto", *get_args(Flavor))
-    if flavor not in choices:
+def _check_choice(option: str, given: str, choices: Sequence[str]) -> None:
+    if given not in choices:
         rule = f"must be one of {', '.join(choices)}"
-        raise ValueError(message("--flavor", rule, flavor, "choose one of these"))
-    report = build_engine(
-        model,
-        out,
-        flavor=cast('Flavor | Literal["auto"]', flavor),
-        min_shape=_shape(low, "--min"),
-        opt_shape=_shape(opt, "--opt"),
-        max_shape=_shape(high, "--max"),
-    )
-    shapes = report.shapes
-    profile = " ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max)))
-    typer.echo(f"{out}: {report.library}, {report.bytes / 1e6:.1f} MB, min opt max {profile}")
-    typer.echo("the engine was built but not run: this version verifies no engines")
+        raise ValueError(message(option, rule, given, "choose one of these"))
 
 
-def _shape(text: str | None, option: str) -> Shape | None:
-    return None if text is None else parse_shape(text, option)
+app.command("engine")(engine)
+app.command("triton")(triton)

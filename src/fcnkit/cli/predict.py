@@ -1,115 +1,223 @@
-"""``fcnkit predict``: label PNGs for files, folders and patterns."""
+"""``fcnkit predict``: labels for files, folders, patterns and lists."""
 
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import threading
 import time
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.cli.options import (
+    Backend,
+    BackendOptions,
+    Compute,
+    Json,
+    SpecFrom,
+    Threads,
+    parse_backend_options,
+)
+from fcnkit.errors import message
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover
-    from fcnkit.runtime.folder import Record
-    from fcnkit.runtime.pictures import Format
+    from fcnkit.runtime import Compute as ComputeName
+    from fcnkit.runtime import Cover, Segmenter
+    from fcnkit.runtime.folder import Format, Record
 
 __all__ = ["predict"]
+
+Tile = Annotated[
+    str | None,
+    typer.Option(metavar="HxW", help="Size of the tiles, for average; larger pictures stream."),
+]
+Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Pictures, folders, glob patterns.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns, @list.txt, or -."),
+    ] = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    lists: Annotated[
+        list[str] | None,
+        typer.Option("--list", help="A text file with one picture per line, as @FILE."),
+    ] = None,
     format: Annotated[
-        str, typer.Option(help="labels (palette PNG), color (RGB) or overlay.")
+        str, typer.Option(help="labels (palette PNG), color (RGB), overlay, or npy.")
     ] = "labels",
     cover: Annotated[
         str | None, typer.Option(help="average or pad; by default average where the head can.")
     ] = None,
+    tile: Tile = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that tiles share at least; 64 by default.")
+    ] = None,
     backend: Backend = "auto",
     threads: Threads = None,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first picture that fails.")
-    ] = False,
+    compute: Compute = "auto",
+    backend_options: BackendOptions = None,
+    spec: SpecFrom = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Tiles per batch; by default 1 on a CPU, 8 elsewhere.")
+    ] = None,
+    resume: Resume = True,
+    fail_fast: FailFast = False,
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse larger pictures; 89478485 by default.")
     ] = None,
+    stats: Annotated[bool, typer.Option("--stats", help="Say how much memory it took.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Label every pixel of pictures and write one PNG each, of the picture's size."""
+    """Label every pixel of pictures and write one result each, of the picture's size."""
     from PIL import Image
 
     import fcnkit
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.folder import MANIFEST, find_jobs, predict_files
+    from fcnkit.runtime.folder import MANIFEST, SUFFIX_OF, find_jobs, predict_files
     from fcnkit.runtime.pictures import MAX_PIXELS
 
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
-    jobs = find_jobs(inputs, out)
-    opened = fcnkit.load(model, backend=backend, threads=threads, cover=cast("Cover | None", cover))
-    with opened as segmenter:
+    given = [*(inputs or []), *(f"@{path}" for path in lists or [])]
+    if not given:
+        rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
+        raise ValueError(message("predict", rule, "neither", remedy))
+    suffix = SUFFIX_OF.get(cast("Format", format), ".png")
+    jobs = find_jobs(given, out, suffix=suffix)
+    opened = fcnkit.load(
+        model,
+        backend=backend,
+        threads=threads,
+        compute=cast("ComputeName", compute),
+        options=parse_backend_options(backend_options),
+        spec=spec,
+        cover=cast("Cover | None", cover),
+        tile=_parse_tile(tile),
+        overlap=overlap,
+    )
+    with opened as segmenter, _interruptible() as stop:
         records = predict_files(
             segmenter,
             jobs,
             out,
             model_sha256=sha256_of(model),
             format=cast("Format", format),
+            resume=resume,
             fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
+            batch=batch,
+            stop=stop,
         )
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            done, failed = _consume(records, len(jobs))
+            counts = _consume(records, len(jobs))
         seconds = time.perf_counter() - start
         summary = {
             "found": len(jobs),
-            "done": done,
-            "failed": failed,
+            **counts,
             "seconds": round(seconds, 3),
-            "images_per_second": round(done / seconds, 3),
+            "images_per_second": round(counts["done"] / seconds, 3),
             "manifest": str(out / MANIFEST),
             "format": format,
-            "cover": segmenter.cover,
-            "backend": segmenter.backend.name,
-            **segmenter.backend.details,
+            **_how(segmenter),
+            **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
     typer.echo(json.dumps(summary) if as_json else _sentence(summary))
-    if done < len(jobs):
+    if stop.is_set():
+        raise typer.Exit(130)
+    if counts["done"] + counts["skipped"] < len(jobs):
         raise typer.Exit(1)
 
 
-def _consume(records: Iterable[Record], total: int) -> tuple[int, int]:
-    """Do the work, showing progress; return how many pictures are done and how many failed."""
+def _how(segmenter: Segmenter) -> dict[str, Any]:
+    tile = segmenter.tile
+    return {
+        "cover": segmenter.cover,
+        "tile": None if tile is None else f"{tile[0]}x{tile[1]}",
+        "overlap": segmenter.overlap,
+        "backend": segmenter.backend.name,
+        **segmenter.backend.details,
+    }
+
+
+def _parse_tile(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        return int(parts[0]), int(parts[1])
+    raise ValueError(message("--tile", "a size is written HxW", repr(text), "write 1024x1024"))
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into an event; a second one stops at once, as ever."""
+    stop = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    # Where Ctrl-C is ignored, as behind nohup, it stays so.
+    if before is not signal.default_int_handler:
+        yield stop
+        return
+
+    def on_interrupt(*_: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stderr.write("\nstopping: what is in flight is finished first; again to stop now\n")
+
+    signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
+    """Do the work, showing progress; return how many pictures came to what."""
     from fcnkit.cli.progress import progress_of
 
-    done = failed = 0
-    with progress_of() as advance:
+    counts = {"done": 0, "failed": 0, "skipped": 0}
+    with progress_of(unit="images") as advance:
         for record in records:
-            if record.status == "done":
-                done += 1
-            else:
-                failed += 1
+            counts[record.status] += 1
+            if record.status == "failed":
                 typer.echo(f"failed: {record.error}", err=True)
-            advance("predict", done + failed, total)
-    return done, failed
+            if record.status != "skipped":
+                # What an earlier run did says nothing about how fast this one is.
+                advance("predict", counts["done"] + counts["failed"], total - counts["skipped"])
+    return counts
+
+
+def _peak_memory() -> float | None:
+    """Return the most memory this process has held so far, in MB; None where nobody knows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024), 1)
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    untried = summary["found"] - summary["done"] - summary["failed"]
-    rest = f", {untried} not tried" if untried else ""
+    untried = summary["found"] - summary["done"] - summary["failed"] - summary["skipped"]
+    rest = f", {summary['skipped']} done before" if summary["skipped"] else ""
+    rest += f", {untried} not tried" if untried else ""
+    memory = summary.get("peak_memory_mb")
     return (
         f"{summary['done']} done, {summary['failed']} failed{rest} "
         f"in {summary['seconds']:.1f} s, {summary['images_per_second']:.1f} images/s "
-        f"with {summary['library']} on {summary['provider']}; see {summary['manifest']}"
+        f"with {summary['library']} on {summary['provider']} in {summary['compute']}"
+        + (f", at most {memory:.0f} MB of memory" if memory else "")
+        + f"; see {summary['manifest']}"
     )

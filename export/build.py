@@ -1,0 +1,151 @@
+"""A network to the graph of a head in a precision, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import Final
+
+import onnx
+import torch
+
+from fcnkit.export.calibration import Calibration, model_inputs
+from fcnkit.export.graphs import CoreGraph, frozen_copy
+from fcnkit.export.half import to_half
+from fcnkit.export.heads import Core, labels_model, logits_model, tiles_model
+from fcnkit.export.int8 import Activations, to_int8
+from fcnkit.export.precision import default_kept, keeper
+from fcnkit.export.scene import wrap_scene
+from fcnkit.export.trace import trace
+from fcnkit.runtime.spec import (
+    Head,
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    Precision,
+    Shape,
+    ShapeRange,
+    SourceSpec,
+)
+from fcnkit.train.models import SegmentationNet
+
+__all__ = ["Typing", "build_graph", "head_spec", "trace_core"]
+
+_SCENE_MAX: Final[Shape] = (1, 4096, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Typing:
+    """How a graph gets another precision than float32."""
+
+    keep_fp32: tuple[str, ...] = ()
+    """Modules that stay in float32 besides those of default_kept."""
+    calibration: Calibration | None = None
+    """What int8 is calibrated on."""
+    activations: Activations = "uint8"
+    """Of int8."""
+
+
+def trace_core(net: SegmentationNet, classes: int) -> Core:
+    """Trace the part of a network that all heads share.
+
+    Args:
+        net: The network, which is left as it is.
+        classes: K.
+
+    Returns:
+        The core, in float32.
+    """
+    graph = CoreGraph(frozen_copy(net))
+    example = torch.zeros(2, 3, 64, 96)
+    return Core(
+        model=trace(graph, example, "image", "fine", last=graph.last_name),
+        stride=graph.stride,
+        classes=classes,
+        scores=graph.score_names(classes),
+    )
+
+
+def build_graph(
+    core: Core, spec: ModelSpec, typing: Typing | None = None
+) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """Complete a core to the graph of a head, without metadata.
+
+    Args:
+        core: The network.
+        spec: Says which head and precision.
+        typing: How the precision is reached; int8 needs its pictures.
+
+    Returns:
+        The ONNX model, and the modules that stay in float32 in it. Its sides are declared as
+        ``32*h`` and ``32*w`` except for ``scene``.
+
+    Raises:
+        ValueError: A module to be kept is not there.
+        ArtifactError: A weight does not fit the precision.
+        DataError: A picture to calibrate on is broken.
+    """
+    typing = typing or Typing()
+    if spec.head == "logits":
+        model = logits_model(core)
+    elif spec.head == "labels":
+        model = labels_model(core, spec.input)
+    else:
+        model = tiles_model(core, spec.input)
+    kept = (*default_kept(spec.precision, core), *typing.keep_fp32)
+    model = _typed(model, spec, kept, typing)
+    return (wrap_scene(model) if spec.head == "scene" else model), kept
+
+
+def _typed(
+    model: onnx.ModelProto, spec: ModelSpec, kept: tuple[str, ...], typing: Typing
+) -> onnx.ModelProto:
+    stays = keeper(model, kept)
+    if spec.precision == "fp16":
+        return to_half(model, kept=stays)
+    if spec.precision == "int8":
+        if typing.calibration is None:
+            raise AssertionError  # a caller's mistake: export_onnx asks its user for pictures
+        inputs = model_inputs(typing.calibration, spec)
+        return to_int8(model, inputs, kept=stays, activations=typing.activations)
+    return model
+
+
+def head_spec(
+    spec: ModelSpec, head: Head, *, sha256: str, precision: Precision = "fp32"
+) -> ModelSpec:
+    """Turn a checkpoint's spec into the one of an exported head.
+
+    Args:
+        spec: The checkpoint's.
+        head: What the graph computes.
+        sha256: Of the checkpoint file.
+        precision: What it computes in.
+
+    Returns:
+        The spec, parity not yet known.
+    """
+    versions = {
+        "fcnkit": version("fcnkit"),
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+    }
+    source = SourceSpec(sha256=sha256, parity=None)
+    spec = replace(spec, source=source, versions=versions, precision=precision)
+    if head == "logits":
+        return spec
+    return replace(
+        spec,
+        head=head,
+        input=_uint8_input(spec.input, multiple=32 if head == "labels" else 1),
+        output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
+        shapes=spec.shapes if head == "labels" else _scene_shapes(spec.shapes),
+    )
+
+
+def _uint8_input(given: InputSpec, *, multiple: int) -> InputSpec:
+    return replace(given, layout="NHWC", dtype="uint8", multiple=multiple)
+
+
+def _scene_shapes(given: ShapeRange) -> ShapeRange:
+    return ShapeRange(min=(1, 32, 32), opt=(1, *given.opt[1:]), max=_SCENE_MAX)

@@ -1,0 +1,121 @@
+"""The pictures that int8 is calibrated on, and those held out to measure what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fcnkit.errors import DataError, message
+from fcnkit.runtime.folder import SUFFIXES
+from fcnkit.runtime.pictures import read_picture
+from fcnkit.runtime.spec import ModelSpec, Shape
+from fcnkit.train.voc import LISTS, VocFolder, open_voc, split_names
+
+__all__ = ["Calibration", "model_inputs", "open_calibration", "sized_pictures"]
+
+LEAST: Final = 16
+"""With fewer pictures the ranges are those of single pictures."""
+MOST: Final = 64
+"""More change the ranges little and cost time; they are taken evenly from the whole list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What was found in a folder."""
+
+    pictures: tuple[Path, ...]
+    """To calibrate on, 16 to 64."""
+    held_out: VocFolder | None
+    """Labelled pictures of another split; None where there are none."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The pictures' file names without extension."""
+        return tuple(path.stem for path in self.pictures)
+
+
+def open_calibration(root: Path) -> Calibration:
+    """Choose the pictures to calibrate on.
+
+    Args:
+        root: A folder in VOC layout, of which ``train`` is calibrated on and ``val`` held out, or
+            a folder of pictures.
+
+    Returns:
+        The choice, the same for the same folder.
+
+    Raises:
+        DataError: There is no such folder, or it has fewer than 16 pictures.
+    """
+    if not root.is_dir():
+        raise DataError(message("--calibration", "must be a folder", str(root), "check the path"))
+    held_out = None
+    if (root / LISTS).is_dir():
+        first, *others = split_names(root)
+        found = [sample.image for sample in open_voc(root, split=first).samples]
+        held_out = open_voc(root, split=others[0]) if others else None
+    else:
+        found = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
+    if len(found) < LEAST:
+        rule = f"at least {LEAST} pictures are needed"
+        remedy = "give the training data, or more pictures like those to be labelled"
+        raise DataError(message(f"--calibration {root}", rule, f"{len(found)}", remedy))
+    places = np.linspace(0, len(found) - 1, min(len(found), MOST)).round().astype(int)
+    return Calibration(pictures=tuple(found[place] for place in places), held_out=held_out)
+
+
+def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[Any]]:
+    """Yield what the graph of a head is fed, a batch of one window per picture.
+
+    Args:
+        calibration: The pictures.
+        spec: The head's; for ``scene`` the batches are those of its middle.
+
+    Yields:
+        float32 (1, 3, h, w), normalised, for ``logits``; uint8 (1, h, w, 3) for ``labels``, the
+        same as float32 for ``scene``. The window is the picture's middle, at most the spec's
+        typical size, its sides multiples of 32.
+
+    Raises:
+        DataError: A picture is broken or smaller than 32x32.
+    """
+    for path in calibration.pictures:
+        image_nhwc = _window(path, spec)[None]
+        if spec.head == "logits":
+            scaled = (image_nhwc / 255 - np.array(spec.input.mean)) / np.array(spec.input.std)
+            yield scaled.transpose(0, 3, 1, 2).astype(np.float32)
+        else:
+            yield image_nhwc if spec.head == "labels" else image_nhwc.astype(np.float32)
+
+
+def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
+    image_hwc = read_picture(path)
+    rows, columns = image_hwc.shape[:2]
+    _, most_rows, most_columns = spec.shapes.opt
+    height, width = min(rows, most_rows) // 32 * 32, min(columns, most_columns) // 32 * 32
+    if not height or not width:
+        rule = "a picture to calibrate on is at least 32x32"
+        raise DataError(message(str(path), rule, f"{rows}x{columns}", "take it out"))
+    top, left = (rows - height) // 2, (columns - width) // 2
+    return image_hwc[top : top + height, left : left + width]
+
+
+def sized_pictures(calibration: Calibration) -> Callable[[Shape], NDArray[np.uint8]]:
+    """Return what makes pictures of a wanted size (N, H, W) from those calibrated on.
+
+    Noise says little about int8: its ranges are those of real pictures.
+    """
+
+    def make(shape: Shape) -> NDArray[np.uint8]:
+        batch, height, width = shape
+        chosen = [calibration.pictures[i % len(calibration.pictures)] for i in range(batch)]
+        resized = (Image.fromarray(read_picture(path)).resize((width, height)) for path in chosen)
+        return np.stack([np.asarray(picture) for picture in resized])
+
+    return make

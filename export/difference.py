@@ -1,0 +1,109 @@
+"""How far two models' answers to the same pictures lie apart, accumulated over batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.export.subject import Answer
+
+__all__ = ["Difference", "DifferenceMeter"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """What was measured.
+
+    Errors and margins are shares of the batch's largest logit, or of 1 where that is smaller.
+    """
+
+    pixels: int
+    label_agreement: float
+    """Share of pixels with equal labels, 0..1."""
+    max_error: float | None
+    """Largest difference of a logit; None where a side gives labels only."""
+    mean_error: float | None
+    max_margin: float | None
+    """Over the pixels that disagree: how far the logit of the other side's label lies below the
+    largest. Near 0 means that only ties fell otherwise. None where no side gives logits."""
+    mean_margin: float | None
+
+    def summary(self) -> str:
+        """Return the figures as words."""
+        words = []
+        if self.max_error is not None and self.mean_error is not None:
+            words += [f"max error {self.max_error:.1e}", f"mean error {self.mean_error:.1e}"]
+        words.append(f"label agreement {100 * self.label_agreement:.4f} %")
+        if self.max_margin is not None:
+            words.append(f"largest margin {self.max_margin:.1e}")
+        return ", ".join(words)
+
+
+class DifferenceMeter:
+    """Takes pairs of answers and sums up."""
+
+    def __init__(self) -> None:
+        self._pixels = self._agreed = self._logits = 0
+        self._error_sum = self._margin_sum = 0.0
+        self._max_error: float | None = None
+        self._max_margin: float | None = None
+
+    def add(self, a: Answer, b: Answer) -> None:
+        """Compare two answers to the same pictures; different shapes are an infinite difference."""
+        if a.labels_nhw.shape != b.labels_nhw.shape:
+            self._pixels += a.labels_nhw.size
+            self._max_error = self._max_margin = float("inf")
+            return
+        differs = a.labels_nhw != b.labels_nhw
+        self._pixels += differs.size
+        self._agreed += differs.size - int(differs.sum())
+        if a.logits_nchw is not None and b.logits_nchw is not None:
+            self._add_errors(a.logits_nchw, b.logits_nchw)
+        if a.logits_nchw is not None:
+            self._add_margins(a.logits_nchw, b.labels_nhw, differs)
+        elif b.logits_nchw is not None:
+            self._add_margins(b.logits_nchw, a.labels_nhw, differs)
+
+    def _add_errors(self, a_nchw: NDArray[np.float64], b_nchw: NDArray[np.float64]) -> None:
+        if a_nchw.shape != b_nchw.shape:
+            self._max_error = float("inf")
+            return
+        errors = np.abs(a_nchw - b_nchw) / _largest(a_nchw)
+        self._error_sum += float(errors.sum())
+        self._logits += errors.size
+        # Not max(): a NaN must come out as one.
+        self._max_error = float(np.maximum(self._max_error or 0.0, errors.max()))
+
+    def _add_margins(
+        self,
+        logits_nchw: NDArray[np.float64],
+        labels_nhw: NDArray[np.int64],
+        differs: NDArray[np.bool_],
+    ) -> None:
+        self._max_margin = self._max_margin or 0.0
+        if labels_nhw.max() >= logits_nchw.shape[1]:
+            self._max_margin = float("inf")
+        elif differs.any():
+            given = np.take_along_axis(logits_nchw, labels_nhw[:, None], 1)[:, 0]
+            margins = ((logits_nchw.max(1) - given) / _largest(logits_nchw))[differs]
+            self._margin_sum += float(margins.sum())
+            self._max_margin = float(np.maximum(self._max_margin, margins.max()))
+
+    def result(self) -> Difference:
+        """Return what was measured so far."""
+        differing = self._pixels - self._agreed
+        known = self._max_margin is not None
+        return Difference(
+            pixels=self._pixels,
+            label_agreement=self._agreed / max(1, self._pixels),
+            max_error=self._max_error,
+            mean_error=None if self._max_error is None else self._error_sum / max(1, self._logits),
+            max_margin=self._max_margin,
+            mean_margin=self._margin_sum / max(1, differing) if known else None,
+        )
+
+
+def _largest(logits_nchw: NDArray[np.float64]) -> float:
+    return max(1.0, float(np.abs(logits_nchw).max()))

@@ -1,0 +1,117 @@
+"""What a builder is told: options checked against the flavour, then set on its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from fcnkit.errors import message
+from fcnkit.runtime.engine_file import BuilderOptions
+from fcnkit.runtime.plan_header import Flavor
+
+__all__ = ["HARDWARE_LEVELS", "apply_options", "check_options", "read_timing_cache"]
+
+HARDWARE_LEVELS: Final = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
+"""What ``--hardware-compatibility`` takes, and the library's names for it."""
+
+_LAST_LEVEL: Final = 5
+
+
+def check_options(
+    trt: Any, flavor: Flavor, options: BuilderOptions, *, timing_cache: Path | None
+) -> None:
+    """Refuse options that the flavour would ignore or fail on.
+
+    Args:
+        trt: The module.
+        flavor: Its flavour.
+        options: What was asked for.
+        timing_cache: The file of ``--timing-cache``, if any.
+
+    Raises:
+        ValueError: An option does not exist in this flavour, or its value is out of range.
+    """
+    _check_values(options)
+    if flavor == "tensorrt":
+        if options.compute_capability:
+            got = ", ".join(options.compute_capability)
+            remedy = "ordinary TensorRT builds for the GPU it runs on; see --hardware-compatibility"
+            raise _not_here("--compute-capability", "tensorrt-rtx", got, remedy)
+        return
+    if timing_cache is not None:
+        remedy = "leave it out, it would change nothing there and make the build need a GPU"
+        raise _not_here("--timing-cache", "tensorrt", str(timing_cache), remedy)
+    if options.version_compatible:
+        remedy = "leave it out, a TensorRT-RTX engine runs in the version that built it only"
+        raise _not_here("--version-compatible", "tensorrt", "the option", remedy)
+    if options.hardware_compatibility is not None:
+        remedy = "name the GPU generations with --compute-capability"
+        got = options.hardware_compatibility
+        raise _not_here("--hardware-compatibility", "tensorrt", got, remedy)
+    known = _capabilities(trt)
+    for name in options.compute_capability:
+        if name not in known:
+            rule = f"{trt.__name__} {trt.__version__} builds for {', '.join(known)}"
+            raise ValueError(message("--compute-capability", rule, name, "choose among these"))
+
+
+def _not_here(option: str, flavor: Flavor, got: str, remedy: str) -> ValueError:
+    return ValueError(message(option, f"is for --flavor {flavor} only", got, remedy))
+
+
+def _check_values(options: BuilderOptions) -> None:
+    if options.workspace_mib is not None and options.workspace_mib < 1:
+        rule = "must be at least 1 MiB"
+        raise ValueError(message("--workspace", rule, options.workspace_mib, "leave it out"))
+    level = options.optimization_level
+    if level is not None and not 0 <= level <= _LAST_LEVEL:
+        rule = f"must be 0 to {_LAST_LEVEL}"
+        raise ValueError(message("--optimization-level", rule, level, "the default is 3"))
+    wanted = options.hardware_compatibility
+    if wanted is not None and wanted not in HARDWARE_LEVELS:
+        rule = f"must be one of {', '.join(HARDWARE_LEVELS)}"
+        raise ValueError(message("--hardware-compatibility", rule, wanted, "choose one of these"))
+
+
+def _capabilities(trt: Any) -> dict[str, Any]:
+    """Return the library's members SM75 and so on, by ``7.5``."""
+    members = trt.ComputeCapability.__members__
+    return {
+        f"{name[2:-1]}.{name[-1]}": member
+        for name, member in members.items()
+        if name.startswith("SM")
+    }
+
+
+def read_timing_cache(path: Path | None) -> bytes:
+    """Return a timing cache's content; empty where none was named or there is no such file yet."""
+    return path.read_bytes() if path is not None and path.is_file() else b""
+
+
+def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: bytes | None) -> None:
+    """Set checked options on a builder's configuration.
+
+    Args:
+        trt: The module.
+        config: The configuration.
+        options: What was asked for.
+        cache: Content of the timing cache; None for none.
+    """
+    # The inspector tells the types of an engine's tensors only of one that was built so.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatibility is not None:
+        level = HARDWARE_LEVELS[options.hardware_compatibility]
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+    if options.compute_capability:
+        known = _capabilities(trt)
+        config.num_compute_capabilities = len(options.compute_capability)
+        for index, name in enumerate(options.compute_capability):
+            config.set_compute_capability(known[name], index)
+    if cache is not None:
+        config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False)

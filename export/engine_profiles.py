@@ -1,0 +1,120 @@
+"""Optimisation profiles: the ranges of shapes that an engine is built for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fcnkit.errors import message
+from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
+
+__all__ = ["ProfileRequest", "complete_profiles", "hull", "parse_profile"]
+
+_DEFAULT_MAX: Final[Shape] = (16, 1024, 1024)
+"""An engine reserves memory for its largest shape, so the default stays below what an ONNX file
+may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRequest:
+    """A profile as asked for; None stands for a default that follows from the model."""
+
+    min: Shape | None = None
+    opt: Shape | None = None
+    max: Shape | None = None
+    option: str | None = None
+    """The whole option as written, for errors; None: ``--min``, ``--opt`` and ``--max``."""
+
+
+def parse_profile(text: str) -> ProfileRequest:
+    """Read ``1x32x32,1x320x480,4x512x512`` as a profile.
+
+    Args:
+        text: Smallest, typical and largest NxHxW.
+
+    Returns:
+        The request.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    parts = text.split(",")
+    if len(parts) != 3:
+        rule = "a profile is written MIN,OPT,MAX"
+        raise ValueError(
+            message("--profile", rule, repr(text), "write 1x32x32,1x320x480,4x512x512")
+        )
+    low, opt, high = (parse_shape(part.strip(), "--profile") for part in parts)
+    return ProfileRequest(min=low, opt=opt, max=high, option=f"--profile {text}")
+
+
+def complete_profiles(
+    spec: ModelSpec, requests: Sequence[ProfileRequest]
+) -> tuple[ShapeRange, ...]:
+    """Fill in what was left open, and check every shape.
+
+    Args:
+        spec: The model's promises; no shape may leave them.
+        requests: The profiles asked for; none at all stands for one by default.
+
+    Returns:
+        The profiles in the order of the requests.
+
+    Raises:
+        ValueError: A shape is no multiple, out of the spec's range, or min <= opt <= max fails.
+    """
+    return tuple(_complete(spec, request) for request in requests or [ProfileRequest()])
+
+
+def hull(profiles: Sequence[ShapeRange]) -> ShapeRange:
+    """Return the range from the smallest to the largest side of all; opt is the first one's."""
+    lows = zip(*(profile.min for profile in profiles), strict=True)
+    highs = zip(*(profile.max for profile in profiles), strict=True)
+    batch, height, width = map(min, lows)
+    most, tallest, widest = map(max, highs)
+    return replace(profiles[0], min=(batch, height, width), max=(most, tallest, widest))
+
+
+def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:
+    legal = spec.shapes
+    low = request.min or legal.min
+    high = request.max or _clamp(_DEFAULT_MAX, low, legal.max)
+    opt = request.opt or _clamp(legal.opt, low, high)
+    for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
+        _check_shape(shape, spec, option=request.option or option)
+    if not _ordered(low, opt, high):
+        got = " ".join(map(format_shape, (low, opt, high)))
+        rule = "must be ordered min <= opt <= max in every dimension"
+        option = request.option or "--min --opt --max"
+        raise ValueError(message(option, rule, got, "reorder them"))
+    return ShapeRange(min=low, opt=opt, max=high)
+
+
+def _check_shape(shape: Shape, spec: ModelSpec, *, option: str) -> None:
+    batch, height, width = shape
+    multiple, legal = spec.input.multiple, spec.shapes
+    if height % multiple or width % multiple:
+        fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
+        rule = f"sides must be multiples of {multiple}"
+        raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
+    if not _ordered(legal.min, shape, legal.max):
+        rule = f"must lie within {format_shape(legal.min)} to {format_shape(legal.max)}"
+        remedy = "the ONNX file takes no other shapes"
+        raise ValueError(message(option, rule, format_shape(shape), remedy))
+
+
+def _up(side: int, multiple: int) -> int:
+    return -(-side // multiple) * multiple
+
+
+def _ordered(low: Shape, middle: Shape, high: Shape) -> bool:
+    return all(a <= b <= c for a, b, c in zip(low, middle, high, strict=True))
+
+
+def _clamp(wanted: Shape, low: Shape, high: Shape) -> Shape:
+    """Return the wanted shape, moved into the range."""
+    batch, height, width = (
+        min(max(side, a), b) for a, side, b in zip(low, wanted, high, strict=True)
+    )
+    return batch, height, width

@@ -1,0 +1,166 @@
+"""One side of a comparison: a checkpoint, an ONNX file or an engine, opened for pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from fcnkit.errors import ArtifactError, message
+from fcnkit.export.precision import PrecisionProof, prove_precision
+from fcnkit.runtime.backends import Backend, open_backend
+from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.onnx_file import read_onnx_file
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.tiling import plan_tiles
+from fcnkit.train.backend import open_checkpoint
+
+__all__ = ["Answer", "Kind", "Subject", "open_subject"]
+
+Kind = Literal["checkpoint", "onnx", "engine"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of pictures."""
+
+    labels_nhw: NDArray[np.int64]
+    logits_nchw: NDArray[np.float64] | None
+    """None where the model gives labels only."""
+
+
+class Subject:
+    """An opened model and what identifies it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        name: str,
+        kind: Kind,
+        sha256: str | None,
+        proof: PrecisionProof | None = None,
+    ) -> None:
+        """Wrap an opened backend, which is closed with the subject.
+
+        Args:
+            backend: Runs the model.
+            name: The file's name, for reports and errors.
+            kind: What the file is.
+            sha256: Of the file; None where there is none.
+            proof: What the graph was found to compute in.
+        """
+        self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
+        self.proof = proof
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+        return self.backend.spec
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a report says of this side, as plain JSON data."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "sha256": self.sha256,
+            "head": self.spec.head,
+            "precision": self.spec.precision,
+            "library": self.backend.details.get("library"),
+            "compute": self.backend.details.get("compute"),
+            "source_sha256": self.spec.source.sha256,
+            "layers": asdict(self.proof)["layers"] if self.proof else None,
+            "kept_fp32": list(self.proof.kept) if self.proof else [],
+        }
+
+    def answer(self, image_nhwc: NDArray[np.uint8]) -> Answer:
+        """Label pictures of one size.
+
+        Where sides are no multiples of 32, a model that gives logits is run on the overlapping
+        tiles of head ``scene``, and their mean is taken.
+
+        Args:
+            image_nhwc: uint8 (N, H, W, 3), RGB, of a size that the head can cover.
+
+        Returns:
+            Labels and, where the head gives them, logits.
+        """
+        if self.spec.head != "logits":
+            return Answer(self.backend.infer(image_nhwc).astype(np.int64), None)
+        logits_nchw = self._logits(image_nhwc)
+        return Answer(logits_nchw.argmax(1), logits_nchw)
+
+    def _logits(self, image_nhwc: NDArray[np.uint8]) -> NDArray[np.float64]:
+        batch, height, width, _ = image_nhwc.shape
+        plan = plan_tiles(height, width)
+        rows, columns = plan.tile
+        total = np.zeros((batch, self.spec.num_classes, height, width))
+        count = np.zeros((height, width))
+        for top, left in plan:
+            window = np.s_[top : top + rows, left : left + columns]
+            total[:, :, *window] += self.backend.infer(self._normalised(image_nhwc[:, *window]))
+            count[window] += 1
+        return total / count
+
+    def _normalised(self, image_nhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
+        given = self.spec.input
+        scaled = (image_nhwc / 255 - np.array(given.mean)) / np.array(given.std)
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
+
+    def close(self) -> None:
+        """Close the backend."""
+        self.backend.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_subject(path: Path, *, backend: str = "auto", threads: int | None = None) -> Subject:
+    """Open a file to be compared; an ONNX file's precision is proved first.
+
+    Args:
+        path: A checkpoint (.pt, .pth), an ONNX file or an engine.
+        backend: The library for an exported model; a checkpoint is run by PyTorch.
+        threads: CPU threads of one call, for exported models.
+
+    Returns:
+        The opened side.
+
+    Raises:
+        ArtifactError: The file is missing, broken, or not what its spec says.
+        BackendUnavailableError: The library does not run it here.
+        MissingExtraError: The library is not installed.
+    """
+    if path.suffix in (".pt", ".pth"):
+        return Subject(
+            open_checkpoint(path, device="cpu"),
+            name=path.name,
+            kind="checkpoint",
+            sha256=sha256_of(path),
+        )
+    if path.suffix != ".onnx":
+        opened = open_backend(path, backend=backend, threads=threads)
+        return Subject(opened, name=path.name, kind="engine", sha256=sha256_of(path))
+    read_onnx_file(path).spec(where=str(path))  # the short error for what is no ONNX file
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's errors share no base class but Exception
+        rule = "must be a complete ONNX file"
+        remedy = "copy the file again or export the model again with fcnkit export onnx"
+        raise ArtifactError(message(str(path), rule, str(error), remedy)) from error
+    proof = prove_precision(model, where=str(path))
+    opened = open_backend(path, backend=backend, threads=threads)
+    return Subject(opened, name=path.name, kind="onnx", sha256=sha256_of(path), proof=proof)

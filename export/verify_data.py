@@ -1,0 +1,163 @@
+"""Comparing two models on a folder of pictures, with truth where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import DataError, message
+from fcnkit.export.difference import Difference, DifferenceMeter
+from fcnkit.export.subject import Answer, Subject
+from fcnkit.runtime.folder import SUFFIXES
+from fcnkit.runtime.metrics import confusion, scores
+from fcnkit.runtime.pictures import read_picture
+from fcnkit.runtime.tiling import cut, plan_padded
+from fcnkit.train.voc import LISTS, VocFolder, open_voc, read_pair
+
+__all__ = ["DataReport", "Labelled", "compare_on_data", "open_data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Pictures to compare on."""
+
+    root: Path
+    pictures: tuple[Path, ...]
+    """Where there is no truth."""
+    truth: VocFolder | None
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.truth.samples) if self.truth else len(self.pictures)
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+        """Yield each picture, uint8 (H, W, 3), and its true labels (H, W)."""
+        if self.truth:
+            for sample in self.truth.samples:
+                yield read_pair(sample, self.truth.labelmap)
+        else:
+            for path in self.pictures:
+                yield read_picture(path), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataReport:
+    """What a comparison on data measured."""
+
+    folder: str
+    split: str | None
+    pictures: int
+    difference: Difference
+    mean_iou_a: float | None
+    """None without truth."""
+    mean_iou_b: float | None
+
+    @property
+    def miou_drop(self) -> float | None:
+        """Mean IoU of the first side less that of the second; None without truth."""
+        if self.mean_iou_a is None or self.mean_iou_b is None:
+            return None
+        return self.mean_iou_a - self.mean_iou_b
+
+    def summary(self) -> str:
+        """Return the figures as words."""
+        text = f"{self.difference.summary()} on {self.pictures} pictures of {self.folder}"
+        if self.mean_iou_a is None:
+            return f"{text}, which has no truth"
+        return f"{text}, mean IoU {self.mean_iou_a:.4f} and {self.mean_iou_b:.4f}"
+
+
+def open_data(root: Path, *, split: str = "val") -> Labelled:
+    """Find the pictures of a folder.
+
+    Args:
+        root: A folder in VOC layout, or a folder of pictures.
+        split: The list, in VOC layout.
+
+    Returns:
+        The pictures.
+
+    Raises:
+        DataError: There are none.
+    """
+    if (root / LISTS).is_dir():
+        return Labelled(root=root, pictures=(), truth=open_voc(root, split=split))
+    found: tuple[Path, ...] = ()
+    if root.is_dir():
+        found = tuple(sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES))
+    if not found:
+        rule = "must be a folder of pictures or in VOC layout"
+        got = "no pictures" if root.is_dir() else "no such folder"
+        raise DataError(message(f"--data {root}", rule, got, "check the path"))
+    return Labelled(root=root, pictures=found, truth=None)
+
+
+def compare_on_data(
+    a: Subject,
+    b: Subject,
+    data: Labelled,
+    *,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> DataReport:
+    """Run both sides on every picture.
+
+    A picture whose sides are no multiples of 32 is grown by reflection where a side has head
+    ``labels``, and else covered by overlapping tiles, for both sides alike.
+
+    Args:
+        a: The one that is right.
+        b: The one in question.
+        data: The pictures.
+        on_picture: Called with (pictures done, pictures in all).
+
+    Returns:
+        What was measured.
+
+    Raises:
+        DataError: A file is broken, or the data's classes are not the models'.
+    """
+    classes = a.spec.classes
+    if data.truth and data.truth.classes != classes:
+        rule = f"the data's classes must be the model's, {', '.join(classes)}"
+        got = ", ".join(data.truth.classes)
+        raise DataError(
+            message(f"--data {data.root}", rule, got, "give the data it was trained for")
+        )
+    grown = "labels" in (a.spec.head, b.spec.head)
+    meter = DifferenceMeter()
+    counts = np.zeros((2, len(classes), len(classes)), np.int64)
+    for done, (image_hwc, truth_hw) in enumerate(data, start=1):
+        answers = [_answer(side, image_hwc, grown=grown) for side in (a, b)]
+        meter.add(*answers)
+        if truth_hw is not None:
+            for side, answer in enumerate(answers):
+                labels_hw = np.ascontiguousarray(answer.labels_nhw[0], np.uint8)
+                counts[side] += confusion(truth_hw, labels_hw, len(classes))
+        if on_picture:
+            on_picture(done, len(data))
+    ious = [scores(count, classes).mean_iou if data.truth else None for count in counts]
+    return DataReport(
+        folder=str(data.root),
+        split=data.truth.split if data.truth else None,
+        pictures=len(data),
+        difference=meter.result(),
+        mean_iou_a=ious[0],
+        mean_iou_b=ious[1],
+    )
+
+
+def _answer(side: Subject, image_hwc: NDArray[np.uint8], *, grown: bool) -> Answer:
+    height, width = image_hwc.shape[:2]
+    if not grown and min(height, width) >= 32:
+        return side.answer(image_hwc[None])
+    plan = plan_padded(height, width, multiple=32)
+    whole = side.answer(cut(np.ascontiguousarray(image_hwc), plan))
+    logits = whole.logits_nchw
+    return Answer(
+        whole.labels_nhw[:, :height, :width],
+        None if logits is None else logits[:, :, :height, :width],
+    )

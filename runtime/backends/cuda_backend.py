@@ -1,0 +1,83 @@
+"""The backend over slots: as many in flight as a stream needs, one alone for a single call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.cuda import CudaDriver
+from fcnkit.runtime.backends.cuda_slot import Executor, Slot
+from fcnkit.runtime.backends.inflight import keep_in_flight
+
+__all__ = ["GRAPHS", "CudaBackend"]
+
+GRAPHS: Final = 8
+"""CUDA graphs that a slot keeps by default: one per recurring shape."""
+
+_DEPTH: Final = 3
+"""One batch on its way in, one in the network, one on its way out."""
+
+
+class CudaBackend(CheckedBackend):
+    """Runs an executor's network on a GPU, copies and all, without another framework."""
+
+    def __init__(
+        self,
+        driver: CudaDriver,
+        executor: Executor,
+        *,
+        name: str,
+        details: dict[str, str | int],
+        graphs: int = GRAPHS,
+    ) -> None:
+        """Take over an executor, which lives at least as long as the backend.
+
+        Args:
+            driver: The GPU.
+            executor: The model in a library.
+            name: The name that ``open_backend`` knows it by.
+            details: What really runs.
+            graphs: CUDA graphs that each slot keeps; 0 for none.
+        """
+        super().__init__(executor.spec, name=name, details=details)
+        self._driver, self._executor, self._graphs = driver, executor, graphs
+        self._slots: list[Slot] = []
+        self._idle: list[Slot] = []
+
+    def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
+        return self._collect(self._submit(batch))
+
+    def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        return keep_in_flight(batches, submit=self._submit, collect=self._collect, depth=_DEPTH)
+
+    def _submit(self, batch: NDArray[Any]) -> Slot:
+        self._driver.activate()
+        if not self._idle:
+            slot = Slot(self._driver, self._executor, graphs=self._graphs)
+            self._slots.append(slot)
+            self._idle.append(slot)
+        # The last one used: its graphs and memory are the warmest, and one caller needs only one.
+        slot = self._idle.pop()
+        try:
+            slot.submit(batch)
+        except BaseException:
+            self._idle.append(slot)
+            raise
+        return slot
+
+    def _collect(self, slot: Slot) -> NDArray[Any]:
+        self._check_open(f"{self._name}.stream")
+        try:
+            return slot.collect()
+        finally:
+            self._idle.append(slot)
+
+    def _free(self) -> None:
+        self._driver.activate()
+        slots, self._slots, self._idle = self._slots, [], []
+        for slot in slots:
+            slot.free()
+        self._executor.free()

@@ -1,0 +1,311 @@
+"""One batch on a GPU: page-locked buffers, a stream of its own, and graphs of recurring shapes.
+
+A slot queues upload, network and download one behind the other on its stream. Several slots on
+several streams let one's copies run while another's network does. The first batch of a shape is
+queued call by call, the second one too, and what it queued is captured as a CUDA graph, which one
+call launches from then on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import FcnkitError
+from fcnkit.runtime.backends.base import output_shape
+from fcnkit.runtime.backends.cuda import CudaDriver, host_view
+from fcnkit.runtime.spec import ModelSpec
+
+__all__ = ["Dims", "Executor", "Slot", "Work"]
+
+_log = logging.getLogger("fcnkit.cuda")
+
+Dims = tuple[int, ...]
+
+
+class Work(Protocol):
+    """One execution context of a library."""
+
+    def enqueue(self, shape: Dims, *, source: int, target: int, stream: int) -> None:
+        """Queue the network on a stream.
+
+        Args:
+            shape: Of the input.
+            source: Device address of the input.
+            target: Device address of the output.
+            stream: The stream.
+
+        Raises:
+            FcnkitError: The library refuses.
+        """
+
+    def free(self) -> None:
+        """Drop the context, which is idle."""
+
+
+class Executor(Protocol):
+    """A model that a library holds on the GPU."""
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory that the contexts of one slot share, for one of them runs at a time."""
+
+    @property
+    def stream(self) -> int | None:
+        """The only stream that the library computes on; None where any will do."""
+
+    @property
+    def capturable(self) -> bool:
+        """Whether what a context queues may be captured as a graph from outside."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+
+    def create(self, scratch: int) -> Work:
+        """Create a context that uses this scratch memory, 0 for none."""
+
+    def free(self) -> None:
+        """Drop the model, of which no context is left."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one batch needs."""
+
+    shape: Dims
+    input_bytes: int
+    output_shape: Dims
+    output_dtype: np.dtype[Any]
+
+    @property
+    def output_bytes(self) -> int:
+        return math.prod(self.output_shape) * self.output_dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A captured shape, with the context that it was captured from and that it needs."""
+
+    handle: int
+    work: Work
+
+
+class _Buffer:
+    """The same number of bytes on the host, page-locked, and on the device; it only grows."""
+
+    def __init__(self, driver: CudaDriver) -> None:
+        self._driver = driver
+        self.size = self.host = self.device = 0
+
+    def grow(self, size: int) -> None:
+        """Have room for so many bytes; addresses change when there was not enough."""
+        if size > self.size:
+            self.free()
+            self.host = self._driver.malloc_host(size)
+            self.device = self._driver.malloc(size)
+            self.size = size
+
+    def free(self) -> None:
+        """Give both back; doing so twice is fine."""
+        host, device = self.host, self.device
+        self.size = self.host = self.device = 0
+        if host:
+            self._driver.free_host(host)
+        if device:
+            self._driver.free(device)
+
+
+class Slot:
+    """Runs one batch at a time: ``submit``, then ``collect``."""
+
+    def __init__(self, driver: CudaDriver, executor: Executor, *, graphs: int) -> None:
+        """Create stream, events and a context.
+
+        Args:
+            driver: The GPU.
+            executor: The model.
+            graphs: How many CUDA graphs are kept; the least recently used one goes first.
+        """
+        self._driver, self._executor = driver, executor
+        self._limit = graphs if executor.capturable and executor.stream is None else 0
+        self._graphs: OrderedDict[Dims, _Graph] = OrderedDict()
+        self._seen: set[Dims] = set()
+        self._job: _Job | None = None
+        with ExitStack() as stack:
+            self._stream = driver.create_stream()
+            stack.callback(driver.destroy_stream, self._stream)
+            events = []
+            for _ in range(3):
+                events.append(driver.create_event())
+                stack.callback(driver.destroy_event, events[-1])
+            self._uploaded, self._computed, self._done = events
+            self._source, self._target = _Buffer(driver), _Buffer(driver)
+            stack.callback(self._source.free)
+            stack.callback(self._target.free)
+            self._scratch = 0
+            if executor.scratch_bytes:
+                self._scratch = driver.malloc(executor.scratch_bytes)
+                stack.callback(driver.free, self._scratch)
+            self._work = executor.create(self._scratch)
+            stack.callback(self._work.free)
+            stack.callback(self._drop_graphs)
+            # Last in, first out: graphs, context, memory, events, stream.
+            self._resources = stack.pop_all()
+
+    @property
+    def graphs(self) -> tuple[Dims, ...]:
+        """The shapes whose graphs are kept, least recently used first."""
+        return tuple(self._graphs)
+
+    def submit(self, batch: NDArray[Any]) -> None:
+        """Copy a batch into page-locked memory and queue everything that it needs.
+
+        Args:
+            batch: Contiguous; it may be changed afterwards.
+
+        Raises:
+            FcnkitError: The driver or the library refuses; the slot is idle again.
+        """
+        job = self._job = _job_of(batch, self._executor.spec)
+        self._make_room(job)
+        np.copyto(host_view(self._source.host, job.input_bytes), batch.reshape(-1).view(np.uint8))
+        try:
+            graph = self._graphs.get(job.shape)
+            if graph is not None:
+                self._graphs.move_to_end(job.shape)
+                self._driver.launch(graph.handle, self._stream)
+                self._driver.record(self._done, self._stream)
+            elif job.shape in self._seen and self._limit:
+                self._run_and_capture(job)
+            else:
+                self._queue(self._work, job)
+                self._driver.record(self._done, self._stream)
+                self._seen.add(job.shape)
+        except BaseException:
+            # Half of it may be queued and must not run into the next batch.
+            self._drain()
+            raise
+
+    def collect(self) -> NDArray[Any]:
+        """Wait for the submitted batch.
+
+        Returns:
+            Its output, the caller's own.
+
+        Raises:
+            FcnkitError: The GPU failed.
+        """
+        job = self._job
+        assert job is not None  # submit came before
+        self._driver.synchronize(self._done)
+        result = host_view(self._target.host, job.output_bytes).view(job.output_dtype)
+        return result.reshape(job.output_shape).copy()
+
+    def free(self) -> None:
+        """Wait for what runs and give everything back; doing so twice is fine."""
+        self._drain()
+        self._resources.close()
+
+    def _queue(self, work: Work, job: _Job) -> None:
+        """Queue upload, network and download; the network where the library insists on it."""
+        driver, stream, source, target = self._driver, self._stream, self._source, self._target
+        compute = self._executor.stream
+        driver.upload(source.device, source.host, job.input_bytes, stream)
+        if compute is not None:
+            driver.record(self._uploaded, stream)
+            driver.wait(compute, self._uploaded)
+        work.enqueue(
+            job.shape,
+            source=source.device,
+            target=target.device,
+            stream=stream if compute is None else compute,
+        )
+        if compute is not None:
+            driver.record(self._computed, compute)
+            driver.wait(stream, self._computed)
+        driver.download(target.host, target.device, job.output_bytes, stream)
+
+    def _run_and_capture(self, job: _Job) -> None:
+        """Run a batch in a context of its shape's own and capture that as a graph.
+
+        TensorRT asks for both: a context that was run since its shape was set, for the capture,
+        and one that takes no other shape afterwards, for the graph.
+        """
+        driver, stream = self._driver, self._stream
+        if len(self._graphs) >= self._limit:
+            self._drop(self._graphs.popitem(last=False)[1])
+        work = self._executor.create(self._scratch)
+        try:
+            self._queue(work, job)
+            driver.record(self._done, stream)
+            driver.drain(stream)
+            handle = self._capture(work, job)
+        except BaseException:
+            self._drain()
+            work.free()
+            raise
+        if handle is None:
+            work.free()
+        else:
+            self._graphs[job.shape] = _Graph(handle, work)
+
+    def _capture(self, work: Work, job: _Job) -> int | None:
+        """Return the graph, or None where this network allows none: the result is there anyway."""
+        driver, stream = self._driver, self._stream
+        try:
+            driver.begin_capture(stream)
+            try:
+                self._queue(work, job)
+            except BaseException:
+                self._abandon_capture()
+                raise
+            return driver.end_capture(stream)
+        except FcnkitError as error:
+            _log.warning("no CUDA graphs from here on: %s", error)
+            self._limit = 0
+            return None
+
+    def _abandon_capture(self) -> None:
+        """Bring the stream back from a capture in which something failed."""
+        try:
+            self._driver.destroy_graph(self._driver.end_capture(self._stream))
+        except FcnkitError as error:  # the usual case: a broken capture gives no graph
+            _log.debug("%s", error)
+
+    def _make_room(self, job: _Job) -> None:
+        source, target = self._source, self._target
+        if job.input_bytes > source.size or job.output_bytes > target.size:
+            self._drop_graphs()  # they hold the addresses
+            source.grow(job.input_bytes)
+            target.grow(job.output_bytes)
+
+    def _drop_graphs(self) -> None:
+        while self._graphs:
+            self._drop(self._graphs.popitem(last=False)[1])
+
+    def _drop(self, graph: _Graph) -> None:
+        self._driver.destroy_graph(graph.handle)
+        graph.work.free()
+
+    def _drain(self) -> None:
+        try:
+            self._driver.drain(self._stream)
+        except FcnkitError as error:  # the GPU is beyond help; what follows must still happen
+            _log.warning("%s", error)
+
+
+def _job_of(batch: NDArray[Any], spec: ModelSpec) -> _Job:
+    return _Job(
+        shape=batch.shape,
+        input_bytes=batch.nbytes,
+        output_shape=output_shape(batch.shape, spec),
+        output_dtype=np.dtype(spec.output.dtype),
+    )

@@ -1,0 +1,155 @@
+"""What a backend is asked for besides the file: threads, precision, the library's own options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from fcnkit.errors import BackendUnavailableError, message
+
+__all__ = [
+    "Compute",
+    "check_compute",
+    "check_options",
+    "check_threads",
+    "int_option",
+    "one_of",
+    "refuse_compute",
+]
+
+Compute = Literal["auto", "f32", "bf16", "f16"]
+"""The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
+float32 file even where a library would by itself take less: less is fast, and is asked for."""
+
+
+def check_compute(compute: object, *, what: str) -> Compute:
+    """Return the precision asked for, or refuse what is none.
+
+    Args:
+        compute: One of the four.
+        what: The caller, for the error.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: compute is none of the four.
+    """
+    for known in get_args(Compute):
+        if compute == known:
+            return known  # type: ignore[no-any-return]  # get_args forgets the type
+    rule = f"compute must be one of {', '.join(get_args(Compute))}"
+    raise ValueError(message(what, rule, compute, "leave it out for what the file says"))
+
+
+def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Exception:
+    """Build the error for a precision in which a backend does not compute here.
+
+    Args:
+        compute: What was asked for.
+        name: The backend.
+        computes: What it computes in, such as ``a file and CPU where it takes f32``.
+        remedy: What the user can do about it.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    rule = f"{name} must compute in {compute}"
+    return BackendUnavailableError(message("open_backend", rule, computes, remedy))
+
+
+def check_options(
+    options: Mapping[Any, Any], known: Collection[str], *, taken: Mapping[str, str], name: str
+) -> None:
+    """Refuse options that the library does not have, or that fcnkit sets by another name.
+
+    Args:
+        options: The options, by the library's names.
+        known: The names that the library takes.
+        taken: Names that are set otherwise, with the argument that sets them.
+        name: The backend, for the error.
+
+    Raises:
+        TypeError: A name or value is no text.
+        ValueError: A name is unknown or taken.
+    """
+    for key, value in options.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            rule = "options must map text to text"
+            raise TypeError(message("open_backend", rule, {key: value}, "pass {'KEY': 'VALUE'}"))
+        if key in taken:
+            rule = f"the option {key} is set by {taken[key]}"
+            raise ValueError(message("open_backend", rule, f"{key}={value}", f"use {taken[key]}"))
+        if key not in known:
+            names = ", ".join(sorted(set(known) - set(taken)))
+            rule = f"{name} takes the options {names}" if names else f"{name} takes no options"
+            raise ValueError(message("open_backend", rule, key, "correct or drop it"))
+
+
+def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: str) -> str:
+    """Return an option that has few values.
+
+    Args:
+        options: The options.
+        key: Its name.
+        legal: Its values.
+        default: What it is where it is not given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: It is another.
+    """
+    value = options.get(key, default)
+    if value not in legal:
+        rule = f"the option {key} must be one of {', '.join(legal)}"
+        raise ValueError(message("open_backend", rule, value, "correct or drop it"))
+    return value
+
+
+def int_option(options: Mapping[str, str], key: str, default: int) -> int:
+    """Return an option that is an integer of at least 0.
+
+    Args:
+        options: The options.
+        key: Its name.
+        default: What it is where it is not given.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: It is no such integer.
+    """
+    text = options.get(key, str(default))
+    if not (text.isascii() and text.isdecimal()):
+        rule = f"the option {key} must be an integer of at least 0"
+        raise ValueError(message("open_backend", rule, text, "correct or drop it"))
+    return int(text)
+
+
+def check_threads(threads: int | None, *, what: str) -> int:
+    """Return the number of threads to use: the given one, or every core this process may use.
+
+    Args:
+        threads: At least 1, or None.
+        what: The caller, for the error.
+
+    Returns:
+        The number of threads.
+
+    Raises:
+        TypeError: threads is no integer.
+        ValueError: threads is below 1.
+    """
+    if threads is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if type(threads) is not int:
+        raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
+    if threads < 1:
+        raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
+    return threads

@@ -1,0 +1,315 @@
+"""TensorRT and TensorRT-RTX: a prebuilt engine on the GPU, with nothing but CUDA below it.
+
+Opening asks, in this order: the sidecar, the plan's hash and header, the installed version, the
+driver, TensorRT-RTX's own verdict on the plan, and only then deserialises.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
+from fcnkit.runtime.backends.base import check_signature
+from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
+from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
+from fcnkit.runtime.backends.cuda_slot import Dims, Work
+from fcnkit.runtime.backends.settings import (
+    Compute,
+    check_options,
+    check_threads,
+    int_option,
+    one_of,
+    refuse_compute,
+)
+from fcnkit.runtime.engine_file import EngineFile, check_installed, read_engine_file
+from fcnkit.runtime.onnx_file import TensorInfo
+from fcnkit.runtime.spec import ModelSpec, Precision, Shape, ShapeRange
+from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
+
+__all__ = ["TensorRtExecutor", "open_engine"]
+
+# TensorRT multiplies float32 in TensorFloat-32 where the GPU has it, unless it is built not to.
+_COMPUTE: Final[dict[Precision, str]] = {"fp32": "tf32", "fp16": "f16", "int8": "int8"}
+_DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+_STRATEGIES: Final = {
+    "cuda_graph_strategy": ("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE"),
+    "dynamic_shapes_kernel_specialization_strategy": (
+        "DynamicShapesKernelSpecializationStrategy",
+        "LAZY",
+    ),
+}
+"""TensorRT-RTX's runtime options: the enumeration of each, and the member taken by default. It
+captures graphs by itself, since only it knows when a shape's own kernels have been compiled."""
+
+_log = logging.getLogger("fcnkit.tensorrt")
+
+
+def open_engine(
+    path: Path,
+    *,
+    name: str | None = None,
+    threads: int | None = None,
+    compute: Compute = "auto",
+    options: Mapping[str, str] | None = None,
+    spec: str | Path | None = None,
+) -> CudaBackend:
+    """Open an engine on a GPU.
+
+    Args:
+        path: The .engine file.
+        name: ``tensorrt`` or ``tensorrt-rtx``; by default what the engine was built by.
+        threads: CPU threads around the network; every core by default.
+        compute: ``auto`` or the precision that the engine was built in.
+        options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in
+            flight; for TensorRT-RTX ``cuda_graph_strategy`` and
+            ``dynamic_shapes_kernel_specialization_strategy``.
+        spec: The ONNX file that the engine was built from, where no sidecar lies beside it.
+
+    Returns:
+        The opened backend.
+
+    Raises:
+        ArtifactError: Engine or sidecar is missing, broken, of another version, or not what the
+            sidecar says.
+        MissingExtraError: TensorRT or cuda-bindings is not installed.
+        BackendUnavailableError: There is no GPU for it, or the precision is another.
+        ValueError: The engine is of the other flavour, or an option is wrong.
+    """
+    options = options or {}
+    file = read_engine_file(path, spec_from=spec)
+    if name not in (None, file.flavor):
+        rule = f"backend {name} runs its own engines only"
+        got = f"{path.name}, built by {file.flavor}"
+        raise ValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
+    precision = _COMPUTE[file.spec.precision]
+    if compute not in ("auto", precision):
+        raise refuse_compute(
+            compute,
+            name=file.flavor,
+            computes=f"an engine built in {precision}",
+            remedy="leave compute out, or use the ONNX file with backend='onnxruntime-cuda'",
+        )
+    own = _STRATEGIES if file.flavor == "tensorrt-rtx" else ("cuda_graphs",)
+    check_options(options, ("device_id", *own), taken={}, name=file.flavor)
+    count = check_threads(threads, what="open_backend")
+    graphs = int_option(options, "cuda_graphs", GRAPHS)
+    device = int_option(options, "device_id", 0)
+    _, trt = import_library(file.flavor, what="open_backend")
+    check_installed(file, library_name(trt))
+    driver = open_driver(device, extra=file.flavor)
+    driver.activate()
+    executor = TensorRtExecutor(trt, file, driver, options=options)
+    details: dict[str, str | int] = {
+        "library": library_name(trt),
+        "provider": f"cuda:{device} {driver.name}",
+        "threads": count,
+        "compute": precision,
+    }
+    return CudaBackend(driver, executor, name=file.flavor, details=details, graphs=graphs)
+
+
+class TensorRtExecutor:
+    """An engine in the memory of a GPU; contexts are made from it."""
+
+    def __init__(
+        self,
+        trt: Any,
+        file: EngineFile,
+        driver: CudaDriver,
+        *,
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        """Deserialise an engine.
+
+        Args:
+            trt: The module ``tensorrt`` or ``tensorrt_rtx``.
+            file: The engine.
+            driver: The GPU, active on this thread.
+            options: TensorRT-RTX's runtime options; what is not one of them is ignored.
+
+        Raises:
+            ArtifactError: It cannot be deserialised, or is not what its sidecar says.
+            BackendUnavailableError: TensorRT-RTX finds it invalid on this GPU.
+            ValueError: An option's value is none.
+        """
+        self._trt, self._driver = trt, driver
+        self._strategies = {
+            attribute: getattr(
+                getattr(trt, enumeration),
+                one_of(options or {}, attribute, _members(trt, enumeration), default),
+            )
+            for attribute, (enumeration, default) in _STRATEGIES.items()
+            if file.flavor == "tensorrt-rtx"
+        }
+        self._logger = logger_of(trt)
+        self._logger.first_error = None
+        self._runtime: Any = trt.Runtime(self._logger)
+        _check_validity(trt, self._runtime, file, driver, self._logger)
+        self._engine: Any = self._runtime.deserialize_cuda_engine(file.plan)
+        if self._engine is None:
+            rule = f"{library_name(trt)} must be able to load the engine"
+            raise ArtifactError(
+                message(str(file.path), rule, self._said(), f"build it again: {file.rebuild}")
+            )
+        inputs, outputs = _tensors(trt, self._engine)
+        check_signature(inputs, outputs, file.spec, where=str(file.path))
+        self._file = _with_profiles(self._engine, file)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model promises."""
+        return self._file.spec
+
+    @property
+    def stream(self) -> int | None:
+        """None: a context computes on any stream."""
+        return None
+
+    @property
+    def capturable(self) -> bool:
+        """Whether graphs are captured from outside; TensorRT-RTX does it by itself."""
+        return not self._strategies
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Device memory that the contexts of a slot share; TensorRT-RTX manages its own."""
+        return 0 if self._strategies else int(self._engine.device_memory_size_v2)
+
+    def create(self, scratch: int) -> Work:
+        """Create an execution context."""
+        if self._strategies:
+            config = self._engine.create_runtime_config()
+            for attribute, value in self._strategies.items():
+                setattr(config, attribute, value)
+            context = self._engine.create_execution_context(config)
+        else:
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise self._refused("create_execution_context")
+        if not self._strategies and self.scratch_bytes:
+            context.set_device_memory(scratch, self.scratch_bytes)
+        return _Context(context, self._file, self._refused)
+
+    def free(self) -> None:
+        """Drop engine and runtime, in this order."""
+        self._engine = None
+        self._runtime = None
+
+    def _refused(self, call: str) -> FcnkitError:
+        rule = f"{library_name(self._trt)} must do {call}"
+        remedy = "see the log of fcnkit.tensorrt, and fcnkit doctor"
+        return FcnkitError(message(str(self._file.path), rule, self._said(), remedy))
+
+    def _said(self) -> str:
+        return self._logger.first_error or "no message"
+
+
+class _Context:
+    """One execution context with the shape and profile that it was last given."""
+
+    def __init__(self, context: Any, file: EngineFile, refused: Any) -> None:
+        self._context, self._file, self._refused = context, file, refused
+        self._profile = 0
+        self._shape: Dims | None = None
+
+    def enqueue(self, shape: Dims, *, source: int, target: int, stream: int) -> None:
+        """Queue the network."""
+        spec = self._file.spec
+        if shape != self._shape:
+            self._shape = None
+            profile = self._file.profile_for(_sides(shape, spec))
+            if profile != self._profile:
+                self._do("set_optimization_profile_async", profile, stream)
+                self._profile = profile
+            self._do("set_input_shape", spec.input.name, shape)
+            self._shape = shape
+        self._do("set_tensor_address", spec.input.name, source)
+        self._do("set_tensor_address", spec.output.name, target)
+        self._do("execute_async_v3", stream)
+
+    def free(self) -> None:
+        """Drop the context."""
+        self._context = None
+
+    def _do(self, call: str, *arguments: Any) -> None:
+        if not getattr(self._context, call)(*arguments):
+            raise self._refused(call)
+
+
+def _members(trt: Any, enumeration: str) -> tuple[str, ...]:
+    return tuple(getattr(trt, enumeration).__members__)
+
+
+def _check_validity(
+    trt: Any, runtime: Any, file: EngineFile, driver: CudaDriver, logger: Any
+) -> None:
+    """Ask TensorRT-RTX before deserialising; ordinary TensorRT has no such question."""
+    if not hasattr(runtime, "get_engine_validity"):
+        return
+    validity, bits = runtime.get_engine_validity(file.plan)
+    if validity == trt.EngineValidity.VALID:
+        return
+    flags = trt.EngineInvalidityDiagnostics.__members__.items()
+    reasons = ", ".join(name for name, flag in flags if int(bits) & int(flag))
+    got = reasons or logger.first_error or "no reason"
+    rule = f"the engine must suit {driver.name} and {library_name(trt)}"
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        _log.warning("%s: %s, got %s; build it again: %s", file.path, rule, got, file.rebuild)
+        return
+    raise BackendUnavailableError(
+        message(str(file.path), rule, got, f"build it again: {file.rebuild}")
+    )
+
+
+def _tensors(trt: Any, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Return what the engine takes and gives, in the words of the spec."""
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = engine.get_tensor_dtype(name).name
+        info = TensorInfo(
+            name=name,
+            dtype=_DTYPES.get(dtype, dtype),
+            dims=tuple("?" if side < 0 else int(side) for side in engine.get_tensor_shape(name)),
+        )
+        is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+        (inputs if is_input else outputs).append(info)
+    return inputs, outputs
+
+
+def _with_profiles(engine: Any, file: EngineFile) -> EngineFile:
+    """Check the profiles of the sidecar against the engine's, or take them from there."""
+    spec = file.spec
+    found = []
+    for index in range(engine.num_optimization_profiles):
+        low, opt, high = (
+            _sides(tuple(map(int, dims)), spec)
+            for dims in engine.get_tensor_profile_shape(spec.input.name, index)
+        )
+        found.append(ShapeRange(min=low, opt=opt, max=high))
+    profiles = tuple(found)
+    if file.profiles and file.profiles != profiles:
+        rule, got = f"its profiles must be {file.profiles}, as its sidecar says", repr(profiles)
+        raise ArtifactError(message(str(file.path), rule, got, f"build it again: {file.rebuild}"))
+    low, high = _hull(profiles)
+    legal = ShapeRange(min=low, opt=profiles[0].opt, max=high)
+    return replace(file, profiles=profiles, spec=replace(spec, shapes=legal))
+
+
+def _hull(profiles: tuple[ShapeRange, ...]) -> tuple[Shape, Shape]:
+    low = [min(sides) for sides in zip(*(profile.min for profile in profiles), strict=True)]
+    high = [max(sides) for sides in zip(*(profile.max for profile in profiles), strict=True)]
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+
+
+def _sides(dims: Dims, spec: ModelSpec) -> Shape:
+    """Take (N, H, W) out of the dimensions of an input."""
+    if spec.input.layout == "NCHW":
+        return dims[0], dims[2], dims[3]
+    return dims[0], dims[1], dims[2]

@@ -1,0 +1,161 @@
+"""How a picture of any size is covered by rectangles that a model takes.
+
+``average``: overlapping tiles vote with the mean of their logits. ``pad``: the picture grows at
+the bottom and on the right, by reflection, to the next legal shape, and the result is cropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+from fcnkit.errors import message
+from fcnkit.runtime.backends.base import nearest_legal
+from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.tiling import TilePlan, plan_tiles
+
+__all__ = ["Cover", "Covering", "choose_covering"]
+
+Cover = Literal["average", "pad"]
+"""How a picture of any size is covered by rectangles that the model takes."""
+
+_COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
+    "logits": ("average", "pad"),
+    "labels": ("pad",),
+    "scene": ("average",),
+}
+"""What each head can do, its default first."""
+
+_REFUSALS: Final = {
+    "labels": "a labels graph gives no logits to average; use cover='pad', or export with "
+    "--head logits or --head scene",
+    "scene": "a scene graph covers the picture by itself; leave cover out, or export with "
+    "--head labels",
+}
+
+_OVERLAP: Final = 64
+"""Overlap of tiles of a given size: two strides of the coarsest networks."""
+
+
+@dataclass(frozen=True)
+class Covering:
+    """A way to cover pictures, fit for one model."""
+
+    spec: ModelSpec
+    cover: Cover
+    tile: tuple[int, int] | None
+    """Height and width of the tiles; None takes the largest that fit."""
+    overlap: int
+    """Pixels that neighbouring tiles share at least."""
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Say where the tiles of a picture lie.
+
+        Args:
+            height: Rows of the picture, >= 1.
+            width: Columns of the picture, >= 1.
+
+        Returns:
+            The plan; one tile for ``pad`` and for a graph that covers by itself.
+
+        Raises:
+            ValueError: No legal shape of the model covers the picture.
+        """
+        if self.cover == "pad" or self.spec.head == "scene":
+            return self._plan_one(height, width)
+        low, high = self.spec.shapes.min[1:], self.spec.shapes.max[1:]
+        multiple = self.spec.input.multiple
+        tile = self.tile or high
+        # A picture smaller than the tile takes the largest multiples that fit into it; what is
+        # left of a side then is less than a tile, and the overlap must be less than a side.
+        fitting = plan_tiles(height, width, tile=tile, multiple=multiple).tile
+        overlap = min(self.overlap, *(side - 1 for side in fitting))
+        plan = plan_tiles(height, width, tile=tile, overlap=overlap, multiple=multiple)
+        # A side below the smallest legal one is covered by one tile that leaves the picture.
+        if plan.tile_height < low[0]:
+            plan = replace(plan, tile_height=low[0], tops=(0,))
+        if plan.tile_width < low[1]:
+            plan = replace(plan, tile_width=low[1], lefts=(0,))
+        return plan
+
+    def _plan_one(self, height: int, width: int) -> TilePlan:
+        """Plan one rectangle: the smallest legal shape that holds the whole picture."""
+        spec = self.spec
+        _, tile_height, tile_width = nearest_legal((1, height, width), spec)
+        if tile_height < height or tile_width < width:
+            high: Shape = (1, *spec.shapes.max[1:])
+            rule = f"one pass of this model covers at most {format_shape(high)}"
+            remedy = "make the picture smaller, or use a model with head logits"
+            if spec.head == "logits":
+                remedy = "use cover='average'"
+            got = f"a picture of {height}x{width}"
+            raise ValueError(message("Segmenter", rule, got, remedy))
+        return TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
+
+
+def choose_covering(
+    spec: ModelSpec,
+    *,
+    cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
+) -> Covering:
+    """Check the wishes against what the model's head can do.
+
+    Args:
+        spec: The model's promises.
+        cover: ``average`` or ``pad``; by default ``average`` where the head can.
+        tile: Height and width of the tiles, for ``average`` with the head ``logits``.
+        overlap: Pixels that neighbours share at least; by default 64, and half a side for tiles
+            smaller than 128. Without ``tile`` 0.
+
+    Returns:
+        The covering.
+
+    Raises:
+        TypeError: tile or overlap is no integer.
+        ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
+            step.
+    """
+    head = spec.head
+    if cover is not None and cover not in get_args(Cover):
+        rule = "cover must be 'average' or 'pad'"
+        raise ValueError(message("Segmenter", rule, cover, "leave it out"))
+    if cover is not None and cover not in _COVERS[head]:
+        rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
+        raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+    cover = cover or _COVERS[head][0]
+    if tile is None and overlap is None:
+        return Covering(spec, cover, None, 0)
+    if head != "logits" or cover != "average":
+        got = f"head {head} and cover={cover!r}"
+        remedy = "leave tile and overlap out, or use a model with head logits"
+        if head == "logits":
+            remedy = "leave them out, or use cover='average'"
+        rule = "tile and overlap need a model with head logits and cover='average'"
+        raise ValueError(message("Segmenter", rule, got, remedy))
+    return _tiled(spec, tile, overlap)
+
+
+def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
+    if tile is not None:
+        sides: tuple[object, ...] = tile  # what callers without a type checker pass
+        if len(sides) != 2 or not all(type(side) is int for side in sides):
+            rule = "tile must be two integers (height, width)"
+            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
+        legal = nearest_legal((1, *tile), spec)[1:]
+        if legal != tile:
+            low, high = (format_shape(end) for end in (spec.shapes.min, spec.shapes.max))
+            rule = f"tile must be a legal shape from {low} to {high} in steps of "
+            rule += str(spec.input.multiple)
+            remedy = f"the nearest is {legal[0]}x{legal[1]}"
+            raise ValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
+    shortest = min(tile or spec.shapes.max[1:])
+    if overlap is None:
+        overlap = min(_OVERLAP, shortest // 2)
+    if type(overlap) is not int:
+        raise TypeError(message("Segmenter", "overlap must be an int", overlap, "pass overlap=64"))
+    if not 0 <= overlap < shortest:
+        rule = f"overlap must be 0..{shortest - 1}, less than a tile's side"
+        raise ValueError(message("Segmenter", rule, overlap, "use half the side or less"))
+    return Covering(spec, "average", tile, overlap)

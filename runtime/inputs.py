@@ -1,0 +1,131 @@
+"""Which pictures a run is about, and under which names their results go."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fcnkit.errors import message
+
+__all__ = ["SUFFIXES", "Job", "find_jobs"]
+
+SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings of the files that a folder is searched for, in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to label and the name of its result, relative to the output folder."""
+
+    source: Path
+    output: Path
+
+
+def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".png") -> list[Job]:
+    """Find the pictures that files, folders, patterns and lists name, and name their results.
+
+    Results mirror the tree below each given folder (below the fixed part of a pattern); a file
+    given by itself goes to the top, and the files of a list mirror the tree below the folder that
+    they share. What lies in ``out`` is not taken for input.
+
+    Args:
+        inputs: Files, folders (searched recursively), glob patterns (``**`` too), ``@list.txt``
+            with one file per line, and ``-`` for such a list on standard input.
+        out: The output folder; it need not exist.
+        suffix: What the names of results end in.
+
+    Returns:
+        The jobs in order, each picture once.
+
+    Raises:
+        ValueError: An input names no picture, two results would have the same name, or a result
+            would replace a picture.
+        OSError: A list cannot be read.
+    """
+    jobs: dict[tuple[str, Path], Job] = {}
+    for text in map(str, inputs):
+        found = 0
+        for source, relative in _expand(text, Path(out).resolve()):
+            job = Job(source, relative.with_suffix(suffix))
+            jobs.setdefault((os.path.realpath(source), job.output), job)
+            found += 1
+        if not found:
+            rule = "every INPUT must name a picture"
+            remedy = f"give a file, folder or pattern with {' '.join(SUFFIXES)} files"
+            raise ValueError(message("predict", rule, text, remedy))
+    _check_names(jobs.items(), Path(out))
+    return list(jobs.values())
+
+
+def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield (file, its name below the given folder) in order of name."""
+    path = Path(text)
+    if path.is_file():
+        yield path, Path(path.name)
+    elif path.is_dir():
+        yield from _pictures(sorted(path.rglob("*")), path, out)
+    elif text == "-":
+        yield from _listed(sys.stdin.read())
+    elif text.startswith("@"):
+        yield from _listed(Path(text[1:]).read_text(encoding="utf-8"))
+    elif glob.has_magic(text):
+        hits = [Path(hit) for hit in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
+        yield from _pictures(hits, _fixed_part(text), out)
+
+
+def _listed(text: str) -> Iterator[tuple[Path, Path]]:
+    """Yield the files of a list, whether they exist or not: a missing one fails by itself."""
+    paths = [Path(line.strip()) for line in text.splitlines() if line.strip()]
+    if not paths:
+        return
+    # As given where they are relative, so that a list means the same on another machine.
+    folders = {path.parent for path in paths}
+    kinds = {folder.is_absolute() for folder in folders}
+    common = Path(os.path.commonpath(folders)) if len(kinds) == 1 else None
+    for path in paths:
+        yield path, path.relative_to(common) if common is not None else Path(path.name)
+
+
+def _pictures(paths: Iterable[Path], root: Path, out: Path) -> Iterator[tuple[Path, Path]]:
+    # Where the results go below the folder itself, an earlier run's must not become input.
+    nested = out.is_relative_to(root.resolve()) and out != root.resolve()
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+            continue
+        if not (nested and path.resolve().is_relative_to(out)):
+            yield path, path.relative_to(root)
+
+
+def _fixed_part(pattern: str) -> Path:
+    """Return the folders of a pattern before its first wildcard."""
+    fixed = []
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed)
+
+
+def _check_names(jobs: Iterable[tuple[tuple[str, Path], Job]], out: Path) -> None:
+    pairs = list(jobs)
+    sources = {real for (real, _), _ in pairs}
+    taken: dict[Path, Path] = {}
+    for _, job in pairs:
+        if ".." in job.output.parts:
+            rule = "a result must lie in the output folder"
+            remedy = "write the list with absolute paths, or without .."
+            raise ValueError(message("predict", rule, str(job.output), remedy))
+        other = taken.setdefault(job.output, job.source)
+        if other != job.source:
+            rule = "every picture needs its own output name"
+            got = f"{other} and {job.source} for {job.output}"
+            raise ValueError(message("predict", rule, got, "rename one or run them apart"))
+        if os.path.realpath(out / job.output) in sources:
+            rule = "a result must not replace a picture"
+            remedy = "choose another output folder"
+            raise ValueError(message("predict", rule, str(out / job.output), remedy))

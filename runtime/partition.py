@@ -1,0 +1,94 @@
+"""Folder prediction as a plain callable, for engines that hand out work themselves.
+
+Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
+the paths, in a process of their own. ``Predictor`` is such a function: it can be pickled, opens
+the model where it runs, and returns plain dictionaries. There is no manifest and no lock: which
+shares are done is the engine's to know.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.covering import Cover
+from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.folder import run_into
+from fcnkit.runtime.inputs import Job
+from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.pictures import MAX_PIXELS
+
+__all__ = ["Predictor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Labels the pictures of a share of paths; see ``fcnkit.runtime.load`` for the options.
+
+    Example:
+        >>> predictor = Predictor(model="m.onnx", root="/photos", out="/labels")  # doctest: +SKIP
+        >>> rdd.mapPartitions(predictor)  # doctest: +SKIP
+    """
+
+    model: str
+    """An exported model that every process can read."""
+    root: str
+    """The results mirror the tree below this folder."""
+    out: str
+    """The output folder; one for all processes."""
+    format: Format = "labels"
+    backend: str = "auto"
+    threads: int | None = None
+    compute: Compute = "auto"
+    cover: Cover | None = None
+    tile: tuple[int, int] | None = None
+    overlap: int | None = None
+    batch: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __call__(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Label pictures.
+
+        Args:
+            paths: Files below ``root``.
+
+        Yields:
+            One dictionary per picture, as a line of the manifest.
+
+        Raises:
+            ArtifactError: The model cannot be read.
+            ValueError: A path lies outside ``root``, or an option does not fit.
+            OSError: A result cannot be written.
+        """
+        from fcnkit.runtime import load
+
+        out, suffix = Path(self.out), SUFFIX_OF[self.format]
+        out.mkdir(parents=True, exist_ok=True)
+        opened = load(
+            self.model,
+            backend=self.backend,
+            threads=self.threads,
+            compute=self.compute,
+            cover=self.cover,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+        # A name of its own: other processes write into the same folder.
+        name = f"-{os.getpid()}-{secrets.token_hex(4)}"
+        jobs = (Job(Path(p), Path(p).relative_to(self.root).with_suffix(suffix)) for p in paths)
+        with opened as segmenter, Staging(out, name=name) as staging:
+            for record in run_into(
+                segmenter,
+                jobs,
+                staging,
+                model_sha256=sha256_of(Path(self.model)),
+                format=self.format,
+                batch=self.batch,
+                max_pixels=self.max_pixels,
+            ):
+                yield asdict(record)

@@ -1,0 +1,123 @@
+"""``fcnkit export engine``: ONNX to a TensorRT engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+
+import typer
+
+from fcnkit.cli.progress import progress_of
+from fcnkit.errors import message
+from fcnkit.runtime.spec import Shape, ShapeRange, format_shape, parse_shape
+
+if TYPE_CHECKING:
+    from fcnkit.export.engine import EngineReport
+    from fcnkit.export.engine_profiles import ProfileRequest
+
+__all__ = ["engine"]
+
+
+def engine(
+    model: Annotated[Path, typer.Argument(help="An .onnx file that fcnkit exported.")],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
+    flavor: Annotated[
+        str, typer.Option(help="auto, tensorrt (needs its GPU) or tensorrt-rtx.")
+    ] = "auto",
+    low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
+    opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
+    high: Annotated[str | None, typer.Option("--max", help="Largest NxHxW.")] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="MIN,OPT,MAX in place of the three; again for another profile."),
+    ] = None,
+    workspace: Annotated[
+        int | None, typer.Option(help="MiB of GPU memory that a layer may use for itself.")
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(help="0 to 5: how long to look for fast kernels.")
+    ] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="Measured times to start from and add to; tensorrt only."),
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="Run in later versions; tensorrt only.")
+    ] = False,
+    hardware_compatibility: Annotated[
+        str | None, typer.Option(help="ampere+ or same: run on other GPUs too; tensorrt only.")
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="GPU generation such as 8.9; again for more; tensorrt-rtx only."),
+    ] = None,
+) -> None:
+    """Build a TensorRT engine: a pure plan, and its spec beside it."""
+    from fcnkit.export.engine import build_engine
+    from fcnkit.runtime.engine_file import BuilderOptions
+    from fcnkit.runtime.plan_header import Flavor
+
+    choices = ("auto", *get_args(Flavor))
+    if flavor not in choices:
+        rule = f"must be one of {', '.join(choices)}"
+        raise ValueError(message("--flavor", rule, flavor, "choose one of these"))
+    options = BuilderOptions(
+        workspace_mib=workspace,
+        optimization_level=optimization_level,
+        version_compatible=version_compatible,
+        hardware_compatibility=hardware_compatibility,
+        compute_capability=tuple(compute_capability or ()),
+    )
+    with progress_of() as advance:
+        report = build_engine(
+            model,
+            out,
+            flavor=cast('Flavor | Literal["auto"]', flavor),
+            profiles=_profiles(profile or [], low, opt, high),
+            options=options,
+            timing_cache=timing_cache,
+            advance=advance,
+        )
+    for line in _lines(report, out):
+        typer.echo(line)
+
+
+def _profiles(
+    texts: list[str], low: str | None, opt: str | None, high: str | None
+) -> list[ProfileRequest]:
+    from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
+
+    single = {"--min": low, "--opt": opt, "--max": high}
+    given = [option for option, text in single.items() if text is not None]
+    if texts and given:
+        rule = "stands in place of --min, --opt and --max"
+        remedy = "write every range as --profile MIN,OPT,MAX"
+        raise ValueError(message("--profile", rule, f"also {' '.join(given)}", remedy))
+    if texts:
+        return [parse_profile(text) for text in texts]
+    smallest, typical, largest = (_shape(text, option) for option, text in single.items())
+    return [ProfileRequest(min=smallest, opt=typical, max=largest)]
+
+
+def _shape(text: str | None, option: str) -> Shape | None:
+    return None if text is None else parse_shape(text, option)
+
+
+def _lines(report: EngineReport, out: Path) -> list[str]:
+    """Say what was built, and what is proved of it and what is not."""
+    gpus = f", for GPUs of {', '.join(report.compute_capability)}"
+    size = f"{report.bytes / 1e6:.1f} MB"
+    lines = [f"{out}: {report.library}, {size}{gpus if report.compute_capability else ''}"]
+    lines += [f"profile, min opt max: {_range(shapes)}" for shapes in report.profiles]
+    lines += [f"the parsed network computes in: {report.precision}"]
+    if report.check.inspected is not None:
+        lines += [f"the engine's layers hold: {report.check.inspected}"]
+    if report.check.verified is not None:
+        return [*lines, f"verified: {report.check.verified}"]
+    reason = " ".join(str(report.check.reason).split())
+    return [*lines, f"the engine was built but not run, so it is not verified: {reason}"]
+
+
+def _range(shapes: ShapeRange) -> str:
+    return " ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max)))

@@ -1,0 +1,82 @@
+"""``fcnkit verify``: whether two models are the same one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.cli.progress import progress_of
+from fcnkit.errors import missing_extra
+
+__all__ = ["verify"]
+
+
+def verify(
+    a: Annotated[Path, typer.Argument(help="The model that is right: .pt, .onnx or .engine.")],
+    b: Annotated[Path, typer.Argument(help="The model in question.")],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder in VOC layout or of pictures to compare on too.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which list of --data.")] = "val",
+    max_pixels: Annotated[
+        int, typer.Option(help="Pixels of a batch; larger shapes are cut down.", min=1024)
+    ] = 2**18,
+    max_error: Annotated[
+        float | None, typer.Option(help="Largest error of a logit, as a share of the largest.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="Smallest share of equal labels, with and without data.")
+    ] = None,
+    max_miou_drop: Annotated[
+        float | None, typer.Option(help="Largest loss of mean IoU on --data.")
+    ] = None,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Run two models on the same pictures; out of tolerance is an error."""
+    try:
+        from fcnkit.export import verify as module
+        from fcnkit.export.subject import open_subject
+        from fcnkit.export.verify_data import open_data
+    except ModuleNotFoundError as error:
+        raise missing_extra("fcnkit verify", str(error.name), "export") from error
+    pictures = open_data(data, split=split) if data else None
+    with (
+        open_subject(a, backend=backend, threads=threads) as first,
+        open_subject(b, backend=backend, threads=threads) as second,
+        progress_of(unit="images") as advance,
+    ):
+        given = {
+            "max_error": max_error,
+            "min_agreement": min_agreement,
+            "min_data_agreement": min_agreement,
+            "max_miou_drop": max_miou_drop,
+        }
+        default = module.TOLERANCES[module.less_exact(first, second)]
+        report = module.verify(
+            first,
+            second,
+            data=pictures,
+            tolerance=replace(default, **{k: v for k, v in given.items() if v is not None}),
+            max_pixels=max_pixels,
+            on_picture=lambda done, total: advance("verify", done, total),
+        )
+    if as_json:
+        typer.echo(report.to_json())
+    else:
+        _print(report.summary(), report.data.summary() if report.data else None, report.bounded)
+    module.require(report, remedy="one of both was changed, or another export is meant")
+
+
+def _print(summary: str, on_data: str | None, bounded: tuple[str, ...]) -> None:
+    typer.echo(summary)
+    for line in bounded:
+        typer.echo(f"largest shape {line}")
+    if on_data:
+        typer.echo(on_data)

@@ -1,0 +1,256 @@
+"""fp16 and int8: the graph is what was asked for, and what it costs is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+import fcnkit.export.build
+from fcnkit.errors import ArtifactError, DataError, VerifyError
+from fcnkit.export.half import to_half
+from fcnkit.export.precision import prove_precision
+from fcnkit.export.to_onnx import export_onnx, verify_path
+from fcnkit.runtime.onnx_file import read_onnx_file
+from fcnkit.runtime.spec import Head
+from tests.refusal import refusal
+
+HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
+SMALL = 96 * 96
+IO = {
+    "logits": (TensorProto.FLOAT, TensorProto.FLOAT),
+    "labels": (TensorProto.UINT8, TensorProto.UINT8),
+    "scene": (TensorProto.UINT8, TensorProto.UINT8),
+}
+
+
+@pytest.fixture(scope="module")
+def half(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run as labels in fp16, the classifier kept in fp32."""
+    out = tmp_path_factory.mktemp("half") / "half.onnx"
+    export_onnx(
+        run_folder / "best.pt",
+        out,
+        head="labels",
+        precision="fp16",
+        keep_fp32=("final_conv", "backbone.layer4"),
+        max_pixels=SMALL,
+    )
+    return out
+
+
+def layers(model: onnx.ModelProto) -> dict[str, int]:
+    return prove_precision(model, where="x").layers
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs(
+    head: Head, run_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    report = export_onnx(run_folder / "best.pt", out, head=head, precision="fp16", max_pixels=SMALL)
+    model = onnx.load(out)
+    ends = (*model.graph.input, *model.graph.output)
+    assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
+    assert layers(model) == {"fp16": 53 if head == "labels" else 22}
+    kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name[-4:] != "mean"}
+    assert TensorProto.FLOAT not in kinds
+    assert read_onnx_file(out).spec(where="x").precision == "fp16"
+    assert report.speedup is not None
+    assert report.speedup > 0
+    assert report.verify.precision == "fp16"
+    assert report.verify.failures == ()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
+    head: Head, run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    report = export_onnx(
+        run_folder / "best.pt",
+        out,
+        head=head,
+        precision="int8",
+        calibration=shapes_folder,
+        max_miou_drop=0.2,
+        max_pixels=SMALL,
+    )
+    model = onnx.load(out)
+    ends = (*model.graph.input, *model.graph.output)
+    assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
+    # All but the first convolution and the classifier.
+    assert layers(model) == {"fp32": 2, "int8": 51 if head == "labels" else 20}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["kept_fp32"] == "normalise, backbone.conv1, final_conv"
+    train = (shapes_folder / "ImageSets/Segmentation/train.txt").read_text().split()
+    assert properties["calibration"].split(", ") == train == list(report.calibration)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    scales = [
+        weights[node.input[1]]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and weights.get(node.input[0], np.zeros(0)).ndim == 4
+    ]
+    assert len(scales) == (51 if head == "labels" else 20)
+    assert all(scale.ndim == 1 and scale.size > 1 for scale in scales)
+    data = report.verify.data
+    assert data is not None
+    assert (data.split, data.pictures) == ("val", 4)
+    assert data.miou_drop is not None
+    assert report.speedup is not None
+
+
+def test_symmetric_activations_have_no_zero_points_and_tensorrt_parses_them(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    options: dict[str, Any] = {"precision": "int8", "calibration": shapes_folder}
+    options |= {"activations": "int8", "max_miou_drop": 0.2, "max_pixels": SMALL}
+    export_onnx(run_folder / "best.pt", out, head="labels", **options)
+    model = onnx.load(out)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    points = [weights[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    assert len(points) > 20
+    assert all(point.dtype == np.int8 and not point.any() for point in points)
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    logger = trt.Logger(trt.Logger.ERROR)
+    network = trt.Builder(logger).create_network(0)
+    assert trt.OnnxParser(network, logger).parse_from_file(str(out))
+
+
+def test_named_parts_stay_in_fp32(half: Path) -> None:
+    model = onnx.load(half)
+    assert layers(model) == {"fp16": 53 - 1 - 5, "fp32": 1 + 5}
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert (
+        kinds["final_conv.weight"] == kinds["backbone.layer4.1.conv1.weight"] == TensorProto.FLOAT
+    )
+    assert kinds["backbone.layer3.1.conv1.weight/fp16"] == TensorProto.FLOAT16
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["kept_fp32"] == "normalise, final_conv, backbone.layer4"
+
+
+def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
+    half: Path, run_folder: Path
+) -> None:
+    report = json.loads(verify_path(half).read_text())
+    assert verify_path(half).name == "half.verify.json"
+    assert report["passed"] is True
+    assert report["a"]["name"] == "best.pt"
+    source = run_folder / "best.pt"
+    assert report["a"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert report["b"]["sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
+    assert report["b"]["precision"] == "fp16"
+    assert report["b"]["kept_fp32"] == ["normalise", "final_conv", "backbone.layer4"]
+    assert report["speedup_over_fp32"] > 0
+
+
+def test_an_fp32_graph_is_not_sold_as_fp16(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcnkit.export.build, "to_half", lambda model, kept: model)
+    with pytest.raises(ArtifactError) as caught:
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", precision="fp16")
+    where, _, text = str(caught.value).partition(": ")
+    assert Path(where).name == "m.onnx"
+    assert text == (
+        "every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
+        "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
+        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_of_mean_iou_above_the_limit_leaves_no_file(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    text = (
+        r"m\.onnx: must agree with best\.pt within the tolerance of int8, "
+        r"got drop of mean IoU \S+ above -1e\+00; "
+        r"keep more in float32 with --keep-fp32, give more typical pictures, or use fp16"
+    )
+    with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
+        export_onnx(
+            run_folder / "best.pt",
+            tmp_path / "m.onnx",
+            precision="int8",
+            calibration=shapes_folder,
+            max_miou_drop=-1.0,
+            max_pixels=SMALL,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"precision": "int8"},
+            "--precision: int8 needs pictures to find the ranges of activations, "
+            "got no --calibration; give the training data with --calibration DATA",
+        ),
+        (
+            {"precision": "fp16", "calibration": Path("x")},
+            "--calibration: goes with --precision int8, got fp16; leave it out",
+        ),
+        (
+            {"keep_fp32": ("final_conv",)},
+            "--keep-fp32: goes with --precision fp16 or int8, got fp32; leave it out",
+        ),
+        (
+            {"precision": "fp16", "activations": "int8"},
+            "--activations: goes with --precision int8, got fp16; leave it out",
+        ),
+        (
+            {"precision": "fp16", "keep_fp32": ("final_con",)},
+            "--keep-fp32: a part is one of backbone, final_conv, logits, transpose_conv or what "
+            "these hold, got final_con; see the node names in Netron",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    options: dict[str, Any], text: str, run_folder: Path, tmp_path: Path
+) -> None:
+    with refusal(ValueError, text):
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_pictures_are_refused(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((shapes_folder / "JPEGImages").iterdir())[:3]:
+        shutil.copy(path, few)
+    with refusal(
+        DataError,
+        f"--calibration {few}: at least 16 pictures are needed, got 3; "
+        "give the training data, or more pictures like those to be labelled",
+    ):
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", precision="int8", calibration=few)
+    missing = tmp_path / "none"
+    with refusal(DataError, f"--calibration: must be a folder, got {missing}; check the path"):
+        export_onnx(
+            run_folder / "best.pt", tmp_path / "m.onnx", precision="int8", calibration=missing
+        )
+
+
+def test_a_weight_too_large_for_fp16_is_named() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[n] x) => (float[n] y) '
+        "<float[1] deep.weight = {70000}> { y = Mul (x, deep.weight) }"
+    )
+    with refusal(
+        ArtifactError,
+        "--precision fp16: weights must be at most 65504 in size, got 70000 in deep.weight; "
+        "keep that part in fp32 with --keep-fp32 deep",
+    ):
+        to_half(model, kept=lambda _: False)
