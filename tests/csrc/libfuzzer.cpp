@@ -30,9 +30,9 @@ const std::pair<std::string, Target>& chosen() {
 }  // namespace
 
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-    static const auto& [name, target] = chosen();
-    fuzz::Call call(name, data, size);
-    target(call);
+    static const std::pair<std::string, Target>& target = chosen();
+    fuzz::Call call(target.first, data, size);
+    target.second(call);
     if (fuzz::failed) {
         std::abort();
     }
