@@ -93,6 +93,10 @@ class Manifest:
         """
         self._out, self._options, self._sha256 = out, options, model_sha256
         path = out / MANIFEST
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            # A link would be written through, and opening a pipe waits for a reader.
+            rule, remedy = "must be a file of its own", "remove it, or choose another folder"
+            raise DataError(message(str(path), rule, "a link or no regular file", remedy))
         self._file = path.open("a+b")
         try:
             _lock(self._file, path)
@@ -179,11 +183,14 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
     file.seek(0)
     offset = 0
     for line in file:
-        with contextlib.suppress(ValueError):  # torn by a power cut
+        with contextlib.suppress(ValueError, RecursionError):  # torn by a power cut, or made so
             data = json.loads(line)
             if isinstance(data, dict):
                 yield offset, data
         offset += len(line)
+
+
+_STAMP: Final = {"bytes", "mtime_ns"}
 
 
 def _parse(line: bytes, options: Options) -> Record:
@@ -191,7 +198,7 @@ def _parse(line: bytes, options: Options) -> Record:
     size, stamp = data.get("size"), data.get("input_stamp")
     return Record(
         input=str(data.get("input")),
-        input_stamp=Stamp(**stamp) if isinstance(stamp, dict) and len(stamp) == 2 else None,
+        input_stamp=Stamp(**stamp) if isinstance(stamp, dict) and set(stamp) == _STAMP else None,
         status="done",
         output=str(data["output"]),
         output_bytes=data.get("output_bytes"),

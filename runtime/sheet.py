@@ -129,8 +129,10 @@ class Sheet:
             path, output, _ = self._file
             output.close()
             written = self._staging.publish(path, self._job.output)
-        except BaseException:
+        except BaseException as failure:
             self._drop()
+            if isinstance(failure, OSError) and failure.filename is None:
+                failure.filename = str(self._job.output)  # a write does not say where
             raise
         return self._record(seconds=seconds, output_bytes=written)
 

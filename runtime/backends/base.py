@@ -6,6 +6,7 @@ Shapes: logits_nchw (N, classes, H, W), labels_nhw (N, H, W).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -126,12 +127,42 @@ class CheckedBackend(ABC):
 
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Check a batch against the spec and run it; see ``Backend.infer``."""
-        return self._run(self._checked(batch, f"{self._name}.infer"))
+        checked = self._checked(batch, f"{self._name}.infer")
+        return self._kept(self._run(checked), checked.shape)
 
     def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Check batches against the spec and run them; see ``Backend.stream``."""
-        what = f"{self._name}.stream"
-        return self._stream(self._checked(batch, what) for batch in batches)
+        what, shapes = f"{self._name}.stream", deque[tuple[int, ...]]()
+
+        def checked() -> Iterator[NDArray[Any]]:
+            for batch in batches:
+                array = self._checked(batch, what)
+                shapes.append(array.shape)
+                yield array
+
+        for result in self._stream(checked()):
+            yield self._kept(result, shapes.popleft())
+
+    def _kept(self, result: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:
+        """Return a result that is what the spec promises for a batch; a graph may do anything.
+
+        Raises:
+            ArtifactError: It has another shape or dtype, or a label that is no class.
+        """
+        spec, channels_first = self._spec, self._spec.input.layout == "NCHW"
+        height, width = batch[2:] if channels_first else batch[1:3]
+        logits = spec.output.layout == "NCHW"
+        shape = (batch[0], *((spec.num_classes,) if logits else ()), height, width)
+        rule, got = f"the model must give {spec.output.dtype} {shape} for this batch", ""
+        if result.shape != shape or result.dtype != np.dtype(spec.output.dtype):
+            got = f"{result.dtype} {result.shape}"
+        elif not logits and result.max() >= spec.num_classes:
+            rule = f"the model must give labels below {spec.num_classes}"
+            got = str(result.max())
+        if got:
+            remedy = "export the model again with fcnkit export onnx"
+            raise ArtifactError(message(self._name, rule, got, remedy))
+        return result
 
     def close(self) -> None:
         """Free what the library holds; closing twice is fine."""

@@ -169,10 +169,37 @@ def _onnx_graphs(plain: bytes) -> Iterator[Model]:
         model.graph.input[0].name = "\x1b]0;evil\x07"
         model.graph.node[0].input[0] = "\x1b]0;evil\x07"
 
+    def half(model: Any) -> None:
+        """Every second row of labels is left out, which the declared shape does not tell."""
+        numbers = {"zero": [0], "end": [1 << 30], "axis": [1], "step": [2]}
+        for name, value in numbers.items():
+            model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
+        last = model.graph.node[-1]
+        last.output[0] = "all"
+        model.graph.node.append(
+            helper.make_node("Slice", ["all", "zero", "end", "axis", "step"], ["labels"])
+        )
+        for dim in model.graph.output[0].type.tensor_type.shape.dim[1:]:
+            dim.dim_param = ""
+
+    def shifted(model: Any) -> None:
+        """Labels beyond the classes."""
+        model.graph.initializer.append(numpy_helper.from_array(np.array(100), "hundred"))
+        last = model.graph.node[-1]
+        last.input[0] = "more"
+        model.graph.node.insert(6, helper.make_node("Add", ["index", "hundred"], ["more"]))
+
+    def huge(model: Any) -> None:
+        shape = numpy_helper.from_array(np.array([1 << 45], np.int64), "shape")
+        model.graph.initializer.append(shape)
+        model.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["space"]))
+        model.graph.node.append(helper.make_node("Identity", ["space"], ["space2"]))
+
     for change, rule in (
         (circle, _LIBRARY), (itself, _LIBRARY), (unknown, _LIBRARY), (other_domain, _LIBRARY),
         (twice, _LIBRARY), (no_nodes, _LIBRARY), (other_type, ""), (two_inputs, _SIGNATURE),
-        (other_name, _SIGNATURE),
+        (other_name, _SIGNATURE), (half, "the model must give"),
+        (shifted, "labels below"), (huge, "able to run"),
     ):  # fmt: skip
         yield Model(f"graph-{change.__name__}.onnx", _changed(plain, change), rule)
     graph = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,12 +113,18 @@ def outputs_stay_inside(setting: Setting) -> Iterator[Trial]:
         ("result is a link to a file", "0000.png", elsewhere / "kept"),
         ("result is a link to a picture", "0000.png", good),
         ("result is a link to itself", "0000.png", Path("0000.png")),
+        ("manifest is a link", "manifest.jsonl", elsewhere / "kept"),
         ("partial folder is a link", ".fcnkit-partial", elsewhere),
     ):
         out = place / f"out {name}"
         out.mkdir()
         (out / link).symlink_to(target)
         yield run(name, good, out=out)
+    out = place / "out-pipe"
+    out.mkdir()
+    os.mkfifo(out / "manifest.jsonl")
+    done = fcnkit("predict", model, good, "-o", out, limit=20)
+    yield judged("manifest is a pipe", done, done.one_error())
 
 
 def _content(place: Path, *, but: Path) -> dict[str, bytes]:
@@ -214,7 +221,7 @@ def full_disks(setting: Setting) -> Iterator[Trial]:
 
 
 def _named(done: Done) -> str | None:
-    whole = "No space left on device" in done.err
+    whole = re.search(r"No space left on device: '\d{4}\.png'|manifest.jsonl", done.err)
     return None if whole else f"says {done.err[-200:]!r}"
 
 
