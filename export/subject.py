@@ -133,7 +133,8 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
 
     Args:
         path: A checkpoint (.pt, .pth), an ONNX file or an engine.
-        backend: The library for an exported model; a checkpoint is run by PyTorch.
+        backend: The library for an exported model; ``auto`` runs an ONNX file in ONNX Runtime.
+            A checkpoint is run by PyTorch.
         threads: CPU threads of one call, for exported models.
 
     Returns:
@@ -162,5 +163,6 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
         remedy = "copy the file again or export the model again with fcnkit export onnx"
         raise ArtifactError(message(str(path), rule, str(error), remedy)) from error
     proof = prove_precision(model, where=str(path))
-    opened = open_backend(path, backend=backend, threads=threads)
+    name = "onnxruntime" if backend == "auto" else backend
+    opened = open_backend(path, backend=name, threads=threads)
     return Subject(opened, name=path.name, kind="onnx", sha256=sha256_of(path), proof=proof)

@@ -244,10 +244,11 @@ def test_too_few_pictures_are_refused(
 
 
 def test_a_weight_too_large_for_fp16_is_named() -> None:
-    model = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 20]> g (float[n] x) => (float[n] y) '
-        "<float[1] deep.weight = {70000}> { y = Mul (x, deep.weight) }"
-    )
+    weight = numpy_helper.from_array(np.float32([70000]), "deep.weight")
+    ends = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    node = onnx.helper.make_node("Mul", ["x", "deep.weight"], ["y"], "deep/Mul")
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
     with refusal(
         ArtifactError,
         "--precision fp16: weights must be at most 65504 in size, got 70000 in deep.weight; "
