@@ -36,8 +36,13 @@ SUFFIX_OF: Final[dict[Format, str]] = {
 _PARTIAL: Final = ".fcnkit-partial"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_LEVEL: Final = 1
-"""zlib's fastest level: labels shrink well with it, and a higher one costs more than it saves."""
+_STRATEGY: Final[dict[Format, int]] = {
+    "labels": zlib.Z_RLE,
+    "color": zlib.Z_DEFAULT_STRATEGY,
+    "overlay": zlib.Z_RLE,
+}
+"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
+photograph nothing else repeats; colours repeat every three bytes."""
 
 
 class Staging:
@@ -153,7 +158,8 @@ class _PngOutput:
         self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
     ) -> None:
         self._file, self._spec, self._format = file, spec, format
-        self._deflate = zlib.compressobj(_LEVEL)
+        # The fastest level: labels shrink well with it, and a higher one costs more than it saves.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
         indexed = format == "labels"
         file.write(_PNG)
         self._chunk(
