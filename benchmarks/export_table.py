@@ -5,7 +5,7 @@
 
 Each network has fresh weights in which every parameter matters, and is traced once. Every graph is
 run against PyTorch by the code that an export runs, on small shapes; timed in ONNX Runtime and in
-OpenVINO, in its own choice of precision; and built with TensorRT-RTX. Rows are appended to
+OpenVINO, each computing in what the file says; and built with TensorRT-RTX. Rows are appended to
 ROWS.jsonl as they are made, and those that are there are left alone, so that a run may be stopped
 and continued. --out replaces the table between the two markers of that page.
 
@@ -222,7 +222,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"{len(rows)} rows in {seconds / 60:.0f} minutes on {cpu_name()}, {os.cpu_count()} cores; "
-        f"latency of one picture of {sizes}; OpenVINO chose to compute in {computes}.",
+        f"latency of one picture of {sizes}; OpenVINO computed in {computes}.",
     ]
     return "\n".join(lines)
 

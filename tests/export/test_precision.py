@@ -17,7 +17,8 @@ import fcnkit.export.build
 from fcnkit.errors import ArtifactError, DataError, VerifyError
 from fcnkit.export.half import to_half
 from fcnkit.export.precision import prove_precision
-from fcnkit.export.to_onnx import export_onnx, verify_path
+from fcnkit.export.subject import open_subject, verify_path
+from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Head
 from tests.refusal import refusal
@@ -138,7 +139,7 @@ def test_named_parts_stay_in_fp32(half: Path) -> None:
 
 
 def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
-    half: Path, run_folder: Path
+    half: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     report = json.loads(verify_path(half).read_text())
     assert verify_path(half).name == "half.verify.json"
@@ -150,6 +151,14 @@ def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
     assert report["b"]["precision"] == "fp16"
     assert report["b"]["kept_fp32"] == ["normalise", "final_conv", "backbone.layer4"]
     assert report["speedup_over_fp32"] > 0
+    with open_subject(half) as opened:
+        assert opened.reported is True
+    changed = shutil.copy(half, tmp_path)
+    shutil.copy(verify_path(half), tmp_path)
+    with Path(changed).open("ab") as file:
+        file.write(b"\x4a\x00")  # a field that no version has, which readers skip
+    with open_subject(Path(changed)) as opened:
+        assert opened.reported is False
 
 
 def test_an_fp32_graph_is_not_sold_as_fp16(
