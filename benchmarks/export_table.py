@@ -48,7 +48,12 @@ from fcnkit.runtime.backends import Backend, open_backend
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import checkpoint_spec
-from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
+from fcnkit.train.models import (
+    ARCHITECTURES,
+    SegmentationNet,
+    SubpixelConvTranspose2d,
+    create_model,
+)
 from fcnkit.train.shapes import write_shapes
 
 CLASSES = 21
@@ -70,6 +75,8 @@ def fresh_network(architecture: str) -> SegmentationNet:
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.5, 1.0)
             nn.init.uniform_(module.bias, -0.2, 0.2)
+        elif isinstance(module, nn.Conv2d | SubpixelConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
     return net
 
 
