@@ -32,7 +32,7 @@ from PIL import Image
 from benchmarks.export import plain_transposed
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime import Backend, Segmenter, open_backend
+from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
 from fcnkit.runtime.folder import Format, find_jobs, predict_files
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.checkpoint import load_model
@@ -82,7 +82,8 @@ class Fcnkit:
     """``fcnkit predict``."""
 
     def __init__(self, backend: Backend, format: Format) -> None:
-        self.segmenter, self.format = Segmenter(backend), format
+        cover: Cover = "average" if backend.spec.head == "logits" else "pad"
+        self.segmenter, self.format = Segmenter(backend, cover=cover), format
 
     def __call__(self, pictures: list[Path], out: Path) -> None:
         jobs = find_jobs(pictures, out)

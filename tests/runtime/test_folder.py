@@ -191,9 +191,9 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
     assert first.pop("milliseconds") > 0
     options = {
         "format": "labels",
-        "cover": "average",
+        "cover": "auto",
         "tile": None,
-        "overlap": 0,
+        "overlap": 64,
         "backend": "onnxruntime",
         "compute": "f32",
     }
@@ -295,7 +295,9 @@ def test_a_picture_that_the_model_cannot_cover_fails_alone(tmp_path: Path) -> No
         "c.png": "done",
     }
     assert by_name["b.png"].size == (65, 64)
-    assert by_name["b.png"].error.startswith("Segmenter: one pass of this model covers at most 1x64x64")
+    assert by_name["b.png"].error.startswith(
+        "Segmenter: one pass of this model covers at most 1x64x64"
+    )
 
 
 def test_fail_fast_stops(tmp_path: Path, segmenter: Segmenter) -> None:

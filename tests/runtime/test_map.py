@@ -74,7 +74,7 @@ def test_tiles_of_different_pictures_share_a_batch() -> None:
     # 40x64 is covered by two tiles of 32x64.
     sizes = [*[(32, 64)] * 5, (64, 32), (32, 64), (40, 64)]
     backend = Recording()
-    with Segmenter(backend) as segmenter:
+    with Segmenter(backend, cover="average") as segmenter:
         assert len(list(segmenter.map([picture(*size) for size in sizes], batch=4))) == 8
     assert sorted(backend.shapes) == [(1, 3, 64, 32), (4, 3, 32, 64), (4, 3, 32, 64)]
     assert backend.threads == {threading.get_ident()}
