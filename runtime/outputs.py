@@ -41,8 +41,8 @@ _STRATEGY: Final[dict[Format, int]] = {
     "color": zlib.Z_DEFAULT_STRATEGY,
     "overlay": zlib.Z_RLE,
 }
-"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered photograph
-nothing else repeats; colours repeat every three bytes."""
+"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
+photograph nothing else repeats; colours repeat every three bytes."""
 
 
 class Staging:

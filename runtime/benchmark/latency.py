@@ -27,6 +27,7 @@ from fcnkit.runtime.benchmark.stages import (
     example_picture,
     plan_cover,
 )
+from fcnkit.runtime.outputs import Staging
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec, Shape
 
@@ -177,7 +178,7 @@ def measure_case(
         DataError: The picture cannot be read.
     """
     backend = segmenter.backend
-    plan = plan_cover(shape, backend.spec, cover=segmenter.cover)
+    plan = plan_cover(segmenter, shape)
     tiles = min(shape[0] * len(plan), backend.spec.shapes.max[0])
     compute_shape: Shape = (tiles, *plan.tile)
     memory_open = host_memory()["resident_mb"]
@@ -188,8 +189,8 @@ def measure_case(
     infer = measure_latency(backend, compute_shape, effort, clock=clock)
     pipeline = None
     if stages:
-        with _pictures(shape, picture) as (files, out):
-            work = PictureWork(backend, files, plan, out, clock=clock)
+        with _pictures(shape, picture) as (files, staging):
+            work = PictureWork(segmenter, files, plan, staging, clock=clock)
             pipeline = _measure(work, STAGES, effort, clock=clock)
     return Case(
         backend=backend.name,
@@ -226,7 +227,7 @@ def _measure(
 
 
 @contextlib.contextmanager
-def _pictures(shape: Shape, picture: Path | None) -> Iterator[tuple[Sequence[Path], Path]]:
+def _pictures(shape: Shape, picture: Path | None) -> Iterator[tuple[Sequence[Path], Staging]]:
     """Write the batch as JPEG files of the asked size, as a camera or a data set has them."""
     count, height, width = shape
     with tempfile.TemporaryDirectory() as name:
@@ -240,4 +241,5 @@ def _pictures(shape: Shape, picture: Path | None) -> Iterator[tuple[Sequence[Pat
                 with Image.open(picture) as opened:
                     image = opened.convert("RGB").resize((width, height))
             image.save(file, quality=90)
-        yield files, out
+        with Staging(out) as staging:
+            yield files, staging

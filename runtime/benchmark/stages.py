@@ -1,8 +1,7 @@
 """The way of a picture through predict, one stage at a time, with a clock between them.
 
-The stages call what prediction calls: ``read_picture``, ``tiling.cut`` or ``gather``, the backend,
-``tiling.stitch`` or a crop, ``render`` and ``write_png``. A test holds that the labels are the
-Segmenter's, bit for bit.
+The stages call what prediction calls: ``read_picture``, ``WholePass``, the backend, and
+``open_output``. A test holds that the labels are the Segmenter's, bit for bit.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
@@ -20,15 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import message
-from fcnkit.runtime import tiling
-from fcnkit.runtime.backends.base import Backend, nearest_legal
 from fcnkit.runtime.benchmark.loop import Clock
-from fcnkit.runtime.pictures import read_picture, render, write_png
-from fcnkit.runtime.segmenter import Cover
-from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
+from fcnkit.runtime.outputs import Staging, open_output
+from fcnkit.runtime.passes import WholePass
+from fcnkit.runtime.pictures import read_picture
+from fcnkit.runtime.segmenter import Segmenter
+from fcnkit.runtime.spec import ModelSpec, Shape
 from fcnkit.runtime.tiling import TilePlan
 
-__all__ = ["STAGES", "DeviceTimed", "PictureWork", "example_batch", "example_picture", "plan_cover"]
+__all__ = [
+    "STAGES",
+    "DeviceTimed",
+    "PictureWork",
+    "example_batch",
+    "example_picture",
+    "plan_cover",
+    "write_labels",
+]
 
 STAGES: Final = (
     "decode", "cover", "host_to_device", "compute", "device_to_host", "stitch", "encode",
@@ -54,37 +60,26 @@ class DeviceTimed(Protocol):
         """
 
 
-def plan_cover(shape: Shape, spec: ModelSpec, *, cover: Cover) -> TilePlan:
-    """Plan how the model covers each picture of a batch, as the Segmenter does.
+def plan_cover(segmenter: Segmenter, shape: Shape) -> TilePlan:
+    """Plan how the model covers each picture of a batch.
 
     Args:
+        segmenter: The model.
         shape: (N, H, W), pictures of any size.
-        spec: The model's promises.
-        cover: ``average`` or ``pad``; a scene graph averages by itself.
 
     Returns:
         The plan of one picture.
 
     Raises:
-        ValueError: The model takes no shape that covers the pictures.
+        ValueError: The model takes no shape that covers the pictures, or fewer pictures at once.
     """
-    count, height, width = shape
-    if spec.head == "logits" and cover == "average":
-        low, high = spec.shapes.min[1:], spec.shapes.max[1:]
-        plan = tiling.plan_tiles(height, width, tile=high, multiple=spec.input.multiple)
-        # A side below the smallest legal one is covered by one tile that leaves the picture.
-        if plan.tile_height < low[0]:
-            plan = replace(plan, tile_height=low[0], tops=(0,))
-        if plan.tile_width < low[1]:
-            plan = replace(plan, tile_width=low[1], lefts=(0,))
-        return plan
-    legal = nearest_legal(shape, spec)
-    if legal[0] != count or legal[1] < height or legal[2] < width:
-        low_text, high_text = format_shape(spec.shapes.min), format_shape(spec.shapes.max)
-        rule = f"the model takes NxHxW from {low_text} to {high_text} at once"
-        remedy = f"the nearest legal shape is {format_shape(legal)}"
-        raise ValueError(message("bench latency", rule, format_shape(shape), remedy))
-    return TilePlan(height, width, legal[1], legal[2], tops=(0,), lefts=(0,))
+    spec = segmenter.spec
+    plan = segmenter.plan(*shape[1:])
+    most = spec.shapes.max[0]
+    if spec.head != "logits" and shape[0] > most:
+        rule = f"this model takes at most {most} pictures at once"
+        raise ValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
+    return plan
 
 
 class PictureWork:
@@ -92,29 +87,25 @@ class PictureWork:
 
     def __init__(
         self,
-        backend: Backend,
+        segmenter: Segmenter,
         pictures: Sequence[Path],
         plan: TilePlan,
-        out: Path,
+        staging: Staging,
         *,
         clock: Clock = time.perf_counter,
     ) -> None:
         """Prepare for files of one size.
 
         Args:
-            backend: The opened model.
+            segmenter: The opened model.
             pictures: The batch; every picture has the plan's size.
             plan: From ``plan_cover``.
-            out: Folder for the label files, written anew by every call.
+            staging: Where the label files are written, ``0.png`` and on, anew by every call.
             clock: Returns seconds.
         """
-        self._backend = backend
-        self._pictures = pictures
-        self._plan = plan
-        self._out = out
+        self._segmenter, self._backend = segmenter, segmenter.backend
+        self._pictures, self._plan, self._staging = pictures, plan, staging
         self._clock = clock
-        threads = backend.details.get("threads")
-        self._threads = None if threads is None else int(threads)
         self.labels: list[NDArray[np.uint8]] = []
         """What the last call gave: uint8 (H, W) per picture."""
 
@@ -128,34 +119,25 @@ class PictureWork:
         marks = [clock()]
         images = [read_picture(path) for path in self._pictures]
         marks.append(clock())
-        batch = self._cover(images)
+        passes, batch = self._cover(images)
         marks.append(clock())
         results, device = self._infer(batch)
         marks.append(clock())
-        self.labels = self._stitch(results)
+        self.labels = self._stitch(passes, results)
         marks.append(clock())
         for number, (image, labels) in enumerate(zip(images, self.labels, strict=True)):
-            picture = render(image, labels, self._backend.spec, format="labels")
-            write_png(picture, self._out / f"{number}.png")
+            name = Path(f"{number}.png")
+            write_labels(self._staging, image, labels, name, self._segmenter.spec)
         marks.append(clock())
         decode, cover, call, stitch, encode = (b - a for a, b in pairwise(marks))
         upload, compute, download = device or (math.nan, call, math.nan)
         total = marks[-1] - marks[0]
         return decode, cover, upload, compute, download, stitch, encode, total
 
-    def _cover(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[Any]:
-        plan, wanted = self._plan, self._backend.spec.input
-        each, floats = len(plan), self._backend.spec.head == "logits"
-        tile = (3, *plan.tile) if floats else (*plan.tile, 3)
-        batch = np.empty((each * len(images), *tile), np.float32 if floats else np.uint8)
-        for number, image in enumerate(images):
-            tiles, threads = batch[number * each : (number + 1) * each], self._threads
-            if floats:
-                mean, std = wanted.mean, wanted.std
-                tiling.gather(image, plan, mean=mean, std=std, out=tiles, threads=threads)
-            else:
-                tiling.cut(image, plan, out=tiles, threads=threads)
-        return batch
+    def _cover(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[WholePass], NDArray[Any]]:
+        spec, threads = self._segmenter.spec, self._segmenter.threads
+        passes = [WholePass(image, self._plan, spec, threads=threads) for image in images]
+        return passes, _joined([tiles for one in passes for tiles in one.batches()])
 
     def _infer(self, batch: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, float, float] | None]:
         """Run the batch in legal parts; the second is the device's own times, where it has any."""
@@ -167,12 +149,43 @@ class PictureWork:
         upload, compute, download = map(sum, zip(*(times for _, times in timed), strict=True))
         return _joined([result for result, _ in timed]), (upload, compute, download)
 
-    def _stitch(self, results: NDArray[Any]) -> list[NDArray[np.uint8]]:
-        plan, each = self._plan, len(self._plan)
-        if self._backend.spec.head == "logits":
-            parts = (results[i : i + each] for i in range(0, len(results), each))
-            return [tiling.stitch(part, plan, threads=self._threads) for part in parts]
-        return [np.ascontiguousarray(one[: plan.height, : plan.width]) for one in results]
+    def _stitch(
+        self, passes: Sequence[WholePass], results: NDArray[Any]
+    ) -> list[NDArray[np.uint8]]:
+        each = len(self._plan)
+        for number, one in enumerate(passes):
+            one.take(results[number * each : (number + 1) * each])
+        return [one.labels() for one in passes]
+
+
+def write_labels(
+    staging: Staging,
+    image_hwc: NDArray[np.uint8],
+    labels_hw: NDArray[np.uint8],
+    name: Path,
+    spec: ModelSpec,
+) -> None:
+    """Write a palette PNG as a folder run does.
+
+    Args:
+        staging: Where it is written until it is whole.
+        image_hwc: The picture.
+        labels_hw: Its labels.
+        name: Of the result, relative to the output folder.
+        spec: The model's promises; its palette is used.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path = staging.path()
+    height, width = labels_hw.shape
+    output, drop = open_output(path, height, width, spec, format="labels")
+    try:
+        output.write(image_hwc, labels_hw)
+        output.close()
+    finally:
+        drop()
+    staging.publish(path, name)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:

@@ -18,8 +18,11 @@ from fcnkit.runtime.benchmark.load import poisson_arrivals, run_load
 from fcnkit.runtime.benchmark.loop import Clock
 from fcnkit.runtime.benchmark.machine import LoadMeter
 from fcnkit.runtime.benchmark.samples import check_stability, summarize
-from fcnkit.runtime.folder import Job, predict_files
-from fcnkit.runtime.pictures import read_picture, render, write_png
+from fcnkit.runtime.benchmark.stages import write_labels
+from fcnkit.runtime.folder import predict_files
+from fcnkit.runtime.inputs import Job
+from fcnkit.runtime.outputs import Staging
+from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["THROUGHPUT_FORMAT", "measure_folder", "measure_load", "throughput_report"]
@@ -32,6 +35,8 @@ def measure_folder(
     jobs: Sequence[Job],
     *,
     rounds: int = 3,
+    batch: int | None = None,
+    workers: int | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
     """Label a folder again and again, as ``fcnkit predict`` does, and time each round.
@@ -40,11 +45,13 @@ def measure_folder(
         segmenters: One per stream; each labels its share of the folder in a thread of its own.
         jobs: What ``find_jobs`` found.
         rounds: Counted rounds, after one that warms up.
+        batch: Tiles that share a batch, as for ``predict_files``.
+        workers: Threads that decode and write, as for ``predict_files``.
         clock: Returns seconds.
 
     Returns:
-        ``streams``, ``pictures``, ``seconds`` (one per round), ``images_per_second`` (of the
-        median round), ``other_cores`` and ``warnings``.
+        ``streams``, ``batch``, ``workers``, ``pictures``, ``seconds`` (one per round),
+        ``images_per_second`` (of the median round), ``other_cores`` and ``warnings``.
 
     Raises:
         ValueError: rounds is below 1.
@@ -53,12 +60,13 @@ def measure_folder(
     if rounds < 1:
         remedy = "leave it out for 3"
         raise ValueError(message("bench throughput", "rounds must be at least 1", rounds, remedy))
-    _label_all(segmenters, jobs)
+    label = partial(_label_all, segmenters, jobs, batch=batch, workers=workers)
+    label()
     meter = LoadMeter()
     seconds = []
     for _ in range(rounds):
         start = clock()
-        _label_all(segmenters, jobs)
+        label()
         seconds.append(clock() - start)
     stability = check_stability(seconds, meter.stop())
     apart = max(seconds) / min(seconds) - 1
@@ -67,6 +75,8 @@ def measure_folder(
         warnings.append(f"the rounds lie {100 * apart:.0f} % apart")
     return {
         "streams": len(segmenters),
+        "batch": batch,
+        "workers": workers,
         "pictures": len(jobs),
         "seconds": seconds,
         "images_per_second": len(jobs) / statistics.median(seconds),
@@ -75,14 +85,27 @@ def measure_folder(
     }
 
 
-def _label_all(segmenters: Sequence[Segmenter], jobs: Sequence[Job]) -> None:
+def _label_all(
+    segmenters: Sequence[Segmenter],
+    jobs: Sequence[Job],
+    *,
+    batch: int | None,
+    workers: int | None,
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         shares = [jobs[i :: len(segmenters)] for i in range(len(segmenters))]
 
         def label(number: int) -> None:
             # A folder of its own per stream: each run writes a manifest.
             out = Path(name) / str(number)
-            run = predict_files(segmenters[number], shares[number], out, model_sha256="")
+            run = predict_files(
+                segmenters[number],
+                shares[number],
+                out,
+                model_sha256="",
+                batch=batch,
+                workers=workers,
+            )
             for record in run:
                 if record.status != "done":
                     rule = "every picture must be labelled to be timed"
@@ -142,21 +165,18 @@ def measure_load(
         DataError: A picture could not be read.
     """
     arrivals = poisson_arrivals(rate, duration, seed=seed)
-    with tempfile.TemporaryDirectory() as name:
-        folders = [Path(name) / str(number) for number in range(len(segmenters))]
+    with tempfile.TemporaryDirectory() as name, Staging(Path(name)) as staging:
 
-        def server(segmenter: Segmenter, out: Path) -> Callable[[int], object]:
+        def server(segmenter: Segmenter) -> Callable[[int], object]:
             def serve(number: int) -> None:
                 job = jobs[number % len(jobs)]
                 image_hwc = read_picture(job.source)
                 labels_hw = segmenter(image_hwc)
-                picture = render(image_hwc, labels_hw, segmenter.spec, format="labels")
-                write_png(picture, out / job.output)
+                write_labels(staging, image_hwc, labels_hw, job.output, segmenter.spec)
 
             return serve
 
-        servers = [server(*pair) for pair in zip(segmenters, folders, strict=True)]
-        result = run_load(servers, arrivals, rate=rate)
+        result = run_load([server(one) for one in segmenters], arrivals, rate=rate)
     warnings = list(result.stability.warnings)
     if not result.keeps_up:
         warnings.insert(0, "the queue grew to the end: the machine does not keep up with this rate")

@@ -119,13 +119,13 @@ def test_latency_refuses(model: Path) -> None:
     )
     refused(
         fcnkit("bench", "latency", model, "--shape", "32x4000", *QUICK),
-        "bench latency: the model takes NxHxW from 1x32x32 to 16x2048x2048 at once, "
-        "got 1x32x4000; the nearest legal shape is 1x32x2048",
+        "Segmenter: one pass of this model covers at most 1x2048x2048, "
+        "got a picture of 32x4000; make the picture smaller, or use a model with head logits",
     )
     refused(
-        fcnkit("bench", "latency", model, "--backend", "onnxruntime:bf16", *QUICK),
-        "--backend: only openvino has a choice of precision, got onnxruntime:bf16; "
-        "give onnxruntime",
+        fcnkit("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),
+        "open_backend: compute must be one of auto, f32, bf16, f16, got f8; "
+        "leave it out for what the file says",
     )
     refused(
         fcnkit("bench", "latency", model, "--runs", 3, "--duration", 1),
@@ -188,20 +188,26 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
 def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--streams", 1, "--streams", 2, "--threads", 1, "--rounds", 2)
+    options += ("--batch", 1, "--batch", 2, "--workers", 1)
     load = ("--load", 30, "--load", "50%", "--duration", 0.5)
     done = fcnkit("bench", "throughput", model, pictures, *options, *load, "-o", out)
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "report.json").read_text())
-    assert [run["streams"] for run in report["runs"]] == [1, 2]
-    assert [run["pictures"] for run in report["runs"]] == [4, 4]
+    assert [(run["streams"], run["batch"]) for run in report["runs"]] == [
+        (1, 1),
+        (1, 2),
+        (2, 1),
+        (2, 2),
+    ]
+    assert {(run["pictures"], run["workers"]) for run in report["runs"]} == {(4, 1)}
     assert [row["rate"] for row in report["loads"]][::2] == [30, 30]
-    half = report["runs"][0]["images_per_second"] / 2
+    half = max(run["images_per_second"] for run in report["runs"][:2]) / 2
     assert report["loads"][1]["rate"] == pytest.approx(half)
     names = {"report.json", "report.html", "throughput.png", "load.png"}
     assert {path.name for path in out.iterdir()} == names
     lines = done.stdout.splitlines()
     assert lines[3].split()[:2] == ["way", "pictures"]
-    assert lines[4].startswith("onnxruntime f32, 1 stream of 1 threads")
+    assert lines[4].startswith("onnxruntime f32, 1 stream of 1 threads, batch 1, 1 workers")
     assert "latency from arrival to file, Poisson arrivals:" in lines
     assert sorted(path.name for path in pictures.iterdir()) == [f"{n}.jpg" for n in range(4)]
 

@@ -80,6 +80,15 @@ def make_spec(
     )
 
 
+def noise_batch(spec: ModelSpec, shape: Shape) -> NDArray[Any]:
+    """A batch of fixed noise of shape (N, H, W) in the form that a model takes."""
+    count, height, width = shape
+    random = np.random.default_rng(0)
+    if spec.input.dtype == "float32":
+        return random.standard_normal((count, 3, height, width), np.float32)
+    return random.integers(0, 256, (count, height, width, 3), np.uint8)
+
+
 def write_model(
     path: Path,
     spec: ModelSpec,

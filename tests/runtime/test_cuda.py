@@ -16,11 +16,10 @@ from fcnkit.runtime.backends.cuda import BindingsDriver, has_driver, host_view, 
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Slot
 from fcnkit.runtime.backends.onnxruntime_cuda import OnnxRuntimeExecutor
-from fcnkit.runtime.bench import example_batch
 from fcnkit.runtime.spec import Head, Shape
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import FakeCuda, FakeExecutor
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_spec, noise_batch, write_model
 
 SHAPES: tuple[Shape, ...] = ((1, 32, 32), (2, 64, 32), (1, 32, 96), (1, 64, 64))
 
@@ -37,7 +36,7 @@ class Bench:
         self.gpu = CudaBackend(self.cuda, self.executor, name="fake", details={}, graphs=graphs)
 
     def batches(self, shapes: Any) -> list[np.ndarray]:
-        batches = [example_batch(self.cpu.spec, shape) for shape in shapes]
+        batches = [noise_batch(self.cpu.spec, shape) for shape in shapes]
         return [np.roll(batch, index + 1, 1) for index, batch in enumerate(batches)]
 
     def close(self) -> None:
@@ -133,7 +132,7 @@ def test_the_third_batch_of_a_shape_is_one_launch(bench: Bench) -> None:
 def test_the_least_recently_used_graph_goes(tmp_path: Path) -> None:
     bench = Bench(tmp_path, "labels")
     slot = Slot(bench.cuda, bench.executor, graphs=2)
-    a, b, c = (example_batch(bench.cpu.spec, shape) for shape in SHAPES[1:])
+    a, b, c = (noise_batch(bench.cpu.spec, shape) for shape in SHAPES[1:])
 
     def run(*batches: np.ndarray) -> None:
         for batch in batches:

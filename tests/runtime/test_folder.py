@@ -295,9 +295,8 @@ def test_a_picture_that_the_model_cannot_cover_fails_alone(tmp_path: Path) -> No
         "c.png": "done",
     }
     assert by_name["b.png"].size == (65, 64)
-    assert by_name["b.png"].error.startswith(
-        "Segmenter: one pass of this model covers at most 1x64x64"
-    )
+    refusal = by_name["b.png"].error
+    assert refusal.startswith("Segmenter: one pass of this model covers at most 1x64x64")
 
 
 def test_fail_fast_stops(tmp_path: Path, segmenter: Segmenter) -> None:

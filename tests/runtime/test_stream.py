@@ -13,10 +13,9 @@ from fcnkit.runtime import open_backend
 from fcnkit.runtime.backends import CheckedBackend
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime import calls_at_a_time
-from fcnkit.runtime.bench import example_batch
 from fcnkit.runtime.spec import Head, Shape
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_spec, noise_batch, write_model
 
 SHAPES: tuple[Shape, ...] = ((1, 32, 32), (2, 64, 96), (1, 96, 32), (3, 32, 64))
 Opener = Callable[..., CheckedBackend]
@@ -54,7 +53,7 @@ def opener(request: pytest.FixtureRequest) -> Opener:
 def batches_of(backend: CheckedBackend, count: int) -> list[np.ndarray]:
     shapes = [SHAPES[index % len(SHAPES)] for index in range(count)]
     return [
-        np.roll(example_batch(backend.spec, shape), 7 * index, 2)
+        np.roll(noise_batch(backend.spec, shape), 7 * index, 2)
         for index, shape in enumerate(shapes)
     ]
 

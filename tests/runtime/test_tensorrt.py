@@ -23,7 +23,6 @@ from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor, open_engine
 from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
-from fcnkit.runtime.bench import example_batch
 from fcnkit.runtime.engine_file import EngineFile
 from fcnkit.runtime.plan_header import Flavor
 from fcnkit.runtime.spec import Head, ShapeRange
@@ -37,7 +36,7 @@ from tests.runtime.fake_tensorrt import (
     Specialization,
     Strategy,
 )
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_spec, noise_batch, write_model
 
 SMALL = ShapeRange(min=(1, 32, 32), opt=(1, 64, 64), max=(2, 96, 96))
 LARGE = ShapeRange(min=(1, 64, 64), opt=(1, 256, 256), max=(4, 512, 512))
@@ -92,7 +91,7 @@ def test_an_engine_gives_what_its_network_gives(tmp_path: Path, head: Head, rtx:
     engine = Engine(tmp_path, head, rtx)
     shapes = [(1, 32, 32), (1, 512, 512), (2, 64, 96), (3, 64, 96), (1, 32, 32)] * 3
     with engine.backend() as backend:
-        batches = [example_batch(backend.spec, shape) for shape in shapes]
+        batches = [noise_batch(backend.spec, shape) for shape in shapes]
         for batch, result in zip(batches, backend.stream(batches), strict=True):
             np.testing.assert_array_equal(result, engine.expected(batch))
         for batch in batches:
@@ -124,7 +123,7 @@ def test_contexts_of_a_slot_share_their_memory(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     with engine.backend() as backend:
         for _ in range(3):
-            backend.infer(example_batch(backend.spec, (1, 32, 32)))
+            backend.infer(noise_batch(backend.spec, (1, 32, 32)))
         made = [call for call in engine.trt.calls if call[0] == "create_execution_context"]
         assert made == [("create_execution_context", Strategy.USER_MANAGED)] * 2
         assert [len(block) for block in engine.cuda.memory.values()].count(4096) == 1
@@ -170,7 +169,7 @@ def test_profiles_come_from_the_engine_where_there_is_no_sidecar(tmp_path: Path)
 def test_a_shape_between_the_profiles(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     with engine.backend() as backend:
-        batch = example_batch(backend.spec, (4, 32, 32))
+        batch = noise_batch(backend.spec, (4, 32, 32))
         text = (
             f"{engine.file.path}: the engine takes NxHxW of 1x32x32 to 2x96x96 or 1x64x64 to "
             f"4x512x512, got 4x32x32; build one with a profile for it: {REBUILD} "
@@ -178,7 +177,7 @@ def test_a_shape_between_the_profiles(tmp_path: Path) -> None:
         )
         with refusal(ValueError, text):
             backend.infer(batch)
-        batch = example_batch(backend.spec, (1, 32, 32))
+        batch = noise_batch(backend.spec, (1, 32, 32))
         np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))
 
 
@@ -195,7 +194,7 @@ def test_a_shape_between_the_profiles(tmp_path: Path) -> None:
 def test_a_call_that_the_library_refuses(tmp_path: Path, call: str) -> None:
     engine = Engine(tmp_path)
     with engine.backend() as backend:
-        batch = example_batch(backend.spec, (1, 512, 512))
+        batch = noise_batch(backend.spec, (1, 512, 512))
         engine.trt.refuse = call
         text = (
             f"{engine.file.path}: tensorrt 10.9.0.34 must do {call}, got no message; "
@@ -311,7 +310,7 @@ def test_opening_looks_at_everything_and_says_what_runs(
             "threads": 2,
             "compute": "tf32",
         }
-        batch = example_batch(backend.spec, (1, 64, 64))
+        batch = noise_batch(backend.spec, (1, 64, 64))
         np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))
     engine.file = replace(engine.file, library="tensorrt 10.3.0.26")
     with pytest.raises(ArtifactError, match="was built by tensorrt 10.3.0.26 and runs in"):
@@ -400,7 +399,7 @@ def test_a_real_engine_gives_what_onnxruntime_gives(
         open_backend(model, backend="onnxruntime") as cpu,
     ):
         assert engine.name == flavor
-        batches = [example_batch(cpu.spec, shape) for shape in shapes]
+        batches = [noise_batch(cpu.spec, shape) for shape in shapes]
         for batch, result in zip(batches, engine.stream(batches), strict=True):
             wanted = cpu.infer(batch)
             assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from fcnkit.cli import bench_text
-from fcnkit.cli.options import Json, Threads
+from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options
 from fcnkit.errors import message
 
 if TYPE_CHECKING:
+    from fcnkit.runtime import Compute, Cover, Segmenter
     from fcnkit.runtime.benchmark.latency import Case
     from fcnkit.runtime.benchmark.loop import Effort
-    from fcnkit.runtime.segmenter import Cover, Segmenter
 
 __all__ = ["app"]
 
@@ -56,6 +57,7 @@ def latency(
     ] = None,
     threads: Threads = None,
     cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    backend_options: BackendOptions = None,
     runs: Annotated[
         int | None, typer.Option(help="Samples; 200 unless --duration is given.")
     ] = None,
@@ -89,7 +91,8 @@ def latency(
     measured = []
     for path in models:
         for name in backend or ["auto"]:
-            open_it = _opener(path, name, threads=threads, cover=cover)
+            settings = backend_options
+            open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
             cases = _measure(name, open_it, sizes, batch or [1], effort, picture, stages)
             measured += [(path, sha256_of(path), case) for case in cases]
     report = latency_report(measured, machine)
@@ -129,24 +132,23 @@ def _measure(
 
 
 def _opener(
-    path: Path, name: str, *, threads: int | None, cover: str | None
+    path: Path, name: str, *, threads: int | None, cover: str | None, options: Sequence[str] | None
 ) -> Callable[[], Segmenter]:
     """Return what opens a model on ``NAME[:COMPUTE]``."""
     backend, _, compute = name.partition(":")
+    settings = parse_backend_options(options)
 
     def open_it() -> Segmenter:
         import fcnkit
-        from fcnkit.runtime.backends.openvino import OpenVinoBackend
-        from fcnkit.runtime.segmenter import Segmenter
 
-        wanted = cast("Cover | None", cover)
-        if not compute:
-            return fcnkit.load(path, backend=backend, threads=threads, cover=wanted)
-        if backend != "openvino":
-            rule = "only openvino has a choice of precision"
-            raise ValueError(message("--backend", rule, name, f"give {backend}"))
-        opened = OpenVinoBackend(path, threads=threads, compute=cast("Any", compute))
-        return Segmenter(opened, cover=wanted)
+        return fcnkit.load(
+            path,
+            backend=backend,
+            threads=threads,
+            compute=cast("Compute", compute or "auto"),
+            options=settings,
+            cover=cast("Cover | None", cover),
+        )
 
     return open_it
 
@@ -168,6 +170,14 @@ def throughput(
         typer.Option(help="CPU threads of each model, once or per --streams; all cores shared."),
     ] = None,
     cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="Tiles per batch, as for predict; may be repeated.")
+    ] = None,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(help="Threads that decode and write beside each model; may be repeated."),
+    ] = None,
+    backend_options: BackendOptions = None,
     rounds: Annotated[int, typer.Option(help="Times the whole folder is labelled.")] = 3,
     limit: Annotated[int | None, typer.Option(help="Take the first pictures only.", min=1)] = None,
     load: Annotated[
@@ -201,9 +211,12 @@ def throughput(
     loads: list[dict[str, Any]] = []
     for name in backend or ["auto"]:
         for count, each in _streams(streams or [1], threads):
-            open_it = _opener(model, name, threads=each, cover=cover)
-            run, under_load = _run_streams(open_it, count, jobs, rounds, offered, duration)
-            runs.append(run)
+            settings = backend_options
+            open_it = _opener(model, name, threads=each, cover=cover, options=settings)
+            none: list[int | None] = [None]
+            sizes = list(product(batch or none, workers or none))
+            found, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
+            runs += found
             loads += under_load
     report = throughput_report(
         model,
@@ -224,10 +237,11 @@ def _run_streams(
     count: int,
     jobs: Sequence[Any],
     rounds: int,
+    sizes: Sequence[tuple[int | None, int | None]],
     offered: Sequence[tuple[float, bool]],
     duration: float,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Measure one number of streams: the folder, then each load."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measure one number of streams: the folder by batch and workers, then each load."""
     from contextlib import ExitStack
 
     from fcnkit.runtime.benchmark.throughput import measure_folder, measure_load
@@ -241,13 +255,20 @@ def _run_streams(
             f"of {details.get('threads', '?')} threads"
         )
         facts = {"title": title, "backend": about.name, "details": details}
-        run = {**facts, **measure_folder(segmenters, jobs, rounds=rounds)}
+        runs = []
+        for size, workers in sizes:
+            words = (f", batch {size}" if size else "") + (
+                f", {workers} workers" if workers else ""
+            )
+            run = measure_folder(segmenters, jobs, rounds=rounds, batch=size, workers=workers)
+            runs.append({**facts, "title": title + words, **run})
+        fastest = max(run["images_per_second"] for run in runs)
         loads = []
         for number, is_share in offered:
-            rate = number * run["images_per_second"] if is_share else number
+            rate = number * fastest if is_share else number
             found = measure_load(segmenters, jobs, rate=rate, duration=duration)
             loads.append({**facts, **found})
-    return run, loads
+    return runs, loads
 
 
 def _streams(streams: Sequence[int], threads: Sequence[int] | None) -> Iterator[tuple[int, int]]:

@@ -24,6 +24,7 @@ from fcnkit.runtime.benchmark.stages import (
     example_picture,
     plan_cover,
 )
+from fcnkit.runtime.outputs import Staging
 from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.spec import Head
 from tests.conftest import ROOT
@@ -46,8 +47,8 @@ def test_the_stages_give_the_labels_of_the_segmenter(
     for number, file in enumerate(files):
         example_picture(height, width, seed=number).save(file)
     with Segmenter(open_backend(write_model(tmp_path / "m.onnx", make_spec(head)))) as segmenter:
-        plan = plan_cover(shape, segmenter.spec, cover=segmenter.cover)
-        work = PictureWork(segmenter.backend, files, plan, tmp_path / "out")
+        plan = plan_cover(segmenter, shape)
+        work = PictureWork(segmenter, files, plan, Staging(out_of(tmp_path)))
         seconds = work()
         wanted = [segmenter(read_picture(file)) for file in files]
     assert len(seconds) == len(STAGES)
@@ -55,6 +56,12 @@ def test_the_stages_give_the_labels_of_the_segmenter(
         assert np.array_equal(labels, expected)
         written = read_labels(tmp_path / "out" / f"{number}.png")
         assert np.array_equal(written, expected)
+
+
+def out_of(folder: Path) -> Path:
+    out = folder / "out"
+    out.mkdir()
+    return out
 
 
 def read_labels(path: Path) -> np.ndarray[Any, Any]:
@@ -71,9 +78,9 @@ def test_a_batch_above_the_largest_legal_one_runs_in_parts(tmp_path: Path) -> No
     for number, file in enumerate(files):
         example_picture(100, 64, seed=number).save(file)
     with Segmenter(open_backend(write_model(tmp_path / "m.onnx", spec))) as segmenter:
-        plan = plan_cover((2, 100, 64), spec, cover="average")
+        plan = plan_cover(segmenter, (2, 100, 64))
         assert len(plan) == 2
-        work = PictureWork(segmenter.backend, files, plan, tmp_path / "out")
+        work = PictureWork(segmenter, files, plan, Staging(out_of(tmp_path)))
         work()
         for labels, file in zip(work.labels, files, strict=True):
             assert np.array_equal(labels, segmenter(read_picture(file)))
@@ -125,10 +132,7 @@ def test_example_batches_are_what_the_model_takes(tmp_path: Path, head: Head) ->
 
 def test_wrong_shapes() -> None:
     backend = SyntheticBackend(Clock(), [0.0])
-    text = (
-        "bench latency: the model takes NxHxW from 1x32x32 to 16x2048x2048 at once, "
-        "got 17x32x32; the nearest legal shape is 16x32x32"
-    )
+    text = "bench latency: this model takes at most 16 pictures at once, got 17; give --batch 16"
     with refusal(ValueError, text):
         measure_case(Segmenter(backend), (17, 32, 32), Effort(runs=1), opened=(None, 1.0))
     text = (

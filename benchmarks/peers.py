@@ -1,0 +1,301 @@
+"""The same trained network, pictures and cores through fcnkit and through everybody else.
+
+    python -m benchmarks.peers CHECKPOINT PICTURES [--limit 32] [--rounds 3] [--json FILE]
+
+Every way does the whole task, picture files to label PNGs, in one process that is pinned to
+THREADS cores; libraries are told to use that many threads. The ways take turns, folder by folder,
+and what they compile they compile in a first round that does not count. The labels are compared
+with those of the d2l.ai chapter's loop (ways that average tiles: with MONAI's).
+
+    a  the chapter's loop: eager PyTorch, NCHW
+    b  PyTorch with channels_last, eager and compiled
+    c  ONNX Runtime as a tutorial's script uses it
+    d  OpenVINO's Python API as its documentation writes it, in its own precision and in float32
+    e  MONAI's sliding-window inference over PyTorch, which averages two tiles
+    f  benchmark_app: the bare engine without the rest of the task, as the limit
+    g  on a GPU: PyTorch with a CUDA graph, and ONNX Runtime with CUDA
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import peers_ways as ways
+from benchmarks.bare_engine import benchmark_app
+from benchmarks.peers_ways import Network, Way
+from benchmarks.timing import median_ratio
+from fcnkit.export.to_onnx import export_onnx
+from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
+from fcnkit.runtime.backends.openvino import OpenVinoBackend
+from fcnkit.runtime.benchmark.machine import LoadMeter
+from fcnkit.runtime.spec import Head
+from fcnkit.train.backend import open_checkpoint
+
+MISSING: dict[str, str] = {}
+"""Rows that could not be run here, and why."""
+
+
+@dataclass
+class Timed:
+    """A way and what became of its rounds."""
+
+    way: Way
+    seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
+    labels: list[np.ndarray[Any, Any]] = field(default_factory=list)
+
+
+def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> list[Way]:
+    """Set up (a) to (e) and (g); what is not asked for is not built."""
+    plain = ways.export_plain(Network(options.checkpoint), folder / "plain.onnx")
+    threads, provider = options.threads, "CPUExecutionProvider"
+    default = ways.openvino_default(plain)
+    # Each has a network of its own, for they change its memory format.
+    made: list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]] = [
+        ("a", "d2l.ai chapter's loop", "torch", "f32", "pad", ways.chapter),
+        ("b", "PyTorch eager, channels_last", "torch", "f32", "pad", ways.pytorch),
+        ("b", "torch.compile, channels_last", "torch", "f32", "pad", ways.pytorch_compiled),
+        ("c", "ONNX Runtime script", "onnxruntime", "f32", "pad",
+         lambda net: ways.onnxruntime_script(net, plain, threads, provider)),
+        ("d", "OpenVINO script", "openvino", default, "pad",
+         lambda net: ways.openvino_script(net, plain, threads, None)),
+        ("d", "OpenVINO script, told f32", "openvino", "f32", "pad",
+         lambda net: ways.openvino_script(net, plain, threads, "f32")),
+        ("e", "MONAI sliding window", "torch", "f32", "average",
+         lambda net: ways.monai(net, size)),
+        ("g", "PyTorch, CUDA graph", "cuda", "f32", "pad",
+         lambda net: ways.pytorch_cuda_graph(net, size)),
+        ("g", "ONNX Runtime script, CUDA", "cuda", "f32", "pad",
+         lambda net: ways.onnxruntime_script(net, plain, threads, "CUDAExecutionProvider")),
+    ]  # fmt: skip
+    lacking = {}
+    if not ways.installed("monai"):
+        lacking["e"] = "monai is not installed"
+    if not torch.cuda.is_available():
+        lacking["g"] = "no GPU"
+    if default == "f32":
+        made = [row for row in made if row[1] != "OpenVINO script, told f32"]
+    rows = []
+    for group, name, engine, compute, cover, build in made:
+        if options.only and group not in options.only:
+            continue
+        if group in lacking:
+            MISSING[f"{group}, {name}"] = lacking[group]
+            continue
+        work = build(Network(options.checkpoint))
+        rows.append(
+            Way(group=group, name=name, engine=engine, compute=compute, cover=cover, work=work)
+        )
+    MISSING["g, TensorRT"] = "its Python script wants a GPU and full TensorRT, and is not written"
+    return rows
+
+
+def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
+    threads = options.threads
+    rows = []
+    covers: tuple[tuple[Head, Cover], ...] = (("labels", "pad"), ("logits", "average"))
+    for head, cover in covers:
+        model = folder / f"{head}.onnx"
+        export_onnx(options.checkpoint, model, head=head)
+        opened: list[Backend] = [open_checkpoint(options.checkpoint, device="cpu")]
+        opened.append(open_backend(model, backend="onnxruntime", threads=threads))
+        precisions = options.compute or ["f32", "bf16"]
+        opened += [OpenVinoBackend(model, threads=threads, compute=one) for one in precisions]
+        rows += [our_way(backend, cover) for backend in opened]
+    for path in options.model or ():
+        rows.append(our_way(open_backend(path, backend="onnxruntime", threads=threads), None))
+        rows.append(our_way(OpenVinoBackend(path, threads=threads, compute="auto"), None))
+    return rows
+
+
+def our_way(backend: Backend, cover: Cover | None) -> Way:
+    segmenter = Segmenter(backend, cover=cover)
+    compute = str(backend.details["compute"])
+    if backend.spec.precision != "fp32":
+        compute = f"{backend.spec.precision} file, {compute}"
+    return Way(
+        group="fcnkit",
+        name=f"fcnkit {backend.name}",
+        engine=backend.name,
+        compute=compute,
+        cover=segmenter.cover,
+        work=ways.fcnkit_predict(segmenter),
+    )
+
+
+def read_labels(folder: Path, pictures: list[Path]) -> list[np.ndarray[Any, Any]]:
+    found = []
+    for path in pictures:
+        with Image.open(folder / f"{path.stem}.png") as picture:
+            assert picture.mode == "P", picture.mode
+            found.append(np.asarray(picture))
+    return found
+
+
+def time_all(rows: list[Way], pictures: list[Path], rounds: int, folder: Path) -> list[Timed]:
+    """Let the ways take turns."""
+    timed = [Timed(way) for way in rows]
+    for number in range(-1, rounds):  # the first round compiles, warms up and is compared
+        for one in timed:
+            out = folder / "out"
+            out.mkdir()
+            start, used = time.perf_counter(), time.process_time()
+            one.way.work(pictures, out)
+            if number >= 0:
+                one.seconds.append(time.perf_counter() - start)
+                one.cpu_seconds.append(time.process_time() - used)
+            else:
+                one.labels = read_labels(out, pictures)
+            shutil.rmtree(out)
+    return timed
+
+
+def agreement(one: list[np.ndarray[Any, Any]], other: list[np.ndarray[Any, Any]]) -> float:
+    same = sum(int((a == b).sum()) for a, b in zip(one, other, strict=True))
+    return same / sum(a.size for a in one)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    pictures = sorted(options.pictures.glob("*.jpg"))[: options.limit]
+    with Image.open(pictures[0]) as first:
+        size = (first.height, first.width)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = [*build_peers(options, folder, size), *build_ours(options, folder)]
+        meter = LoadMeter()
+        timed = time_all(rows, pictures, options.rounds, folder)
+        others = meter.stop().other_cores
+        limits = [] if options.no_limit else bare_engines(options, folder, size)
+    return {
+        "pictures": len(pictures),
+        "size": f"{size[0]}x{size[1]}",
+        "threads": options.threads,
+        "rounds": options.rounds,
+        "checkpoint": options.checkpoint.name,
+        "other_cores": others,
+        "missing": MISSING,
+        "rows": [row_of(one, timed, len(pictures)) for one in timed],
+        "limits": limits,
+        "verdicts": verdicts(timed),
+    }
+
+
+def row_of(one: Timed, timed: list[Timed], pictures: int) -> dict[str, Any]:
+    way = one.way
+    reference = next(other for other in timed if other.way.cover == way.cover)
+    return {
+        "group": way.group,
+        "name": way.name,
+        "engine": way.engine,
+        "compute": way.compute,
+        "cover": way.cover,
+        "seconds": one.seconds,
+        "images_per_second": pictures / statistics.median(one.seconds),
+        "cpu_ms": 1000 * statistics.median(one.cpu_seconds) / pictures,
+        "times_first": median_ratio(timed[0].seconds, one.seconds),
+        "label_agreement": agreement(one.labels, reference.labels),
+    }
+
+
+def bare_engines(
+    options: argparse.Namespace, folder: Path, size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    height, width = (-(-side // 32) * 32 for side in size)
+    found = []
+    for compute in options.compute or ["f32", "bf16"]:
+        model, shape = folder / "labels.onnx", (1, height, width)
+        threads = options.threads
+        _, rate = benchmark_app(model, shape, threads=threads, compute=compute, seconds=4)
+        found.append({"compute": compute, "shape": f"1x{height}x{width}", "per_second": rate})
+    return found
+
+
+def verdicts(timed: list[Timed]) -> list[dict[str, Any]]:
+    """What is asked of us: ahead of each peer with its engine, and how far with the best."""
+    ours = [one for one in timed if one.way.group == "fcnkit"]
+    peers = [one for one in timed if one.way.group in "abcde"]
+    found: list[dict[str, Any]] = []
+    for peer in peers:
+        kind = (peer.way.engine, peer.way.compute, peer.way.cover)
+        alike = [o for o in ours if (o.way.engine, o.way.compute, o.way.cover) == kind]
+        ask = f"({peer.way.group}) {peer.way.name}: same engine, precision and cover"
+        ratio = median_ratio(peer.seconds, alike[0].seconds) if alike else None
+        found.append({"ask": ask, "asked": 1.0, "ratio": ratio})
+    best = min(ours, key=lambda one: statistics.median(one.seconds))
+    name = f"{best.way.name} {best.way.compute}"
+    for group, words, asked in (("a", "(a)", 8.0), ("bcde", "the best of (b)-(e)", 2.0)):
+        held = [peer for peer in peers if peer.way.group in group]
+        if held:
+            quickest = min(held, key=lambda one: statistics.median(one.seconds))
+            ask = f"{name} over {words}, {quickest.way.name}"
+            ratio = median_ratio(quickest.seconds, best.seconds)
+            found.append({"ask": ask, "asked": asked, "ratio": ratio})
+    return found
+
+
+def tables(found: dict[str, Any]) -> str:
+    """The result as Markdown."""
+    first = found["rows"][0]["group"]
+    head = ("", "way", "engine", "compute", "threads", "cover", "images/s", f"times ({first})",
+            "CPU ms per picture", "same labels")  # fmt: skip
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    threads = str(found["threads"])
+    for row in found["rows"]:
+        figures = (f"{row['images_per_second']:.1f}", f"{row['times_first']:.2f}",
+                   f"{row['cpu_ms']:.0f}", f"{100 * row['label_agreement']:.3f} %")  # fmt: skip
+        about = (row["group"], row["name"], row["engine"], row["compute"], threads, row["cover"])
+        lines.append(f"| {' | '.join((*about, *figures))} |")
+    for limit in found["limits"]:
+        name, rate = f"benchmark_app, {limit['shape']}, engine alone", limit["per_second"]
+        cells = ("f", name, "openvino", limit["compute"], threads, "", f"{rate:.1f}", "", "", "")
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"Missing: ({name}): {why}." for name, why in found["missing"].items()), ""]
+    lines += ["| fcnkit against | asked | came out |", "|---|---|---|"]
+    for verdict in found["verdicts"]:
+        ratio = verdict["ratio"]
+        came = "no such row" if ratio is None else f"{ratio:.2f}x"
+        short = " **short**" if ratio is not None and ratio < verdict["asked"] else ""
+        lines.append(f"| {verdict['ask']} | {verdict['asked']:g}x | {came}{short} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compute", action="append", help="of OpenVINO; f32 and bf16 by default")
+    parser.add_argument("--model", type=Path, action="append", help="another export of it, as int8")
+    parser.add_argument("--limit", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--no-limit", action="store_true", help="leave benchmark_app out")
+    parser.add_argument(
+        "--only", action="append", metavar="LETTER", help="leave the other peers out"
+    )
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    torch.set_num_threads(options.threads)
+    found = run(options)
+    print(tables(found))
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The ways from picture files to label files, each as its own documentation writes it.
+
+Each way is called with a list of pictures and a folder, and leaves a palette PNG per picture. All
+hold the same trained weights, cover a picture by the same rule (grown by reflection to the next
+multiples of 32, or averaged over the same two tiles), and use the same number of threads.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmarks.export import plain_transposed
+from fcnkit.runtime import Segmenter
+from fcnkit.runtime.folder import find_jobs, predict_files
+from fcnkit.runtime.palette import voc_palette
+from fcnkit.runtime.spec import ModelSpec
+from fcnkit.train.checkpoint import load_model
+from fcnkit.train.models.fcn import FCN32s
+
+Work = Callable[[list[Path], Path], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One row of the table."""
+
+    name: str
+    engine: str
+    """What runs the network; ways with the same one are compared with each other."""
+    compute: str
+    cover: str
+    work: Work
+    group: str
+    """Letter of the peer, or ``fcnkit``."""
+
+
+class Network:
+    """The trained network as everybody has it: a plain transposed convolution."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        net, loaded = load_model(checkpoint)
+        assert isinstance(net, FCN32s), "the peers know how to write FCN-32s only"
+        net.transpose_conv = plain_transposed(net.transpose_conv)  # type: ignore[assignment]
+        self.net: nn.Module = net.eval()
+        self.spec: ModelSpec = loaded.spec
+        palette = voc_palette()
+        palette[: self.spec.num_classes] = self.spec.palette
+        self.palette = palette.tobytes()
+
+    def save(self, labels_hw: np.ndarray[Any, Any], out: Path, source: Path) -> None:
+        picture = Image.fromarray(labels_hw.astype(np.uint8))
+        picture.putpalette(self.palette)
+        picture.save(out / f"{source.stem}.png")
+
+    def normalized(self, path: Path) -> Tensor:
+        """(1, 3, H, W), as torchvision's ToTensor and Normalize give it."""
+        image = torch.from_numpy(np.array(Image.open(path).convert("RGB"))) / 255
+        mean, std = torch.tensor(self.spec.input.mean), torch.tensor(self.spec.input.std)
+        return ((image - mean) / std).permute(2, 0, 1)[None]
+
+    def normalized_array(self, path: Path) -> np.ndarray[Any, Any]:
+        """(1, 3, H', W') float32 in numpy, grown to multiples of 32."""
+        image = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+        mean = np.array(self.spec.input.mean, np.float32)
+        std = np.array(self.spec.input.std, np.float32)
+        image = (image - mean) / std
+        rows, columns = -image.shape[0] % 32, -image.shape[1] % 32
+        image = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="reflect")
+        return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+
+
+def grown(image: Tensor) -> Tensor:
+    height, width = image.shape[2:]
+    return F.pad(image, (0, -width % 32, 0, -height % 32), mode="reflect")
+
+
+def chapter(network: Network) -> Work:
+    """d2l.ai, "Fully Convolutional Networks": predict(), one picture at a time."""
+
+    @torch.no_grad()
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            image = network.normalized(path)
+            labels = network.net(grown(image)).argmax(dim=1)
+            height, width = image.shape[2:]
+            network.save(labels[0, :height, :width].numpy(), out, path)
+
+    return work
+
+
+def pytorch_compiled(network: Network) -> Work:
+    return pytorch(network, compiled=True)
+
+
+def pytorch(network: Network, *, compiled: bool = False) -> Work:
+    """inference_mode, channels_last and, where asked, torch.compile."""
+    net = network.net.to(memory_format=torch.channels_last)
+    run = torch.compile(net) if compiled else net
+
+    @torch.inference_mode()
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            image = network.normalized(path)
+            batch = grown(image).contiguous(memory_format=torch.channels_last)
+            labels = run(batch).argmax(dim=1).to(torch.uint8)
+            height, width = image.shape[2:]
+            network.save(labels[0, :height, :width].numpy(), out, path)
+
+    return work
+
+
+def monai(network: Network, size: tuple[int, int]) -> Work:
+    """MONAI's sliding-window inference with the window that fits the picture."""
+    from monai.inferers.utils import sliding_window_inference
+
+    window = (size[0] // 32 * 32, size[1] // 32 * 32)
+
+    @torch.inference_mode()
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            image = network.normalized(path)
+            logits = sliding_window_inference(image, window, sw_batch_size=4, predictor=network.net)
+            assert isinstance(logits, Tensor)
+            network.save(logits.argmax(dim=1)[0].numpy(), out, path)
+
+    return work
+
+
+def export_plain(network: Network, path: Path) -> Path:
+    """Export as PyTorch's tutorial does: logits, the transposed convolution as it is."""
+    rows, columns = torch.export.Dim("h", min=1, max=64), torch.export.Dim("w", min=1, max=64)
+    torch.onnx.export(
+        network.net,
+        (torch.randn(1, 3, 320, 480),),
+        path,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamo=True,
+        dynamic_shapes=({2: 32 * rows, 3: 32 * columns},),
+        external_data=False,
+        verbose=False,
+    )
+    return path
+
+
+def onnxruntime_script(network: Network, model: Path, threads: int, provider: str) -> Work:
+    """A tutorial's script: normalise in numpy, run, argmax in numpy."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
+    assert session.get_providers()[0] == provider
+
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            with Image.open(path) as opened:
+                width, height = opened.size
+            logits = session.run(None, {"image": network.normalized_array(path)})[0]
+            labels = np.argmax(logits, axis=1)[0, :height, :width]
+            network.save(labels, out, path)
+
+    return work
+
+
+def openvino_script(network: Network, model: Path, threads: int, precision: str | None) -> Work:
+    """OpenVINO's Python API as its documentation writes it; its own precision unless told."""
+    import openvino
+
+    core = openvino.Core()
+    config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+    if precision:
+        config["INFERENCE_PRECISION_HINT"] = precision
+    compiled = core.compile_model(core.read_model(model), "CPU", config)
+    output = compiled.output(0)
+
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            with Image.open(path) as opened:
+                width, height = opened.size
+            logits = compiled([network.normalized_array(path)])[output]
+            labels = np.argmax(logits, axis=1)[0, :height, :width]
+            network.save(labels, out, path)
+
+    return work
+
+
+def openvino_default(model: Path) -> str:
+    """The precision that OpenVINO takes by itself on this processor."""
+    import openvino
+
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU")
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+
+def pytorch_cuda_graph(network: Network, size: tuple[int, int]) -> Work:
+    """PyTorch on a GPU: one captured CUDA graph, replayed for each picture."""
+    height, width = (-(-side // 32) * 32 for side in size)
+    net = network.net.cuda().to(memory_format=torch.channels_last)
+    batch = torch.zeros(1, 3, height, width, device="cuda").contiguous(
+        memory_format=torch.channels_last
+    )
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side), torch.inference_mode():
+        for _ in range(3):
+            net(batch).argmax(dim=1)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        labels = net(batch).argmax(dim=1).to(torch.uint8)
+
+    def work(pictures: list[Path], out: Path) -> None:
+        for path in pictures:
+            batch.copy_(grown(network.normalized(path)))
+            graph.replay()
+            network.save(labels[0, : size[0], : size[1]].cpu().numpy(), out, path)
+
+    return work
+
+
+def fcnkit_predict(segmenter: Segmenter) -> Work:
+    """``fcnkit predict``."""
+
+    def work(pictures: list[Path], out: Path) -> None:
+        jobs = find_jobs(pictures, out)
+        records = list(predict_files(segmenter, jobs, out, model_sha256=""))
+        assert all(record.status == "done" for record in records), records
+
+    return work
+
+
+def installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
