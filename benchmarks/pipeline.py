@@ -1,10 +1,15 @@
 """Folder prediction against the engine alone and against the d2l.ai chapter's own loop.
 
-    python -m benchmarks.pipeline CHECKPOINT PICTURES [--backend NAME]... [--limit N] [--json FILE]
+    python -m benchmarks.pipeline CHECKPOINT PICTURES [--backend NAME[:COMPUTE]]... [--limit N]
 
-Every way turns the same picture files into colour PNGs of the same size with both cores: decode,
-network, argmax, colours, encode, write. The engine alone runs the network on one prepared batch and
-does nothing else: what it reaches is the limit. The ways take turns, picture set by picture set.
+Every way turns the same picture files into files of the same size with every core: decode,
+network, argmax, colours, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
+palette PNGs that are fcnkit's default. The engine alone runs the network on one prepared batch of
+the padded size and does nothing else: what it reaches is the limit. The ways take turns, picture
+set by picture set; a ratio is the median over the rounds.
+
+COMPUTE is the precision that the backend computes in, f32 unless given; the chapter computes in
+float32. At the end one call of a segmenter is compared with the bare call of its backend.
 """
 
 from __future__ import annotations
@@ -25,9 +30,10 @@ import torch
 from PIL import Image
 
 from benchmarks.export import plain_transposed
+from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime import Segmenter, open_backend
-from fcnkit.runtime.folder import find_jobs, predict_files
+from fcnkit.runtime import Backend, Segmenter, open_backend
+from fcnkit.runtime.folder import Format, find_jobs, predict_files
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.fcn import FCN32s
@@ -73,28 +79,29 @@ class Chapter:
 
 
 class Fcnkit:
-    """``fcnkit predict --format color``."""
+    """``fcnkit predict``."""
 
-    def __init__(self, model: Path, backend: str, threads: int) -> None:
-        self.segmenter = Segmenter(open_backend(model, backend=backend, threads=threads))
+    def __init__(self, backend: Backend, format: Format) -> None:
+        self.segmenter, self.format = Segmenter(backend), format
 
     def __call__(self, pictures: list[Path], out: Path) -> None:
         jobs = find_jobs(pictures, out)
-        records = predict_files(self.segmenter, jobs, out, model_sha256="", format="color")
+        records = predict_files(self.segmenter, jobs, out, model_sha256="", format=self.format)
         assert all(record.status == "done" for record in records)
 
 
 class EngineAlone:
-    """The backend in a loop on one prepared batch of the pictures' padded size."""
+    """The backend in a loop on one prepared batch, as predict_files would run it."""
 
-    def __init__(self, model: Path, backend: str, threads: int, size: tuple[int, int]) -> None:
-        self.backend = open_backend(model, backend=backend, threads=threads)
-        height, width = (-(-side // 32) * 32 for side in size)
-        self.batch = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+    def __init__(self, backend: Backend, shape: tuple[int, ...]) -> None:
+        self.backend = backend
+        batch = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        logits = backend.spec.head == "logits"
+        self.batch = (batch / 255).astype(np.float32) if logits else batch
 
     def __call__(self, pictures: list[Path], _: Path) -> None:
-        for _picture in pictures:
-            self.backend.infer(self.batch)
+        for _outputs in self.backend.stream(self.batch for _picture in pictures):
+            pass
 
 
 def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> dict[str, Way]:
@@ -105,12 +112,51 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
         "chapter pad": Chapter(options.checkpoint, average=False),
         "chapter average": Chapter(options.checkpoint, average=True),
     }
-    threads = options.threads
-    for backend in options.backend or ["onnxruntime", "openvino"]:
-        ways[f"{backend} alone"] = EngineAlone(models["labels"], backend, threads, size)
-        ways[f"fcnkit {backend} labels"] = Fcnkit(models["labels"], backend, threads)
-        ways[f"fcnkit {backend} average"] = Fcnkit(models["logits"], backend, threads)
+    height, width = (-(-side // 32) * 32 for side in size)
+    plan = plan_tiles(*size)
+    for choice in options.backend or ["onnxruntime", "openvino", "openvino:bf16"]:
+        name, _, compute = choice.partition(":")
+        kind = f"{name} {compute or 'f32'}"
+
+        def opened(head: str, name: str = name, compute: str = compute) -> Backend:
+            # One for each way: a backend that takes turns must not wait for another's memory.
+            return open_backend(
+                models[head],
+                backend=name,
+                threads=options.threads,
+                compute=compute or "f32",  # type: ignore[arg-type]
+            )
+
+        labels, logits = opened("labels"), opened("logits")
+        ways[f"{kind} alone pad"] = EngineAlone(labels, (1, height, width, 3))
+        ways[f"{kind} fcnkit pad labels"] = Fcnkit(labels, "labels")
+        ways[f"{kind} fcnkit pad color"] = Fcnkit(labels, "color")
+        ways[f"{kind} alone average"] = EngineAlone(logits, (len(plan), 3, *plan.tile))
+        ways[f"{kind} fcnkit average labels"] = Fcnkit(logits, "labels")
+        ways[f"{kind} fcnkit average color"] = Fcnkit(logits, "color")
     return ways
+
+
+def call_overhead(way: Fcnkit, size: tuple[int, int], rounds: int) -> dict[str, float]:
+    """Milliseconds of one call, of the bare backend call inside it, and the median difference."""
+    segmenter = way.segmenter
+    image_hwc = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    height, width = (-(-side // 32) * 32 for side in size)
+    batch = np.zeros((1, height, width, 3), np.uint8)
+    seconds = alternate(
+        {
+            "bare": lambda: segmenter.backend.infer(batch),
+            "call": lambda: segmenter(image_hwc),
+        },
+        rounds=rounds,
+    )
+    pairs = zip(seconds["call"], seconds["bare"], strict=True)
+    return {
+        "bare": 1000 * statistics.median(seconds["bare"]),
+        "call": 1000 * statistics.median(seconds["call"]),
+        "difference": 1000 * statistics.median(call - bare for call, bare in pairs),
+        "ratio": median_ratio(seconds["call"], seconds["bare"]),
+    }
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -131,8 +177,39 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                     seconds = time.perf_counter() - start
                     rates.setdefault(way, []).append(len(pictures) / seconds)
                 shutil.rmtree(out)
-    medians = {way: statistics.median(values) for way, values in rates.items()}
-    return {"pictures": len(pictures), "threads": options.threads, "images_per_second": medians}
+        overhead = {
+            way.removesuffix(" fcnkit pad labels"): call_overhead(work, (320, 480), options.calls)
+            for way, work in ways.items()
+            if isinstance(work, Fcnkit) and way.endswith("pad labels")
+        }
+    return {
+        "pictures": len(pictures),
+        "threads": options.threads,
+        "images_per_second": rates,
+        "call_at_320x480": overhead,
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    rates: dict[str, list[float]] = found["images_per_second"]
+
+    def ratio(way: str, peer: str) -> float:
+        return statistics.median(a / b for a, b in zip(rates[way], rates[peer], strict=True))
+
+    for way, measured in rates.items():
+        cover = "average" if "average" in way else "pad"
+        line = f"{way:38} {statistics.median(measured):7.1f} images/s"
+        if not way.startswith("chapter"):
+            line += f"  {ratio(way, f'chapter {cover}'):5.2f}x chapter {cover}"
+        if "fcnkit" in way:
+            alone = f"{way.split(' fcnkit')[0]} alone {cover}"
+            line += f"  {100 * ratio(way, alone):5.1f} % of the engine alone"
+        print(line)
+    for way, call in found["call_at_320x480"].items():
+        print(
+            f"one call at 320x480, {way}: {call['call']:.2f} ms, bare {call['bare']:.2f} ms, "
+            f"{call['difference']:+.2f} ms, {100 * call['ratio'] - 100:+.1f} %"
+        )
 
 
 def main() -> None:
@@ -143,16 +220,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--calls", type=int, default=30)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = run(options)
-    rates = found["images_per_second"]
-    for way, rate in rates.items():
-        peer = "chapter average" if way.endswith("average") else "chapter pad"
-        line = f"{way:30} {rate:7.1f} images/s  {rate / rates[peer]:5.2f}x {peer}"
-        alone = rates.get(f"{way.split()[1]} alone") if way.startswith("fcnkit") else None
-        print(line + (f"  {100 * rate / alone:5.1f} % of the engine alone" if alone else ""))
+    show(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
 

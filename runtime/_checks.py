@@ -24,6 +24,7 @@ __all__ = [
     "check_array",
     "check_bytes",
     "check_color",
+    "check_flag",
     "check_image",
     "check_int",
     "check_labels",
@@ -132,10 +133,17 @@ def check_int(what: str, value: object, low: int, high: int) -> int:
     return number
 
 
+def check_flag(what: str, value: object) -> bool:
+    """Return value if it is True or False, else raise."""
+    if type(value) is bool:
+        return value
+    raise TypeError(message(what, "must be True or False", type(value).__name__, "pass a bool"))
+
+
 def check_color(what: str, value: Sequence[int]) -> Color:
     """Return a colour as three ints, or raise."""
     try:
-        parts = tuple(value)
+        parts = tuple(value) if len(value) == 3 else ()  # not tuple() first: it may be huge
     except TypeError:
         parts = ()
     if len(parts) != 3:
@@ -164,6 +172,10 @@ def _palette_array(what: str, palette: Sequence[Sequence[int]]) -> NDArray[np.ui
             return np.frombuffer(flat, np.uint8).reshape(-1, 3)
     except (TypeError, ValueError):
         pass
+    if not isinstance(palette, Sequence) or isinstance(palette, str | bytes):
+        rule = "must be uint8 (K, 3) or a sequence of K triples"
+        got = type(palette).__name__
+        raise TypeError(message(what, rule, got, "pass one RGB row per label"))
     # Colour by colour, for an error that says which value is wrong.
     return np.array([check_color(what, color) for color in palette], np.uint8)
 

@@ -27,7 +27,8 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder is not writable.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    # Cut, for a name may have 255 bytes and needs none to spare for this one.
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", dir=path.parent))
     temporary = folder / path.name
     try:
         yield temporary
@@ -35,6 +36,10 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # a write does not say where
+            error.filename = str(path)
+        raise
     finally:
         for left in folder.iterdir():
             left.unlink()

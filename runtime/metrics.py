@@ -102,7 +102,7 @@ def scores(confusion: NDArray[np.int64], classes: Sequence[str]) -> Scores:
         The scores.
 
     Raises:
-        TypeError: confusion is no int64 array.
+        TypeError: confusion is no int64 array, or classes no list or tuple of names.
         ValueError: The shape, the number of names or a count is wrong, or nothing was counted.
 
     Example:
@@ -111,6 +111,9 @@ def scores(confusion: NDArray[np.int64], classes: Sequence[str]) -> Scores:
         (0.875, {'sky': 0.75, 'road': 0.8, 'sign': None})
     """
     matrix = check_array("scores: confusion", confusion, ("int64",), "pass what confusion returns")
+    if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+        rule, got = "must be a list or tuple of names", type(classes).__name__
+        raise TypeError(message("scores: classes", rule, got, "pass one name per class"))
     shape = (len(classes), len(classes))
     if matrix.shape != shape or len(set(classes)) != len(classes) or not classes:
         rule = f"must have one row and column per different class name, {shape}"

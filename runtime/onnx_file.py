@@ -92,9 +92,15 @@ def read_onnx_file(path: str | Path) -> OnnxFile:
         raise ArtifactError(message(str(path), "must be a model file", got, "check the path"))
     if path.stat().st_size == 0:
         raise ArtifactError(message(str(path), _NOT_ONNX, "an empty file", _COPY_AGAIN))
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        data = _Source(content)
         try:
+            _refuse_outside_weights(data, "model", (0, len(content)), depth=0)
             return _read_model(data)
+        except _OutsideError as error:
+            rule = "an ONNX file must hold its weights itself"
+            remedy = "save it as one file; other files are not read"
+            raise ArtifactError(message(str(path), rule, str(error), remedy)) from None
         except (_WireError, UnicodeDecodeError) as error:
             raise ArtifactError(message(str(path), _NOT_ONNX, str(error), _COPY_AGAIN)) from None
 
@@ -103,15 +109,32 @@ class _WireError(Exception):
     """The bytes are no protobuf message of the expected kind."""
 
 
-_Buffer = bytes | mmap.mmap
+class _OutsideError(Exception):
+    """The weights are in another file."""
+
+
+_MAX_FIELDS = 1_000_000
+"""A file with more is no network: a ResNet-101 with its head has some ten thousand."""
+
+
+class _Source:
+    """The bytes of a file, and how many more fields will be read from it."""
+
+    __slots__ = ("content", "fields_left")
+
+    def __init__(self, content: bytes | mmap.mmap) -> None:
+        self.content = content
+        self.fields_left = _MAX_FIELDS
+
+
 _Field = tuple[int, int, int, int]
 """Field number, value of a varint (else 0), start and stop of the payload."""
 
 
-def _varint(data: _Buffer, at: int, stop: int) -> tuple[int, int]:
+def _varint(data: _Source, at: int, stop: int) -> tuple[int, int]:
     value = shift = 0
     while at < stop and shift < 70:
-        byte = data[at]
+        byte = data.content[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
@@ -119,11 +142,16 @@ def _varint(data: _Buffer, at: int, stop: int) -> tuple[int, int]:
     raise _WireError("bytes that end early or are no protobuf")
 
 
-def _fields(data: _Buffer, at: int, stop: int) -> Iterator[_Field]:
+def _fields(data: _Source, at: int, stop: int) -> Iterator[_Field]:
     """Walk over one message; a payload that leaves the message is an error."""
     while at < stop:
+        data.fields_left -= 1
+        if data.fields_left < 0:
+            raise _WireError(f"more than {_MAX_FIELDS} fields")
         key, at = _varint(data, at, stop)
         number, wire = key >> 3, key & 7
+        if number == 0:
+            raise _WireError("bytes that are no protobuf")
         value = 0
         if wire == 0:
             start = at
@@ -140,15 +168,15 @@ def _fields(data: _Buffer, at: int, stop: int) -> Iterator[_Field]:
         yield number, value, start, at
 
 
-def _text(data: _Buffer, field: _Field) -> str:
-    return bytes(data[field[2] : field[3]]).decode("utf-8")
+def _text(data: _Source, field: _Field) -> str:
+    return bytes(data.content[field[2] : field[3]]).decode("utf-8")
 
 
-def _read_model(data: _Buffer) -> OnnxFile:
+def _read_model(data: _Source) -> OnnxFile:
     opset = 0
     metadata: dict[str, str] = {}
     graph: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]] | None = None
-    for field in _fields(data, 0, len(data)):
+    for field in _fields(data, 0, len(data.content)):
         number, _, start, stop = field
         if number == 7:
             graph = _read_graph(data, start, stop)
@@ -162,7 +190,40 @@ def _read_model(data: _Buffer) -> OnnxFile:
     return OnnxFile(opset=opset, inputs=graph[0], outputs=graph[1], metadata=metadata)
 
 
-def _read_opset(data: _Buffer, start: int, stop: int) -> int:
+_INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+"""Which fields of a message hold, some levels down, tensors: onnx/onnx.proto."""
+
+_MAX_DEPTH = 100
+
+
+def _refuse_outside_weights(data: _Source, kind: str, span: tuple[int, int], *, depth: int) -> None:
+    """Refuse tensors whose values are in another file, wherever in the model they are.
+
+    Libraries follow such paths, older ones out of the model's folder too.
+    """
+    if depth > _MAX_DEPTH:
+        raise _WireError("graphs nested without end")
+    for field in _fields(data, *span):
+        if kind != "tensor":
+            inner = _INSIDE[kind].get(field[0])
+            if inner:
+                _refuse_outside_weights(data, inner, field[2:], depth=depth + 1)
+        elif field[0] == 13:  # external_data, an entry each of location, offset and length
+            pair = {inner[0]: _text(data, inner) for inner in _fields(data, *field[2:])}
+            raise _OutsideError(f"{pair.get(1, 'a place')} {pair.get(2, '')!r}")
+        elif field[0] == 14 and field[1] == 1:  # data_location EXTERNAL
+            raise _OutsideError("weights somewhere else")
+
+
+def _read_opset(data: _Source, start: int, stop: int) -> int:
     """Return the version if this entry is the default operator set, else 0."""
     domain, version = "", 0
     for field in _fields(data, start, stop):
@@ -174,7 +235,7 @@ def _read_opset(data: _Buffer, start: int, stop: int) -> int:
 
 
 def _read_graph(
-    data: _Buffer, start: int, stop: int
+    data: _Source, start: int, stop: int
 ) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     inputs, outputs, weights = [], [], set()
     for number, _, at, end in _fields(data, start, stop):
@@ -188,7 +249,7 @@ def _read_graph(
     return tuple(info for info in inputs if info.name not in weights), tuple(outputs)
 
 
-def _read_tensor_info(data: _Buffer, start: int, stop: int) -> TensorInfo:
+def _read_tensor_info(data: _Source, start: int, stop: int) -> TensorInfo:
     name, dtype = "", "not a tensor"
     dims: tuple[int | str, ...] = ()
     for field in _fields(data, start, stop):
@@ -201,7 +262,7 @@ def _read_tensor_info(data: _Buffer, start: int, stop: int) -> TensorInfo:
     return TensorInfo(name=name, dtype=dtype, dims=dims)
 
 
-def _read_tensor_type(data: _Buffer, start: int, stop: int) -> tuple[str, tuple[int | str, ...]]:
+def _read_tensor_type(data: _Source, start: int, stop: int) -> tuple[str, tuple[int | str, ...]]:
     dtype = "undefined"
     dims: list[int | str] = []
     for number, value, at, end in _fields(data, start, stop):
@@ -213,7 +274,7 @@ def _read_tensor_type(data: _Buffer, start: int, stop: int) -> tuple[str, tuple[
     return dtype, tuple(dims)
 
 
-def _read_dim(data: _Buffer, start: int, stop: int) -> int | str:
+def _read_dim(data: _Source, start: int, stop: int) -> int | str:
     for field in _fields(data, start, stop):
         if field[0] == 1:
             return field[1]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fcnkit.runtime.palette import decode, overlay, voc_palette
 from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size"]
+__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size", "write_output"]
 
 Format = Literal["labels", "color", "overlay", "npy"]
 """A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
@@ -36,8 +36,13 @@ SUFFIX_OF: Final[dict[Format, str]] = {
 _PARTIAL: Final = ".fcnkit-partial"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_LEVEL: Final = 1
-"""zlib's fastest level: labels shrink well with it, and a higher one costs more than it saves."""
+_STRATEGY: Final[dict[Format, int]] = {
+    "labels": zlib.Z_RLE,
+    "color": zlib.Z_DEFAULT_STRATEGY,
+    "overlay": zlib.Z_RLE,
+}
+"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered photograph
+nothing else repeats; colours repeat every three bytes."""
 
 
 class Staging:
@@ -132,6 +137,34 @@ def open_output(
         raise
 
 
+def write_output(
+    path: Path,
+    image_hwc: NDArray[np.uint8],
+    labels_hw: NDArray[np.uint8],
+    spec: ModelSpec,
+    *,
+    format: Format,
+) -> None:
+    """Write a whole result at once, in place.
+
+    Args:
+        path: The file to make.
+        image_hwc: The picture.
+        labels_hw: Its labels, of the same height and width.
+        spec: The model's promises; its palette is used.
+        format: What to write.
+
+    Raises:
+        OSError: The file cannot be made or written.
+    """
+    output, drop = open_output(path, *labels_hw.shape, spec, format=format)
+    try:
+        output.write(image_hwc, labels_hw)
+        output.close()
+    finally:
+        drop()
+
+
 class _NpyOutput:
     def __init__(self, file: IO[bytes], height: int, width: int) -> None:
         self._file = file
@@ -153,7 +186,8 @@ class _PngOutput:
         self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
     ) -> None:
         self._file, self._spec, self._format = file, spec, format
-        self._deflate = zlib.compressobj(_LEVEL)
+        # The fastest level: labels shrink well with it, and a higher one costs more than it saves.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
         indexed = format == "labels"
         file.write(_PNG)
         self._chunk(

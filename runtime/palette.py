@@ -177,10 +177,11 @@ def encode(
     rgb = check_image("encode: rgb_hwc", rgb_hwc)
     colors = check_palette("encode: palette", palette)
     encoder = _encoder(colors.tobytes(), check_color("encode: void_color", void_color))
-    label = VOID if unknown == "error" else check_int("encode: unknown", unknown, 0, 255)
+    refuse = isinstance(unknown, str) and unknown == "error"
+    label = VOID if refuse else check_int("encode: unknown", unknown, 0, 255)
     labels = check_output("encode: out", out, rgb.shape[:2], np.uint8, (rgb, colors))
     count = _kernels.encode(rgb, encoder, label, labels, check_threads("encode", threads))
-    if count and unknown == "error":
+    if count and refuse:
         found = unknown_colors(rgb, colors, void_color=void_color)
         listed = ", ".join(f"{color} x {times}" for color, times in list(found.items())[:5])
         more = "" if len(found) <= 5 else f" and {len(found) - 5} more colours"

@@ -15,10 +15,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
 
-__all__ = ["MAX_PIXELS", "open_picture", "read_picture"]
+__all__ = ["FORMATS", "MAX_PIXELS", "open_picture", "read_picture"]
 
 MAX_PIXELS: Final = 89_478_485
 """Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
+
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of what is read, whatever the file's name says. Pillow knows thirty more, and
+hands some of them to other programs: EPS goes to Ghostscript, which executes it."""
 
 _BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError)
 """What Pillow raises for files that are cut short or damaged, besides the two kinds below."""
@@ -32,7 +36,7 @@ def open_picture(
 
     Args:
         path: The file.
-        formats: Pillow's names of the formats to accept; None accepts all that it reads.
+        formats: Pillow's names of the formats to accept, all of FORMATS by default.
         max_pixels: Larger pictures are refused before they are decoded.
 
     Yields:
@@ -45,7 +49,11 @@ def open_picture(
     too_large = f"a picture has at most {max_pixels} pixels"
     remedy = "scale it down or raise max_pixels"
     try:
-        with Image.open(path, formats=formats) as picture:
+        if Path(path).exists() and not Path(path).is_file():
+            # Opening a pipe would wait for a writer that may never come.
+            rule = f"must be a {kinds}"
+            raise DataError(message(what, rule, "no regular file", "check the path"))
+        with Image.open(path, formats=formats or FORMATS) as picture:
             if picture.width * picture.height > max_pixels:
                 got = f"{picture.height}x{picture.width}"
                 raise DataError(message(what, too_large, got, remedy))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import types
 import typing
+import unicodedata
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -29,6 +30,7 @@ __all__ = [
     "SourceSpec",
     "SpecKeyError",
     "format_shape",
+    "is_text",
     "parse_shape",
     "read_plain",
 ]
@@ -48,9 +50,18 @@ Shape = tuple[int, int, int]
 """(N, H, W): pictures, rows, columns."""
 
 
+_MAX_SMALLEST: Final = 1 << 26
+"""Pixels of the smallest legal shape: 8192x8192, far more than any network here asks for."""
+
+
 def format_shape(shape: Shape) -> str:
     """Write a shape as users do: ``8x320x480`` for N x H x W."""
     return "x".join(str(side) for side in shape)
+
+
+def is_text(name: str) -> bool:
+    """Say whether a name can be shown and stored: no control characters, no half of a character."""
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
 def parse_shape(text: str, what: str) -> Shape:
@@ -282,6 +293,8 @@ def _read_scalar(kind: Any, data: Any, key: str) -> Any:
     # type() and not isinstance(): True is an int to isinstance.
     if type(data) is not kind:
         raise _refuse(key, f"must be of type {kind.__name__}", data)
+    if kind is str and not is_text(data):
+        raise _refuse(key, "must be text without control characters", repr(data))
     return data
 
 
@@ -298,6 +311,9 @@ def _check_classes(spec: ModelSpec) -> None:
     if len(spec.palette) != len(spec.classes):
         rule = f"must have one colour per class, {len(spec.classes)}"
         raise _refuse("palette", rule, f"{len(spec.palette)} colours")
+    for name in spec.classes:
+        if not is_text(name):
+            raise _refuse("classes", "must be text without control characters", repr(name))
     for color in spec.palette:
         if not all(0 <= value <= 255 for value in color):
             raise _refuse("palette", "colours are 0..255", list(color))
@@ -333,6 +349,10 @@ def _check_shapes(spec: ModelSpec) -> None:
         if any(side % spec.input.multiple for side in shape[1:]):
             rule = f"sides must be multiples of {spec.input.multiple}"
             raise _refuse(f"shapes.{name}", rule, format_shape(shape))
+    # Every picture is grown to it, however small: a file must not ask for any amount of memory.
+    if low[0] * low[1] * low[2] > _MAX_SMALLEST:
+        rule = f"must have at most {_MAX_SMALLEST} pixels"
+        raise _refuse("shapes.min", rule, format_shape(low))
 
 
 _RULES = (_check_format, _check_classes, _check_input, _check_shapes)

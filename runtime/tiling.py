@@ -24,6 +24,7 @@ from fcnkit.errors import message
 from fcnkit.runtime import _kernels
 from fcnkit.runtime._checks import (
     check_array,
+    check_flag,
     check_image,
     check_int,
     check_output,
@@ -107,7 +108,10 @@ def gather(
         ValueError: A shape, layout, mean or std is wrong.
     """
     image = _planned_image("gather", image_hwc, plan)
-    kind = np.dtype(dtype)
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
         rule = "must be float32 or float16"
         raise TypeError(message("gather: dtype", rule, kind.name, "convert the result yourself"))
@@ -298,7 +302,7 @@ def _planned_image(what: str, image_hwc: object, plan: TilePlan) -> NDArray[np.u
 
 def _logits(what: str, value: object, bfloat16: bool, shape: str) -> NDArray[Any]:
     """Return logits the kernels understand: bfloat16 as uint16."""
-    if bfloat16:
+    if check_flag(f"{what.partition(':')[0]}: bfloat16", bfloat16):
         logits = check_array(what, value, ("uint16",), "leave bfloat16=True out")
     else:
         dtypes = ("float32", "float16", "bfloat16")
@@ -313,7 +317,12 @@ def _logits(what: str, value: object, bfloat16: bool, shape: str) -> NDArray[Any
 
 
 def _channels(name: str, values: Sequence[float]) -> tuple[float, float, float]:
-    numbers = tuple(float(value) for value in values)
+    try:
+        numbers = tuple(float(value) for value in values) if len(values) == 3 else ()
+    except (TypeError, ValueError):
+        got = type(values).__name__
+        rule = "must be 3 numbers"
+        raise TypeError(message(f"gather: {name}", rule, got, "pass three floats")) from None
     legal = len(numbers) == 3 and all(abs(number) < float("inf") for number in numbers)
     if not legal or (name == "std" and min(numbers) <= 0):
         rule = "must be 3 finite numbers" + (" above 0" if name == "std" else "")

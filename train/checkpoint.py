@@ -7,15 +7,16 @@ from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Final
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.files import atomic_path, sha256_of
+from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.spec import (
     FORMAT,
+    METADATA_KEY,
     VOID,
     InputSpec,
     ModelSpec,
@@ -23,32 +24,50 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
+from fcnkit.train import safetensors_file
 from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
+    "SAFETENSORS",
     "Checkpoint",
+    "Weights",
     "checkpoint_spec",
     "describe_checkpoint",
     "is_checkpoint",
     "load_checkpoint",
     "load_model",
+    "load_weights_file",
     "read_archive",
     "save_checkpoint",
+    "save_weights",
 ]
+
+SAFETENSORS: Final = ".safetensors"
+"""By this suffix a file that cannot hold code is told from a checkpoint."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 _KEYS: Final = {"spec", "model", "resume", "epoch", "recipe", "scores"}
+_RESUME_KEYS: Final = {"optimizer", "class_weights", "net", "updates"}
+_USE_SAVED: Final = "use the file that was saved"
+_NO_CODE: Final = "must be a checkpoint that torch can read without running code"
+_AGAIN: Final = "train again or copy it again"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """What a checkpoint file holds."""
+class Weights:
+    """A network to deploy: all that a .safetensors file holds."""
 
     spec: ModelSpec
     model: dict[str, Tensor]
     """The state dict of the network to deploy: where weights are averaged, the average."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Weights):
+    """What a checkpoint file holds."""
+
     resume: dict[str, Any] | None
     """What only continuing the run needs, see ``Learner.state``; None in best.pt."""
     epoch: int
@@ -113,8 +132,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "recipe": checkpoint.recipe.to_dict(),
         "scores": checkpoint.scores,
     }
-    with atomic_path(path) as temporary:
-        torch.save(data, temporary)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(data, file)
+        except RuntimeError as error:
+            # torch words a full disk as a wrong position in the file; the reason is behind it.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -134,12 +159,66 @@ def load_checkpoint(path: Path) -> Checkpoint:
         got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
         raise ArtifactError(message(str(path), rule, got, "give a best.pt or last.pt of a run"))
+    _check_content(path, data)
     spec = ModelSpec.from_json(data["spec"], where=str(path))
     try:
         recipe = Recipe.from_dict(data["recipe"])
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from error
     return Checkpoint(**{**data, "spec": spec, "recipe": recipe})
+
+
+def _check_content(path: Path, data: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose entries are of other types; only type names are shown.
+
+    Whoever wrote the file may have nested a value so that its text would fill any memory.
+    """
+    legal = {
+        "spec": isinstance(data["spec"], str),
+        "model": _is_state_dict(data["model"]),
+        "resume": data["resume"] is None or _is_state(data["resume"]),
+        "epoch": type(data["epoch"]) is int and data["epoch"] >= 0,
+        "recipe": isinstance(data["recipe"], dict),
+        "scores": isinstance(data["scores"], dict) and _is_plain(data["scores"], depth=3),
+    }
+    for key, fits in legal.items():
+        if not fits:
+            rule = f"{key} must be what fcnkit train saves"
+            got = f"another {type(data[key]).__name__}"
+            raise ArtifactError(message(str(path), rule, got, _USE_SAVED))
+
+
+def _is_state_dict(value: object) -> bool:
+    """Whether a value maps names to dense tensors of real numbers."""
+    return isinstance(value, dict) and all(
+        isinstance(key, str)
+        and isinstance(tensor, Tensor)
+        and tensor.layout == torch.strided
+        and not tensor.is_complex()
+        and not tensor.is_quantized
+        for key, tensor in value.items()
+    )
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value has the form of ``Learner.state``; the optimizer checks its part itself."""
+    if not isinstance(value, dict) or set(value) != _RESUME_KEYS:
+        return False
+    weights, updates = value["class_weights"], value["updates"]
+    return (
+        isinstance(value["optimizer"], dict)
+        and (value["net"] is None or _is_state_dict(value["net"]))
+        and (updates is None or type(updates) is int)
+        and (weights is None or _is_plain(weights, depth=1))
+    )
+
+
+def _is_plain(value: object, *, depth: int) -> bool:
+    """Whether a value is text, a number, None, or a dict or list of such, at most so deep."""
+    if isinstance(value, dict | list):
+        inner = list(value) + list(value.values()) if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(item, depth=depth - 1) for item in inner)
+    return value is None or type(value) in (int, float, str, bool)
 
 
 def is_checkpoint(data: object) -> bool:
@@ -162,65 +241,126 @@ def read_archive(path: Path) -> Any:
     if not path.is_file():
         remedy = "give a best.pt or last.pt of a run"
         raise ArtifactError(message(str(path), "must be a checkpoint file", "no file", remedy))
-    rule = "must be a checkpoint that torch can read without running code"
-    if not is_zipfile(path):
-        # torch would read such a file as a bare pickle of its oldest format.
-        got = "no zip archive"
-        raise ArtifactError(message(str(path), rule, got, "train again or copy it again"))
+    _check_zip(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except _UNREADABLE as error:
         got = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise ArtifactError(
-            message(str(path), rule, got, "train again or copy it again")
-        ) from error
+        raise ArtifactError(message(str(path), _NO_CODE, got, _AGAIN)) from error
+
+
+_UNREADABLE: Final = (
+    *(UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError),
+    *(TypeError, AttributeError, IndexError, MemoryError, AssertionError, ImportError),
+)
+"""What torch's reader raises for files that are damaged or made to harm, seen by fuzzing."""
+
+
+def _check_zip(path: Path) -> None:
+    """Refuse what is no zip, or unpacks to more than itself: torch compresses nothing."""
+    # torch would read a file that is no zip as a bare pickle of its oldest format.
+    got = "no zip archive"
+    if is_zipfile(path):
+        try:
+            with ZipFile(path) as archive:
+                entries = archive.infolist()
+        except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            got = str(error)
+        else:
+            if sum(entry.file_size for entry in entries) <= path.stat().st_size:
+                return
+            got = "a zip that unpacks to more than its size"
+    raise ArtifactError(message(str(path), _NO_CODE, got, _AGAIN))
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
     """Say what a checkpoint is, in the form of ``fcnkit.runtime.describe``.
 
     Args:
-        path: A file that save_checkpoint wrote.
+        path: A file that save_checkpoint or save_weights wrote.
 
     Returns:
-        ``path``, ``kind``, ``bytes``, ``sha256``, ``epoch``, ``parameters`` (their number),
-        ``recipe``, ``scores`` and ``spec``.
+        ``path``, ``kind``, ``bytes``, ``sha256``, ``parameters`` (their number), ``spec``, and of
+        a checkpoint ``epoch``, ``recipe`` and ``scores``.
 
     Raises:
         ArtifactError: The file is no checkpoint.
     """
-    net, checkpoint = load_model(path)
-    return {
+    net, loaded = load_model(path)
+    facts: dict[str, Any] = {
         "path": str(path),
-        "kind": "checkpoint",
+        "kind": "checkpoint" if isinstance(loaded, Checkpoint) else "weights",
         "bytes": path.stat().st_size,
         "sha256": sha256_of(path),
-        "epoch": checkpoint.epoch,
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "recipe": checkpoint.recipe.to_dict(),
-        "scores": checkpoint.scores,
-        "spec": asdict(checkpoint.spec),
     }
+    if isinstance(loaded, Checkpoint):
+        facts["epoch"] = loaded.epoch
+        facts["recipe"] = loaded.recipe.to_dict()
+        facts["scores"] = loaded.scores
+    return {**facts, "spec": asdict(loaded.spec)}
 
 
-def load_model(path: Path) -> tuple[SegmentationNet, Checkpoint]:
-    """Read a checkpoint and build its network.
+def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
+    """Read a checkpoint or a .safetensors file and build its network.
 
     Args:
-        path: A file that save_checkpoint wrote.
+        path: A file that save_checkpoint or save_weights wrote.
 
     Returns:
-        The network in evaluation mode on the CPU, and the checkpoint.
+        The network in evaluation mode on the CPU, and what was read: of a checkpoint, a
+        ``Checkpoint``.
 
     Raises:
-        ArtifactError: The file is no checkpoint, or its weights do not fit its architecture.
+        ArtifactError: The file is neither, or its weights do not fit its architecture.
     """
-    checkpoint = load_checkpoint(path)
-    net = create_model(checkpoint.spec.architecture, checkpoint.spec.num_classes)
+    loaded = load_weights_file(path) if path.suffix == SAFETENSORS else load_checkpoint(path)
+    architecture = loaded.spec.architecture
     try:
-        net.load_state_dict(checkpoint.model)
+        net = create_model(architecture, loaded.spec.num_classes)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+    try:
+        net.load_state_dict(loaded.model)
     except RuntimeError as error:
-        rule = f"weights must fit {checkpoint.spec.architecture}"
-        got = str(error).splitlines()[-1].strip()
-        raise ArtifactError(message(str(path), rule, got, "use the file that was saved")) from error
-    return net.eval(), checkpoint
+        got = str(error).splitlines()[-1].strip()[:200]
+        rule = f"weights must fit {architecture}"
+        raise ArtifactError(message(str(path), rule, got, _USE_SAVED)) from error
+    return net.eval(), loaded
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a network's weights and spec as .safetensors, a format that cannot hold code.
+
+    Args:
+        path: The file; its folder exists.
+        weights: What to write; of a checkpoint, what is deployed.
+
+    Raises:
+        MissingExtraError: safetensors is not installed.
+        OSError: The file cannot be written.
+    """
+    content = safetensors_file.to_bytes(weights.model, {METADATA_KEY: weights.spec.to_json()})
+    atomic_write(path, content)
+
+
+def load_weights_file(path: Path) -> Weights:
+    """Read what save_weights wrote.
+
+    Args:
+        path: The .safetensors file.
+
+    Returns:
+        Spec and weights, on the CPU.
+
+    Raises:
+        ArtifactError: The file is missing, damaged or without a spec.
+        MissingExtraError: safetensors is not installed.
+    """
+    tensors, metadata = safetensors_file.read(path)
+    if METADATA_KEY not in metadata:
+        rule = f"a model needs a spec ({METADATA_KEY}) in the file's metadata"
+        remedy = "write it with fcnkit.train.checkpoint.save_weights"
+        raise ArtifactError(message(str(path), rule, "none", remedy))
+    spec = ModelSpec.from_json(metadata[METADATA_KEY], where=str(path))
+    return Weights(spec=spec, model=tensors)

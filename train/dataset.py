@@ -7,6 +7,7 @@ workers read them, and a resumed run continues with the ones it would have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,13 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
-from fcnkit.errors import message
+from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.spec import VOID
 from fcnkit.train.labelmap import LabelMap
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.voc import Sample, read_pair
 
-__all__ = ["CropDataset", "EpochSampler", "training_loader"]
+__all__ = ["CropDataset", "EpochSampler", "training_loader", "worker_errors"]
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
@@ -136,6 +137,31 @@ def training_loader(
         pin_memory=torch.cuda.is_available(),
     )
     return loader, sampler
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """Word what goes wrong in a reading process as if it had gone wrong in this one.
+
+    Raises:
+        DataError: A picture or mask is broken.
+        FcnkitError: A reading process has died.
+    """
+    try:
+        yield
+    except DataError as error:
+        # torch puts the process's traceback before the text.
+        _, torn, text = str(error).rpartition(f"{DataError.__module__}.DataError: ")
+        if not torn:
+            raise
+        raise DataError(text.strip()) from error
+    except RuntimeError as error:
+        # torch raises it in the middle of whatever this process does.
+        if "DataLoader worker" not in str(error):
+            raise
+        rule, got = "the processes that read pictures must live", str(error).splitlines()[0]
+        remedy = "continue with --resume, with fewer --workers if memory is short"
+        raise FcnkitError(message("training", rule, got, remedy)) from error
 
 
 def _augment(

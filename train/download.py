@@ -38,6 +38,11 @@ _TIMEOUT = 30.0
 _MAX_BYTES = 4 << 30
 """Twice what the archive holds; more is not VOC 2012."""
 
+_MAX_DEPTH = 32
+
+_MAX_MEMBERS = 200_000
+"""Four times what the archive holds; files without content would fill a disk's table of files."""
+
 _AGAIN = "run the same command again, it resumes"
 
 
@@ -219,16 +224,18 @@ def _verify(path: Path, sha1: str, report: Progress) -> None:
 
 def _unpack(archive: Path, out: Path, report: Progress) -> None:
     """Unpack beside the destination and move the folder there when all of it is unpacked."""
+    _sweep(out)
     partial = out / f".unpack.{os.getpid()}.partial"
     total = archive.stat().st_size
     try:
         done = 0
         with tarfile.open(archive, "r:") as tar:
-            for member in tar:
-                _check_member(member, done, archive)
+            for count, member in enumerate(tar):
+                _check_member(member, done, count, archive)
                 tar.extract(member, partial, filter="data")
                 done += member.size
                 report("unpack", done, total)
+            _check_end(archive, tar.offset)
         if not (partial / _FOLDER / "ImageSets").is_dir():
             rule = f"must hold {_FOLDER}/ImageSets/"
             raise DataError(message(str(archive), rule, "none", "use the archive of VOC 2012"))
@@ -242,13 +249,42 @@ def _unpack(archive: Path, out: Path, report: Progress) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_member(member: tarfile.TarInfo, done: int, archive: Path) -> None:
+def _check_end(archive: Path, offset: int) -> None:
+    """Refuse an archive that goes on where tarfile stopped, which a damaged header makes it do."""
+    with archive.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            rule, got = "must be a whole tar archive", f"a damaged header at byte {offset}"
+            raise DataError(message(str(archive), rule, got, "remove it"))
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed runs have unpacked; those that still run are left alone."""
+    for left in out.glob(".unpack.*.partial"):
+        process = left.name.split(".")[2]
+        if os.name != "posix" or not process.isdigit():
+            continue
+        try:
+            os.kill(int(process), 0)  # asks only whether there is such a process
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (PermissionError, OverflowError):
+            pass
+
+
+def _check_member(member: tarfile.TarInfo, done: int, count: int, archive: Path) -> None:
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or not (member.isreg() or member.isdir()):
         rule = "members must be files and folders inside the archive"
         kind = "link" if member.issym() or member.islnk() else "member"
         got = f"{kind} {member.name!r}"
         raise DataError(message(str(archive), rule, got, "do not use this archive"))
+    if len(path.parts) > _MAX_DEPTH:
+        rule = f"must not nest folders deeper than {_MAX_DEPTH}"
+        raise DataError(message(str(archive), rule, "more", "do not use this archive"))
     if done + member.size > _MAX_BYTES:
         rule = f"must unpack to at most {_MAX_BYTES} bytes"
+        raise DataError(message(str(archive), rule, "more", "do not use this archive"))
+    if count >= _MAX_MEMBERS:
+        rule = f"must hold at most {_MAX_MEMBERS} files"
         raise DataError(message(str(archive), rule, "more", "do not use this archive"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.palette import VOC_CLASSES, VOID_COLOR, voc_palette
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.spec import VOID, is_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["Color", "LabelMap", "read_labelmap", "read_lines", "voc_labelmap"]
 
 VOID_NAME = "void"
+
+_MAX_BYTES = 64 << 20
+"""Of a label map or a list of names; ImageNet's list has 40 MB."""
 
 Color = tuple[int, int, int]
 """Red, green and blue, 0..255."""
@@ -86,9 +89,15 @@ def read_lines(path: Path) -> list[str]:
         The lines.
 
     Raises:
-        DataError: The file is not UTF-8.
+        DataError: The file is no regular file, larger than 64 MB, or not UTF-8.
         OSError: The file cannot be read.
     """
+    if path.exists() and not path.is_file():
+        # Opening a pipe would wait for a writer that may never come.
+        raise DataError(message(str(path), "must be a text file", "no regular file", "replace it"))
+    if path.stat().st_size > _MAX_BYTES:
+        rule, got = f"must have at most {_MAX_BYTES} bytes", path.stat().st_size
+        raise DataError(message(str(path), rule, got, "list names only, one per line"))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,7 +110,7 @@ def _parse_line(line: str, where: str) -> tuple[str, Color]:
     fields = line.split(":")
     parts = [part.strip() for part in fields[1].split(",")] if len(fields) in (2, 3, 4) else []
     name = fields[0].strip()
-    if name and len(parts) == 3 and all(_is_byte(part) for part in parts):
+    if name and is_text(name) and len(parts) == 3 and all(_is_byte(part) for part in parts):
         return name, (int(parts[0]), int(parts[1]), int(parts[2]))
     raise DataError(
         message(where, "a class is written name:r,g,b:: with 0..255", repr(line), "mend the line")

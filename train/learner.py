@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from fcnkit.errors import FcnkitError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.spec import VOID
 from fcnkit.train import parallel
 from fcnkit.train.checkpoint import Checkpoint
@@ -124,16 +124,22 @@ class Learner:
 
         Raises:
             FcnkitError: It holds no state to continue from.
+            ArtifactError: Its state is another network's, or damaged.
         """
         state = checkpoint.resume
         if state is None:
             rule = "a run continues from a checkpoint that holds the optimizer"
             raise FcnkitError(message("resume", rule, "a best.pt", "use last.pt"))
-        self.net.load_state_dict(checkpoint.model if state["net"] is None else state["net"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if self._average is not None:
-            self._average.module.load_state_dict(checkpoint.model)
-            self._average.n_averaged.fill_(state["updates"])
+        try:
+            self.net.load_state_dict(checkpoint.model if state["net"] is None else state["net"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._average is not None:
+                self._average.module.load_state_dict(checkpoint.model)
+                self._average.n_averaged.fill_(state["updates"])
+        except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            rule, remedy = "the saved state must fit this run's network", "start a new run"
+            got = (str(error).splitlines() or [""])[-1].strip() or type(error).__name__
+            raise ArtifactError(message("resume", rule, got, remedy)) from error
 
 
 class _Pieces(nn.Module):

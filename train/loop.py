@@ -21,7 +21,7 @@ from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.board import open_board
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
-from fcnkit.train.dataset import training_loader
+from fcnkit.train.dataset import training_loader, worker_errors
 from fcnkit.train.evaluate import evaluate
 from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
@@ -123,11 +123,13 @@ def train(
         were there before.
 
     Raises:
-        FcnkitError: The run folder holds another run, or training diverged.
+        FcnkitError: The run folder holds another run, training diverged, or a process that reads
+            pictures has died.
         ValueError: The model's options are unknown or exclude each other, or the recipe's batch
             cannot be shared among the processes.
         ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
+        OSError: A file of the run cannot be written; the files of the epoch before are whole.
     """
     with parallel.process_group(device) as where:
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
@@ -152,7 +154,7 @@ def train(
         if last:
             learner.load(last)
         done = last.epoch if last else 0
-        with open_board(run, done=done) as write:
+        with open_board(run, done=done) as write, worker_errors():
             for epoch in range(done + 1, recipe.epochs + 1):
                 sampler.epoch = epoch
                 loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)

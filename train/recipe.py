@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
 
@@ -91,16 +91,38 @@ class Recipe:
         """Read what to_dict wrote.
 
         Raises:
-            ValueError: A field is missing or unknown, or a value cannot train.
+            ValueError: data is no dict, a field is missing, unknown or of another type, or a value
+                cannot train.
         """
+        rule, remedy = "must be a dict", "use the file that was saved"
+        if not isinstance(data, dict):
+            raise ValueError(message("recipe", rule, type(data).__name__, remedy))
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             got = ", ".join(sorted(map(str, set(data) ^ names)))
             rule = "must have exactly the fields of this version"
             remedy = "use the version of fcnkit that wrote it"
             raise ValueError(message("recipe", rule, f"a difference in {got}", remedy))
+        for name, kind in get_type_hints(cls).items():
+            if not _fits(kind, data[name]):
+                rule, got = f"{name} must be a legal value", type(data[name]).__name__
+                raise ValueError(message("recipe", rule, f"another {got}", remedy))
         pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
         return cls(**{**data, **pairs})
+
+
+def _fits(kind: Any, value: object) -> bool:
+    """Whether a plain value is of a field's annotated type; True is no number."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(kinds)
+            and all(map(_fits, kinds, value))
+        )
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 RECIPES = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fcnkit.errors import FcnkitError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train import parallel
@@ -38,7 +38,7 @@ def open_run(
 
     Raises:
         FcnkitError: The folder holds another run, or one of more epochs.
-        ArtifactError: last.pt is broken.
+        ArtifactError: last.pt or metrics.jsonl is broken.
     """
     last = run / LAST
     if not last.exists():
@@ -56,8 +56,20 @@ def open_run(
         rule = f"--epochs must be at least the {done} that the run has finished"
         raise FcnkitError(message(str(run), rule, recipe.epochs, "raise --epochs or use a new -o"))
     # Rows beyond the checkpoint belong to an epoch that was cut off before it was saved.
-    lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
-    return [row for row in map(json.loads, lines) if row["epoch"] <= done], checkpoint
+    return [row for row in _rows(run / METRICS) if row["epoch"] <= done], checkpoint
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read a metrics.jsonl."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if all(isinstance(row["epoch"], int) and row["mean_iou"] >= 0 for row in rows):
+            return rows
+        got = "other lines"
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        got = str(error) or type(error).__name__
+    rule, remedy = "must hold a line of scores per epoch", "start a new run with another -o"
+    raise ArtifactError(message(str(path), rule, got, remedy))
 
 
 def save_epoch(

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.train.checkpoint import is_checkpoint, load_model, read_archive
+from fcnkit.runtime.spec import METADATA_KEY
+from fcnkit.train import safetensors_file
+from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
 from fcnkit.train.models import SegmentationNet, UpsampleInit, create_model
 from fcnkit.train.models.registry import NETWORKS
 
@@ -119,7 +121,8 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
         net: The network, changed in place.
         architecture: The network's name.
         path: A checkpoint, or the state dict of the d2l.ai chapter's network as torch.save writes
-            it (keys ``0.weight`` to ``7.*``, ``final_conv.*``, ``transpose_conv.*``).
+            it (keys ``0.weight`` to ``7.*``, ``final_conv.*``, ``transpose_conv.*``), or either as
+            .safetensors.
 
     Returns:
         What was loaded and what was not.
@@ -158,6 +161,12 @@ def _prefixes(key: str) -> list[str]:
 
 def _read_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Return a file's architecture and a state dict that is known to fit it."""
+    if path.suffix == SAFETENSORS:
+        tensors, metadata = safetensors_file.read(path)
+        if METADATA_KEY not in metadata:
+            return D2L_ARCHITECTURE, _from_d2l(path, tensors)
+        net, loaded = load_model(path)
+        return loaded.spec.architecture, net.state_dict()
     content = read_archive(path)
     if is_checkpoint(content):
         net, checkpoint = load_model(path)

@@ -50,8 +50,8 @@ class CudaDriver(Protocol):
     def destroy_stream(self, stream: int) -> None:
         """Destroy an idle stream."""
 
-    def create_event(self) -> int:
-        """Return an event whose waiting thread sleeps."""
+    def create_event(self, *, timed: bool = False) -> int:
+        """Return an event whose waiting thread sleeps; ``elapsed`` takes timed ones only."""
 
     def destroy_event(self, event: int) -> None:
         """Destroy an event that nothing waits for."""
@@ -70,6 +70,9 @@ class CudaDriver(Protocol):
 
     def synchronize(self, event: int) -> None:
         """Block until an event has happened."""
+
+    def elapsed(self, start: int, end: int) -> float:
+        """Return the seconds between two timed events that have happened."""
 
     def drain(self, stream: int) -> None:
         """Block until a stream is empty."""
@@ -192,9 +195,11 @@ class BindingsDriver:
         """Destroy an idle stream."""
         self._call("cudaStreamDestroy", self._cuda.cudaStream_t(stream))
 
-    def create_event(self) -> int:
+    def create_event(self, *, timed: bool = False) -> int:
         """Return an event whose waiting thread sleeps, for the cores have pictures to decode."""
-        flags = self._cuda.cudaEventDisableTiming | self._cuda.cudaEventBlockingSync
+        flags = self._cuda.cudaEventBlockingSync
+        if not timed:
+            flags |= self._cuda.cudaEventDisableTiming
         return int(self._call("cudaEventCreateWithFlags", flags))
 
     def destroy_event(self, event: int) -> None:
@@ -224,6 +229,12 @@ class BindingsDriver:
     def synchronize(self, event: int) -> None:
         """Block until an event has happened."""
         self._call("cudaEventSynchronize", self._cuda.cudaEvent_t(event))
+
+    def elapsed(self, start: int, end: int) -> float:
+        """Return the seconds between two timed events that have happened."""
+        cuda = self._cuda
+        pair = cuda.cudaEvent_t(start), cuda.cudaEvent_t(end)
+        return float(self._call("cudaEventElapsedTime", *pair)) / 1000
 
     def drain(self, stream: int) -> None:
         """Block until a stream is empty."""

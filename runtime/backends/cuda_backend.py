@@ -47,6 +47,28 @@ class CudaBackend(CheckedBackend):
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []
 
+    def infer_timed(self, batch: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, float, float]]:
+        """Run a batch as ``infer`` does, without a CUDA graph, and time it with device events.
+
+        Args:
+            batch: As for ``infer``.
+
+        Returns:
+            The result, and the seconds of host to device, network and device to host.
+
+        Raises:
+            TypeError: As for ``infer``.
+            ValueError: As for ``infer``.
+            FcnkitError: The driver or the library refuses.
+        """
+        batch = self._checked(batch, f"{self._name}.infer_timed")
+        self._driver.activate()
+        slot = self._take_slot()
+        try:
+            return slot.run_timed(batch)
+        finally:
+            self._idle.append(slot)
+
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
         return self._collect(self._submit(batch))
 
@@ -55,18 +77,21 @@ class CudaBackend(CheckedBackend):
 
     def _submit(self, batch: NDArray[Any]) -> Slot:
         self._driver.activate()
-        if not self._idle:
-            slot = Slot(self._driver, self._executor, graphs=self._graphs)
-            self._slots.append(slot)
-            self._idle.append(slot)
-        # The last one used: its graphs and memory are the warmest, and one caller needs only one.
-        slot = self._idle.pop()
+        slot = self._take_slot()
         try:
             slot.submit(batch)
         except BaseException:
             self._idle.append(slot)
             raise
         return slot
+
+    def _take_slot(self) -> Slot:
+        if not self._idle:
+            slot = Slot(self._driver, self._executor, graphs=self._graphs)
+            self._slots.append(slot)
+            self._idle.append(slot)
+        # The last one used: its graphs and memory are the warmest, and one caller needs only one.
+        return self._idle.pop()
 
     def _collect(self, slot: Slot) -> NDArray[Any]:
         self._check_open(f"{self._name}.stream")

@@ -11,8 +11,10 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -194,6 +196,39 @@ class Slot:
             self._drain()
             raise
 
+    def run_timed(self, batch: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, float, float]]:
+        """Run a batch call by call, with an event around each stage.
+
+        A graph would be one stage, so none is used or captured.
+
+        Args:
+            batch: As for ``submit``.
+
+        Returns:
+            Its output, the caller's own, and the seconds of upload, network and download.
+
+        Raises:
+            FcnkitError: The driver or the library refuses; the slot is idle again.
+        """
+        driver = self._driver
+        job = self._job = _job_of(batch, self._executor.spec)
+        self._make_room(job)
+        np.copyto(host_view(self._source.host, job.input_bytes), batch.reshape(-1).view(np.uint8))
+        with ExitStack() as stack:
+            marks = []
+            for _ in range(4):
+                marks.append(driver.create_event(timed=True))
+                stack.callback(driver.destroy_event, marks[-1])
+            try:
+                self._queue(self._work, job, marks)
+                driver.record(self._done, self._stream)
+                result = self.collect()
+            except BaseException:
+                self._drain()
+                raise
+            upload, network, download = (driver.elapsed(a, b) for a, b in pairwise(marks))
+        return result, (upload, network, download)
+
     def collect(self) -> NDArray[Any]:
         """Wait for the submitted batch.
 
@@ -214,11 +249,18 @@ class Slot:
         self._drain()
         self._resources.close()
 
-    def _queue(self, work: Work, job: _Job) -> None:
-        """Queue upload, network and download; the network where the library insists on it."""
+    def _queue(self, work: Work, job: _Job, marks: Sequence[int] = ()) -> None:
+        """Queue upload, network and download; the network where the library insists on it.
+
+        Four marks are recorded between the three, all on the slot's own stream.
+        """
         driver, stream, source, target = self._driver, self._stream, self._source, self._target
         compute = self._executor.stream
+        for mark in marks[:1]:
+            driver.record(mark, stream)
         driver.upload(source.device, source.host, job.input_bytes, stream)
+        for mark in marks[1:2]:
+            driver.record(mark, stream)
         if compute is not None:
             driver.record(self._uploaded, stream)
             driver.wait(compute, self._uploaded)
@@ -231,7 +273,11 @@ class Slot:
         if compute is not None:
             driver.record(self._computed, compute)
             driver.wait(stream, self._computed)
+        for mark in marks[2:3]:
+            driver.record(mark, stream)
         driver.download(target.host, target.device, job.output_bytes, stream)
+        for mark in marks[3:]:
+            driver.record(mark, stream)
 
     def _run_and_capture(self, job: _Job) -> None:
         """Run a batch in a context of its shape's own and capture that as a graph.

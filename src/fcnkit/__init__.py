@@ -19,7 +19,7 @@ __all__ = ["CHECKPOINT_SUFFIXES", "__version__", "load"]
 # A library stays silent until its user configures logging.
 logging.getLogger("fcnkit").addHandler(logging.NullHandler())
 
-CHECKPOINT_SUFFIXES = (".pt", ".pth")
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
 """By these names a checkpoint is told from an exported model."""
 
 

@@ -16,7 +16,12 @@ __all__ = [
     "VerifyError",
     "message",
     "missing_extra",
+    "printable",
 ]
+
+
+_MOST = 1000
+"""Characters of a received value that are shown: a file may hold a number of any length."""
 
 
 class FcnkitError(Exception):
@@ -49,18 +54,35 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
     Args:
         what: The function, file or option that refuses.
         rule: What must hold.
-        got: What was received; strings are taken as they are, anything else by its repr.
+        got: What was received; strings are taken as they are, anything else by its repr, and no
+            more than the first 1000 characters of either.
         remedy: What the user can do about it.
 
     Returns:
-        The message, line breaks replaced by spaces.
+        The message, line breaks replaced by spaces and control characters escaped.
 
     Example:
         >>> message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
         '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
     """
     value = got if isinstance(got, str) else repr(got)
-    return " ".join(f"{what}: {rule}, got {value}; {remedy}".split())
+    if len(value) > _MOST:
+        value = f"{value[:_MOST]}..."
+    return printable(" ".join(f"{what}: {rule}, got {value}; {remedy}".split()))
+
+
+def printable(text: str) -> str:
+    r"""Escape what could steer a terminal: names of files and tensors come from strangers.
+
+    Args:
+        text: Any text, also with the lone surrogates of file names that are not UTF-8.
+
+    Returns:
+        The text, characters that do not print as ``\x1b`` or ``\udcff``.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def missing_extra(what: str, package: str, extra: str) -> MissingExtraError:

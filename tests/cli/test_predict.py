@@ -78,7 +78,8 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     }
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    assert [line["status"] for line in lines] == ["done", "failed", "done"]
+    # Lines come as results do, in any order.
+    assert sorted(line["status"] for line in lines) == ["done", "done", "failed"]
     assert {line["model_sha256"] for line in lines} == {sha256_of(model)}
 
 

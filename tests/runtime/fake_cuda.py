@@ -47,6 +47,8 @@ class FakeCuda:
         self.graphs: dict[int, list[Operation]] = {}
         self.capturing: dict[int, list[Operation]] = {}
         self.handle = 0
+        self.now = 0.0
+        self.times: dict[int, float] = {}
 
     @property
     def alive(self) -> int:
@@ -103,11 +105,20 @@ class FakeCuda:
     def destroy_stream(self, stream: int) -> None:
         assert not self.streams.pop(stream), "a busy stream is destroyed"
 
-    def create_event(self) -> int:
+    def create_event(self, *, timed: bool = False) -> int:
         self._called("create_event")
         handle = self._new()
         self.events[handle] = [0, 0]
+        if timed:
+            self.times[handle] = 0
         return handle
+
+    def elapsed(self, start: int, end: int) -> float:
+        """A byte copied takes a microsecond, other work a second."""
+        for event in (start, end):
+            recorded, happened = self.events[event]
+            assert recorded == happened == 1, "an event that has not happened has no time"
+        return self.times[end] - self.times[start]
 
     def destroy_event(self, event: int) -> None:
         self.check_unused(event)
@@ -129,6 +140,7 @@ class FakeCuda:
         blocks = self.memory | self.pinned
         assert size <= min(len(blocks[target]), len(blocks[source]))
         host_view(target, size)[:] = host_view(source, size)
+        self.now += 1e-6 * size - 1  # work takes a second, but this does not
 
     def queue(
         self, stream: int, work: Callable[[], None], *, uses: tuple[object, ...] = ()
@@ -172,8 +184,11 @@ class FakeCuda:
             kind, what, _ = self.random.choice(ready).popleft()
             if kind == "work":
                 what()
+                self.now += 1
             elif kind == "record":
                 self.events[what[0]][1] = what[1]
+                if what[0] in self.times:
+                    self.times[what[0]] = self.now
 
     def _ready(self, operation: Operation) -> bool:
         kind, what, _ = operation

@@ -115,6 +115,40 @@ def test_a_single_call_needs_one_slot(tmp_path: Path) -> None:
     bench.close()
 
 
+@pytest.mark.parametrize("own_stream", [True, False])
+def test_the_device_times_its_own_stages(tmp_path: Path, own_stream: bool) -> None:
+    bench = Bench(tmp_path, "labels")
+    if own_stream:
+        bench.executor.stream = bench.cuda.create_stream()
+    for batch in bench.batches([(1, 32, 32)] * 4):
+        result, (upload, network, download) = bench.gpu.infer_timed(batch)
+        np.testing.assert_array_equal(result, bench.cpu.infer(batch))
+        assert (upload, network) == (pytest.approx(1e-6 * 32 * 32 * 3), pytest.approx(1.0))
+        assert download == pytest.approx(1e-6 * 32 * 32)
+    assert "launch" not in bench.cuda.calls
+    assert len(bench.cuda.events) == 3  # those of the slot: the timed ones are gone
+    if own_stream:
+        bench.cuda.destroy_stream(bench.executor.stream or 0)
+    bench.close()
+
+
+def test_a_timed_run_that_fails_leaves_the_slot_idle(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+    first, second = bench.batches([(1, 32, 32)] * 2)
+    bench.cuda.fail["download"] = 0
+    with pytest.raises(FcnkitError, match="download must succeed"):
+        bench.gpu.infer_timed(first)
+    del bench.cuda.fail["download"]
+    np.testing.assert_array_equal(bench.gpu.infer(second), bench.cpu.infer(second))
+    with refusal(
+        ValueError,
+        "fake.infer_timed: the model takes NxHxW from 1x32x32 to 16x2048x2048 with sides in "
+        "steps of 32, got 1x33x32; the nearest legal shape is 1x64x32",
+    ):
+        bench.gpu.infer_timed(np.zeros((1, 33, 32, 3), np.uint8))
+    bench.close()
+
+
 # --- graphs --------------------------------------------------------------------------------------
 
 
@@ -316,6 +350,7 @@ def test_every_call_reaches_the_cuda_runtime() -> None:
         "record": (0, 0),
         "wait": (0, 0),
         "synchronize": (0,),
+        "elapsed": (0, 0),
         "drain": (0,),
         "begin_capture": (0,),
         "end_capture": (0,),

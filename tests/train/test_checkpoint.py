@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import pickle
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -89,8 +90,8 @@ def test_a_failed_write_leaves_the_file_that_was_there(
     save_checkpoint(path, checkpoint)
     before = path.read_bytes()
 
-    def full_disk(data: object, file: Path) -> None:
-        file.write_bytes(b"half")
+    def full_disk(data: object, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(fcnkit.train.checkpoint.torch, "save", full_disk)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
-from fcnkit.errors import FcnkitError
+from fcnkit.errors import FcnkitError, printable
 
 __all__ = ["app", "main"]
 
@@ -67,13 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What follows ``fcnkit``; by default the process's own.
     """
+    # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except (FcnkitError, ValueError, TypeError, OSError) as error:
+    except (FcnkitError, ValueError, TypeError, OSError, MemoryError) as error:
         if os.environ.get(_DEBUG, "0") not in ("", "0"):
             traceback.print_exc()
-        line = " ".join(str(error).split()) or type(error).__name__
+        line = printable(" ".join(str(error).split())) or type(error).__name__
         sys.stderr.write(f"error: {line}\n")
         raise SystemExit(2) from None

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli.options import Json
-from fcnkit.errors import missing_extra
+from fcnkit.errors import missing_extra, printable
 
 __all__ = ["info"]
 
@@ -24,7 +24,7 @@ def info(
         typer.echo(json.dumps(found))
         return
     for line in _lines(found):
-        typer.echo(line)
+        typer.echo(printable(line))
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -1,0 +1,8 @@
+"""What fcnkit promises about bad input and faults (docs/reliability.md), tried."""
+
+from __future__ import annotations
+
+from tests.faults import arguments, datasets, kills, models, outputs, pictures
+from tests.faults.table import PROMISES
+
+__all__ = ["PROMISES", "arguments", "datasets", "kills", "models", "outputs", "pictures"]

@@ -1,0 +1,196 @@
+"""Public functions called with arguments of wrong types, shapes, dtypes, orders and sizes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.faults.guarded import guarded
+from tests.faults.table import Setting, Trial, promise
+from tests.runtime.models import PALETTE, make_spec, write_model
+
+MODULES = (
+    "fcnkit.runtime.metrics",
+    "fcnkit.runtime.onnx_file",
+    "fcnkit.runtime.palette",
+    "fcnkit.runtime.tiling",
+)
+"""Whose public functions are called."""
+
+PATHS = ("path",)
+"""Always a path here: Python itself words the error for anything else."""
+
+_FOUR_PARTS = re.compile(r"[^\n]+: [^\n]+, got [^\n]*; [^\n]+")
+_EDGES = [-1, 0, 1, 2, 31, 32, 33, 255, 256, 2**24, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63]
+_DTYPES = [
+    "u1",
+    "i1",
+    "u2",
+    "<i4",
+    ">i4",
+    "i8",
+    "f2",
+    "f4",
+    ">f4",
+    "f8",
+    "c8",
+    "?",
+    "U3",
+    "O",
+    "M8[s]",
+]
+_SHAPES = [(), (0,), (3,), (7, 5), (0, 5), (7, 5, 3), (3, 7, 5), (0, 5, 3), (1, 1, 3), (7, 5, 4),
+           (2, 3, 32, 32), (2, 32, 32, 3), (1, 4, 32, 32), (1, 0, 32, 32), (1, 2, 3, 4, 5),
+           (64, 64), (64, 64, 3), (4, 4), (21, 3)]  # fmt: skip
+
+
+@st.composite
+def arrays(draw: st.DrawFn) -> Any:
+    """Arrays of any dtype, shape, order and stride, small, or huge without memory behind them."""
+    dtype = np.dtype(draw(st.sampled_from(_DTYPES)))
+    shape = draw(st.sampled_from(_SHAPES))
+    array = np.zeros(shape, dtype)
+    if dtype.kind in "uif" and draw(st.booleans()):
+        fill = draw(st.integers(0, 2**32 - 1))
+        array = np.random.default_rng(fill).integers(0, 100, shape).astype(dtype)
+    kind = draw(st.integers(0, 6))
+    if kind == 1:
+        array = np.asfortranarray(array)
+    elif kind == 2 and array.ndim:
+        array = array[::-1]
+    elif kind == 3:
+        array.flags.writeable = False
+    elif kind == 4 and array.ndim > 1:
+        array = array.T
+    elif kind == 5:
+        side = draw(st.sampled_from([2**31 - 1, 2**31, 2**32 + 1]))
+        array = np.broadcast_to(np.zeros(3, dtype), (side, 2, 3))
+    elif kind == 6:
+        array = array.view(type("Other", (np.ndarray,), {}))
+    return array
+
+
+def values() -> st.SearchStrategy[Any]:
+    """Anything at all that a caller may pass by mistake."""
+    plain = st.one_of(
+        st.none(), st.booleans(), st.sampled_from(_EDGES), st.integers(), st.floats(),
+        st.text(max_size=9), st.binary(max_size=9), st.builds(object), st.just({}),
+        st.sampled_from([np.int64(3), np.float32(2), np.bool_(True), 1j, int, len, slice(3)]),
+    )  # fmt: skip
+    nested = st.recursive(
+        plain, lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner)
+    )
+    return st.one_of(arrays(), nested)
+
+
+def fitting(name: str, place: Path) -> st.SearchStrategy[Any]:
+    """Values that a parameter of this name might rightly have: what is wrong is elsewhere then."""
+    from fcnkit.runtime.tiling import plan_tiles
+
+    labels = np.random.default_rng(1).integers(0, 4, (64, 96), np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    known: dict[str, list[Any]] = {
+        "labels_hw": [labels], "truth": [labels], "prediction": [labels], "image_hwc": [image],
+        "rgb_hwc": [image], "palette": [PALETTE, np.array(PALETTE, np.uint8)], "threads": [None, 1],
+        "plan": [plan_tiles(64, 96), plan_tiles(70, 96)], "alpha": [0.5], "out": [None],
+        "tiles_tchw": [np.zeros((1, 4, 64, 96), np.float32)], "num_classes": [4],
+        "logits_tchw": [np.zeros((1, 4, 64, 96), np.float32)], "height": [70], "width": [96],
+        "mean": [(0.5, 0.5, 0.5)], "std": [(0.2, 0.2, 0.2)], "multiple": [32],
+        "path": [place / "m.onnx", str(place / "none"), place], "classes": [list("abcd")],
+        "confusion": [np.eye(4, dtype="i8")], "logits_nchw": [np.zeros((2, 4, 32, 33), "f2")],
+        "target": [labels], "image": [image], "labels": [labels], "tile": [None, 32],
+    }  # fmt: skip
+    return st.sampled_from(known[name]) if name in known else values()
+
+
+def targets() -> dict[str, Callable[..., Any]]:
+    """Return every public function of the modules by its full name."""
+    found: dict[str, Callable[..., Any]] = {}
+    for name in MODULES:
+        module = importlib.import_module(name)
+        for public in module.__all__:
+            value = getattr(module, public)
+            if inspect.isfunction(value) and inspect.signature(value).parameters:
+                found[f"{value.__module__}.{public}"] = value
+    return found
+
+
+def hammer(name: str, examples: int) -> int:
+    """Call a function with so many sets of arguments; return how many calls it refused.
+
+    Raises:
+        AssertionError: It raised something else than a worded TypeError or ValueError.
+    """
+    call = targets()[name]
+    parameters = [p for p in inspect.signature(call).parameters.values() if p.kind != p.VAR_KEYWORD]
+    refused = 0
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        write_model(place / "m.onnx", make_spec("labels"))
+
+        @settings(
+            max_examples=examples, derandomize=True, database=None, deadline=None,
+            suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        )  # fmt: skip
+        @given(st.data())
+        def calls(data: st.DataObject) -> None:
+            nonlocal refused
+            given_keywords: dict[str, Any] = {}
+            positional = []
+            names = [p.name for p in parameters if p.name not in PATHS]
+            wrong = data.draw(st.sets(st.sampled_from(names), max_size=2)) if names else set()
+            for p in parameters:
+                if p.default is not p.empty and p.name not in wrong and data.draw(st.booleans()):
+                    continue
+                value = data.draw(values() if p.name in wrong else fitting(p.name, place))
+                if p.kind is p.KEYWORD_ONLY:
+                    given_keywords[p.name] = value
+                else:
+                    positional.append(value)
+            try:
+                result = call(*positional, **given_keywords)
+                if hasattr(result, "__exit__"):
+                    with result:
+                        pass
+            except (TypeError, ValueError) as error:
+                refused += 1
+                if not _FOUR_PARTS.fullmatch(str(error)):
+                    text = f"{type(error).__name__}: {error}"
+                    raise AssertionError(f"{_shown(positional, given_keywords)}: {text}") from error
+            except (FileNotFoundError, IsADirectoryError):
+                refused += 1
+            except Exception as error:
+                text = f"{type(error).__name__}: {error}"
+                raise AssertionError(f"{_shown(positional, given_keywords)}: {text}") from error
+
+        calls()
+    return refused
+
+
+def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:
+    def one(value: Any) -> str:
+        if isinstance(value, np.ndarray):
+            return f"array({value.dtype.str}, {value.shape}, strides {value.strides})"
+        return repr(value)[:60]
+
+    return ", ".join([*map(one, positional), *(f"{k}={one(v)}" for k, v in keywords.items())])
+
+
+@promise("Wrong arrays and numbers are a TypeError or ValueError that says what is wrong.")
+def wrong_arguments(setting: Setting) -> Iterator[Trial]:
+    examples = 3000 if setting.full else 20
+    for name in targets():
+        answer = guarded(hammer, name, examples, seconds=600)
+        if answer.kind == "value":
+            yield Trial(f"{name}: {examples} calls")
+        else:
+            yield Trial(name, "hung" if answer.kind == "hung" else "wrong", answer.text)

@@ -1,0 +1,121 @@
+"""Broken and odd pictures, one at a time and as a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fcnkit.runtime.pictures import MAX_PIXELS as DEFAULT_MAX_PIXELS
+from tests.corpus import make_pictures
+from tests.corpus.make_pictures import MAX_PIXELS, fault_of
+from tests.faults.table import ROOT, Setting, Trial, fcnkit, judged, promise
+from tests.runtime.models import make_spec, write_model
+
+SECONDS = 10
+"""Within which every picture of the corpus is read or refused."""
+
+BYTES_PER_PIXEL, MEGABYTES = 20, 64
+"""Memory for reading a picture: at most so much per pixel of the limit, and so much besides."""
+
+
+@promise("Every picture gives its right result or one clear error, in bounded time and memory.")
+def pictures_one_by_one(setting: Setting) -> Iterator[Trial]:
+    folder, answers = setting.scratch("pictures"), setting.scratch("answers")
+    expected = {picture.name: picture for picture in make_pictures.write_corpus(folder)}
+    if setting.full:
+        _write_at_the_limit(folder)
+    arguments = [str(folder), str(MAX_PIXELS), str(SECONDS), str(answers)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.reader", *arguments],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    for line in done.stdout.splitlines():
+        report = json.loads(line)
+        yield _judged(report, expected.get(report["name"]), folder)
+    shutil.rmtree(answers)
+
+
+def _judged(report: dict[str, object], expected: make_pictures.Picture | None, at: Path) -> Trial:
+    name = str(report["name"])
+    case, answer = ascii(name), Path(str(report["answer"]))
+    if report["code"] == -signal.SIGALRM:
+        return Trial(case, "hung", f"more than {SECONDS} s")
+    if report["code"] != 0:
+        return Trial(case, "wrong", f"the process ended with {report['code']}")
+    limit = MEGABYTES + BYTES_PER_PIXEL * MAX_PIXELS / 1e6
+    if float(str(report["megabytes"])) > limit:
+        return Trial(case, "wrong", f"{report['megabytes']} MB, more than {limit}")
+    got: np.ndarray | str
+    if answer.with_suffix(".npy").exists():
+        got = np.load(answer.with_suffix(".npy"))
+    else:
+        got = answer.with_suffix(".txt").read_text("utf-8", "surrogateescape")
+    if expected is None:
+        return Trial(case) if not isinstance(got, str) else Trial(case, "wrong", got)
+    fault = fault_of(expected, got, path=at / name)
+    return Trial(case) if fault is None else Trial(case, "wrong", fault)
+
+
+def _write_at_the_limit(folder: Path) -> None:
+    """Write pictures of just as many pixels as are allowed, in the modes that cost most."""
+    noise = np.random.default_rng(3).integers(0, 256, (2000, 2000, 4), np.uint8)
+    picture = Image.fromarray(noise)
+    picture.save(folder / "limit-rgba.png", compress_level=1)
+    picture.convert("CMYK").save(folder / "limit-cmyk.jpg", progressive=True)
+    lying = Image.Exif()
+    lying[0x0112] = 6
+    picture.convert("RGB").save(folder / "limit-turned.jpg", progressive=True, exif=lying)
+    picture.convert("LA").save(folder / "limit-la.png", compress_level=1)
+    picture.save(folder / "limit-rgba.tif", compression="tiff_lzw")
+    picture.save(folder / "limit-rgba-2.webp", quality=50, method=0)
+
+
+@promise("A bad picture never stops the others: a folder of them gives all that can be given.")
+def pictures_as_a_folder(setting: Setting) -> Iterator[Trial]:
+    folder, out = setting.scratch("folder"), setting.scratch("labels") / "out"
+    model = write_model(setting.scratch("model") / "labels.onnx", make_spec("labels"))
+    expected = make_pictures.write_corpus(folder)
+    # One pass of this model covers 2048x2048 at most, which these two are not.
+    for name in ("1x65500.jpg", "65500x1.jpg", "png-1x65500.png"):
+        (folder / name).unlink()
+    options = ("--max-pixels", MAX_PIXELS, "--threads", 1)
+    done = fcnkit("predict", model, folder, "-o", out, *options, limit=300)
+    yield judged("exit code", done, None if done.code == 1 else f"{done.code}: {done.err[-300:]}")
+    for picture in expected:
+        if not (folder / picture.name).is_file():
+            continue
+        case, result = ascii(picture.name), out / f"{Path(picture.name).stem}.png"
+        refused = picture.size is None or (picture.beside == "secret" and os.geteuid() != 0)
+        if refused:
+            lines = done.err.count("failed: " + " ".join(f"{folder / picture.name}: ".split()))
+            yield Trial(case) if lines == 1 else Trial(case, "lost", f"{lines} lines about it")
+        elif not result.is_file():
+            yield Trial(case, "lost", "no result")
+        else:
+            with Image.open(result) as labels:
+                fits = labels.size == picture.size[::-1]
+            yield Trial(case) if fits else Trial(case, "wrong", f"{labels.size}")
+    said = ("failed: ", "predict: ")
+    noise = [line for line in done.err.splitlines() if not line.startswith(said)]
+    yield Trial("what is said") if not noise else Trial("what is said", "wrong", f"{noise[:5]}")
+
+
+@promise("--max-pixels decides how large a picture is read, in the library and the command.")
+def the_limit_of_pixels(setting: Setting) -> Iterator[Trial]:
+    folder = setting.scratch("limit")
+    model = write_model(folder / "labels.onnx", make_spec("labels"))
+    Image.new("RGB", (60, 50)).save(folder / "a.png")
+    for pixels, code in ((2999, 1), (3000, 0), (1, 1), (0, 2), (-1, 2), (DEFAULT_MAX_PIXELS, 0)):
+        options = ("-o", folder / "out", f"--max-pixels={pixels}")
+        done = fcnkit("predict", model, folder / "a.png", *options)
+        fault = None if done.code == code else f"exit code {done.code}: {done.err[-300:]}"
+        yield judged(f"--max-pixels {pixels}", done, fault)
