@@ -79,14 +79,15 @@ def name_of(case: dict[str, Any]) -> str:
 
 
 def machine(work: Work) -> str:
-    found = work.report("latency/report.json")["environment"]
+    report = work.report("latency/report.json")
+    found = report["environment"]
     cpu = found["cpu"]
     packages = ("numpy", "pillow", "onnxruntime", "openvino", "torch", "monai")
     versions = ", ".join(f"{name} {found['packages'].get(name, 'none')}" for name in packages)
     gpus = ", ".join(gpu["name"] for gpu in found["gpus"] or ()) or "none"
     rehearsal = "**A rehearsal on a busy machine: these figures mean nothing.** "
     return (
-        f"{rehearsal if work.quick else ''}Measured {work.report('latency/report.json')['created'][:10]} on {cpu['model']}, "
+        f"{rehearsal if work.quick else ''}Measured {report['created'][:10]} on {cpu['model']}, "
         f"{cpu['usable_cores']} cores, {', '.join(cpu['instruction_sets'])}; kernels "
         f"{found['kernels']}; GPU: {gpus}; Python {found['python']}, {versions}."
     )

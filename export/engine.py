@@ -15,6 +15,7 @@ from fcnkit.export.engine_monitor import Advance, make_monitor
 from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
 from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles, hull
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
+from fcnkit.export.precision import KEPT_KEY
 from fcnkit.runtime.engine_file import (
     SIDECAR_FORMAT,
     BuilderOptions,
@@ -30,9 +31,6 @@ from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec
 from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
 
 __all__ = ["EngineReport", "build_engine"]
-
-_KEPT_KEY = "kept_fp32"
-"""Key of an ONNX file's metadata: the modules kept in float32 on purpose, joined by commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +92,7 @@ def build_engine(
     ranges = complete_profiles(spec, profiles)
     flavor, trt = import_library(flavor, what="fcnkit export engine")
     check_options(trt, flavor, options, timing_cache=timing_cache)
-    kept = [name for name in file.metadata.get(_KEPT_KEY, "").split(", ") if name]
+    kept = [name for name in file.metadata.get(KEPT_KEY, "").split(", ") if name]
     build = _Build(trt, model, spec)
     precision = check_layers(compute_layers(trt, build.network), spec, kept=kept, where=str(model))
     plan = build.run(ranges, options, timing_cache=timing_cache, advance=advance)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, VerifyError, message
+from fcnkit.export.precision import module_of
 from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["ComputeLayer", "check_engine", "check_layers", "check_tensors", "compute_layers"]
@@ -122,7 +123,7 @@ def check_layers(
 
 
 def _inside(node: str, module: str) -> bool:
-    owner = node.partition("/")[0]
+    owner = module_of(node)
     return owner == module or owner.startswith(f"{module}.")
 
 

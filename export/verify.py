@@ -211,7 +211,7 @@ def comparison_shapes(
         if shape != largest:
             bounded.append(f"{format_shape(largest)} bounded to {format_shape(shape)}")
     fitted = [_bound(_clamp(low, shape, high), max_pixels) for shape in wanted]
-    return tuple(dict.fromkeys(fitted)), tuple(sorted(bounded))
+    return tuple(dict.fromkeys(fitted)), tuple(bounded)
 
 
 def _legal(a: Subject, b: Subject) -> tuple[Shape, Shape, Shape]:

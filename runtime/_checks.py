@@ -165,17 +165,16 @@ def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
     return array
 
 
-def _palette_array(what: str, palette: Sequence[Sequence[int]]) -> NDArray[np.uint8]:
+def _palette_array(what: str, palette: object) -> NDArray[np.uint8]:
+    if not isinstance(palette, Sequence) or isinstance(palette, str | bytes):
+        rule, got = "must be uint8 (K, 3) or a sequence of K triples", type(palette).__name__
+        raise TypeError(message(what, rule, got, "pass one RGB row per label"))
     try:
         flat = bytes(chain.from_iterable(palette))  # refuses all but integers 0..255, at once
         if all(len(color) == 3 for color in palette):
             return np.frombuffer(flat, np.uint8).reshape(-1, 3)
     except (TypeError, ValueError):
         pass
-    if not isinstance(palette, Sequence) or isinstance(palette, str | bytes):
-        rule = "must be uint8 (K, 3) or a sequence of K triples"
-        got = type(palette).__name__
-        raise TypeError(message(what, rule, got, "pass one RGB row per label"))
     # Colour by colour, for an error that says which value is wrong.
     return np.array([check_color(what, color) for color in palette], np.uint8)
 

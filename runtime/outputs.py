@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fcnkit.runtime.palette import decode, overlay, voc_palette
 from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size", "write_output"]
+__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size"]
 
 Format = Literal["labels", "color", "overlay", "npy"]
 """A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
@@ -41,8 +41,8 @@ _STRATEGY: Final[dict[Format, int]] = {
     "color": zlib.Z_DEFAULT_STRATEGY,
     "overlay": zlib.Z_RLE,
 }
-"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered photograph
-nothing else repeats; colours repeat every three bytes."""
+"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
+photograph nothing else repeats; colours repeat every three bytes."""
 
 
 class Staging:
@@ -135,34 +135,6 @@ def open_output(
     except BaseException:
         file.close()
         raise
-
-
-def write_output(
-    path: Path,
-    image_hwc: NDArray[np.uint8],
-    labels_hw: NDArray[np.uint8],
-    spec: ModelSpec,
-    *,
-    format: Format,
-) -> None:
-    """Write a whole result at once, in place.
-
-    Args:
-        path: The file to make.
-        image_hwc: The picture.
-        labels_hw: Its labels, of the same height and width.
-        spec: The model's promises; its palette is used.
-        format: What to write.
-
-    Raises:
-        OSError: The file cannot be made or written.
-    """
-    output, drop = open_output(path, *labels_hw.shape, spec, format=format)
-    try:
-        output.write(image_hwc, labels_hw)
-        output.close()
-    finally:
-        drop()
 
 
 class _NpyOutput:

@@ -241,9 +241,13 @@ def _unpack(archive: Path, out: Path, report: Progress) -> None:
             raise DataError(message(str(archive), rule, "none", "use the archive of VOC 2012"))
         (out / _FOLDER).parent.mkdir(exist_ok=True)
         (partial / _FOLDER).rename(out / _FOLDER)
-    except tarfile.TarError as error:
+    except DataError:
+        raise
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as error:
+        # Besides its own errors tarfile lets through what a header's nonsense makes Python raise.
+        got = str(error) or type(error).__name__
         raise DataError(
-            message(str(archive), "must be a whole tar archive", str(error), "remove it")
+            message(str(archive), "must be a whole tar archive", got, "remove it")
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -95,9 +95,10 @@ def read_lines(path: Path) -> list[str]:
     if path.exists() and not path.is_file():
         # Opening a pipe would wait for a writer that may never come.
         raise DataError(message(str(path), "must be a text file", "no regular file", "replace it"))
-    if path.stat().st_size > _MAX_BYTES:
-        rule, got = f"must have at most {_MAX_BYTES} bytes", path.stat().st_size
-        raise DataError(message(str(path), rule, got, "list names only, one per line"))
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        rule, remedy = f"must have at most {_MAX_BYTES} bytes", "list names only, one per line"
+        raise DataError(message(str(path), rule, size, remedy))
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,7 +1,7 @@
 """The way of a picture through predict, one stage at a time, with a clock between them.
 
 The stages call what prediction calls: ``read_picture``, ``WholePass``, the backend, and
-``write_output``. A test holds that the labels are the Segmenter's, bit for bit.
+``open_output``. A test holds that the labels are the Segmenter's, bit for bit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 from fcnkit.errors import message
 from fcnkit.runtime.benchmark.loop import Clock
-from fcnkit.runtime.outputs import Staging, write_output
+from fcnkit.runtime.outputs import Staging, open_output
 from fcnkit.runtime.passes import WholePass
 from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.segmenter import Segmenter
@@ -178,7 +178,13 @@ def write_labels(
         OSError: It cannot be written.
     """
     path = staging.path()
-    write_output(path, image_hwc, labels_hw, spec, format="labels")
+    height, width = labels_hw.shape
+    output, drop = open_output(path, height, width, spec, format="labels")
+    try:
+        output.write(image_hwc, labels_hw)
+        output.close()
+    finally:
+        drop()
     staging.publish(path, name)
 
 

@@ -8,12 +8,13 @@ import sys
 
 
 def fcnkit(
-    *arguments: object, before: str = "", **environment: str
+    *arguments: object, before: str = "", stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``fcnkit`` with the arguments; ``before`` is code that runs first."""
     code = f"{before}from fcnkit.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,

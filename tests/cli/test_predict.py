@@ -78,7 +78,6 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     }
     text = (tmp_path / "out" / "manifest.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    # Lines come as results do, in any order.
     assert sorted(line["status"] for line in lines) == ["done", "done", "failed"]
     assert {line["model_sha256"] for line in lines} == {sha256_of(model)}
 
@@ -165,6 +164,80 @@ def test_predict_real_pictures(model: Path, tmp_path: Path, folder: str) -> None
     for file in files:
         with Image.open(file) as image, Image.open(tmp_path / f"{file.stem}.png") as written:
             assert (written.mode, written.size) == ("P", image.size)
+
+
+def test_predict_again_does_nothing(model: Path, pictures: Path, tmp_path: Path) -> None:
+    arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
+    assert fcnkit(*arguments).returncode == 0
+    done = fcnkit(*arguments)
+    assert done.returncode == 0
+    assert done.stdout.startswith("0 done, 0 failed, 2 done before in ")
+    done = fcnkit(*arguments, "--no-resume")
+    assert done.stdout.startswith("2 done, 0 failed in ")
+
+
+def test_predict_lists(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """A list names files, also missing ones; results mirror the tree that they share."""
+    text = f"{pictures}/a.jpg\n\n  {pictures}/sub/b.png\n{pictures}/sub/none.png\n"
+    (tmp_path / "list.txt").write_text(text)
+    missing = (
+        f"failed: {pictures}/sub/none.png: must be a picture file, got no file; check the path"
+    )
+    for number, given in enumerate(
+        ([f"@{tmp_path}/list.txt"], ["--list", tmp_path / "list.txt"], ["-"])
+    ):
+        out = tmp_path / str(number)
+        done = fcnkit("predict", model, *given, "-o", out, "--threads", 1, stdin=text)
+        assert done.returncode == 1
+        assert missing in done.stderr.splitlines()
+        assert done.stdout.startswith("2 done, 1 failed in ")
+        assert (out / "a.png").exists()
+        assert (out / "sub" / "b.png").exists()
+    refused(
+        fcnkit("predict", model, f"@{tmp_path}/no.txt", "-o", tmp_path / "out"),
+        f"[Errno 2] No such file or directory: '{tmp_path}/no.txt'",
+    )
+    refused(
+        fcnkit("predict", model, "-o", tmp_path / "out"),
+        "predict: needs INPUT or --list, got neither; name pictures, folders or a list",
+    )
+
+
+def test_predict_npy(model: Path, pictures: Path, tmp_path: Path) -> None:
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--format", "npy")
+    assert done.returncode == 0, done.stderr
+    labels = np.load(tmp_path / "out" / "sub" / "b.npy")
+    assert (labels.shape, labels.dtype) == ((70, 33), np.uint8)
+
+
+def test_predict_in_tiles(tmp_path: Path, pictures: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
+    tiles = ("--tile", "32x32", "--overlap", 8, "--batch", 2)
+    done = fcnkit(*arguments, *tiles, "--stats", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["tile"], summary["overlap"]) == ("32x32", 8)
+    assert 20 < summary["peak_memory_mb"] < 2000
+    refused(
+        fcnkit(*arguments, "--tile", "32"),
+        "--tile: a size is written HxW, got '32'; write 1024x1024",
+    )
+    refused(
+        fcnkit(*arguments, "--tile", "33x64"),
+        "Segmenter: tile must be a legal shape from 1x32x32 to 16x2048x2048 in steps of 32, "
+        "got 33x64; the nearest is 64x64",
+    )
+    refused(
+        fcnkit(*arguments, "--tile", "32x64", "--overlap", 32),
+        "Segmenter: overlap must be 0..31, less than a tile's side, got 32; "
+        "use half the side or less",
+    )
+    refused(
+        fcnkit(*arguments, "--tile", "32x64", "--cover", "pad"),
+        "Segmenter: tile and overlap need a model with head logits and cover='average', "
+        "got head logits and cover='pad'; leave them out, or use cover='average'",
+    )
 
 
 def test_an_interrupted_run_leaves_whole_files_and_a_true_manifest(

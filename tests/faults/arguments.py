@@ -107,7 +107,7 @@ def fitting(name: str, place: Path) -> st.SearchStrategy[Any]:
         "mean": [(0.5, 0.5, 0.5)], "std": [(0.2, 0.2, 0.2)], "multiple": [32],
         "path": [place / "m.onnx", str(place / "none"), place], "classes": [list("abcd")],
         "confusion": [np.eye(4, dtype="i8")], "logits_nchw": [np.zeros((2, 4, 32, 33), "f2")],
-        "target": [labels], "image": [image], "labels": [labels], "tile": [None, 32],
+        "target_hw": [labels], "predicted_hw": [labels], "tile": [None, 32],
     }  # fmt: skip
     return st.sampled_from(known[name]) if name in known else values()
 

@@ -115,7 +115,7 @@ def the_limit_of_pixels(setting: Setting) -> Iterator[Trial]:
     model = write_model(folder / "labels.onnx", make_spec("labels"))
     Image.new("RGB", (60, 50)).save(folder / "a.png")
     for pixels, code in ((2999, 1), (3000, 0), (1, 1), (0, 2), (-1, 2), (DEFAULT_MAX_PIXELS, 0)):
-        options = ("-o", folder / "out", f"--max-pixels={pixels}")
+        options = ("-o", folder / f"out-{pixels}", f"--max-pixels={pixels}")
         done = fcnkit("predict", model, folder / "a.png", *options)
         fault = None if done.code == code else f"exit code {done.code}: {done.err[-300:]}"
         yield judged(f"--max-pixels {pixels}", done, fault)
