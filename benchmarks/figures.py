@@ -240,7 +240,12 @@ def peers(work: Work) -> str:
 
     path = work.folder / "peers.json"
     size = ("--limit", 2, "--rounds", 1) if work.quick else ("--limit", 32, "--rounds", 3)
-    work.run("-m", "benchmarks.peers", work.checkpoint, work.pictures, *size, "--json", path)
+    int8 = work.folder / "int8.onnx"
+    if not int8.exists():
+        options = ("--head", "labels", "--precision", "int8", "--calibration", work.pictures)
+        work.fcnkit("export", "onnx", work.checkpoint, "-o", int8, *options)
+    models = ("--model", int8, "--json", path)
+    work.run("-m", "benchmarks.peers", work.checkpoint, work.pictures, *size, *models)
     found = json.loads(path.read_text(encoding="utf-8"))
     others = found["other_cores"]
     said = "not known" if others is None else f"{others:.2f}"
