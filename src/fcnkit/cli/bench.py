@@ -81,6 +81,7 @@ def latency(
     as_json: Json = False,
 ) -> None:
     """Time every model on every backend at every shape and batch, stage by stage."""
+    from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.benchmark.environment import environment
     from fcnkit.runtime.benchmark.loop import Effort
     from fcnkit.runtime.benchmark.page import latency_page
@@ -95,14 +96,15 @@ def latency(
     sizes = [_parse_size(text) for text in shape or ()]
     machine = environment()
     measured = []
-    for path in models:
-        for name in backend or ["auto"]:
+    with progress_of(unit="cases") as advance:
+        for path, name in product(models, backend or ["auto"]):
             for variant in device_variants(path, cuda_graphs=cast("CudaGraphs", cuda_graphs)):
                 settings = {**variant.options, **parse_backend_options(backend_options)}
                 open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
-                found = _measure(name, open_it, sizes, batch or [1], effort, picture, stages)
-                cases = [replace(one, details={**one.details, **variant.details}) for one in found]
-                measured += [(path, sha256_of(path), case) for case in cases]
+                for one in _measure(name, open_it, sizes, batch or [1], effort, picture, stages):
+                    case = replace(one, details={**one.details, **variant.details})
+                    measured.append((path, sha256_of(path), case))
+                    advance("bench", len(measured), None)
     report = latency_report(measured, machine)
     if out is not None:
         page, drawn = (latency_page, PLOTS) if plots else (None, {})
