@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(shell find c
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	# An outside oracle of the tests; with its dependencies it would choose a torch of its own.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps monai
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps monai tritonclient python-rapidjson
 	touch $@
 
 # ---------------------------------------------------------------------------------------------

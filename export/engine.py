@@ -16,6 +16,7 @@ from fcnkit.export.engine_precision import check_layers, check_tensors, compute_
 from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles, hull
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
 from fcnkit.export.precision import KEPT_KEY
+from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
 from fcnkit.runtime.engine_file import (
     SIDECAR_FORMAT,
     BuilderOptions,
@@ -83,6 +84,9 @@ def build_engine(
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """
+    if out.suffix not in ENGINE_SUFFIXES:
+        rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
+        raise ValueError(message("-o", rule, str(out), "name it model.engine"))
     if not out.parent.is_dir():
         got = str(out.parent)
         raise ValueError(message("-o", "its folder must exist", got, "create it first"))

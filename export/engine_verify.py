@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from fcnkit.runtime.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.spec import Precision, Shape, format_shape
 from fcnkit.runtime.tensorrt_library import logger_of
 
-__all__ = ["EngineCheck", "check_built_engine"]
+__all__ = ["EngineCheck", "check_built_engine", "compare"]
 
 AGREEMENT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.998, "int8": 0.99}
 """Share of labels that must be the ONNX file's, by precision. A GPU multiplies float32 in TF32 by
@@ -65,12 +66,13 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     report = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
     inspected = check_engine(report, file.spec, where=name)
     del inspector, engine, runtime
-    try:
-        opened = open_backend(path, backend=file.flavor)
-    except (BackendUnavailableError, MissingExtraError) as error:
-        return EngineCheck(inspected=inspected, verified=None, reason=str(error))
-    with opened, open_backend(model, backend="onnxruntime") as reference:
-        verified = _compare(opened, reference, file, name=name)
+    with ExitStack() as stack:
+        try:
+            ours = stack.enter_context(open_backend(path, backend=file.flavor))
+            theirs = stack.enter_context(open_backend(model, backend="onnxruntime"))
+        except (BackendUnavailableError, MissingExtraError) as error:
+            return EngineCheck(inspected=inspected, verified=None, reason=str(error))
+        verified = compare(ours, theirs, file, name=name)
     return EngineCheck(inspected=inspected, verified=verified, reason=None)
 
 
@@ -81,10 +83,23 @@ def _shapes(file: EngineFile) -> list[Shape]:
     return list(dict.fromkeys(small)) or [file.profiles[0].min]
 
 
-def _compare(
+def compare(
     engine: CheckedBackend, reference: CheckedBackend, file: EngineFile, *, name: str
 ) -> str:
-    """Run both on noise and return one line of what was measured."""
+    """Run an engine and its ONNX file on noise, in the shapes of the engine's profiles.
+
+    Args:
+        engine: Runs the engine.
+        reference: Runs the ONNX file.
+        file: The engine's profiles and precision.
+        name: What to call the engine in errors.
+
+    Returns:
+        One line of what was measured.
+
+    Raises:
+        VerifyError: Fewer labels agree than AGREEMENT asks for.
+    """
     agreed = pixels = 0
     shapes = _shapes(file)
     for shape in shapes:

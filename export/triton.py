@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
 from fcnkit.runtime.engine_file import read_engine_file, sidecar_path
 from fcnkit.runtime.files import atomic_path, atomic_write
 from fcnkit.runtime.onnx_file import read_onnx_file
@@ -24,7 +25,6 @@ __all__ = ["Device", "TritonReport", "write_triton_repository"]
 Device = Literal["auto", "cpu", "gpu"]
 
 _TYPES: Final = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
-_ENGINES: Final = (".engine", ".plan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def _check_numbers(*, version: int, instances: int, queue_delay: int) -> None:
 
 
 def _read(model: Path) -> _Model:
-    if model.suffix not in _ENGINES:
+    if model.suffix not in ENGINE_SUFFIXES:
         spec = read_onnx_file(model).spec(where=str(model))
         return _Model(backend="onnxruntime", spec=spec, profiles=())
     engine = read_engine_file(model)

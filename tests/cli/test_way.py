@@ -48,8 +48,7 @@ def test_the_whole_way(shapes_folder: Path, tmp_path: Path) -> None:
     assert "the engine was built but not run" in done.stdout
     assert json.loads(fcnkit("info", engine, "--json").stdout)["spec"]["head"] == "labels"
     done = fcnkit("predict", engine, shapes_folder / "JPEGImages", "-o", tmp_path / "out")
-    assert done.returncode == 2
-    assert "this version builds TensorRT engines but does not run them" in done.stderr
+    assert done.returncode == 0 or "a CUDA driver and a GPU are needed" in done.stderr
 
 
 def test_predict_runs_a_checkpoint(run_folder: Path, tmp_path: Path) -> None:

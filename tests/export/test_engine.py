@@ -262,6 +262,13 @@ def test_a_file_with_the_spec_of_another_head(model: Path) -> None:
         build(model)
 
 
+def test_a_name_that_no_backend_would_take_for_an_engine(model: Path) -> None:
+    out = model.with_name("m.trt")
+    text = f"-o: must end in .engine or .plan, got {out}; name it model.engine"
+    with refusal(ValueError, text):
+        build_engine(model, out, flavor="tensorrt-rtx")
+
+
 def test_a_missing_library_names_its_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tensorrt_library._MODULES, "tensorrt", "tensorrt_that_is_not_there")
     text = (

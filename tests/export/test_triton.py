@@ -112,7 +112,7 @@ def test_a_fixed_batch_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 def test_names_of_classes_are_quoted(tmp_path: Path) -> None:
-    classes = ('a "b"', "c\\d", "weg\nrand", "straße")
+    classes = ('a "b"', "c\\d", "weg, rand", "straße")
     spec = dataclasses.replace(make_spec("labels"), classes=classes)
     model = write_model(tmp_path / "m.onnx", spec)
     config, _ = parsed(write_triton_repository(model, tmp_path / "repo").folder)

@@ -1,0 +1,76 @@
+"""The comparison of an engine with its ONNX file, run here on two ONNX files in place of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from fcnkit.errors import VerifyError
+from fcnkit.export.engine_verify import compare
+from fcnkit.runtime.backends import open_backend
+from fcnkit.runtime.engine_file import EngineFile, read_engine_file
+from fcnkit.runtime.spec import Head
+from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
+from tests.runtime.models import make_spec, write_model
+
+SHAPES = "1x32x32, 1x64x96, 2x128x128, 4x320x480"
+
+
+def engine_of(model: Path, head: Head) -> EngineFile:
+    """Profiles and precision; the plan is noise and is not run."""
+    plan = rtx_plan()
+    write_engine(model.with_name("m.engine"), plan, make_sidecar(plan, spec=make_spec(head)))
+    return read_engine_file(model.with_name("m.engine"))
+
+
+@pytest.mark.parametrize("head", ["logits", "labels"])
+def test_the_same_network_agrees_in_every_shape_a_cpu_can_follow(
+    head: Head, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec(head))
+    with open_backend(model, backend="onnxruntime") as backend:
+        line = compare(backend, backend, engine_of(model, head), name="m.engine")
+    assert line == f"label agreement 100.0000 % with ONNX Runtime ({SHAPES})"
+
+
+def test_changed_weights_are_caught(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    changed = onnx.load(model)
+    (bias,) = (tensor for tensor in changed.graph.initializer if tensor.name == "bias")
+    values = numpy_helper.to_array(bias) + np.array([9, 0, 0, 0], np.float32)
+    bias.CopyFrom(numpy_helper.from_array(values, "bias"))
+    onnx.save(changed, tmp_path / "changed.onnx")
+    with (
+        open_backend(tmp_path / "changed.onnx", backend="onnxruntime") as ours,
+        open_backend(model, backend="onnxruntime") as theirs,
+        pytest.raises(VerifyError) as caught,
+    ):
+        compare(ours, theirs, engine_of(model, "labels"), name="m.engine")
+    begin = "m.engine: must give the labels of the ONNX file on 99.9 % of all pixels, got label "
+    assert str(caught.value).startswith(begin)
+    assert str(caught.value).endswith(
+        f" % with ONNX Runtime ({SHAPES}); "
+        "this is a bug of the exporter or the library, please report it"
+    )
+
+
+def test_fp16_may_fall_otherwise_on_a_few_ties(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    file = engine_of(model, "logits")
+    half = replace(file, spec=replace(file.spec, precision="fp16"))
+    changed = onnx.load(model)
+    for tensor in changed.graph.initializer:
+        values = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    onnx.save(changed, tmp_path / "half.onnx")
+    with (
+        open_backend(tmp_path / "half.onnx", backend="onnxruntime") as ours,
+        open_backend(model, backend="onnxruntime") as theirs,
+    ):
+        line = compare(ours, theirs, half, name="m.engine")
+    assert line != f"label agreement 100.0000 % with ONNX Runtime ({SHAPES})"
