@@ -130,7 +130,12 @@ struct Candidates {
 template <int kSlots>
 Candidates find(const LinearTable& table, const Planes& planes) {
     const auto hash_of = [&](__m512i plane, int channel) {
-        const __m512i matrix = _mm512_set1_epi64(static_cast<long long>(table.matrix[channel]));
+        __m512i matrix = _mm512_set1_epi64(static_cast<long long>(table.matrix[channel]));
+#if defined(__clang__)
+        // Keep it in a register: LLVM 14 takes the displacement of a broadcast memory operand of
+        // this instruction for one of bytes, and the processor reads eight times as far.
+        __asm__("" : "+v"(matrix));
+#endif
         return _mm512_gf2p8affine_epi64_epi8(plane, matrix, 0);
     };
     const __m512i hash = _mm512_ternarylogic_epi64(

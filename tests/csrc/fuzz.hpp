@@ -25,11 +25,15 @@ class Call {
     Call(std::string kernel, std::uint64_t seed)
         : kernel_(std::move(kernel)), seed_(seed), engine_(seed) {}
 
-    std::size_t below(std::size_t n) { return static_cast<std::size_t>(engine_() % n); }
+    // The choices of a call that libFuzzer made up: its bytes first, what they do not decide after.
+    Call(std::string kernel, const std::uint8_t* data, std::size_t size)
+        : kernel_(std::move(kernel)), seed_(0), engine_(size), data_(data), left_(size) {}
+
+    std::size_t below(std::size_t n) { return static_cast<std::size_t>(next() % n); }
     bool chance(std::size_t one_in) { return below(one_in) == 0; }
     std::size_t size() { return chance(4) ? below(2000) : below(300); }
     std::size_t threads() { return 1 + below(3); }
-    std::uint8_t byte() { return static_cast<std::uint8_t>(engine_()); }
+    std::uint8_t byte() { return static_cast<std::uint8_t>(next()); }
     Bytes bytes(std::size_t n) {
         Bytes found(n);
         std::generate(found.begin(), found.end(), [&] { return byte(); });
@@ -44,9 +48,22 @@ class Call {
     }
 
    private:
+    std::uint64_t next() {
+        if (left_ == 0) {
+            return engine_();
+        }
+        std::uint64_t value = 0;
+        for (int i = 0; i < 4 && left_ > 0; ++i, --left_) {
+            value = value << 8 | *data_++;
+        }
+        return value;
+    }
+
     std::string kernel_;
     std::uint64_t seed_;
     std::mt19937_64 engine_;
+    const std::uint8_t* data_ = nullptr;
+    std::size_t left_ = 0;
 };
 
 inline std::vector<const Table*> all_tables() {

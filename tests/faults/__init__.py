@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults import arguments, datasets, kills, models, outputs, pictures
+from tests.faults import arguments, datasets, kills, load, models, outputs, pictures
 from tests.faults.table import PROMISES
 
-__all__ = ["PROMISES", "arguments", "datasets", "kills", "models", "outputs", "pictures"]
+__all__ = ["PROMISES", "arguments", "datasets", "kills", "load", "models", "outputs", "pictures"]

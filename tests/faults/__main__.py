@@ -29,9 +29,13 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory(prefix="fcnkit-faults-") as folder:
         for key in given.only:
-            # Lists of cases take a third of the full time; the rest is for repetitions.
-            seconds = 60 * minutes / len(given.only) * 2 / 3
-            setting = Setting(folder=Path(folder), seconds=seconds, full=given.share == "full")
+            # Long use takes a third, lists of cases another; the rest is for repetitions.
+            setting = Setting(
+                folder=Path(folder),
+                seconds=20 * minutes / len(given.only),
+                full=given.share == "full",
+                soak=20 * minutes if given.share == "full" else 3,
+            )
             start = time.monotonic()
             counts, broken = tried(PROMISES[key], setting)
             row = {

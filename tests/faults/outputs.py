@@ -174,9 +174,7 @@ def save_good(path: Path) -> None:
     torch.save(good_checkpoint(), path)
 
 
-@promise(
-    "A full disk is one error that names the file; what was written is whole, a rerun ends it."
-)
+@promise("A full disk is one error; what was written is whole, and a rerun ends it.")
 def full_disks(setting: Setting) -> Iterator[Trial]:
     place = setting.scratch("full")
     model = write_model(place / "labels.onnx", make_spec("labels"))

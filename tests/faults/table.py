@@ -45,6 +45,8 @@ class Setting:
     seconds: float
     """What one promise may spend on repetitions; lists of cases are always gone through."""
     full: bool
+    soak: float = 3
+    """Seconds of long use."""
     random: random.Random = field(default_factory=lambda: random.Random(20))
 
     def scratch(self, name: str) -> Path:
