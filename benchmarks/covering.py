@@ -1,6 +1,6 @@
 """Which covering is the better default: accuracy on held-out pictures, and what it costs.
 
-    python -m benchmarks.covering CHECKPOINT DATA [--split val] [--limit N] [--json FILE]
+    python -m benchmarks.covering CHECKPOINT DATA [--split val] [--limit N] [--way NAME]...
 
 Every way labels the same pictures with the same backend; the ways take turns, picture by picture.
 Pictures are taken whole and cut to an awkward size, where padding and tiles differ most.
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--way", action="append", help="one of the ways; pad is always there")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = open_voc(options.data, split=options.split)
@@ -91,7 +92,8 @@ def main() -> None:
         model = Path(name) / "logits.onnx"
         export_onnx(options.checkpoint, model, head="logits")
         with open_backend(model, backend=options.backend, threads=options.threads) as backend:
-            ways = {way: Segmenter(backend, **choice) for way, choice in WAYS.items()}
+            chosen = ["pad", *options.way] if options.way else [*WAYS]
+            ways = {way: Segmenter(backend, **WAYS[way]) for way in chosen}
             for size in (None, (330, 450)):
                 rows += measure(ways, folder, options.limit, size)
     print("| pictures | covering | tiles | mean IoU | pixel accuracy | ms | times pad |")

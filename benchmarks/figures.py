@@ -37,7 +37,8 @@ class Work:
         self.pictures: Path = options.pictures.resolve()
         self.quick: bool = options.quick
         self.model = folder / "labels.onnx"
-        export_onnx(self.checkpoint, self.model, head="labels")
+        if not self.model.exists():
+            export_onnx(self.checkpoint, self.model, head="labels")
 
     def run(self, *words: object) -> None:
         """Run a command of the page, which must succeed."""
@@ -78,13 +79,15 @@ def name_of(case: dict[str, Any]) -> str:
 
 
 def machine(work: Work) -> str:
-    found = work.report("latency/report.json")["environment"]
+    report = work.report("latency/report.json")
+    found = report["environment"]
     cpu = found["cpu"]
     packages = ("numpy", "pillow", "onnxruntime", "openvino", "torch", "monai")
     versions = ", ".join(f"{name} {found['packages'].get(name, 'none')}" for name in packages)
     gpus = ", ".join(gpu["name"] for gpu in found["gpus"] or ()) or "none"
+    rehearsal = "**A rehearsal on a busy machine: these figures mean nothing.** "
     return (
-        f"Measured {work.report('latency/report.json')['created'][:10]} on {cpu['model']}, "
+        f"{rehearsal if work.quick else ''}Measured {report['created'][:10]} on {cpu['model']}, "
         f"{cpu['usable_cores']} cores, {', '.join(cpu['instruction_sets'])}; kernels "
         f"{found['kernels']}; GPU: {gpus}; Python {found['python']}, {versions}."
     )
@@ -94,7 +97,7 @@ def latency(work: Work) -> str:
     picture = sorted(work.pictures.glob("*.jpg"))[0]
     backends = [word for name in BACKENDS for word in ("--backend", name)]
     out = work.folder / "latency"
-    count = ("--runs", 20 if work.quick else 300)
+    count = ("--runs", 20, "--warmup", 1) if work.quick else ("--runs", 300)
     shape = ("--shape", "320x480", "--threads", 2, "--picture", picture)
     work.fcnkit("bench", "latency", work.model, *backends, *shape, *count, "-o", out)
     report = work.report("latency/report.json")
@@ -129,7 +132,7 @@ def latency(work: Work) -> str:
 
 def sweep(work: Work) -> str:
     out = work.folder / "sweep"
-    seconds = ("--duration", 0.3 if work.quick else 2.5)
+    seconds = ("--runs", 2, "--warmup", 1) if work.quick else ("--duration", 2.5)
     work.fcnkit(
         *("bench", "latency", work.model, "--threads", 2, *seconds, "-o", out),
         *(word for name in BACKENDS for word in ("--backend", name)),
@@ -153,7 +156,7 @@ def sweep(work: Work) -> str:
 def comparison(work: Work) -> str:
     """The same twice, and against another backend: what the intervals say of no difference."""
     for name in ("again-a", "again-b"):
-        count = ("--runs", 20 if work.quick else 200)
+        count = ("--runs", 20, "--warmup", 1) if work.quick else ("--runs", 200)
         options = ("--backend", "openvino:f32", "--shape", "320x480", "--threads", 2, "--no-plots")
         work.fcnkit("bench", "latency", work.model, *options, *count, "-o", work.folder / name)
     from fcnkit.runtime.benchmark.compare import compare_reports
@@ -195,7 +198,7 @@ def engine(work: Work) -> str:
 
 def throughput(work: Work) -> str:
     out = work.folder / "throughput"
-    small = ("--limit", 10, "--rounds", 1, "--duration", 1)
+    small = ("--limit", 4, "--rounds", 1, "--duration", 1)
     full = ("--limit", 100, "--rounds", 3, "--duration", 15)
     work.fcnkit(
         *("bench", "throughput", work.model, work.pictures, "-o", out),
@@ -237,7 +240,12 @@ def peers(work: Work) -> str:
 
     path = work.folder / "peers.json"
     size = ("--limit", 2, "--rounds", 1) if work.quick else ("--limit", 32, "--rounds", 3)
-    work.run("-m", "benchmarks.peers", work.checkpoint, work.pictures, *size, "--json", path)
+    int8 = work.folder / "int8.onnx"
+    if not int8.exists():
+        options = ("--head", "labels", "--precision", "int8", "--calibration", work.pictures)
+        work.fcnkit("export", "onnx", work.checkpoint, "-o", int8, *options)
+    models = ("--model", int8, "--json", path)
+    work.run("-m", "benchmarks.peers", work.checkpoint, work.pictures, *size, *models)
     found = json.loads(path.read_text(encoding="utf-8"))
     others = found["other_cores"]
     said = "not known" if others is None else f"{others:.2f}"

@@ -76,7 +76,7 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         ("d", "OpenVINO script, told f32", "openvino", "f32", "pad",
          lambda net: ways.openvino_script(net, plain, threads, "f32")),
         ("e", "MONAI sliding window", "torch", "f32", "average",
-         lambda net: ways.monai(net, size)),
+         ways.monai),
         ("g", "PyTorch, CUDA graph", "cuda", "f32", "pad",
          lambda net: ways.pytorch_cuda_graph(net, size)),
         ("g", "ONNX Runtime script, CUDA", "cuda", "f32", "pad",

@@ -119,16 +119,15 @@ def pytorch(network: Network, *, compiled: bool = False) -> Work:
     return work
 
 
-def monai(network: Network, size: tuple[int, int]) -> Work:
+def monai(network: Network) -> Work:
     """MONAI's sliding-window inference with the window that fits the picture."""
     from monai.inferers.utils import sliding_window_inference
-
-    window = (size[0] // 32 * 32, size[1] // 32 * 32)
 
     @torch.inference_mode()
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
             image = network.normalized(path)
+            window = tuple(side // 32 * 32 for side in image.shape[2:])
             logits = sliding_window_inference(image, window, sw_batch_size=4, predictor=network.net)
             assert isinstance(logits, Tensor)
             network.save(logits.argmax(dim=1)[0].numpy(), out, path)

@@ -6,7 +6,8 @@ Every way turns the same picture files into files of the same size with every co
 network, argmax, colours, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
 palette PNGs that are fcnkit's default. The engine alone runs the network on one prepared batch of
 the padded size and does nothing else: what it reaches is the limit. The ways take turns, picture
-set by picture set; a ratio is the median over the rounds.
+set by picture set; a ratio is the median over the rounds. The CPU time per picture, of all cores
+together, says what a way costs also where others use the machine.
 
 COMPUTE is the precision that the backend computes in, f32 unless given; the chapter computes in
 float32. At the end one call of a segmenter is compared with the bare call of its backend.
@@ -32,7 +33,7 @@ from PIL import Image
 from benchmarks.export import plain_transposed
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime import Backend, Segmenter, open_backend
+from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
 from fcnkit.runtime.folder import Format, find_jobs, predict_files
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.checkpoint import load_model
@@ -82,7 +83,8 @@ class Fcnkit:
     """``fcnkit predict``."""
 
     def __init__(self, backend: Backend, format: Format) -> None:
-        self.segmenter, self.format = Segmenter(backend), format
+        cover: Cover = "average" if backend.spec.head == "logits" else "pad"
+        self.segmenter, self.format = Segmenter(backend, cover=cover), format
 
     def __call__(self, pictures: list[Path], out: Path) -> None:
         jobs = find_jobs(pictures, out)
@@ -164,6 +166,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with Image.open(pictures[0]) as first:
         size = (first.height, first.width)
     rates: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ways = build_ways(options, folder, size)
@@ -171,11 +174,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             for way, work in ways.items():
                 out = folder / "out"
                 out.mkdir()
-                start = time.perf_counter()
+                start, begun = time.perf_counter(), time.process_time()
                 work(pictures, out)
+                seconds, busy = time.perf_counter() - start, time.process_time() - begun
                 if number >= 0:
-                    seconds = time.perf_counter() - start
                     rates.setdefault(way, []).append(len(pictures) / seconds)
+                    cpu.setdefault(way, []).append(1000 * busy / len(pictures))
                 shutil.rmtree(out)
         overhead = {
             way.removesuffix(" fcnkit pad labels"): call_overhead(work, (320, 480), options.calls)
@@ -186,6 +190,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "pictures": len(pictures),
         "threads": options.threads,
         "images_per_second": rates,
+        "cpu_milliseconds_per_image": cpu,
         "call_at_320x480": overhead,
     }
 
@@ -198,7 +203,8 @@ def show(found: dict[str, Any]) -> None:
 
     for way, measured in rates.items():
         cover = "average" if "average" in way else "pad"
-        line = f"{way:38} {statistics.median(measured):7.1f} images/s"
+        busy = statistics.median(found["cpu_milliseconds_per_image"][way])
+        line = f"{way:38} {statistics.median(measured):7.1f} images/s {busy:7.1f} CPU ms"
         if not way.startswith("chapter"):
             line += f"  {ratio(way, f'chapter {cover}'):5.2f}x chapter {cover}"
         if "fcnkit" in way:

@@ -137,7 +137,11 @@ def _layer_types(model: onnx.ModelProto) -> dict[str, str]:
     for number, node in enumerate(model.graph.node):
         if node.op_type in _COMPUTING:
             factors = node.input[:2]
-            kinds = {"int8" if name in quantised else _type_name(types, name) for name in factors}
+            # Where only one comes out of int8, as of a picture that others share, floats multiply.
+            if all(name in quantised for name in factors):
+                kinds = {"int8"}
+            else:
+                kinds = {_type_name(types, name) for name in factors}
             name = node.name or f"node {number}"
             found[name] = kinds.pop() if len(kinds) == 1 else " and ".join(sorted(kinds))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +21,26 @@ from fcnkit.runtime.spec import ModelSpec
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.backend import open_checkpoint
 
-__all__ = ["Answer", "Kind", "Subject", "open_subject"]
+__all__ = ["Answer", "Kind", "Subject", "open_subject", "verify_path"]
 
 Kind = Literal["checkpoint", "onnx", "engine"]
+
+
+def verify_path(model: Path) -> Path:
+    """Return where a model's report lies: ``model.verify.json`` beside ``model.onnx``."""
+    return model.with_suffix(".verify.json")
+
+
+def _is_reported(model: Path, sha256: str) -> bool | None:
+    """Whether the report beside a model was written for this very file; None without one."""
+    path = verify_path(model)
+    if not path.is_file():
+        return None
+    try:
+        recorded = json.loads(path.read_bytes())["b"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return bool(recorded == sha256)
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class Subject:
         kind: Kind,
         sha256: str | None,
         proof: PrecisionProof | None = None,
+        reported: bool | None = None,
     ) -> None:
         """Wrap an opened backend, which is closed with the subject.
 
@@ -54,9 +73,11 @@ class Subject:
             kind: What the file is.
             sha256: Of the file; None where there is none.
             proof: What the graph was found to compute in.
+            reported: Whether the report that the export wrote beside it is of this very file;
+                None without such a report.
         """
         self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
-        self.proof = proof
+        self.proof, self.reported = proof, reported
 
     @property
     def spec(self) -> ModelSpec:
@@ -73,6 +94,7 @@ class Subject:
             "precision": self.spec.precision,
             "library": self.backend.details.get("library"),
             "compute": self.backend.details.get("compute"),
+            "matches_its_report": self.reported,
             "source_sha256": self.spec.source.sha256,
             "layers": asdict(self.proof)["layers"] if self.proof else None,
             "kept_fp32": list(self.proof.kept) if self.proof else [],
@@ -133,7 +155,8 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
 
     Args:
         path: A checkpoint (.pt, .pth), an ONNX file or an engine.
-        backend: The library for an exported model; a checkpoint is run by PyTorch.
+        backend: The library for an exported model; ``auto`` runs an ONNX file in ONNX Runtime.
+            A checkpoint is run by PyTorch.
         threads: CPU threads of one call, for exported models.
 
     Returns:
@@ -162,5 +185,14 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
         remedy = "copy the file again or export the model again with fcnkit export onnx"
         raise ArtifactError(message(str(path), rule, str(error), remedy)) from error
     proof = prove_precision(model, where=str(path))
-    opened = open_backend(path, backend=backend, threads=threads)
-    return Subject(opened, name=path.name, kind="onnx", sha256=sha256_of(path), proof=proof)
+    name = "onnxruntime" if backend == "auto" else backend
+    opened = open_backend(path, backend=name, threads=threads)
+    sha256 = sha256_of(path)
+    return Subject(
+        opened,
+        name=path.name,
+        kind="onnx",
+        sha256=sha256,
+        proof=proof,
+        reported=_is_reported(path, sha256),
+    )

@@ -19,7 +19,7 @@ from fcnkit.export.heads import Core
 from fcnkit.export.int8 import Activations
 from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.speed import measure_speedup
-from fcnkit.export.subject import Subject, open_subject
+from fcnkit.export.subject import Subject, open_subject, verify_path
 from fcnkit.export.verify import (
     MAX_PIXELS,
     TOLERANCES,
@@ -34,7 +34,7 @@ from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
 
-__all__ = ["ExportReport", "export_onnx", "save_model", "verify_path"]
+__all__ = ["ExportReport", "export_onnx", "save_model"]
 
 MAX_MIOU_DROP: Final = 0.01
 
@@ -62,11 +62,6 @@ class ExportReport:
         if self.verify.data:
             text += f"; {self.verify.data.summary()}"
         return text
-
-
-def verify_path(model: Path) -> Path:
-    """Return where a model's report lies: ``model.verify.json`` beside ``model.onnx``."""
-    return model.with_suffix(".verify.json")
 
 
 def export_onnx(

@@ -73,7 +73,7 @@ TOLERANCES: Final[dict[Precision, Tolerance]] = {
     # Eight bits: single pixels may be far off, so that the mean and the score on data decide.
     "int8": Tolerance(
         max_error=0.5,
-        mean_error=5e-2,
+        mean_error=1e-1,
         max_margin=0.5,
         min_agreement=0.5,
         min_data_agreement=0.9,

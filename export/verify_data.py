@@ -124,9 +124,7 @@ def compare_on_data(
     if data.truth and data.truth.classes != classes:
         rule = f"the data's classes must be the model's, {', '.join(classes)}"
         got = ", ".join(data.truth.classes)
-        raise DataError(
-            message(f"--data {data.root}", rule, got, "give the data it was trained for")
-        )
+        raise DataError(message(str(data.root), rule, got, "give the data it was trained for"))
     grown = "labels" in (a.spec.head, b.spec.head)
     meter = DifferenceMeter()
     counts = np.zeros((2, len(classes), len(classes)), np.int64)

@@ -48,12 +48,12 @@ def load(
     """Open an exported model as a function from pictures to labels.
 
     Args:
-        path: An ONNX file that fcnkit exported.
+        path: An ONNX file or engine that fcnkit exported.
         backend: The library that runs it, as for ``open_backend``.
         threads: CPU threads of one call; every core by default.
         compute: The precision to compute in, as for ``open_backend``.
         options: The library's own options, as for ``open_backend``.
-        spec: For an engine without a sidecar: the file that holds its spec.
+        spec: For an engine without a sidecar: the ONNX file that it was built from.
         cover: How pictures of any size are covered, as for ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
         overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.

@@ -2,6 +2,8 @@
 
 ``average``: overlapping tiles vote with the mean of their logits. ``pad``: the picture grows at
 the bottom and on the right, by reflection, to the next legal shape, and the result is cropped.
+``auto``: ``pad`` where one pass of the model covers the picture, ``average`` where none does; why
+that is the default is measured in docs/covering.md.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from fcnkit.runtime.tiling import TilePlan, plan_tiles
 
 __all__ = ["Cover", "Covering", "choose_covering"]
 
-Cover = Literal["average", "pad"]
+Cover = Literal["auto", "average", "pad"]
 """How a picture of any size is covered by rectangles that the model takes."""
 
 _COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
-    "logits": ("average", "pad"),
+    "logits": ("auto", "average", "pad"),
     "labels": ("pad",),
     "scene": ("average",),
 }
@@ -61,16 +63,25 @@ class Covering:
         Raises:
             ValueError: No legal shape of the model covers the picture.
         """
-        if self.cover == "pad" or self.spec.head == "scene":
+        high = self.spec.shapes.max[1:]
+        fits = height <= high[0] and width <= high[1]
+        one = self.cover == "pad" or (self.cover == "auto" and fits)
+        if one or self.spec.head == "scene":
             return self._plan_one(height, width)
-        low, high = self.spec.shapes.min[1:], self.spec.shapes.max[1:]
-        multiple = self.spec.input.multiple
-        tile = self.tile or high
-        # A picture smaller than the tile takes the largest multiples that fit into it; what is
-        # left of a side then is less than a tile, and the overlap must be less than a side.
-        fitting = plan_tiles(height, width, tile=tile, multiple=multiple).tile
-        overlap = min(self.overlap, *(side - 1 for side in fitting))
-        plan = plan_tiles(height, width, tile=tile, overlap=overlap, multiple=multiple)
+        low, multiple, tile = self.spec.shapes.min[1:], self.spec.input.multiple, self.tile or high
+        sides = plan_tiles(height, width, tile=tile, multiple=multiple).tile
+        tops, lefts = (
+            # A side on which the tile does not fit needs two smaller ones at most as it is.
+            plan_tiles(
+                extent,
+                extent,
+                tile=side,
+                overlap=self.overlap if side == asked else 0,
+                multiple=multiple,
+            ).tops
+            for extent, side, asked in zip((height, width), sides, tile, strict=True)
+        )
+        plan = TilePlan(height, width, *sides, tops, lefts)
         # A side below the smallest legal one is covered by one tile that leaves the picture.
         if plan.tile_height < low[0]:
             plan = replace(plan, tile_height=low[0], tops=(0,))
@@ -104,10 +115,11 @@ def choose_covering(
 
     Args:
         spec: The model's promises.
-        cover: ``average`` or ``pad``; by default ``average`` where the head can.
+        cover: ``auto``, ``average`` or ``pad``; by default ``auto`` for the head ``logits``, and
+            ``average`` where a tile or overlap is given.
         tile: Height and width of the tiles, for ``average`` with the head ``logits``.
         overlap: Pixels that neighbours share at least; by default 64, and half a side for tiles
-            smaller than 128. Without ``tile`` 0.
+            smaller than 128. Without ``tile`` it is between tiles of the largest legal shape.
 
     Returns:
         The covering.
@@ -119,14 +131,16 @@ def choose_covering(
     """
     head = spec.head
     if cover is not None and cover not in get_args(Cover):
-        rule = "cover must be 'average' or 'pad'"
+        rule = "cover must be 'auto', 'average' or 'pad'"
         raise ValueError(message("Segmenter", rule, cover, "leave it out"))
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
         raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
-    cover = cover or _COVERS[head][0]
-    if tile is None and overlap is None:
-        return Covering(spec, cover, None, 0)
+    asked = tile is not None or overlap is not None
+    if cover is None:
+        cover = "average" if asked and head == "logits" else _COVERS[head][0]
+    if not asked:
+        return Covering(spec, cover, None, _default_overlap(spec.shapes.max[1:]))
     if head != "logits" or cover != "average":
         got = f"head {head} and cover={cover!r}"
         remedy = "leave tile and overlap out, or use a model with head logits"
@@ -135,6 +149,10 @@ def choose_covering(
         rule = "tile and overlap need a model with head logits and cover='average'"
         raise ValueError(message("Segmenter", rule, got, remedy))
     return _tiled(spec, tile, overlap)
+
+
+def _default_overlap(tile: tuple[int, int]) -> int:
+    return min(_OVERLAP, min(tile) // 2)
 
 
 def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
@@ -150,9 +168,10 @@ def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -
             rule += str(spec.input.multiple)
             remedy = f"the nearest is {legal[0]}x{legal[1]}"
             raise ValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
-    shortest = min(tile or spec.shapes.max[1:])
+    sides = tile or spec.shapes.max[1:]
+    shortest = min(sides)
     if overlap is None:
-        overlap = min(_OVERLAP, shortest // 2)
+        overlap = _default_overlap(sides)
     if type(overlap) is not int:
         raise TypeError(message("Segmenter", "overlap must be an int", overlap, "pass overlap=64"))
     if not 0 <= overlap < shortest:

@@ -20,6 +20,7 @@ from fcnkit.errors import message
 from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.pictures import MAX_PIXELS
 from fcnkit.runtime.pipeline import Work, ahead_of, default_batch, run_works
 from fcnkit.runtime.segmenter import Segmenter
@@ -220,7 +221,12 @@ class _Run:
 
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
             works = self._works(pool, jobs, staging)
-            finished = run_works(self.studio.segmenter.backend, works, batch=self._batch)
+            finished = run_works(
+                self.studio.segmenter.backend,
+                works,
+                batch=self._batch,
+                sparing=self._sparing(),
+            )
             try:
                 for one in finished:
                     behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
@@ -238,6 +244,13 @@ class _Run:
                 while behind:
                     with contextlib.suppress(Exception):
                         written()
+
+    def _sparing(self) -> bool:
+        """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
+        segmenter = self.studio.segmenter
+        if segmenter.tile is None or default_batch(segmenter.backend) > 1:
+            return False
+        return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
 
     def _works(
         self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging

@@ -7,6 +7,7 @@ not mix; the lock ends with the process, however it ends.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -223,6 +224,8 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            raise  # a file system without locks says so
         rule = "one run at a time writes into an output folder"
         remedy = "wait for the other run, or choose another folder"
         got = "a manifest that another run holds"

@@ -15,9 +15,18 @@ from numpy.typing import NDArray
 from fcnkit.runtime import tiling
 from fcnkit.runtime.spec import ModelSpec
 
-__all__ = ["BandPass", "ImageRows", "Pass", "Rows", "WholePass", "tiles_at_once"]
+__all__ = [
+    "MOST_LOGIT_BYTES",
+    "BandPass",
+    "ImageRows",
+    "Pass",
+    "Rows",
+    "WholePass",
+    "logit_bytes",
+    "tiles_at_once",
+]
 
-_LOGIT_BYTES: Final = 1 << 26
+MOST_LOGIT_BYTES: Final = 1 << 26
 """Logits that one pass holds at a time, unless one tile has more."""
 
 
@@ -60,8 +69,12 @@ def tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
     """Return how many tiles of a picture go through the model together."""
     if spec.head != "logits":
         return 1
-    bytes_per_tile = 4 * spec.num_classes * plan.tile_height * plan.tile_width
-    return max(1, min(spec.shapes.max[0], _LOGIT_BYTES // bytes_per_tile))
+    return max(1, min(spec.shapes.max[0], MOST_LOGIT_BYTES // logit_bytes(spec, plan.tile)))
+
+
+def logit_bytes(spec: ModelSpec, tile: tuple[int, int]) -> int:
+    """Return the size of one tile's float32 logits."""
+    return 4 * spec.num_classes * tile[0] * tile[1]
 
 
 class WholePass:

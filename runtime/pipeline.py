@@ -66,13 +66,17 @@ class _State(Generic[T]):
     broken: deque[Finished[T]] = field(default_factory=deque)
 
 
-def run_works(backend: Backend, works: Iterable[Work[T]], *, batch: int) -> Iterator[Finished[T]]:
+def run_works(
+    backend: Backend, works: Iterable[Work[T]], *, batch: int, sparing: bool = False
+) -> Iterator[Finished[T]]:
     """Run pictures through a backend.
 
     Args:
         backend: Used by this thread only, until the iterator ends.
         works: The pictures; the next one is asked for when the backend can use it.
         batch: Tiles that share a batch at most; one picture's may be more.
+        sparing: Run one batch at a time, as ``infer`` does, where ``stream`` would run several
+            and hold the memory of them all.
 
     Returns:
         An iterator that does the work as it is consumed: every picture once, as soon as its last
@@ -81,7 +85,8 @@ def run_works(backend: Backend, works: Iterable[Work[T]], *, batch: int) -> Iter
     state: _State[T] = _State()
     most = min(batch, backend.spec.shapes.max[0])
     before = time.perf_counter()
-    for outputs in backend.stream(_feed(works, most, state)):
+    batches = _feed(works, most, state)
+    for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
         now = time.perf_counter()
         # Results come one after the other: what lies between two is this batch's time.
         per_tile, before = (now - before) / len(outputs), now

@@ -46,7 +46,8 @@ class Segmenter:
 
         Args:
             backend: Any opened backend, from ``open_backend`` or elsewhere.
-            cover: ``average`` or ``pad``; by default ``average`` where the head can.
+            cover: ``auto``, ``average`` or ``pad``; by default ``auto`` where the head can:
+                ``pad`` where one pass covers the picture, else ``average``.
             tile: Height and width of the tiles of ``average``; by default the largest that fit.
             overlap: Pixels that neighbouring tiles share at least, see ``choose_covering``.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.inputs import Job
 from fcnkit.runtime.manifest import Options, Record, Stamp
 from fcnkit.runtime.outputs import Output, Staging, open_output
@@ -89,10 +89,18 @@ class Sheet:
         """Return the picture row by row, where it is too large to be held and tiles are given."""
         if self._studio.segmenter.tile is None:
             return None
-        with open_picture(self._job.source, max_pixels=1 << 62) as picture:
-            if picture.width * picture.height <= self._studio.max_pixels:
-                return None
-        return open_rows(self._job.source)
+        source, limit = self._job.source, self._studio.max_pixels
+        try:
+            with open_picture(source, max_pixels=1 << 62) as picture:
+                if picture.width * picture.height <= limit:
+                    return None
+        except DataError:
+            # Pillow has a limit of its own, which is none for what streams.
+            rows = _rows_or_none(source)
+            if rows is None or rows.width * rows.height <= limit:
+                raise
+            return rows
+        return open_rows(source)
 
     def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
         segmenter = self._studio.segmenter
@@ -173,6 +181,13 @@ class Sheet:
             options=self._studio.options,
             model_sha256=self._studio.model_sha256,
         )
+
+
+def _rows_or_none(source: Path) -> Rows | None:
+    try:
+        return open_rows(source)
+    except (FcnkitError, OSError):
+        return None
 
 
 def _one_line(error: Exception, source: Path) -> str:

@@ -53,6 +53,12 @@ class CudaDriver(Protocol):
     def create_event(self) -> int:
         """Return an event whose waiting thread sleeps."""
 
+    def create_timer(self) -> int:
+        """Return an event that also keeps the time at which it happened."""
+
+    def elapsed(self, first: int, second: int) -> float:
+        """Return the seconds between two timers that have happened."""
+
     def destroy_event(self, event: int) -> None:
         """Destroy an event that nothing waits for."""
 
@@ -196,6 +202,15 @@ class BindingsDriver:
         """Return an event whose waiting thread sleeps, for the cores have pictures to decode."""
         flags = self._cuda.cudaEventDisableTiming | self._cuda.cudaEventBlockingSync
         return int(self._call("cudaEventCreateWithFlags", flags))
+
+    def create_timer(self) -> int:
+        """Return an event that also keeps the time at which it happened."""
+        return int(self._call("cudaEventCreateWithFlags", self._cuda.cudaEventDefault))
+
+    def elapsed(self, first: int, second: int) -> float:
+        """Return the seconds between two timers that have happened."""
+        pair = self._cuda.cudaEvent_t(first), self._cuda.cudaEvent_t(second)
+        return float(self._call("cudaEventElapsedTime", *pair)) / 1000
 
     def destroy_event(self, event: int) -> None:
         """Destroy an event that nothing waits for."""

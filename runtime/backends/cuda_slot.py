@@ -13,6 +13,7 @@ import math
 from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -174,9 +175,7 @@ class Slot:
         Raises:
             FcnkitError: The driver or the library refuses; the slot is idle again.
         """
-        job = self._job = _job_of(batch, self._executor.spec)
-        self._make_room(job)
-        np.copyto(host_view(self._source.host, job.input_bytes), batch.reshape(-1).view(np.uint8))
+        job = self._begin(batch)
         try:
             graph = self._graphs.get(job.shape)
             if graph is not None:
@@ -193,6 +192,35 @@ class Slot:
             # Half of it may be queued and must not run into the next batch.
             self._drain()
             raise
+
+    def run_timed(self, batch: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, float, float]]:
+        """Run a batch with timers between its three parts, and so without a graph.
+
+        Args:
+            batch: Contiguous.
+
+        Returns:
+            Its output, the caller's own, and the GPU's seconds of upload, network and download.
+
+        Raises:
+            FcnkitError: The driver or the library refuses; the slot is idle again.
+        """
+        job, driver, stream = self._begin(batch), self._driver, self._stream
+        with ExitStack() as stack:
+            timers = []
+            for _ in range(4):
+                timers.append(driver.create_timer())
+                stack.callback(driver.destroy_event, timers[-1])
+            stack.callback(self._drain)  # before the timers go, whatever happened
+            driver.record(timers[0], stream)
+            self._queue(self._work, job, timers=(timers[1], timers[2]))
+            driver.record(timers[3], stream)
+            driver.record(self._done, stream)
+            result = self.collect()
+            upload, network, download = (
+                driver.elapsed(first, second) for first, second in pairwise(timers)
+            )
+        return result, (upload, network, download)
 
     def collect(self) -> NDArray[Any]:
         """Wait for the submitted batch.
@@ -214,11 +242,20 @@ class Slot:
         self._drain()
         self._resources.close()
 
-    def _queue(self, work: Work, job: _Job) -> None:
+    def _begin(self, batch: NDArray[Any]) -> _Job:
+        """Find room for a batch and copy it into page-locked memory."""
+        job = self._job = _job_of(batch, self._executor.spec)
+        self._make_room(job)
+        np.copyto(host_view(self._source.host, job.input_bytes), batch.reshape(-1).view(np.uint8))
+        return job
+
+    def _queue(self, work: Work, job: _Job, *, timers: tuple[int, ...] = ()) -> None:
         """Queue upload, network and download; the network where the library insists on it."""
         driver, stream, source, target = self._driver, self._stream, self._source, self._target
         compute = self._executor.stream
         driver.upload(source.device, source.host, job.input_bytes, stream)
+        for timer in timers[:1]:
+            driver.record(timer, stream)
         if compute is not None:
             driver.record(self._uploaded, stream)
             driver.wait(compute, self._uploaded)
@@ -231,6 +268,8 @@ class Slot:
         if compute is not None:
             driver.record(self._computed, compute)
             driver.wait(stream, self._computed)
+        for timer in timers[1:]:
+            driver.record(timer, stream)
         driver.download(target.host, target.device, job.output_bytes, stream)
 
     def _run_and_capture(self, job: _Job) -> None:

@@ -108,6 +108,7 @@ def open_engine(
         "provider": f"cuda:{device} {driver.name}",
         "threads": count,
         "compute": precision,
+        "cuda_graphs": graphs if executor.capturable else executor.graph_strategy,
     }
     return CudaBackend(driver, executor, name=file.flavor, details=details, graphs=graphs)
 
@@ -173,6 +174,12 @@ class TensorRtExecutor:
     def capturable(self) -> bool:
         """Whether graphs are captured from outside; TensorRT-RTX does it by itself."""
         return not self._strategies
+
+    @property
+    def graph_strategy(self) -> str:
+        """How TensorRT-RTX captures graphs by itself; empty for TensorRT."""
+        strategy = self._strategies.get("cuda_graph_strategy")
+        return "" if strategy is None else str(strategy.name)
 
     @property
     def scratch_bytes(self) -> int:

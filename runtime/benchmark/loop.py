@@ -34,7 +34,7 @@ class Effort:
     """Seconds to go on for, instead of runs; one sample at least."""
     warmup: int | None = None
     """Calls before the first sample; None warms up until stable."""
-    warmup_seconds: tuple[float, float] = (0.3, 20.0)
+    warmup_seconds: tuple[float, float] = (0.3, 10.0)
     """Shortest and longest warm-up where it goes on until stable."""
 
     def __post_init__(self) -> None:

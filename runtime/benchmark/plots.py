@@ -129,15 +129,18 @@ def stages(report: dict[str, Any]) -> Figure | None:
     figure = _figure(1, row_height=1.5 + 0.55 * len(cases))
     axes = figure.subplots()
     left = np.zeros(len(cases))
-    for part in _PARTS:
-        pictures = [int(case["shape"].split("x")[0]) for case in cases]
-        means = [float(np.mean(_samples(case, part) or [0])) for case in cases]
-        width = np.array(means) / pictures
+    pictures = [int(case["shape"].split("x")[0]) for case in cases]
+    widths = {
+        part: np.array([float(np.mean(_samples(case, part) or [0])) for case in cases]) / pictures
+        for part in _PARTS
+    }
+    longest = float(sum(widths.values()).max())  # type: ignore[union-attr]  # not empty, so no int
+    for part, width in widths.items():
         if width.any():
             words = part.replace("_", " ")
             axes.barh(range(len(cases)), width, left=left, color=_STAGE_COLORS[part], label=words)
             for row, value in enumerate(width):
-                if value > 0.06 * (left + width).max():
+                if value > 0.06 * longest:
                     at = (left[row] + value / 2, row)
                     axes.annotate(f"{value:.1f}", at, ha="center", va="center", fontsize=8)
         left += width
@@ -163,7 +166,9 @@ def _rates(
     return {line: points for line, points in lines.items() if len(points) > 1}
 
 
-def _draw_rates(lines: dict[str, dict[float, float]], *, title: str, x: str) -> Figure | None:
+def _draw_rates(
+    lines: dict[str, dict[float, float]], *, title: str, x: str, log: bool = False
+) -> Figure | None:
     if not lines:
         return None
     figure = _figure(1, row_height=4.4)
@@ -172,8 +177,17 @@ def _draw_rates(lines: dict[str, dict[float, float]], *, title: str, x: str) -> 
         places = sorted(points)
         color = _COLORS[number % len(_COLORS)]
         axes.plot(places, [points[at] for at in places], "o-", color=color, label=label)
-    axes.set_xticks(sorted({at for points in lines.values() for at in points}))
-    axes.set_ylim(bottom=0)
+    ticks = sorted({at for points in lines.values() for at in points})
+    if log:
+        # The time grows with the pixels: a straight line, where linear axes show a cliff.
+        axes.set(xscale="log", yscale="log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
+        axes.tick_params(axis="y", which="minor", labelsize=7)
+        axes.xaxis.minorticks_off()
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xticks(ticks, [f"{at:.3g}" for at in ticks])
     _style(axes, title=title, x=x, y="images per second")
     _legend(figure, axes)
     return figure
@@ -190,29 +204,42 @@ def against_shape(report: dict[str, Any]) -> Figure | None:
     """Draw images per second against the size of the pictures."""
     lines = _rates(report, along=lambda n, height, width: (height * width / 1e6, f"batch {n}"))
     words = _headline(report)[1]
-    return _draw_rates(lines, title=f"Throughput by picture size, {words}", x="megapixels")
+    return _draw_rates(
+        lines, title=f"Throughput by picture size, {words}", x="megapixels", log=True
+    )
 
 
 def load_curve(report: dict[str, Any]) -> Figure | None:
-    """Draw percentiles of the latency against the offered load."""
-    rows = sorted(report.get("loads", []), key=lambda row: row["rate"])
+    """Draw the median and p99 of the latency against the offered load, a colour per way."""
+    rows = sorted(report.get("loads", []), key=lambda row: float(row["rate"]))
     if not rows:
         return None
     figure = _figure(1, row_height=4.4)
     axes = figure.subplots()
-    rates = [row["rate"] for row in rows]
-    for number, name in enumerate(("p50", "p95", "p99", "max")):
-        times = [row["latency"][f"{name}_ms"] for row in rows]
-        axes.plot(rates, times, "o-", color=_COLORS[number], label=name)
-    for row in rows:
-        if not row["keeps_up"]:
-            axes.axvline(row["rate"], color="#c0392b", linewidth=0.8, linestyle="--")
+    for number, title in enumerate(dict.fromkeys(row["title"] for row in rows)):
+        own = [row for row in rows if row["title"] == title]
+        rates = [row["rate"] for row in own]
+        for name, line in (("p50", "-"), ("p99", ":")):
+            times = [row["latency"][f"{name}_ms"] for row in own]
+            color = _COLORS[number % len(_COLORS)]
+            axes.plot(rates, times, f"o{line}", color=color, label=f"{title}, {name}")
+        late = [row for row in own if not row["keeps_up"]]
+        axes.plot(
+            [row["rate"] for row in late],
+            [row["latency"]["p99_ms"] for row in late],
+            linestyle="none",
+            marker="x",
+            markersize=12,
+            color="#c0392b",
+        )
     axes.set_yscale("log")
-    x = "requests per second offered (dashed: the machine does not keep up)"
-    _style(
-        axes, title="Latency against load, Poisson arrivals", x=x, y="milliseconds, waiting in it"
-    )
-    _legend(figure, axes, columns=4)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
+    x = "requests per second offered (crossed: the machine does not keep up)"
+    y = "milliseconds, waiting in it"
+    _style(axes, title="Latency against load, Poisson arrivals", x=x, y=y)
+    _legend(figure, axes, columns=2)
     return figure
 
 

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -106,11 +107,13 @@ def _label_all(
                 batch=batch,
                 workers=workers,
             )
-            for record in run:
-                if record.status != "done":
-                    rule = "every picture must be labelled to be timed"
-                    remedy = "take the broken picture out of the folder"
-                    raise DataError(message("bench throughput", rule, str(record.error), remedy))
+            # Closed before the folder goes: what is in flight is still written into it.
+            with closing(run):
+                for record in run:
+                    if record.status != "done":
+                        rule = "every picture must be labelled to be timed"
+                        got, remedy = str(record.error), "take the broken picture out of the folder"
+                        raise DataError(message("bench throughput", rule, got, remedy))
 
         _in_threads([partial(label, number) for number in range(len(segmenters))])
 

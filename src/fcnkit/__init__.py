@@ -38,12 +38,13 @@ def load(
     """Open a trained or exported model.
 
     Args:
-        path: A checkpoint (.pt), run by PyTorch, or an ONNX file that fcnkit exported.
-        backend: ``auto``, ``torch`` for a checkpoint, or one that ``fcnkit doctor`` lists.
+        path: A checkpoint (.pt), or an ONNX file or engine that fcnkit exported.
+        backend: One that ``fcnkit doctor`` lists and that runs such files; ``auto`` takes the
+            fastest that opens here, and ``segmenter.backend.details`` say which.
         threads: CPU threads of one call; every core by default.
         compute: The precision to compute in; ``auto`` is what the file says, never less.
         options: The library's own options, by the library's names.
-        spec: For an engine without a sidecar: the file that holds its spec.
+        spec: For an engine without a sidecar: the ONNX file that it was built from.
         cover: How a picture of any size is covered, see ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
         overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.

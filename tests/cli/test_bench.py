@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from fcnkit.runtime.benchmark.report import read_report
 from fcnkit.runtime.benchmark.stages import example_picture
 from fcnkit.runtime.files import sha256_of
 from tests.cli.shell import fcnkit, refused
+from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
 
 QUICK = ("--threads", 1, "--warmup", 1, "--runs", 25)
@@ -200,6 +202,9 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
         (2, 2),
     ]
     assert {(run["pictures"], run["workers"]) for run in report["runs"]} == {(4, 1)}
+    schema = json.loads((ROOT / "docs" / "bench-throughput.schema.json").read_text("utf-8"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(report)
     assert [row["rate"] for row in report["loads"]][::2] == [30, 30]
     half = max(run["images_per_second"] for run in report["runs"][:2]) / 2
     assert report["loads"][1]["rate"] == pytest.approx(half)

@@ -69,7 +69,7 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "format": "labels",
         "cover": "pad",
         "tile": None,
-        "overlap": 0,
+        "overlap": 64,
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,

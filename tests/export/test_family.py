@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.spec import Head, Precision
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SubpixelConvTranspose2d
 from tests.train.networks import lively, save_network
@@ -49,6 +49,29 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
         assert order == ["DepthToSpace"] * (upsamplings - 1) + ["ArgMax"] * groups + [
             "DepthToSpace"
         ]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "precision"),
+    [("fcn8s-resnet18", "int8"), ("unet", "int8"), ("deeplabv3-resnet18", "fp16")],
+)
+def test_other_precisions_are_proved_and_verified(
+    architecture: str, precision: Precision, shapes_folder: Path, tmp_path: Path
+) -> None:
+    # The skips of FCN-8s stay in float32 and read what int8 convolutions read too.
+    save_network(lively(architecture), architecture, tmp_path / "x.pt")
+    pictures = shapes_folder / "JPEGImages" if precision == "int8" else None
+    report = export_onnx(
+        tmp_path / "x.pt",
+        tmp_path / "x.onnx",
+        head="labels",
+        precision=precision,
+        calibration=pictures,
+        max_pixels=SMALL,
+    )
+    assert report.verify.failures == ()
+    layers = report.verify.b["layers"]
+    assert layers[precision] > layers.get("fp32", 0)
 
 
 def test_deeplab_pools_alike_on_its_smallest_picture(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import fcnkit.export.build
 from fcnkit.errors import ArtifactError, DataError, VerifyError
 from fcnkit.export.half import to_half
 from fcnkit.export.precision import prove_precision
-from fcnkit.export.to_onnx import export_onnx, verify_path
+from fcnkit.export.subject import open_subject, verify_path
+from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Head
 from tests.refusal import refusal
@@ -138,7 +139,7 @@ def test_named_parts_stay_in_fp32(half: Path) -> None:
 
 
 def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
-    half: Path, run_folder: Path
+    half: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     report = json.loads(verify_path(half).read_text())
     assert verify_path(half).name == "half.verify.json"
@@ -150,6 +151,14 @@ def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
     assert report["b"]["precision"] == "fp16"
     assert report["b"]["kept_fp32"] == ["normalise", "final_conv", "backbone.layer4"]
     assert report["speedup_over_fp32"] > 0
+    with open_subject(half) as opened:
+        assert opened.reported is True
+    changed = shutil.copy(half, tmp_path)
+    shutil.copy(verify_path(half), tmp_path)
+    with Path(changed).open("ab") as file:
+        file.write(b"\x4a\x00")  # a field that no version has, which readers skip
+    with open_subject(Path(changed)) as opened:
+        assert opened.reported is False
 
 
 def test_an_fp32_graph_is_not_sold_as_fp16(
@@ -244,10 +253,11 @@ def test_too_few_pictures_are_refused(
 
 
 def test_a_weight_too_large_for_fp16_is_named() -> None:
-    model = onnx.parser.parse_model(
-        '<ir_version: 10, opset_import: ["" : 20]> g (float[n] x) => (float[n] y) '
-        "<float[1] deep.weight = {70000}> { y = Mul (x, deep.weight) }"
-    )
+    weight = numpy_helper.from_array(np.float32([70000]), "deep.weight")
+    ends = [onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "xy"]
+    node = onnx.helper.make_node("Mul", ["x", "deep.weight"], ["y"], "deep/Mul")
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
     with refusal(
         ArtifactError,
         "--precision fp16: weights must be at most 65504 in size, got 70000 in deep.weight; "

@@ -261,7 +261,7 @@ def test_data_of_other_classes_or_none_is_refused(
     (other / "labelmap.txt").write_text(labelmap.replace("circle", "wheel"))
     with refusal(
         DataError,
-        f"--data {other}: the data's classes must be the model's, background, circle, square, "
+        f"{other}: the data's classes must be the model's, background, circle, square, "
         "triangle, star, ring, got background, wheel, square, triangle, star, ring; give the data "
         "it was trained for",
     ):

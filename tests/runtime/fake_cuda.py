@@ -47,6 +47,8 @@ class FakeCuda:
         self.graphs: dict[int, list[Operation]] = {}
         self.capturing: dict[int, list[Operation]] = {}
         self.handle = 0
+        self.clock = 0
+        self.times: dict[int, int] = {}
 
     @property
     def alive(self) -> int:
@@ -108,6 +110,15 @@ class FakeCuda:
         handle = self._new()
         self.events[handle] = [0, 0]
         return handle
+
+    def create_timer(self) -> int:
+        return self.create_event()
+
+    def elapsed(self, first: int, second: int) -> float:
+        for event in (first, second):
+            recorded, happened = self.events[event]
+            assert recorded == happened > 0, "a timer has not happened"
+        return float(self.times[second] - self.times[first])
 
     def destroy_event(self, event: int) -> None:
         self.check_unused(event)
@@ -171,9 +182,11 @@ class FakeCuda:
             assert ready, "every stream waits for another"
             kind, what, _ = self.random.choice(ready).popleft()
             if kind == "work":
+                self.clock += 1
                 what()
             elif kind == "record":
                 self.events[what[0]][1] = what[1]
+                self.times[what[0]] = self.clock
 
     def _ready(self, operation: Operation) -> bool:
         kind, what, _ = operation

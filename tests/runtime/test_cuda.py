@@ -16,6 +16,7 @@ from fcnkit.runtime.backends.cuda import BindingsDriver, has_driver, host_view, 
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Slot
 from fcnkit.runtime.backends.onnxruntime_cuda import OnnxRuntimeExecutor
+from fcnkit.runtime.benchmark.stages import DeviceTimed
 from fcnkit.runtime.spec import Head, Shape
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import FakeCuda, FakeExecutor
@@ -112,6 +113,27 @@ def test_a_single_call_needs_one_slot(tmp_path: Path) -> None:
         bench.gpu.infer(batch)
     assert len(bench.cuda.streams) == 1
     assert bench.cuda.calls.count("malloc_host") == 2
+    bench.close()
+
+
+@pytest.mark.parametrize("own_stream", [True, False])
+def test_timers_lie_between_the_parts_of_a_batch(tmp_path: Path, own_stream: bool) -> None:
+    bench = Bench(tmp_path, "labels", seed=3)
+    if own_stream:
+        bench.executor.stream = bench.cuda.create_stream()
+    assert isinstance(bench.gpu, DeviceTimed)
+    for batch in bench.batches(SHAPES * 2):
+        result, seconds = bench.gpu.infer_timed(batch)
+        np.testing.assert_array_equal(result, bench.cpu.infer(batch))
+        assert seconds == (1.0, 1.0, 1.0)  # the fake GPU's clock counts copies and networks
+    assert "launch" not in bench.cuda.calls
+    bench.cuda.fail["download"] = 0
+    with refusal(FcnkitError, "GPU 0: download must succeed, got a failure; see the test"):
+        bench.gpu.infer_timed(batch)
+    bench.cuda.fail.clear()
+    np.testing.assert_array_equal(bench.gpu.infer(batch), bench.cpu.infer(batch))
+    if own_stream:
+        bench.cuda.destroy_stream(bench.executor.stream or 0)
     bench.close()
 
 
@@ -310,6 +332,8 @@ def test_every_call_reaches_the_cuda_runtime() -> None:
         "create_stream": (),
         "destroy_stream": (0,),
         "create_event": (),
+        "create_timer": (),
+        "elapsed": (0, 0),
         "destroy_event": (0,),
         "upload": (block, block, 8, 0),
         "download": (block, block, 8, 0),

@@ -191,9 +191,9 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
     assert first.pop("milliseconds") > 0
     options = {
         "format": "labels",
-        "cover": "average",
+        "cover": "auto",
         "tile": None,
-        "overlap": 0,
+        "overlap": 64,
         "backend": "onnxruntime",
         "compute": "f32",
     }

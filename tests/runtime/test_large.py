@@ -165,6 +165,17 @@ def test_tiled_tiff(tmp_path: Path) -> None:
         assert np.array_equal(as_rows(path, count=50), image)
 
 
+@pytest.mark.parametrize("kind", ["P5", "P6"])
+@pytest.mark.parametrize("most", [1, 15, 255, 256, 1000, 65535])
+def test_plain_values_are_scaled_as_pillow_does(tmp_path: Path, kind: str, most: int) -> None:
+    random = np.random.default_rng(most)
+    channels = 3 if kind == "P6" else 1
+    values = random.integers(0, most + 1, (11, 13, channels)).astype(">u2" if most > 255 else "u1")
+    path = tmp_path / f"a.{'ppm' if kind == 'P6' else 'pgm'}"
+    path.write_bytes(f"{kind} 13 11 {most}\n".encode() + values.tobytes())
+    assert np.array_equal(as_rows(path), read_picture(path))
+
+
 def test_plain_headers(tmp_path: Path) -> None:
     path = tmp_path / "a.ppm"
     path.write_bytes(b"P6 # a comment\n# 9 9\n2\t1\n255\n" + bytes(range(6)))
@@ -191,6 +202,18 @@ def test_broken_large_pictures_fail_alone(tmp_path: Path, tiled: Segmenter) -> N
         "replace the file"
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "manifest.jsonl"]
+
+
+def test_pillows_own_limit_does_not_stop_what_streams(
+    tmp_path: Path, tiled: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # beyond twice of it Pillow refuses
+    Image.fromarray(picture(60, 70)).save(tmp_path / "a.ppm")
+    (record,) = predict(tiled, tmp_path / "a.ppm", tmp_path / "out", max_pixels=1000)
+    assert (record.status, record.size) == ("done", (60, 70))
+    (tmp_path / "a.ppm").write_text("P6 60 70")
+    (record,) = predict(tiled, tmp_path / "a.ppm", tmp_path / "out", max_pixels=1000)
+    assert record.status == "failed"
 
 
 def test_broken_files_of_libvips(tmp_path: Path) -> None:

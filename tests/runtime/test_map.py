@@ -74,10 +74,33 @@ def test_tiles_of_different_pictures_share_a_batch() -> None:
     # 40x64 is covered by two tiles of 32x64.
     sizes = [*[(32, 64)] * 5, (64, 32), (32, 64), (40, 64)]
     backend = Recording()
-    with Segmenter(backend) as segmenter:
+    with Segmenter(backend, cover="average") as segmenter:
         assert len(list(segmenter.map([picture(*size) for size in sizes], batch=4))) == 8
     assert sorted(backend.shapes) == [(1, 3, 64, 32), (4, 3, 32, 64), (4, 3, 32, 64)]
     assert backend.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize(("side", "streams"), [(2016, True), (2048, True), (2080, False)])
+def test_very_large_tiles_run_one_at_a_time(tmp_path: Path, side: int, streams: bool) -> None:
+    """Several at a time would hold the memory of each; 4 classes of 2048x2048 are 64 MB."""
+    from fcnkit.runtime.folder import find_jobs, predict_files
+
+    source = write_pictures(tmp_path / "in", 2)
+    backend = Recording(high=(16, 4096, 4096))
+    streamed = 0
+    stream = backend.stream
+
+    def spy(batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+        nonlocal streamed
+        streamed += 1
+        return stream(batches)
+
+    backend.stream = spy  # type: ignore[method-assign]
+    with Segmenter(backend, tile=(side, side)) as segmenter:
+        jobs = find_jobs([source], tmp_path / "out")
+        records = list(predict_files(segmenter, jobs, tmp_path / "out", model_sha256=""))
+    assert [record.status for record in records] == ["done", "done"]
+    assert streamed == streams
 
 
 def test_a_batch_is_never_larger_than_the_model_takes() -> None:

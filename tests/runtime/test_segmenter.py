@@ -132,9 +132,31 @@ def test_average_within_a_legal_range(
         max(a, min(largest_multiple(side), b))
         for side, a, b in zip(size, low[1:], high[1:], strict=True)
     )
-    with load(path) as segmenter:
+    with load(path, overlap=0) as segmenter:
         labels = segmenter(image)
     assert_same_labels(labels, average(image, (tile_height, tile_width), net()))
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 70), (65, 96), (64, 97), (130, 200)])
+def test_auto_pads_where_one_pass_covers(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("logits", high=(2, 64, 96)))
+    image = picture(*size)
+    one_pass = size[0] <= 64 and size[1] <= 96
+    with load(path) as auto, load(path, cover="pad" if one_pass else "average") as other:
+        assert (auto.cover, auto.overlap) == ("auto", 32)
+        assert auto.plan(*size) == other.plan(*size)
+        assert (len(auto.plan(*size)) == 1) == one_pass
+        assert np.array_equal(auto(image), other(image))
+
+
+def test_overlap_costs_nothing_where_the_tile_does_not_fit(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    with load(path, tile=(64, 64), overlap=40) as segmenter:
+        plan = segmenter.plan(63, 500)
+        assert (plan.tile, plan.tops) == ((32, 64), (0, 31))
+        steps = np.diff(plan.lefts)
+        assert steps.max() <= 24
+        assert steps.min() >= steps.max() - 1
 
 
 def test_pad_grows_to_the_smallest_legal_shape(tmp_path: Path) -> None:
@@ -166,7 +188,7 @@ class Counting(CheckedBackend):
 
 def test_tiles_go_in_batches_of_the_largest_legal_size() -> None:
     backend = Counting(make_spec("logits", high=(4, 32, 32)))
-    with Segmenter(backend) as segmenter:
+    with Segmenter(backend, overlap=0) as segmenter:
         labels = segmenter(picture(96, 96))
         assert (labels == 3).all()
         assert segmenter.backend is backend
@@ -218,7 +240,7 @@ def test_one_thread_for_the_model_is_one_for_the_kernels(
         (
             "logits",
             "blend",
-            "Segmenter: cover must be 'average' or 'pad', got blend; leave it out",
+            "Segmenter: cover must be 'auto', 'average' or 'pad', got blend; leave it out",
         ),
     ],
 )
@@ -234,7 +256,7 @@ def test_default_covers(tmp_path: Path) -> None:
     for head in heads:
         with load(write_model(tmp_path / "m.onnx", make_spec(head))) as segmenter:
             covers.append(segmenter.cover)
-    assert covers == ["average", "pad", "average"]
+    assert covers == ["auto", "pad", "average"]
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,8 @@ def test_contexts_of_a_slot_share_their_memory(tmp_path: Path) -> None:
 
 def test_runtime_options_of_tensorrt_rtx(tmp_path: Path) -> None:
     engine = Engine(tmp_path, rtx=True)
+    assert Engine(tmp_path).executor().graph_strategy == ""
+    assert engine.executor().graph_strategy == "WHOLE_GRAPH_CAPTURE"
     engine.executor().create(0)
     engine.executor(
         cuda_graph_strategy="DISABLED", dynamic_shapes_kernel_specialization_strategy="EAGER"
@@ -309,6 +311,7 @@ def test_opening_looks_at_everything_and_says_what_runs(
             "provider": "cuda:0 fake",
             "threads": 2,
             "compute": "tf32",
+            "cuda_graphs": 8,
         }
         batch = noise_batch(backend.spec, (1, 64, 64))
         np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))

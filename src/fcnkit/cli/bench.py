@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime import Compute, Cover, Segmenter
     from fcnkit.runtime.benchmark.latency import Case
     from fcnkit.runtime.benchmark.loop import Effort
+    from fcnkit.runtime.benchmark.variants import CudaGraphs
 
 __all__ = ["app"]
 
@@ -68,6 +70,9 @@ def latency(
     picture: Annotated[
         Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
     ] = None,
+    cuda_graphs: Annotated[
+        str, typer.Option(help="For engines: on, off, or both, one row each.")
+    ] = "both",
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
     ] = True,
@@ -76,11 +81,13 @@ def latency(
     as_json: Json = False,
 ) -> None:
     """Time every model on every backend at every shape and batch, stage by stage."""
+    from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.benchmark.environment import environment
     from fcnkit.runtime.benchmark.loop import Effort
     from fcnkit.runtime.benchmark.page import latency_page
     from fcnkit.runtime.benchmark.plots import PLOTS, check_matplotlib
     from fcnkit.runtime.benchmark.report import latency_report, to_csv
+    from fcnkit.runtime.benchmark.variants import device_variants
     from fcnkit.runtime.files import sha256_of
 
     if out is not None and plots:
@@ -89,12 +96,15 @@ def latency(
     sizes = [_parse_size(text) for text in shape or ()]
     machine = environment()
     measured = []
-    for path in models:
-        for name in backend or ["auto"]:
-            settings = backend_options
-            open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
-            cases = _measure(name, open_it, sizes, batch or [1], effort, picture, stages)
-            measured += [(path, sha256_of(path), case) for case in cases]
+    with progress_of(unit="cases") as advance:
+        for path, name in product(models, backend or ["auto"]):
+            for variant in device_variants(path, cuda_graphs=cast("CudaGraphs", cuda_graphs)):
+                settings = {**variant.options, **parse_backend_options(backend_options)}
+                open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
+                for one in _measure(name, open_it, sizes, batch or [1], effort, picture, stages):
+                    case = replace(one, details={**one.details, **variant.details})
+                    measured.append((path, sha256_of(path), case))
+                    advance("bench", len(measured), None)
     report = latency_report(measured, machine)
     if out is not None:
         page, drawn = (latency_page, PLOTS) if plots else (None, {})
@@ -132,11 +142,10 @@ def _measure(
 
 
 def _opener(
-    path: Path, name: str, *, threads: int | None, cover: str | None, options: Sequence[str] | None
+    path: Path, name: str, *, threads: int | None, cover: str | None, options: Mapping[str, str]
 ) -> Callable[[], Segmenter]:
     """Return what opens a model on ``NAME[:COMPUTE]``."""
     backend, _, compute = name.partition(":")
-    settings = parse_backend_options(options)
 
     def open_it() -> Segmenter:
         import fcnkit
@@ -146,7 +155,7 @@ def _opener(
             backend=backend,
             threads=threads,
             compute=cast("Compute", compute or "auto"),
-            options=settings,
+            options=options,
             cover=cast("Cover | None", cover),
         )
 
@@ -211,7 +220,7 @@ def throughput(
     loads: list[dict[str, Any]] = []
     for name in backend or ["auto"]:
         for count, each in _streams(streams or [1], threads):
-            settings = backend_options
+            settings = parse_backend_options(backend_options)
             open_it = _opener(model, name, threads=each, cover=cover, options=settings)
             none: list[int | None] = [None]
             sizes = list(product(batch or none, workers or none))
@@ -303,8 +312,6 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put two reports of bench latency side by side, with 95 % confidence intervals."""
-    from dataclasses import asdict
-
     from fcnkit.runtime.benchmark.compare import GATED, compare_reports, parse_limit
     from fcnkit.runtime.benchmark.report import read_report
 

@@ -59,7 +59,7 @@ def onnx(
             out,
             head=cast(Head, head),
             precision=cast(Precision, precision),
-            keep_fp32=tuple(filter(None, (keep_fp32 or "").split(","))),
+            keep_fp32=tuple(filter(None, (keep_fp32 or "").replace(" ", "").split(","))),
             calibration=calibration,
             activations=cast(Literal["uint8", "int8"], activations),
             max_miou_drop=max_miou_drop,

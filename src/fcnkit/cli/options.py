@@ -40,7 +40,7 @@ Compute = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
 SpecFrom = Annotated[
     Path | None,
-    typer.Option("--spec", help="For an engine without its .json: the file that holds its spec."),
+    typer.Option("--spec", help="For an engine without its .json: the ONNX file of it."),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="CPU threads of the model; every core by default.")

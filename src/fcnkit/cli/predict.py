@@ -56,7 +56,7 @@ def predict(
         str, typer.Option(help="labels (palette PNG), color (RGB), overlay, or npy.")
     ] = "labels",
     cover: Annotated[
-        str | None, typer.Option(help="average or pad; by default average where the head can.")
+        str | None, typer.Option(help="auto (pad where one pass does, else average), pad, average.")
     ] = None,
     tile: Tile = None,
     overlap: Annotated[

@@ -71,6 +71,9 @@ def verify(
         typer.echo(report.to_json())
     else:
         _print(report.summary(), report.data.summary() if report.data else None, report.bounded)
+        for side in (report.a, report.b):
+            if side["matches_its_report"] is False:
+                typer.echo(f"{side['name']} was changed after the report beside it was written")
     module.require(report, remedy="one of both was changed, or another export is meant")
 
 

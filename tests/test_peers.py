@@ -1,0 +1,81 @@
+"""The benchmarks against others: that all do the same task, and what the verdicts mean."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.figures import PAGE, PARTS
+from benchmarks.peers import Timed, tables, verdicts
+from benchmarks.peers_ways import Way
+from tests.conftest import ROOT
+
+
+def timed(group: str, engine: str, compute: str, seconds: list[float]) -> Timed:
+    way = Way(
+        group=group,
+        name=f"{group} {engine}",
+        engine=engine,
+        compute=compute,
+        cover="pad",
+        work=lambda _pictures, _out: None,
+    )
+    return Timed(way, seconds=seconds, cpu_seconds=seconds)
+
+
+def test_verdicts_compare_like_with_like() -> None:
+    rows = [
+        timed("a", "torch", "f32", [8.0, 8.0, 8.0]),
+        timed("c", "onnxruntime", "f32", [3.0, 3.0, 3.0]),
+        timed("d", "openvino", "bf16", [2.0, 2.2, 2.0]),
+        timed("fcnkit", "onnxruntime", "f32", [4.0, 4.0, 4.0]),
+        timed("fcnkit", "openvino", "bf16", [1.0, 1.0, 1.0]),
+    ]
+    found = {verdict["ask"]: verdict["ratio"] for verdict in verdicts(rows)}
+    assert found == {
+        "(a) a torch: same engine, precision and cover": None,
+        "(c) c onnxruntime: same engine, precision and cover": pytest.approx(0.75),
+        "(d) d openvino: same engine, precision and cover": pytest.approx(2.0),
+        "fcnkit openvino bf16 over (a), a torch": pytest.approx(8.0),
+        "fcnkit openvino bf16 over the best of (b)-(e), d openvino": pytest.approx(2.0),
+    }
+
+
+@pytest.mark.slow
+def test_every_way_gives_the_same_labels(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    pytest.importorskip("monai", reason="MONAI is not installed")
+    result = tmp_path / "peers.json"
+    only = [word for letter in "acdeg" for word in ("--only", letter)]
+    options = ("--limit", 2, "--rounds", 1, "--no-limit", "--compute", "f32", "--threads", 1)
+    command = ("-m", "benchmarks.peers", run_folder / "best.pt", shapes_folder / "JPEGImages")
+    done = subprocess.run(
+        [sys.executable, *map(str, (*command, *only, *options, "--json", result))],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(result.read_text())
+    assert tables(found) in done.stdout
+    groups = [row["group"] for row in found["rows"]]
+    assert set(groups) >= {"a", "c", "d", "e", "fcnkit"}
+    for row in found["rows"]:
+        if row["compute"] == "f32":
+            assert row["label_agreement"] > 0.999, row
+        assert row["images_per_second"] > 0
+    assert any(name.startswith("g, ") for name in found["missing"])
+
+
+def test_the_page_has_a_place_for_every_part() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    for part in PARTS:
+        assert page.count(f"<!-- {part} -->") == 1, part
+    assert page.count("<!-- end -->") == len(PARTS)
