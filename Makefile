@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,dev
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,plots,dev
 
-.PHONY: setup demo test lint sanitize clean
+.PHONY: setup demo test lint sanitize faults fuzz coverage clean
 
 setup: $(VENV)/.installed
 
@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(shell find c
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	# An outside oracle of the tests; with its dependencies it would choose a torch of its own.
+	# Outside oracles of the tests; with their dependencies they would choose other versions of ours.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps monai tritonclient python-rapidjson
 	touch $@
 
@@ -79,6 +79,21 @@ lint: setup
 SECONDS ?= 60
 sanitize: setup
 	PYTHON=$(BIN)/python sh csrc/sanitize.sh $(SECONDS)
+
+# Every promise of docs/reliability.md, tried: half an hour, and a table at its end.
+faults: setup
+	$(BIN)/python -m tests.faults --share full --minutes 30
+
+# Fuzzing of everything that reads bytes, and of the kernels (with Debian's clang): FUZZ_SECONDS per
+# target, sixteen targets.
+FUZZ_SECONDS ?= 600
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+	sh csrc/fuzz.sh $(FUZZ_SECONDS)
+
+# Lines of Python and C++ that the tests run; reports in build/coverage.
+coverage: setup
+	PYTHON=$(BIN)/python sh tests/coverage.sh
 
 clean:
 	rm -rf build demo $(VENV)
