@@ -1,42 +1,12 @@
-"""What is traced of a network: everything up to its last shuffle, frozen for inference."""
+"""What is traced of a network: everything up to its last shuffle."""
 
 from __future__ import annotations
 
-import copy
-from itertools import pairwise
-
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fcnkit.train.models import (
-    SegmentationNet,
-    SubpixelConvTranspose2d,
-    precompute_upsampling,
-)
+from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
 
-__all__ = ["CoreGraph", "frozen_copy"]
-
-
-def frozen_copy(net: SegmentationNet) -> SegmentationNet:
-    """Return a copy for inference alone: upsampling precomputed, batch normalisation folded."""
-    frozen = copy.deepcopy(net).eval()
-    precompute_upsampling(frozen)
-    for module in frozen.modules():
-        _fold_batch_norms(module)
-    return frozen
-
-
-def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution that its owner defines just before it.
-
-    The exporter folds too, but not where another node reads the convolution's result, be it only
-    its size. That definition order is the order of computing is a convention of the networks;
-    the comparison after the export would show a breach.
-    """
-    for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(conv, norm))
-            setattr(module, norm_name, nn.Identity())
+__all__ = ["CoreGraph"]
 
 
 class CoreGraph(nn.Module):
@@ -47,7 +17,7 @@ class CoreGraph(nn.Module):
     """
 
     def __init__(self, net: SegmentationNet) -> None:
-        """Take the network as it is, see frozen_copy."""
+        """Take the network as it is, see ``frozen_copy``."""
         super().__init__()
         self.net = net
 

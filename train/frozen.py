@@ -1,0 +1,35 @@
+"""Networks for inference alone."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fcnkit.train.models import SegmentationNet, precompute_upsampling
+
+__all__ = ["frozen_copy"]
+
+
+def frozen_copy(net: SegmentationNet) -> SegmentationNet:
+    """Return a copy for inference alone: upsampling precomputed, batch normalisation folded."""
+    frozen = copy.deepcopy(net).eval()
+    precompute_upsampling(frozen)
+    for module in frozen.modules():
+        _fold_batch_norms(module)
+    return frozen
+
+
+def _fold_batch_norms(module: nn.Module) -> None:
+    """Fold each batch normalisation into the convolution that its owner defines just before it.
+
+    The exporter folds too, but not where another node reads the convolution's result, be it only
+    its size. That definition order is the order of computing is a convention of the networks;
+    the comparison after the export would show a breach.
+    """
+    for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(conv, norm))
+            setattr(module, norm_name, nn.Identity())
