@@ -30,6 +30,7 @@ from fcnkit.runtime.benchmark.stages import (
 from fcnkit.runtime.outputs import Staging
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec, Shape
+from fcnkit.runtime.tiling import TilePlan
 
 __all__ = ["Case", "FirstCall", "Series", "measure_case", "measure_latency", "open_timed"]
 
@@ -196,7 +197,7 @@ def measure_case(
         backend=backend.name,
         details=backend.details,
         spec=backend.spec,
-        cover=segmenter.cover,
+        cover=_cover_taken(segmenter, plan),
         shape=shape,
         compute_shape=compute_shape,
         picture="made up" if picture is None else picture.name,
@@ -210,6 +211,13 @@ def measure_case(
         infer=infer,
         pipeline=pipeline,
     )
+
+
+def _cover_taken(segmenter: Segmenter, plan: TilePlan) -> Cover:
+    """Return what ``auto`` came to for pictures of one size."""
+    if segmenter.cover != "auto":
+        return segmenter.cover
+    return "pad" if len(plan) == 1 else "average"
 
 
 def _measure(

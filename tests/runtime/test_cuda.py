@@ -84,7 +84,8 @@ def test_a_stream_gives_the_same_in_any_legal_order_of_the_gpu(
 
 
 def test_a_missing_wait_would_be_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, "labels", seed=1)
+    # Not labels: values that are none would be refused before they could be compared.
+    bench = Bench(tmp_path, "logits", seed=1)
     bench.executor.stream = bench.cuda.create_stream()
     monkeypatch.setattr(bench.cuda, "wait", lambda _stream, _event: None)
     batches = bench.batches(SHAPES * 2)
