@@ -7,7 +7,7 @@ says. Here the file's own precision is the default and anything less is asked fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from fcnkit.runtime.backends.settings import (
 )
 from fcnkit.runtime.onnx_file import read_onnx_file
 
-__all__ = ["OpenVinoBackend", "compile_model"]
+__all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities"]
 
 _TAKEN: Final = {
     "INFERENCE_NUM_THREADS": "threads",
@@ -71,7 +71,7 @@ class OpenVinoBackend(CheckedBackend):
         check_signature(file.inputs, file.outputs, spec, where=str(path))
         threads = check_threads(threads, what="open_backend")
         if compute == "auto":
-            compute = "f16" if spec.precision == "fp16" and "FP16" in _capabilities() else "f32"
+            compute = "f16" if spec.precision == "fp16" and "FP16" in cpu_capabilities() else "f32"
         self._compile = partial(
             compile_model,
             str(path),
@@ -199,10 +199,22 @@ def _core() -> Any:
         import openvino
     except ImportError:
         raise missing_extra("open_backend", "openvino", "openvino") from None
+    return _core_of(openvino)
+
+
+@cache
+def _core_of(openvino: Any) -> Any:
+    """Return the one Core of this process, which is never let go.
+
+    With the last of its objects the CPU plugin frees a signal stack that it gave to the thread that
+    loaded it, and takes it away from the thread that happens to be the last. Where these are two
+    threads, the next signal ends the process (seen in OpenVINO 2026.4).
+    """
     return openvino.Core()
 
 
-def _capabilities() -> list[str]:
+def cpu_capabilities() -> list[str]:
+    """Return what OpenVINO says that this CPU can compute in, such as ``BF16``."""
     return list(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 

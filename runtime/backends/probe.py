@@ -14,7 +14,7 @@ import numpy as np
 from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
 from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, create_session
-from fcnkit.runtime.backends.openvino import compile_model
+from fcnkit.runtime.backends.openvino import compile_model, cpu_capabilities
 from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
 from fcnkit.runtime.plan_header import Flavor
 from fcnkit.runtime.tensorrt_library import import_library, library_name
@@ -112,7 +112,7 @@ def _probe_openvino() -> str:
     _check_doubled(compiled([np.ones((1, 1, 2, 2), np.float32)])[0])
     import openvino
 
-    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = cpu_capabilities()
     less = [name for name, key in (("bf16", "BF16"), ("f16", "FP16")) if key in able]
     also = f", faster in {' or '.join(less)} with --compute" if less else ""
     return f"openvino {openvino.__version__.split('-', maxsplit=1)[0]}, CPU{also}"
