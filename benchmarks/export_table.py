@@ -32,7 +32,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from fcnkit.errors import FcnkitError
 from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
@@ -48,13 +47,9 @@ from fcnkit.runtime.backends import Backend, open_backend
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import checkpoint_spec
-from fcnkit.train.models import (
-    ARCHITECTURES,
-    SegmentationNet,
-    SubpixelConvTranspose2d,
-    create_model,
-)
+from fcnkit.train.models import ARCHITECTURES
 from fcnkit.train.shapes import write_shapes
+from tests.train.networks import lively
 
 CLASSES = 21
 VERIFY_PIXELS = 64 * 96
@@ -63,21 +58,6 @@ HEADER = """\
 | network | head | precision | MB | label agreement | largest error | largest margin \
 | ONNX Runtime, ms | OpenVINO, ms | TensorRT-RTX |
 |---|---|---|---:|---:|---:|---:|---:|---:|---|"""
-
-
-def fresh_network(architecture: str) -> SegmentationNet:
-    """Return a network with weights and statistics that leave nothing at zero or one."""
-    torch.manual_seed(0)
-    net = create_model(architecture, CLASSES).eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.uniform_(module.bias, -0.2, 0.2)
-        elif isinstance(module, nn.Conv2d | SubpixelConvTranspose2d):
-            nn.init.xavier_uniform_(module.weight)
-    return net
 
 
 class Remembering(Subject):
@@ -99,7 +79,7 @@ class Case:
     def __init__(self, architecture: str, calibration: Calibration, folder: Path) -> None:
         names = tuple(f"class{index}" for index in range(CLASSES))
         self.spec = checkpoint_spec(architecture, names, ((0, 0, 0),) * CLASSES)
-        self.net = fresh_network(architecture)
+        self.net = lively(architecture, CLASSES)
         self.core: Core = trace_core(self.net, CLASSES)
         self.calibration, self.folder = calibration, folder
         torch_side = TorchBackend(self.net, self.spec, device=torch.device("cpu"))
