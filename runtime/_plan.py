@@ -14,9 +14,10 @@ from fcnkit.runtime._checks import check_int
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["TilePlan", "kernel_plan", "plan_padded", "plan_tiles"]
+__all__ = ["MAX_SIDE", "TilePlan", "kernel_plan", "plan_padded", "plan_tiles"]
 
-_MAX_SIDE = 1 << 24
+MAX_SIDE = 1 << 24
+"""Largest side of an image, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class TilePlan:
         """Refuse a grid that does not cover the image.
 
         Raises:
+            TypeError: A side or start is no integer, or the starts are no tuple.
             ValueError: A side is not positive, or the starts of an axis do not ascend from 0
                 inside the image in steps of at most the tile's side, or the last tile ends short.
         """
@@ -105,10 +107,10 @@ def plan_tiles(
     sides = tile if isinstance(tile, tuple) else (tile, tile)
     if len(sides) != 2:
         raise ValueError(message("plan_tiles: tile", "must be (height, width)", tile, "pass two"))
-    multiple = check_int("plan_tiles: multiple", multiple, 1, _MAX_SIDE)
-    overlap = check_int("plan_tiles: overlap", overlap, 0, _MAX_SIDE)
-    height = check_int("plan_tiles: height", height, 1, _MAX_SIDE)
-    width = check_int("plan_tiles: width", width, 1, _MAX_SIDE)
+    multiple = check_int("plan_tiles: multiple", multiple, 1, MAX_SIDE)
+    overlap = check_int("plan_tiles: overlap", overlap, 0, MAX_SIDE)
+    height = check_int("plan_tiles: height", height, 1, MAX_SIDE)
+    width = check_int("plan_tiles: width", width, 1, MAX_SIDE)
     tile_height = _tile_side(height, sides[0], multiple)
     tile_width = _tile_side(width, sides[1], multiple)
     tops = _starts(height, tile_height, overlap)
@@ -136,9 +138,9 @@ def plan_padded(height: int, width: int, *, multiple: int = 32) -> TilePlan:
         >>> plan_padded(375, 500).tile
         (384, 512)
     """
-    multiple = check_int("plan_padded: multiple", multiple, 1, _MAX_SIDE)
-    height = check_int("plan_padded: height", height, 1, _MAX_SIDE)
-    width = check_int("plan_padded: width", width, 1, _MAX_SIDE)
+    multiple = check_int("plan_padded: multiple", multiple, 1, MAX_SIDE)
+    height = check_int("plan_padded: height", height, 1, MAX_SIDE)
+    width = check_int("plan_padded: width", width, 1, MAX_SIDE)
     tile_height, tile_width = (-(-side // multiple) * multiple for side in (height, width))
     return TilePlan(height, width, tile_height, tile_width, (0,), (0,))
 
@@ -151,24 +153,29 @@ def kernel_plan(plan: TilePlan) -> _kernels.Plan:
     )
 
 
-def _check_axis(name: str, extent: int, side: int, starts: tuple[int, ...]) -> None:
+def _check_axis(name: str, extent: int, side: int, starts: object) -> None:
+    what = f"TilePlan: {name}"
+    for number in (extent, side):
+        check_int(what, number, 1, MAX_SIDE)
+    if not isinstance(starts, tuple) or not all(type(start) is int for start in starts):
+        got = type(starts).__name__
+        raise TypeError(message(what, "must be a tuple of integers", got, "call plan_tiles"))
     legal = (
-        min(extent, side) >= 1
-        and bool(starts)
+        bool(starts)
         and starts[0] == 0
         and starts[-1] < extent <= starts[-1] + side
         and all(0 < after - before <= side for before, after in pairwise(starts))
     )
     if not legal:
         rule = f"tiles of {side} must cover {extent} pixels without a gap"
-        raise ValueError(message(f"TilePlan: {name}", rule, starts, "call plan_tiles"))
+        raise ValueError(message(what, rule, starts, "call plan_tiles"))
 
 
 def _tile_side(extent: int, asked: int | None, multiple: int) -> int:
     fitting = max(extent // multiple, 1) * multiple
     if asked is None:
         return fitting
-    asked = check_int("plan_tiles: tile", asked, 1, _MAX_SIDE)
+    asked = check_int("plan_tiles: tile", asked, 1, MAX_SIDE)
     if asked % multiple:
         remedy = f"use {-(-asked // multiple) * multiple}"
         rule = f"sides must be multiples of {multiple}"

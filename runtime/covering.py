@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_int
+from fcnkit.runtime._plan import MAX_SIDE
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.tiling import TilePlan, plan_tiles
@@ -61,8 +63,12 @@ class Covering:
             The plan; one tile for ``pad`` and for a graph that covers by itself.
 
         Raises:
-            ValueError: No legal shape of the model covers the picture.
+            TypeError: height or width is no integer.
+            ValueError: One of them is out of range, or no legal shape of the model covers the
+                picture.
         """
+        height = check_int("Segmenter.plan: height", height, 1, MAX_SIDE)
+        width = check_int("Segmenter.plan: width", width, 1, MAX_SIDE)
         high = self.spec.shapes.max[1:]
         fits = height <= high[0] and width <= high[1]
         one = self.cover == "pad" or (self.cover == "auto" and fits)
@@ -130,7 +136,7 @@ def choose_covering(
             step.
     """
     head = spec.head
-    if cover is not None and cover not in get_args(Cover):
+    if cover is not None and not (isinstance(cover, str) and cover in get_args(Cover)):
         rule = "cover must be 'auto', 'average' or 'pad'"
         raise ValueError(message("Segmenter", rule, cover, "leave it out"))
     if cover is not None and cover not in _COVERS[head]:
@@ -157,8 +163,9 @@ def _default_overlap(tile: tuple[int, int]) -> int:
 
 def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
     if tile is not None:
-        sides: tuple[object, ...] = tile  # what callers without a type checker pass
-        if len(sides) != 2 or not all(type(side) is int for side in sides):
+        sides: object = tile  # what callers without a type checker pass
+        whole = isinstance(sides, tuple) and all(type(side) is int for side in sides)
+        if not whole or len(tile) != 2:
             rule = "tile must be two integers (height, width)"
             raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
         legal = nearest_legal((1, *tile), spec)[1:]

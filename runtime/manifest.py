@@ -149,11 +149,19 @@ class Manifest:
         """Write a line at once.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: It cannot be written; the manifest is as it was.
         """
-        # One write per line: a kill leaves the line or nothing.
-        self._file.write(json.dumps(asdict(record)).encode() + b"\n")
-        self._file.flush()
+        line = memoryview(json.dumps(asdict(record)).encode() + b"\n")
+        file = self._file.fileno()
+        end = os.fstat(file).st_size
+        try:
+            # One write per line, but on a full disk: a kill leaves the line or nothing.
+            while line:
+                line = line[os.write(file, line) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, end)
+            raise OSError(error.errno, error.strerror, str(self._out / MANIFEST)) from error
 
     def close(self) -> None:
         """Unlock the manifest; closing twice is fine."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime._checks import check_int
 
 __all__ = ["FORMATS", "MAX_PIXELS", "open_picture", "read_picture"]
 
@@ -44,7 +45,16 @@ def open_picture(
 
     Raises:
         DataError: The file cannot be read, is none of the formats, broken or too large.
+        TypeError: max_pixels is no integer.
+        ValueError: max_pixels is below 1, or formats are none of FORMATS.
     """
+    max_pixels = check_int("max_pixels", max_pixels, 1, 2**63)
+    known = isinstance(formats, tuple) and all(
+        isinstance(name, str) and name in FORMATS for name in formats
+    )
+    if formats is not None and not known:
+        rule, remedy = f"must be a tuple of {', '.join(FORMATS)}", "leave it out for all of them"
+        raise ValueError(message("formats", rule, formats, remedy))
     what, kinds = str(path), f"{' or '.join(formats) if formats else 'picture'} file"
     too_large = f"a picture has at most {max_pixels} pixels"
     remedy = "scale it down or raise max_pixels"

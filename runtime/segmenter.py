@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_int
+from fcnkit.runtime._plan import MAX_SIDE
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.covering import Cover, choose_covering
 from fcnkit.runtime.mapping import Labelled, map_pictures
@@ -156,13 +157,17 @@ class Segmenter:
             What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
 
         Raises:
+            TypeError: batch or max_pixels is no integer, or sources is one source.
             ValueError: batch or max_pixels is below 1.
         """
-        for name, value in (("batch", batch), ("max_pixels", max_pixels)):
-            if value is not None and value < 1:
-                rule = f"{name} must be at least 1"
-                raise ValueError(message("Segmenter.map", rule, value, "raise it"))
-        batch = batch or default_batch(self._backend)
+        if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):
+            rule = "sources must be an iterable of files and pictures"
+            got, remedy = type(sources).__name__, "put it into a list"
+            raise TypeError(message("Segmenter.map", rule, got, remedy))
+        max_pixels = check_int("Segmenter.map: max_pixels", max_pixels, 1, 2**63)
+        if batch is None:
+            batch = default_batch(self._backend)
+        batch = check_int("Segmenter.map: batch", batch, 1, 1 << 24)
         return map_pictures(self, sources, batch=batch, max_pixels=max_pixels)
 
     def close(self) -> None:
@@ -172,12 +177,7 @@ class Segmenter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -192,7 +192,7 @@ def checked_image(image_hwc: object) -> NDArray[np.uint8]:
 
     Raises:
         TypeError: It is no uint8 numpy array.
-        ValueError: It is not (H, W, 3), or a side is 0.
+        ValueError: It is not (H, W, 3), or a side is 0 or too long.
     """
     if not isinstance(image_hwc, np.ndarray) or image_hwc.dtype != np.uint8:
         kind = type(image_hwc).__name__
@@ -200,12 +200,12 @@ def checked_image(image_hwc: object) -> NDArray[np.uint8]:
         remedy = "pass np.asarray(picture.convert('RGB')) of a Pillow picture"
         raise TypeError(message("Segmenter", "image must be a numpy array of uint8", got, remedy))
     shape = image_hwc.shape
-    rule = "image must have shape (H, W, 3) with H and W at least 1"
+    rule = f"image must have shape (H, W, 3) with H and W 1..{MAX_SIDE}"
     if len(shape) != 3 or shape[2] != 3:
         remedy = "pass one RGB picture"
         if len(shape) == 3 and shape[0] == 3:
             remedy = "this looks channels-first, pass image.transpose(1, 2, 0)"
         raise ValueError(message("Segmenter", rule, shape, remedy))
-    if 0 in shape:
-        raise ValueError(message("Segmenter", rule, shape, "pass a picture with pixels"))
+    if not 1 <= min(shape) or not max(shape) <= MAX_SIDE:
+        raise ValueError(message("Segmenter", rule, shape, "pass one picture, with pixels"))
     return np.ascontiguousarray(image_hwc)

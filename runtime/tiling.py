@@ -30,7 +30,7 @@ from fcnkit.runtime._checks import (
     check_output,
     check_threads,
 )
-from fcnkit.runtime._plan import TilePlan, kernel_plan, plan_padded, plan_tiles
+from fcnkit.runtime._plan import MAX_SIDE, TilePlan, kernel_plan, plan_padded, plan_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def gather(
     image = _planned_image("gather", image_hwc, plan)
     try:
         kind = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # numpy parses texts as structures
         kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
         rule = "must be float32 or float16"
@@ -224,6 +224,8 @@ class Stitcher:
             ValueError: The plan is for another size, or classes is out of range.
         """
         _check_plan("Stitcher", plan)
+        height = check_int("Stitcher: height", height, 1, MAX_SIDE)
+        width = check_int("Stitcher: width", width, 1, MAX_SIDE)
         if (height, width) != (plan.height, plan.width):
             rule = f"the plan is for {plan.height}x{plan.width}"
             raise ValueError(message("Stitcher", rule, f"{height}x{width}", "plan this size"))

@@ -15,6 +15,7 @@ from torch import nn
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.settings import (
     Compute,
+    as_options,
     check_compute,
     check_options,
     check_threads,
@@ -126,7 +127,7 @@ def open_checkpoint(
         TypeError: threads is no integer, or an option is no text.
         ValueError: threads is below 1, or an option or the precision is unknown.
     """
-    options = options or {}
+    options = as_options(options)
     check_options(options, ("device",), taken={}, name="torch")
     compute = check_compute(compute, what="open_checkpoint")
     threads = check_threads(threads, what="open_checkpoint")

@@ -74,7 +74,7 @@ class Checkpoint(Weights):
     """Number of finished epochs."""
     recipe: Recipe
     scores: dict[str, Any]
-    """Validation scores after that epoch, and ``best_mean_iou`` of the run so far."""
+    """The row of metrics.jsonl of that epoch."""
 
 
 def checkpoint_spec(

@@ -27,8 +27,10 @@ def save_curves(path: Path, history: list[dict[str, Any]]) -> None:
     left, right = figure.subplots(1, 2)
     left.plot(epochs, [row["loss"] for row in history], marker="o", markersize=3)
     left.set(xlabel="epoch", ylabel="training loss per picture")
+    scored = [row for row in history if "mean_iou" in row]
+    epochs = [row["epoch"] for row in scored]
     for key, label in (("pixel_accuracy", "pixel accuracy"), ("mean_iou", "mean IoU")):
-        right.plot(epochs, [row[key] for row in history], marker="o", markersize=3, label=label)
+        right.plot(epochs, [row[key] for row in scored], marker="o", markersize=3, label=label)
     right.set(xlabel="epoch", ylabel="validation, void ignored", ylim=(0, 1))
     right.legend()
     for axes in (left, right):

@@ -56,9 +56,12 @@ class Learner:
             self._average = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
 
     @property
-    def deployed(self) -> nn.Module:
+    def deployed(self) -> SegmentationNet:
         """The network to validate and to keep: with the averaged weights where there are some."""
-        return self.net if self._average is None else self._average.module
+        if self._average is None:
+            return self.net
+        averaged: SegmentationNet = self._average.module
+        return averaged
 
     def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> float:
         """Take one step of the optimizer.

@@ -23,6 +23,7 @@ from fcnkit.train.board import open_board
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
 from fcnkit.train.dataset import training_loader, worker_errors
 from fcnkit.train.evaluate import evaluate
+from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
@@ -56,8 +57,9 @@ class EpochResult:
 
     epoch: int
     loss: float
-    pixel_accuracy: float
-    mean_iou: float
+    pixel_accuracy: float | None
+    """None, as the mean IoU, where the epoch was not validated."""
+    mean_iou: float | None
     images_per_second: float
     """Of training alone, without validation."""
     best: bool
@@ -97,6 +99,7 @@ def train(
     workers: int = 1,
     resume: bool = False,
     compiled: bool = False,
+    validate_every: int = 1,
     on_weights: Callable[[LoadedWeights], None] | None = None,
     on_step: OnStep | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
@@ -114,6 +117,8 @@ def train(
         workers: Processes that read pictures, for each that trains.
         resume: Continue after the last finished epoch of this folder, if there is one.
         compiled: Compile the training step with torch.compile.
+        validate_every: Epochs from one validation to the next; the last epoch always has one.
+            What is trained does not depend on it.
         on_weights: Called with what came from the file that the model starts from, if any.
         on_step: Called with (epoch, pictures done, pictures of the epoch) after every step.
         on_epoch: Called after every epoch, its files written.
@@ -125,12 +130,15 @@ def train(
     Raises:
         FcnkitError: The run folder holds another run, training diverged, or a process that reads
             pictures has died.
-        ValueError: The model's options are unknown or exclude each other, or the recipe's batch
-            cannot be shared among the processes.
+        ValueError: The model's options are unknown or exclude each other, the recipe's batch
+            cannot be shared among the processes, or validate_every is below 1.
         ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
         OSError: A file of the run cannot be written; the files of the epoch before are whole.
     """
+    if validate_every < 1:
+        rule, remedy = "must be at least 1", "leave it out to validate every epoch"
+        raise ValueError(message("--validate-every", rule, validate_every, remedy))
     with parallel.process_group(device) as where:
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)
@@ -160,7 +168,9 @@ def train(
                 loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)
                 if parallel.is_first():
                     row = {"epoch": epoch, "loss": loss, "images_per_second": rate}
-                    result = _finish_epoch(learner, spec, data.val, run, row, history)
+                    due = epoch % validate_every == 0 or epoch == recipe.epochs
+                    val = data.val if due else None
+                    result = _finish_epoch(learner, spec, val, run, row, history)
                     write(row)
                     if on_epoch:
                         on_epoch(result)
@@ -204,20 +214,14 @@ def _diverged(rule: str, got: object) -> FcnkitError:
 def _finish_epoch(
     learner: Learner,
     spec: ModelSpec,
-    val: VocFolder,
+    val: VocFolder | None,
     run: Path,
     row: dict[str, Any],
     history: list[dict[str, Any]],
 ) -> EpochResult:
-    """Validate, append the epoch's row to the history and write the run's files."""
-    backend = TorchBackend(learner.deployed, spec, device=learner.device)
-    with Segmenter(backend, cover="pad") as segmenter:
-        scores = evaluate(segmenter, val)
-        best = scores.mean_iou > max((past["mean_iou"] for past in history), default=-1.0)
-        row |= scores.to_dict()
-        history.append(row)
-        if best:
-            save_grid(run / SAMPLES, segmenter, val)
+    """Validate if there is something to, append the epoch's row and write the run's files."""
+    best = val is not None and _validate(learner, spec, val, run, row, history)
+    history.append(row)
     checkpoint = Checkpoint(
         spec=spec,
         model=learner.model(),
@@ -230,11 +234,31 @@ def _finish_epoch(
     return EpochResult(
         epoch=row["epoch"],
         loss=row["loss"],
-        pixel_accuracy=scores.pixel_accuracy,
-        mean_iou=scores.mean_iou,
+        pixel_accuracy=row.get("pixel_accuracy"),
+        mean_iou=row.get("mean_iou"),
         images_per_second=row["images_per_second"],
         best=best,
     )
+
+
+def _validate(
+    learner: Learner,
+    spec: ModelSpec,
+    val: VocFolder,
+    run: Path,
+    row: dict[str, Any],
+    history: list[dict[str, Any]],
+) -> bool:
+    """Add the scores to an epoch's row; return whether it is the best so far, and draw it then."""
+    net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
+    with Segmenter(TorchBackend(net, spec, device=learner.device), cover="pad") as segmenter:
+        scores = evaluate(segmenter, val)
+        row |= scores.to_dict()
+        before = (past["mean_iou"] for past in history if "mean_iou" in past)
+        best = scores.mean_iou > max(before, default=-1.0)
+        if best:
+            save_grid(run / SAMPLES, segmenter, val)
+    return best
 
 
 def _class_weights(data: TrainingData, recipe: Recipe, last: Checkpoint | None) -> Tensor | None:

@@ -63,12 +63,12 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """Read a metrics.jsonl."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if all(isinstance(row["epoch"], int) and row["mean_iou"] >= 0 for row in rows):
+        if all(isinstance(row["epoch"], int) and row.get("mean_iou", 0) >= 0 for row in rows):
             return rows
         got = "other lines"
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         got = str(error) or type(error).__name__
-    rule, remedy = "must hold a line of scores per epoch", "start a new run with another -o"
+    rule, remedy = "must hold a line per epoch", "start a new run with another -o"
     raise ArtifactError(message(str(path), rule, got, remedy))
 
 

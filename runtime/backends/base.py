@@ -8,13 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.onnx_file import TensorInfo
 from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
 
@@ -86,12 +85,7 @@ class Backend(Protocol):
     def __enter__(self) -> Self:
         """Return the backend itself."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the backend."""
 
 
@@ -128,39 +122,69 @@ class CheckedBackend(ABC):
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Check a batch against the spec and run it; see ``Backend.infer``."""
         checked = self._checked(batch, f"{self._name}.infer")
-        return self._kept(self._run(checked), checked.shape)
+        try:
+            result = self._run(checked)
+        except FcnkitError:
+            raise
+        except Exception as error:
+            raise self._failed(error) from error
+        return self._kept(result, checked.shape)
 
     def stream(self, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Check batches against the spec and run them; see ``Backend.stream``."""
         what, shapes = f"{self._name}.stream", deque[tuple[int, ...]]()
+        callers: list[Exception] = []
 
         def checked() -> Iterator[NDArray[Any]]:
-            for batch in batches:
-                array = self._checked(batch, what)
-                shapes.append(array.shape)
-                yield array
+            try:
+                for batch in batches:
+                    array = self._checked(batch, what)
+                    shapes.append(array.shape)
+                    yield array
+            except Exception as error:
+                callers.append(error)
+                raise
 
-        for result in self._stream(checked()):
+        results = self._stream(checked())
+        while True:
+            try:
+                result = next(results, None)
+            except Exception as error:
+                if isinstance(error, FcnkitError) or error in callers:
+                    raise
+                raise self._failed(error) from error
+            if result is None:
+                return
             yield self._kept(result, shapes.popleft())
+
+    def _failed(self, error: Exception) -> ArtifactError:
+        """Word what a library raised while it ran."""
+        rule, remedy = "the library must be able to run the model", "make the picture smaller"
+        return ArtifactError(message(self._name, rule, str(error) or type(error).__name__, remedy))
 
     def _kept(self, result: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:
         """Return a result that is what the spec promises for a batch; a graph may do anything.
 
         Raises:
-            ArtifactError: It has another shape or dtype, or a label that is no class.
+            ArtifactError: It has another shape or dtype, a label that is no class, or a logit that
+                is no number.
         """
         spec, channels_first = self._spec, self._spec.input.layout == "NCHW"
         height, width = batch[2:] if channels_first else batch[1:3]
         logits = spec.output.layout == "NCHW"
         shape = (batch[0], *((spec.num_classes,) if logits else ()), height, width)
         rule, got = f"the model must give {spec.output.dtype} {shape} for this batch", ""
+        remedy = "export the model again with fcnkit export onnx"
         if result.shape != shape or result.dtype != np.dtype(spec.output.dtype):
             got = f"{result.dtype} {result.shape}"
+        # The largest of values with a NaN among them is NaN. One pass: 0.2 ms at 320x480.
+        elif logits and np.isnan(result.max()):
+            rule, got = "the model must give numbers", "NaN"
+            remedy = "check its weights, and with fp16 export it in fp32"
         elif not logits and result.max() >= spec.num_classes:
             rule = f"the model must give labels below {spec.num_classes}"
             got = str(result.max())
         if got:
-            remedy = "export the model again with fcnkit export onnx"
             raise ArtifactError(message(self._name, rule, got, remedy))
         return result
 
@@ -173,12 +197,7 @@ class CheckedBackend(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _checked(self, batch: NDArray[Any], what: str) -> NDArray[Any]:

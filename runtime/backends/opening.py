@@ -12,7 +12,7 @@ from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
 from fcnkit.runtime.backends.onnxruntime_cuda import open_onnxruntime_cuda
 from fcnkit.runtime.backends.openvino import OpenVinoBackend
-from fcnkit.runtime.backends.settings import Compute, check_compute
+from fcnkit.runtime.backends.settings import Compute, as_options, check_compute
 from fcnkit.runtime.backends.tensorrt import open_engine
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Precision
@@ -61,6 +61,7 @@ def open_backend(
     """
     path = Path(path)
     compute = check_compute(compute, what="open_backend")
+    options = as_options(options)
     is_engine = path.suffix in ENGINE_SUFFIXES
     _check_name(backend, path, is_engine=is_engine)
     if options and backend == "auto":
@@ -79,8 +80,11 @@ def open_backend(
     return _open_onnx(path, backend, threads=threads, compute=compute, options=options)
 
 
-def _check_name(backend: str, path: Path, *, is_engine: bool) -> None:
+def _check_name(backend: object, path: Path, *, is_engine: bool) -> None:
     what = "open_backend"
+    if not isinstance(backend, str):
+        rule, got = "backend must be a name", type(backend).__name__
+        raise TypeError(message(what, rule, got, "see fcnkit doctor"))
     if backend == "torch":
         rule = "backend torch runs checkpoints"
         raise ValueError(message(what, rule, path.name, "open its best.pt with fcnkit.load"))

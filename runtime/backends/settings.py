@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from fcnkit.errors import BackendUnavailableError, message
 
 __all__ = [
     "Compute",
+    "as_options",
     "check_compute",
     "check_options",
     "check_threads",
@@ -36,9 +37,8 @@ def check_compute(compute: object, *, what: str) -> Compute:
     Raises:
         ValueError: compute is none of the four.
     """
-    for known in get_args(Compute):
-        if compute == known:
-            return known  # type: ignore[no-any-return]  # get_args forgets the type
+    if isinstance(compute, str) and compute in get_args(Compute):
+        return cast("Compute", compute)
     rule = f"compute must be one of {', '.join(get_args(Compute))}"
     raise ValueError(message(what, rule, compute, "leave it out for what the file says"))
 
@@ -57,6 +57,26 @@ def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Ex
     """
     rule = f"{name} must compute in {compute}"
     return BackendUnavailableError(message("open_backend", rule, computes, remedy))
+
+
+def as_options(options: object) -> Mapping[str, str]:
+    """Return the options, none where there is None.
+
+    Args:
+        options: A mapping or None.
+
+    Returns:
+        A mapping, whose names and values are for ``check_options`` to look at.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        rule, got = "options must be a mapping", type(options).__name__
+        raise TypeError(message("open_backend", rule, got, "pass {'KEY': 'VALUE'}"))
+    return options
 
 
 def check_options(

@@ -81,7 +81,7 @@ def load(
     from fcnkit.errors import message, missing_extra
     from fcnkit.runtime.segmenter import Segmenter
 
-    if backend not in ("auto", "torch"):
+    if not isinstance(backend, str) or backend not in ("auto", "torch"):
         rule = "a checkpoint runs with backend torch"
         raise ValueError(message("load", rule, backend, "export it to ONNX first"))
     if spec is not None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.faults import arguments, datasets, kills, load, models, outputs, pictures
+from tests.faults import arguments, backends, datasets, kills, load, models, outputs, pictures
 from tests.faults.table import PROMISES
 
-__all__ = ["PROMISES", "arguments", "datasets", "kills", "load", "models", "outputs", "pictures"]
+__all__ = [
+    "PROMISES",
+    "arguments",
+    "backends",
+    "datasets",
+    "kills",
+    "load",
+    "models",
+    "outputs",
+    "pictures",
+]

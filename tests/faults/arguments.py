@@ -6,7 +6,9 @@ import importlib
 import inspect
 import re
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +16,25 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import fcnkit
 from tests.faults.guarded import guarded
 from tests.faults.table import Setting, Trial, promise
 from tests.runtime.models import PALETTE, make_spec, write_model
 
 MODULES = (
+    "fcnkit.runtime",
     "fcnkit.runtime.metrics",
     "fcnkit.runtime.onnx_file",
     "fcnkit.runtime.palette",
+    "fcnkit.runtime.pictures",
     "fcnkit.runtime.tiling",
 )
-"""Whose public functions are called."""
+"""Whose public functions are called, and classes made."""
 
-PATHS = ("path",)
+METHODS = ("Segmenter.__call__", "Segmenter.map", "Segmenter.plan", "Backend.infer")
+"""Called on a model that is open."""
+
+PATHS = ("path", "spec")
 """Always a path here: Python itself words the error for anything else."""
 
 _FOUR_PARTS = re.compile(r"[^\n]+: [^\n]+, got [^\n]*; [^\n]+")
@@ -107,21 +115,39 @@ def fitting(name: str, place: Path) -> st.SearchStrategy[Any]:
         "mean": [(0.5, 0.5, 0.5)], "std": [(0.2, 0.2, 0.2)], "multiple": [32],
         "path": [place / "m.onnx", str(place / "none"), place], "classes": [list("abcd")],
         "confusion": [np.eye(4, dtype="i8")], "logits_nchw": [np.zeros((2, 4, 32, 33), "f2")],
-        "target_hw": [labels], "predicted_hw": [labels], "tile": [None, 32],
+        "target_hw": [labels], "predicted_hw": [labels], "tile": [None, 32, (32, 64)],
+        "backend": ["auto", "onnxruntime", "openvino"], "compute": ["auto", "f32"],
+        "options": [None, {}], "spec": [None], "cover": [None, "pad"], "overlap": [None, 0],
+        "sources": [[image, image], [place / "none.png", image], []], "batch": [None, 2],
+        "max_pixels": [10**6], "images": [image[None, :64]], "tile_height": [64],
+        "tile_width": [64], "tops": [(0, 6)], "lefts": [(0, 32)], "classes_": [4],
     }  # fmt: skip
     return st.sampled_from(known[name]) if name in known else values()
 
 
 def targets() -> dict[str, Callable[..., Any]]:
-    """Return every public function of the modules by its full name."""
+    """Return every public function and class of the modules by its full name."""
     found: dict[str, Callable[..., Any]] = {}
     for name in MODULES:
         module = importlib.import_module(name)
         for public in module.__all__:
             value = getattr(module, public)
-            if inspect.isfunction(value) and inspect.signature(value).parameters:
+            made = public in ("TilePlan", "Stitcher")
+            if made or (inspect.isfunction(value) and inspect.signature(value).parameters):
                 found[f"{value.__module__}.{public}"] = value
     return found
+
+
+@contextmanager
+def callee(name: str, place: Path) -> Iterator[Callable[..., Any]]:
+    """Find a function by its name in ``targets`` or METHODS; the latter of an open model."""
+    model = write_model(place / "m.onnx", make_spec("labels"))
+    if name not in METHODS:
+        yield targets()[name]
+        return
+    with fcnkit.load(model, threads=1) as segmenter:
+        kind, method = name.split(".")
+        yield getattr(segmenter if kind == "Segmenter" else segmenter.backend, method)
 
 
 def hammer(name: str, examples: int) -> int:
@@ -130,12 +156,10 @@ def hammer(name: str, examples: int) -> int:
     Raises:
         AssertionError: It raised something else than a worded TypeError or ValueError.
     """
-    call = targets()[name]
-    parameters = [p for p in inspect.signature(call).parameters.values() if p.kind != p.VAR_KEYWORD]
     refused = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, callee(name, Path(folder)) as call:
         place = Path(folder)
-        write_model(place / "m.onnx", make_spec("labels"))
+        parameters = list(inspect.signature(call).parameters.values())
 
         @settings(
             max_examples=examples, derandomize=True, database=None, deadline=None,
@@ -158,6 +182,8 @@ def hammer(name: str, examples: int) -> int:
                     positional.append(value)
             try:
                 result = call(*positional, **given_keywords)
+                if inspect.isgenerator(result):
+                    deque(result, maxlen=0)
                 if hasattr(result, "__exit__"):
                     with result:
                         pass
@@ -166,7 +192,7 @@ def hammer(name: str, examples: int) -> int:
                 if not _FOUR_PARTS.fullmatch(str(error)):
                     text = f"{type(error).__name__}: {error}"
                     raise AssertionError(f"{_shown(positional, given_keywords)}: {text}") from error
-            except (FileNotFoundError, IsADirectoryError):
+            except (FileNotFoundError, IsADirectoryError, ImportError):
                 refused += 1
             except Exception as error:
                 text = f"{type(error).__name__}: {error}"
@@ -188,7 +214,7 @@ def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:
 @promise("Wrong arrays and numbers are a TypeError or ValueError that says what is wrong.")
 def wrong_arguments(setting: Setting) -> Iterator[Trial]:
     examples = 3000 if setting.full else 20
-    for name in targets():
+    for name in [*targets(), *METHODS]:
         answer = guarded(hammer, name, examples, seconds=600)
         if answer.kind == "value":
             yield Trial(f"{name}: {examples} calls")

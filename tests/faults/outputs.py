@@ -186,6 +186,17 @@ def full_disks(setting: Setting) -> Iterator[Trial]:
     place = setting.scratch("full")
     model = write_model(place / "labels.onnx", make_spec("labels"))
     names = write_pictures(place / "in", 60)
+    # No file may grow beyond 8 kB: no result does, and the manifest does after some twenty.
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (8192, -1))"
+    out = place / "out"
+    done = fcnkit("predict", model, place / "in", "-o", out, before=limit)
+    there = [name for name in names if (out / name).exists()]
+    said = done.one_error() or (None if "manifest.jsonl" in done.err else done.err[-300:])
+    few = None if 0 < len(there) < len(names) else f"{len(there)} results"
+    yield judged("a manifest that is full", done, broken_results(out, there) or said or few)
+    done = fcnkit("predict", model, place / "in", "-o", out)
+    fault = broken_results(out, names) or torn_lines(out) or _unless(done, 0)
+    yield judged("the rerun", done, fault)
     if not can_mount():
         return
     for kilobytes in (64, 150, 200, 250) if setting.full else (150,):

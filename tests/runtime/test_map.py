@@ -170,8 +170,13 @@ def test_map_is_bounded_and_can_be_left(segmenter: Segmenter) -> None:
 
 
 def test_map_refuses(segmenter: Segmenter) -> None:
-    with refusal(ValueError, "Segmenter.map: batch must be at least 1, got 0; raise it"):
+    text = "Segmenter.map: batch: must be 1..16777216, got 0; pass a value from 1 to 16777216"
+    with refusal(ValueError, text):
         segmenter.map([], batch=0)
+    rule = "Segmenter.map: sources must be an iterable of files and pictures"
+    for one, kind in (("a.png", "str"), (np.zeros((3, 3, 3), np.uint8), "ndarray"), (7, "int")):
+        with refusal(TypeError, f"{rule}, got {kind}; put it into a list"):
+            segmenter.map(one)  # type: ignore[arg-type]
 
 
 def test_large_pictures_come_in_bands_but_whole(model: Path) -> None:

@@ -21,6 +21,7 @@ from fcnkit.train.pictures import size_of
 from fcnkit.train.recipe import RECIPES, Recipe
 from fcnkit.train.voc import open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions
+from tests.refusal import refusal
 from tests.train.tiny import train_tiny
 
 TINY = replace(
@@ -50,6 +51,25 @@ def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) ->
     with fcnkit.load(run_folder / "best.pt", cover="pad") as segmenter:
         scores = evaluate(segmenter, open_voc(shapes_folder, split="val"))
     assert scores.mean_iou == pytest.approx(best, abs=1e-6)
+
+
+def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Path) -> None:
+    data = open_training_data(shapes_folder, TINY)
+    every = train(data, tmp_path / "every", TINY, workers=0)
+    seldom = train(data, tmp_path / "seldom", TINY, workers=0, validate_every=2)
+    assert [row["loss"] for row in seldom] == [row["loss"] for row in every]
+    # Epoch 2, and 3 because it is the last.
+    assert [row.get("mean_iou") for row in seldom] == [None, *(r["mean_iou"] for r in every[1:])]
+    best = max(every[1:], key=lambda row: float(row["mean_iou"]))
+    assert load_checkpoint(tmp_path / "seldom" / "best.pt").epoch == best["epoch"]
+    longer = replace(TINY, epochs=4)
+    train(data, tmp_path / "seldom", longer, workers=0, resume=True, validate_every=9)
+    assert load_checkpoint(tmp_path / "seldom" / "last.pt").epoch == 4
+    with refusal(
+        ValueError,
+        "--validate-every: must be at least 1, got 0; leave it out to validate every epoch",
+    ):
+        train(data, tmp_path / "none", TINY, validate_every=0)
 
 
 def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def train(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the training step (torch.compile).")
     ] = False,
+    validate_every: Annotated[
+        int, typer.Option(help="Epochs from one validation to the next.", min=1)
+    ] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run.")] = False,
 ) -> None:
     """Train a network and keep the best and the last checkpoint."""
@@ -118,6 +121,7 @@ def train(
             workers=workers,
             resume=resume,
             compiled=compiled,
+            validate_every=validate_every,
             on_step=(lambda epoch, *amount: advance(f"epoch {epoch}", *amount)) if first else None,
             on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
             on_epoch=_report,
@@ -127,9 +131,11 @@ def train(
 
 
 def _report(result: EpochResult) -> None:
+    scores = ""
+    if result.mean_iou is not None:
+        scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
     typer.echo(
-        f"epoch {result.epoch}: loss {result.loss:.4f}, "
-        f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
+        f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
         f"{result.images_per_second:.1f} images/s{' (best)' if result.best else ''}"
     )
 
