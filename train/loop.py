@@ -28,7 +28,7 @@ from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.run_folder import SAMPLES, open_run, save_epoch
+from fcnkit.train.run_folder import SAMPLES, hold_run, open_run, save_epoch
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
@@ -128,8 +128,8 @@ def train(
         were there before.
 
     Raises:
-        FcnkitError: The run folder holds another run, training diverged, or a process that reads
-            pictures has died.
+        FcnkitError: The run folder holds another run or is held by one, training diverged, or a
+            process that reads pictures has died.
         ValueError: The model's options are unknown or exclude each other, the recipe's batch
             cannot be shared among the processes, or validate_every is below 1.
         ArtifactError: The file that the model starts from does not fit.
@@ -139,7 +139,7 @@ def train(
     if validate_every < 1:
         rule, remedy = "must be at least 1", "leave it out to validate every epoch"
         raise ValueError(message("--validate-every", rule, validate_every, remedy))
-    with parallel.process_group(device) as where:
+    with parallel.process_group(device) as where, hold_run(run):
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
@@ -154,7 +154,6 @@ def train(
         # A resumed run goes on from last.pt, whatever it once started from.
         start = replace(model, pretrained=False, init_from=None) if last else model
         net, loaded = initial_model(start, spec.num_classes)
-        run.mkdir(parents=True, exist_ok=True)
         if loaded and on_weights and parallel.is_first():
             on_weights(loaded)
         weights = _class_weights(data, recipe, last)

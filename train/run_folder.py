@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +19,48 @@ from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves
 from fcnkit.train.recipe import Recipe
 
-__all__ = ["BEST", "CURVES", "LAST", "METRICS", "SAMPLES", "open_run", "save_epoch"]
+__all__ = ["BEST", "CURVES", "LAST", "METRICS", "SAMPLES", "hold_run", "open_run", "save_epoch"]
 
 BEST, LAST = "best.pt", "last.pt"
 METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
+_LOCK = ".lock"
+
+
+@contextmanager
+def hold_run(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder, which is made, and removed if it stays empty.
+
+    Args:
+        run: The folder.
+
+    Raises:
+        FcnkitError: Another training holds it.
+        OSError: It cannot be made.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32" or not parallel.is_first():
+        yield
+        return
+    import fcntl
+
+    path = run / _LOCK
+    try:
+        with path.open("ab") as file:
+            try:
+                # Of this process alone: a worker that outlives it for a moment does not hold it.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                rule = "one training at a time writes into a run folder"
+                remedy = "wait for the other one, or choose another -o"
+                got = "a folder that another one holds"
+                raise FcnkitError(message(str(run), rule, got, remedy)) from None
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError):  # not empty: the usual case
+            run.rmdir()
 
 
 def open_run(

@@ -276,7 +276,7 @@ def test_a_picture_too_large_for_one_pass(tmp_path: Path, head: Head, remedy: st
         segmenter(picture(65, 96))
 
 
-RULE = "Segmenter: image must have shape (H, W, 3) with H and W at least 1, got"
+RULE = "Segmenter: image must have shape (H, W, 3) with H and W 1..16777216, got"
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ RULE = "Segmenter: image must have shape (H, W, 3) with H and W at least 1, got"
         (
             np.zeros((0, 4, 3), np.uint8),
             ValueError,
-            f"{RULE} (0, 4, 3); pass a picture with pixels",
+            f"{RULE} (0, 4, 3); pass one picture, with pixels",
         ),
     ],
 )

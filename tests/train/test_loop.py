@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
@@ -51,6 +53,23 @@ def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) ->
     with fcnkit.load(run_folder / "best.pt", cover="pad") as segmenter:
         scores = evaluate(segmenter, open_voc(shapes_folder, split="val"))
     assert scores.mean_iou == pytest.approx(best, abs=1e-6)
+
+
+def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
+    data, run = open_training_data(shapes_folder, TINY), tmp_path / "run"
+    code = "import sys; from pathlib import Path; from fcnkit.train.run_folder import hold_run\n"
+    code += "with hold_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        rule = "one training at a time writes into a run folder, got a folder that another one holds"
+        with refusal(FcnkitError, f"{run}: {rule}; wait for the other one, or choose another -o"):
+            train(data, run, TINY, workers=0)
+        other.kill()
+    # What a kill leaves is held by nobody.
+    train(data, run, replace(TINY, epochs=1), workers=0)
+    assert not (run / ".lock").exists()
 
 
 def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Path) -> None:
