@@ -4,9 +4,9 @@
     python -m benchmarks.family DATA RUNS --table
 
 Trains each network with the ``modern`` recipe from scratch into a run folder under RUNS and writes
-a row to RUNS/NAME.json: the scores after its last epoch on the full pictures of ``val``, void ignored,
-``cover="pad"``. Networks that have a row are left alone. The runs are far too short to rank the
-networks: the table shows that each one learns and how big it is.
+a row to RUNS/NAME.json: the scores after its last epoch on the full pictures of ``val``, void
+ignored, ``cover="pad"``. Networks that have a row are left alone. The runs are far too short to
+rank the networks: the table shows that each one learns and how big it is.
 """
 
 from __future__ import annotations

@@ -37,8 +37,7 @@ class Work:
         self.pictures: Path = options.pictures.resolve()
         self.quick: bool = options.quick
         self.model = folder / "labels.onnx"
-        if not self.model.exists():
-            export_onnx(self.checkpoint, self.model, head="labels")
+        export_onnx(self.checkpoint, self.model, head="labels")
 
     def run(self, *words: object) -> None:
         """Run a command of the page, which must succeed."""
@@ -154,7 +153,7 @@ def sweep(work: Work) -> str:
 
 
 def comparison(work: Work) -> str:
-    """The same twice, and against another backend: what the intervals say of no difference."""
+    """The same twice: what the intervals say of no difference."""
     for name in ("again-a", "again-b"):
         count = ("--runs", 20, "--warmup", 1) if work.quick else ("--runs", 200)
         options = ("--backend", "openvino:f32", "--shape", "320x480", "--threads", 2, "--no-plots")
@@ -225,7 +224,7 @@ def throughput(work: Work) -> str:
         for row in report["loads"]
     ]
     head = ("way", "requests/s", "requests", "busy", "p50 ms", "p95", "p99", "p99.9", "max")
-    said = [(run["title"], run["warnings"]) for run in report["runs"]]
+    said = [(row["title"], row["warnings"]) for row in (*report["runs"], *report["loads"])]
     return (
         table(("way", "pictures", "images/s"), runs)
         + "\n\n"
@@ -241,9 +240,8 @@ def peers(work: Work) -> str:
     path = work.folder / "peers.json"
     size = ("--limit", 2, "--rounds", 1) if work.quick else ("--limit", 32, "--rounds", 3)
     int8 = work.folder / "int8.onnx"
-    if not int8.exists():
-        options = ("--head", "labels", "--precision", "int8", "--calibration", work.pictures)
-        work.fcnkit("export", "onnx", work.checkpoint, "-o", int8, *options)
+    options = ("--head", "labels", "--precision", "int8", "--calibration", work.pictures)
+    work.fcnkit("export", "onnx", work.checkpoint, "-o", int8, *options)
     models = ("--model", int8, "--json", path)
     work.run("-m", "benchmarks.peers", work.checkpoint, work.pictures, *size, *models)
     found = json.loads(path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -87,6 +88,8 @@ def build_engine(
     if out.suffix not in ENGINE_SUFFIXES:
         rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
         raise ValueError(message("-o", rule, str(out), "name it model.engine"))
+    if out.is_dir():
+        raise ValueError(message("-o", "must be a file", str(out), "name another"))
     if not out.parent.is_dir():
         got = str(out.parent)
         raise ValueError(message("-o", "its folder must exist", got, "create it first"))
@@ -97,11 +100,16 @@ def build_engine(
     flavor, trt = import_library(flavor, what="fcnkit export engine")
     check_options(trt, flavor, options, timing_cache=timing_cache)
     kept = [name for name in file.metadata.get(KEPT_KEY, "").split(", ") if name]
+    sha256 = sha256_of(model)
     build = _Build(trt, model, spec)
     precision = check_layers(compute_layers(trt, build.network), spec, kept=kept, where=str(model))
     plan = build.run(ranges, options, timing_cache=timing_cache, advance=advance)
-    header = read_plan_header(plan, where=str(out), rebuild="")
-    source = OnnxSource(name=model.name, sha256=sha256_of(model))
+    if sha256_of(model) != sha256:
+        rule, got = "must stay as it is while an engine is built from it", "another file"
+        raise ArtifactError(message(str(model), rule, got, "run the command again"))
+    again = shlex.join(["fcnkit", "export", "engine", str(model), "-o", str(out)])
+    header = read_plan_header(plan, where=str(out), rebuild=again)
+    source = OnnxSource(name=model.name, sha256=sha256)
     sidecar = Sidecar(
         format=SIDECAR_FORMAT,
         spec=_engine_spec(spec, ranges, source),
@@ -128,7 +136,8 @@ def build_engine(
 
 def _engine_spec(spec: ModelSpec, ranges: tuple[ShapeRange, ...], source: OnnxSource) -> ModelSpec:
     """Return the model's spec, its shapes and source those of the engine."""
-    made_from = SourceSpec(sha256=source.sha256, parity=spec.source.parity)
+    # What the ONNX file showed is not what the engine did.
+    made_from = SourceSpec(sha256=source.sha256, parity=None)
     return replace(spec, shapes=hull(ranges), source=made_from)
 
 
@@ -140,7 +149,9 @@ def _write(trt: Any, plan: bytes, sidecar: Sidecar, *, model: Path, out: Path) -
         check = check_built_engine(trt, temporary, model, name=out.name)
         # First the sidecar: an engine without one would be opened by nobody, the other way round
         # an old engine would lie beside a sidecar whose hash tells that it is another's.
-        atomic_write(sidecar_path(out), _dump(replace(sidecar, verified=check.verified)).encode())
+        spec = sidecar.spec.with_parity(check.verified) if check.verified else sidecar.spec
+        final = replace(sidecar, spec=spec, verified=check.verified)
+        atomic_write(sidecar_path(out), _dump(final).encode())
     return check
 
 
@@ -154,7 +165,12 @@ class _Build:
     def __init__(self, trt: Any, model: Path, spec: ModelSpec) -> None:
         self._trt, self._model, self._spec = trt, model, spec
         self._logger = logger_of(trt)
-        self._builder = trt.Builder(self._logger)
+        try:
+            self._builder = trt.Builder(self._logger)
+        except TypeError as error:  # pybind11's word for a library that gives none
+            rule, got = f"{library_name(trt)} must start", self._logger.first_error or str(error)
+            remedy = "it builds on its GPU only; use --flavor tensorrt-rtx where there is none"
+            raise FcnkitError(message("fcnkit export engine", rule, got, remedy)) from error
         # Precision is a property of the graph. TensorRT 10 has to be told so, later ones know no
         # other.
         flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)

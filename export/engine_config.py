@@ -32,6 +32,9 @@ def check_options(
         ValueError: An option does not exist in this flavour, or its value is out of range.
     """
     _check_values(options)
+    if timing_cache is not None and (timing_cache.is_dir() or not timing_cache.parent.is_dir()):
+        rule = "must be a file, or a new one in a folder that exists"
+        raise ValueError(message("--timing-cache", rule, str(timing_cache), "check the path"))
     if flavor == "tensorrt":
         if options.compute_capability:
             got = ", ".join(options.compute_capability)
@@ -83,9 +86,9 @@ def _capabilities(trt: Any) -> dict[str, Any]:
     }
 
 
-def read_timing_cache(path: Path | None) -> bytes:
-    """Return a timing cache's content; empty where none was named or there is no such file yet."""
-    return path.read_bytes() if path is not None and path.is_file() else b""
+def read_timing_cache(path: Path) -> bytes:
+    """Return a timing cache's content; empty where there is no such file yet."""
+    return path.read_bytes() if path.is_file() else b""
 
 
 def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: bytes | None) -> None:
@@ -96,6 +99,9 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         config: The configuration.
         options: What was asked for.
         cache: Content of the timing cache; None for none.
+
+    Raises:
+        ValueError: The timing cache is another GPU's or version's.
     """
     # The inspector tells the types of an engine's tensors only of one that was built so.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -113,5 +119,10 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         config.num_compute_capabilities = len(options.compute_capability)
         for index, name in enumerate(options.compute_capability):
             config.set_compute_capability(known[name], index)
+    # On by default, and not the float32 that the graph says.
+    config.clear_flag(trt.BuilderFlag.TF32)
     if cache is not None:
-        config.set_timing_cache(config.create_timing_cache(cache), ignore_mismatch=False)
+        held = config.create_timing_cache(cache)
+        if held is None or not config.set_timing_cache(held, ignore_mismatch=False):
+            rule = f"must hold times of this GPU and of {trt.__name__} {trt.__version__}"
+            raise ValueError(message("--timing-cache", rule, "others", "name a new file"))

@@ -79,7 +79,7 @@ def hull(profiles: Sequence[ShapeRange]) -> ShapeRange:
 def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:
     legal = spec.shapes
     low = request.min or legal.min
-    high = request.max or _clamp(_DEFAULT_MAX, low, legal.max)
+    high = request.max or _clamp(_DEFAULT_MAX, request.opt or low, legal.max)
     opt = request.opt or _clamp(legal.opt, low, high)
     for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
         _check_shape(shape, spec, option=request.option or option)

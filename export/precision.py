@@ -21,6 +21,8 @@ KEPT_KEY: Final = "kept_fp32"
 _COMPUTING: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operations that make up nearly all arithmetic, so that their types are the graph's."""
 
+_EIGHT_BITS: Final = (TensorProto.INT8, TensorProto.UINT8)
+
 _NAMES: Final[dict[int, str]] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
@@ -117,7 +119,11 @@ def prove_precision(model: onnx.ModelProto, *, where: str) -> PrecisionProof:
         if kind != spec.precision
         and not (kind == "fp32" and any(_inside(module_of(name), part) for part in kept))
     ]
-    if wrong or (spec.precision != "fp32" and spec.precision not in layers):
+    if not wrong and spec.precision not in layers:
+        rule = f"at least one layer must compute in {spec.precision} as its spec says"
+        got = f"{len(found)} layers, {', '.join(layers) or 'none'}"
+        raise ArtifactError(message(where, rule, got, "keep less in float32"))
+    if wrong:
         shown = ", ".join(wrong[:3]) + (", ..." if len(wrong) > 3 else "")
         rule = f"every layer must compute in {spec.precision} as its spec says"
         got = f"{len(wrong)} of {len(found)} that do not ({shown})"
@@ -132,7 +138,11 @@ def _layer_types(model: onnx.ModelProto) -> dict[str, str]:
     infos = (*typed.value_info, *typed.input, *typed.output)
     types = {info.name: info.type.tensor_type.elem_type for info in infos}
     types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    quantised = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    quantised = {
+        node.output[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and types.get(node.input[0]) in _EIGHT_BITS
+    }
     found: dict[str, str] = {}
     for number, node in enumerate(model.graph.node):
         if node.op_type in _COMPUTING:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.export.precision import PrecisionProof, prove_precision
-from fcnkit.runtime.backends import Backend, open_backend
+from fcnkit.runtime.backends import ENGINE_SUFFIXES, Backend, open_backend
+from fcnkit.runtime.engine_file import read_engine_file
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.backend import open_checkpoint
 
@@ -63,6 +64,7 @@ class Subject:
         sha256: str | None,
         proof: PrecisionProof | None = None,
         reported: bool | None = None,
+        profiles: tuple[ShapeRange, ...] = (),
     ) -> None:
         """Wrap an opened backend, which is closed with the subject.
 
@@ -74,14 +76,22 @@ class Subject:
             proof: What the graph was found to compute in.
             reported: Whether the report that the export wrote beside it is of this very file;
                 None without such a report.
+            profiles: Of an engine: the ranges of shapes that it takes.
         """
         self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
-        self.proof, self.reported = proof, reported
+        self.proof, self.reported, self.profiles = proof, reported, profiles
 
     @property
     def spec(self) -> ModelSpec:
         """What the model promises."""
         return self.backend.spec
+
+    def takes(self, shape: Shape) -> bool:
+        """Say whether an engine has a profile for a shape; other models take any legal one."""
+        return not self.profiles or any(
+            all(low <= side <= high for low, side, high in zip(p.min, shape, p.max, strict=True))
+            for p in self.profiles
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return what a report says of this side, as plain JSON data."""
@@ -151,7 +161,7 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
         path: A checkpoint (.pt, .pth), an ONNX file or an engine.
         backend: The library for an exported model; ``auto`` runs an ONNX file in ONNX Runtime.
             A checkpoint is run by PyTorch.
-        threads: CPU threads of one call, for exported models.
+        threads: CPU threads of one call.
 
     Returns:
         The opened side.
@@ -163,14 +173,20 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
     """
     if path.suffix in (".pt", ".pth"):
         return Subject(
-            open_checkpoint(path, device="cpu"),
+            open_checkpoint(path, device="cpu", threads=threads),
             name=path.name,
             kind="checkpoint",
             sha256=sha256_of(path),
         )
-    if path.suffix != ".onnx":
-        opened = open_backend(path, backend=backend, threads=threads)
-        return Subject(opened, name=path.name, kind="engine", sha256=sha256_of(path))
+    if path.suffix in ENGINE_SUFFIXES:
+        profiles = read_engine_file(path).profiles
+        return Subject(
+            open_backend(path, backend=backend, threads=threads),
+            name=path.name,
+            kind="engine",
+            sha256=sha256_of(path),
+            profiles=profiles,
+        )
     read_onnx_file(path).spec(where=str(path))  # the short error for what is no ONNX file
     try:
         model = onnx.load(path)

@@ -73,7 +73,7 @@ def export_onnx(
     keep_fp32: Sequence[str] = (),
     calibration: Path | None = None,
     activations: Activations = "uint8",
-    max_miou_drop: float = MAX_MIOU_DROP,
+    max_miou_drop: float | None = None,
     max_pixels: int = MAX_PIXELS,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
@@ -88,7 +88,8 @@ def export_onnx(
         calibration: For int8: a folder in VOC layout or of pictures, at least 16 of them. With
             a labelled second split, that is used to measure what int8 costs.
         activations: For int8: see ``int8.Activations``.
-        max_miou_drop: Largest loss of mean IoU on that split.
+        max_miou_drop: For int8: largest loss of mean IoU on that split; by default the
+            tolerance's, 0.01.
         max_pixels: Pixels of one batch in the comparison at most.
         on_picture: Called with (pictures done, pictures in all) of that split.
 
@@ -103,7 +104,10 @@ def export_onnx(
         VerifyError: The exported model does not compute what PyTorch computes; no file is left.
     """
     _check_out(out)
-    typing = _typing(precision, keep_fp32, calibration, activations)
+    typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
+    tolerance = TOLERANCES[precision]
+    if max_miou_drop is not None:
+        tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
     net, loaded = load_model(checkpoint)
     spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint), precision=precision)
     core = trace_core(net, spec.num_classes)
@@ -120,7 +124,7 @@ def export_onnx(
                 source,
                 exported,
                 data=_held_out(typing.calibration, calibration),
-                tolerance=replace(TOLERANCES[precision], max_miou_drop=max_miou_drop),
+                tolerance=tolerance,
                 pictures=sized_pictures(typing.calibration) if typing.calibration else None,
                 max_pixels=max_pixels,
                 on_picture=on_picture,
@@ -143,7 +147,11 @@ def _check_out(out: Path) -> None:
 
 
 def _typing(
-    precision: Precision, keep_fp32: Sequence[str], folder: Path | None, activations: Activations
+    precision: Precision,
+    keep_fp32: Sequence[str],
+    folder: Path | None,
+    activations: Activations,
+    max_miou_drop: float | None,
 ) -> Typing:
     """Check the options that a precision takes."""
     if precision == "int8" and folder is None:
@@ -154,6 +162,7 @@ def _typing(
         ("--calibration", folder is not None, ("int8",)),
         ("--keep-fp32", bool(keep_fp32), ("fp16", "int8")),
         ("--activations", activations != "uint8", ("int8",)),
+        ("--max-miou-drop", max_miou_drop is not None, ("int8",)),
     ):
         if given and precision not in wanted:
             rule = f"goes with --precision {' or '.join(wanted)}"

@@ -48,9 +48,20 @@ class _Model:
     """Of an engine; an ONNX file has none."""
 
     @property
+    def most(self) -> int:
+        """Pictures that the server may join, whatever their sizes: one profile must take them."""
+        legal = self.spec.shapes
+        if not self.profiles:
+            return legal.max[0]
+        whole = (
+            p.max[0] for p in self.profiles if p.min == legal.min and p.max[1:] == legal.max[1:]
+        )
+        return max(whole, default=1)
+
+    @property
     def batches(self) -> bool:
         """Whether requests may be joined: any number from one picture up must be legal."""
-        return self.spec.shapes.min[0] == 1 < self.spec.shapes.max[0]
+        return self.spec.shapes.min[0] == 1 < self.most
 
     @property
     def file_name(self) -> str:
@@ -84,7 +95,7 @@ def write_triton_repository(
     Raises:
         ArtifactError: The model is broken, or an engine of TensorRT-RTX.
         ValueError: An option is out of range, the name is not fit for a folder, or the version is
-            already there.
+            already there, or the model has another configuration there.
     """
     read = _read(model)
     _check_numbers(version=version, instances=instances, queue_delay=queue_delay)
@@ -100,14 +111,23 @@ def write_triton_repository(
     if place.exists():
         remedy = f"remove it, or add a version with --version {version + 1}"
         raise ValueError(message("-o", "must not hold this version yet", str(place), remedy))
-    place.mkdir(parents=True)
-    target = place / read.file_name
-    with atomic_path(target) as temporary:
-        shutil.copyfile(model, temporary)
-    if read.backend == "tensorrt":
-        shutil.copyfile(sidecar_path(model), sidecar_path(target))
     text = _config(read, name, device=device, instances=instances, queue_delay=queue_delay)
-    atomic_write(folder / "config.pbtxt", text.encode())
+    config = folder / "config.pbtxt"
+    if config.exists() and config.read_bytes() != text.encode():
+        rule = "all versions of a model must have one configuration"
+        remedy = "remove it if it may be replaced, or choose another --name"
+        raise ValueError(message("-o", rule, f"{config} of another model or edited", remedy))
+    place.mkdir(parents=True)
+    try:
+        target = place / read.file_name
+        with atomic_path(target) as temporary:
+            shutil.copyfile(model, temporary)
+        if read.backend == "tensorrt":
+            shutil.copyfile(sidecar_path(model), sidecar_path(target))
+        atomic_write(config, text.encode())
+    except BaseException:
+        shutil.rmtree(place)  # else the same command would be refused the next time
+        raise
     return TritonReport(name=name, folder=folder, max_batch_size=_max_batch(read))
 
 
@@ -135,7 +155,7 @@ def _read(model: Path) -> _Model:
 
 
 def _max_batch(model: _Model) -> int:
-    return model.spec.shapes.max[0] if model.batches else 0
+    return model.most if model.batches else 0
 
 
 def _config(model: _Model, name: str, *, device: Device, instances: int, queue_delay: int) -> str:

@@ -204,14 +204,18 @@ def comparison_shapes(
     wanted: list[Shape] = [low, opt, (2, 96, 64), (3, 64, 160)]
     if scene and not labels:
         wanted += [(1, 63, 97), (1, 64, 65), (1, 95, 32), (1, 375, 500)]
+    wanted += [(1, *high[1:]), high]
+    shapes: list[Shape] = []
     bounded = []
-    for largest in dict.fromkeys(((1, *high[1:]), high)):
-        shape = _bound(largest, max_pixels)
-        wanted.append(shape)
-        if shape != largest:
-            bounded.append(f"{format_shape(largest)} bounded to {format_shape(shape)}")
-    fitted = [_bound(_clamp(low, shape, high), max_pixels) for shape in wanted]
-    return tuple(dict.fromkeys(fitted)), tuple(bounded)
+    for profile in (*a.profiles, *b.profiles):
+        shapes += [profile.min, _bound(profile.opt, profile.min, max_pixels)]
+    for legal in dict.fromkeys(_clamp(low, shape, high) for shape in wanted):
+        shape = _bound(legal, low, max_pixels)
+        shapes.append(shape)
+        if shape != legal:
+            bounded.append(f"{format_shape(legal)} bounded to {format_shape(shape)}")
+    taken = (shape for shape in shapes if a.takes(shape) and b.takes(shape))
+    return tuple(dict.fromkeys(taken)), tuple(bounded)
 
 
 def _legal(a: Subject, b: Subject) -> tuple[Shape, Shape, Shape]:
@@ -231,13 +235,16 @@ def _clamp(low: Shape, shape: Shape, high: Shape) -> Shape:
     return _each(min, _each(max, low, shape), high)
 
 
-def _bound(shape: Shape, max_pixels: int) -> Shape:
-    """Shrink both sides alike until the batch has at most so many pixels."""
+def _bound(shape: Shape, low: Shape, max_pixels: int) -> Shape:
+    """Shrink both sides alike until the batch has at most so many pixels or they are smallest."""
     batch, height, width = shape
     if batch * height * width <= max_pixels:
         return shape
     scale = (max_pixels / (batch * height * width)) ** 0.5
-    small = [max(32, int(side * scale) // 32 * 32) for side in (height, width)]
+    small = [
+        max(least, 32, int(side * scale) // 32 * 32)
+        for least, side in zip(low[1:], (height, width), strict=True)
+    ]
     return batch, small[0], small[1]
 
 

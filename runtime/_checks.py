@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import message
 
 __all__ = [
+    "MAX_THREADS",
     "Color",
     "Palette",
     "check_array",
@@ -37,7 +38,7 @@ Color: TypeAlias = tuple[int, int, int]
 Palette: TypeAlias = NDArray[np.uint8] | Sequence[Sequence[int]]
 """Colours by label: uint8 (K, 3), or K triples of integers 0..255."""
 
-_MAX_THREADS = 256
+MAX_THREADS = 256
 
 
 @lru_cache(maxsize=256)
@@ -185,20 +186,20 @@ def check_threads(what: str, threads: object) -> int:
     ``None`` means FCNKIT_THREADS where that is set, else the processors this process may use.
     """
     if threads is not None:
-        return check_int(f"{what}: threads", threads, 1, _MAX_THREADS)
+        return check_int(f"{what}: threads", threads, 1, MAX_THREADS)
     text = os.environ.get("FCNKIT_THREADS", "")
     if not text:
         return _PROCESSORS
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MAX_THREADS:
-        rule = f"must be an integer 1..{_MAX_THREADS}"
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
+        rule = f"must be an integer 1..{MAX_THREADS}"
         raise ValueError(message("FCNKIT_THREADS", rule, text, "unset it or set it to 1"))
     return int(text)
 
 
 def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
-        return min(len(os.sched_getaffinity(0)), _MAX_THREADS)
-    return min(os.cpu_count() or 1, _MAX_THREADS)
+        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 _PROCESSORS = _processors()

@@ -134,6 +134,11 @@ class EngineFile:
     rebuild: str
     """The command that builds the engine again; errors quote it."""
 
+    @property
+    def needs_host_code(self) -> bool:
+        """Whether the plan holds code that runs on the host: a version-compatible one does."""
+        return bool(self.sidecar.get("builder", {}).get("version_compatible"))
+
     def profile_for(self, shape: Shape) -> int:
         """Return the index of the first profile that takes a shape.
 
@@ -141,7 +146,7 @@ class EngineFile:
             shape: (N, H, W).
 
         Raises:
-            ValueError: No profile takes it.
+            ArtifactError: No profile takes it.
         """
         for index, profile in enumerate(self.profiles):
             sides = zip(profile.min, shape, profile.max, strict=True)
@@ -151,7 +156,7 @@ class EngineFile:
         rule = f"the engine takes NxHxW of {' or '.join(ranges)}"
         words = ",".join([format_shape(shape)] * 3)
         remedy = f"build one with a profile for it: {self.rebuild} --profile {words}"
-        raise ValueError(message(str(self.path), rule, format_shape(shape), remedy))
+        raise ArtifactError(message(str(self.path), rule, format_shape(shape), remedy))
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -204,12 +209,15 @@ def check_installed(engine: EngineFile, library: str) -> None:
     module, _, version = library.partition(" ")
     wanted, _, built = engine.library.partition(" ")
     fits = (module, _release(version)) == (wanted, _release(built))
-    if engine.sidecar.get("builder", {}).get("version_compatible") and module == wanted:
+    runs_in = "that version only"
+    if engine.needs_host_code:
+        runs_in = "that version, and later ones of the same major version, only"
+    if engine.needs_host_code and module == wanted:
         # From TensorRT 8.6 on such a plan runs in every later minor version of its major one.
         ours, theirs = _numbers(version), _numbers(built)
         fits = ours[0] == theirs[0] and ours >= theirs
     if not fits:
-        rule = f"was built by {engine.library} and runs in that version only"
+        rule = f"was built by {engine.library} and runs in {runs_in}"
         remedy = f"install that version or {_build_again(engine.rebuild)}"
         raise ArtifactError(message(str(engine.path), rule, library, remedy))
 

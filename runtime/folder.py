@@ -229,6 +229,7 @@ class _Run:
             )
             try:
                 for one in finished:
+                    self._ended |= self._fail_fast and one.error is not None
                     behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
                     while len(behind) > self._limit or (behind and behind[0].done()):
                         yield written()
@@ -264,5 +265,5 @@ class _Run:
             return self._ended or self._stop.is_set()
 
         for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
-            self._ended = self._fail_fast and work.error is not None
+            self._ended |= self._fail_fast and work.error is not None
             yield work

@@ -44,13 +44,13 @@ def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".
 
     Raises:
         ValueError: An input names no picture, two results would have the same name, or a result
-            would replace a picture.
-        OSError: A list cannot be read.
+            would replace a picture or become input.
+        OSError: A list cannot be read, or a folder cannot be listed.
     """
     jobs: dict[tuple[str, Path], Job] = {}
     for text in map(str, inputs):
         found = 0
-        for source, relative in _expand(text, Path(out).resolve()):
+        for source, relative in _expand(text, Path(out).resolve(), suffix):
             job = Job(source, relative.with_suffix(suffix))
             jobs.setdefault((os.path.realpath(source), job.output), job)
             found += 1
@@ -62,17 +62,21 @@ def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".
     return list(jobs.values())
 
 
-def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
+def _expand(text: str, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
     """Yield (file, its name below the given folder) in order of name."""
     path = Path(text)
     if path.is_file():
         yield path, Path(path.name)
     elif path.is_dir():
-        yield from _pictures(sorted(path.rglob("*")), path, out)
+        if out == path.resolve() and suffix in SUFFIXES:
+            rule = "results must lie apart from a folder of pictures, or they become input"
+            raise ValueError(message("predict", rule, text, "choose another output folder"))
+        yield from _pictures(sorted(_below(path)), path, out)
     elif text == "-":
         yield from _listed(sys.stdin.read())
     elif text.startswith("@"):
-        yield from _listed(Path(text[1:]).read_text(encoding="utf-8"))
+        # A name need not be UTF-8; what is not comes through unchanged.
+        yield from _listed(Path(text[1:]).read_text(encoding="utf-8", errors="surrogateescape"))
     elif glob.has_magic(text):
         hits = [Path(hit) for hit in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
         yield from _pictures(hits, _fixed_part(text), out)
@@ -80,9 +84,14 @@ def _expand(text: str, out: Path) -> Iterator[tuple[Path, Path]]:
 
 def _listed(text: str) -> Iterator[tuple[Path, Path]]:
     """Yield the files of a list, whether they exist or not: a missing one fails by itself."""
-    paths = [Path(line.strip()) for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
+    paths = [Path(line) for line in lines if line]
     if not paths:
         return
+    for line, path in zip(filter(None, lines), paths, strict=True):
+        if not path.name or "\0" in line:
+            rule = "a list names one file per line"
+            raise ValueError(message("predict", rule, repr(line), "take the line out"))
     # As given where they are relative, so that a list means the same on another machine.
     folders = {path.parent for path in paths}
     kinds = {folder.is_absolute() for folder in folders}
@@ -91,11 +100,33 @@ def _listed(text: str) -> Iterator[tuple[Path, Path]]:
         yield path, path.relative_to(common) if common is not None else Path(path.name)
 
 
+def _below(root: Path) -> Iterator[Path]:
+    """Yield what lies below a folder and is no folder, through links to folders too.
+
+    Raises:
+        OSError: A folder cannot be listed, which would hide its pictures.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(folder)
+        if real in seen:  # a circle of links
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in names)
+
+
 def _pictures(paths: Iterable[Path], root: Path, out: Path) -> Iterator[tuple[Path, Path]]:
     # Where the results go below the folder itself, an earlier run's must not become input.
     nested = out.is_relative_to(root.resolve()) and out != root.resolve()
     for path in paths:
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        # A pipe or a link to nothing fails by itself: it must not be passed over in silence.
+        if path.suffix.lower() not in SUFFIXES or os.path.isdir(path):  # noqa: PTH112 - never raises
             continue
         if not (nested and path.resolve().is_relative_to(out)):
             yield path, path.relative_to(root)

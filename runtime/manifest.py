@@ -66,7 +66,7 @@ class Record:
     """``skipped``: an earlier run did it; only handed out, not written."""
     output: str
     """Relative to the output folder; where the picture failed, no such file was written."""
-    output_bytes: int | None
+    output_stamp: Stamp | None
     size: tuple[int, int] | None
     """Height and width; None where the picture could not be read."""
     milliseconds: float | None
@@ -116,6 +116,7 @@ class Manifest:
         """A line that a power cut tore must not swallow the next one."""
         if self._file.seek(0, os.SEEK_END) and self._last_byte() != b"\n":
             self._file.write(b"\n")
+            self._file.flush()  # lines are written past this buffer
 
     def _last_byte(self) -> bytes:
         self._file.seek(-1, os.SEEK_END)
@@ -141,7 +142,8 @@ class Manifest:
     def _stands(self, record: Record) -> bool:
         path = self._out / record.output
         stamp = Stamp.of(path)
-        if stamp is None or stamp.bytes != record.output_bytes:
+        # Size and time: a run of another model may have been killed before it said what it wrote.
+        if stamp is None or stamp != record.output_stamp:
             return False
         return record.size is not None and read_size(path) == record.size
 
@@ -202,15 +204,19 @@ def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
 _STAMP: Final = {"bytes", "mtime_ns"}
 
 
+def _stamp(data: object) -> Stamp | None:
+    return Stamp(**data) if isinstance(data, dict) and set(data) == _STAMP else None
+
+
 def _parse(line: bytes, options: Options) -> Record:
     data = json.loads(line)
-    size, stamp = data.get("size"), data.get("input_stamp")
+    size = data.get("size")
     return Record(
         input=str(data.get("input")),
-        input_stamp=Stamp(**stamp) if isinstance(stamp, dict) and set(stamp) == _STAMP else None,
+        input_stamp=_stamp(data.get("input_stamp")),
         status="done",
         output=str(data["output"]),
-        output_bytes=data.get("output_bytes"),
+        output_stamp=_stamp(data.get("output_stamp")),
         size=(size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None,
         milliseconds=data.get("milliseconds"),
         error=None,

@@ -6,6 +6,7 @@ behind and never a half-written result; the next run that holds the manifest rem
 
 from __future__ import annotations
 
+import errno
 import shutil
 import struct
 import zlib
@@ -69,24 +70,25 @@ class Staging:
         """Return a path to write to, another one each time."""
         return self._folder / str(next(self._numbers))
 
-    def publish(self, temporary: Path, output: Path) -> int:
-        """Put a whole file under its name, and return its size in bytes.
+    def publish(self, temporary: Path, output: Path) -> None:
+        """Put a whole file under its name.
 
         Args:
             temporary: The file, from ``path``.
             output: Its name relative to the output folder; a file of that name is replaced.
 
         Raises:
-            OSError: The folder or the file cannot be made.
+            OSError: The folder or the file cannot be made, or a link leads out of the output
+                folder.
         """
         target = self._out / output
         if target.parent not in self._made:
             target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(self._out.resolve()):
+                raise OSError(errno.ELOOP, "A link leads out of the output folder", str(target))
             self._made.add(target.parent)
-        size = temporary.stat().st_size
         # Not synced: a result can be made again, and waiting for the disk would double its cost.
         temporary.replace(target)
-        return size
 
     def close(self) -> None:
         """Remove the folder with what is left in it; closing twice is fine."""

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fcnkit.errors import message
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.covering import Cover
 from fcnkit.runtime.files import sha256_of
@@ -62,12 +63,16 @@ class Predictor:
 
         Raises:
             ArtifactError: The model cannot be read.
-            ValueError: A path lies outside ``root``, or an option does not fit.
+            ValueError: A path lies outside ``root``, two of this share would have the same
+                result, ``out`` is ``root``, or an option does not fit.
             OSError: A result cannot be written.
         """
         from fcnkit.runtime import load
 
-        out, suffix = Path(self.out), SUFFIX_OF[self.format]
+        if self.format not in SUFFIX_OF:
+            rule = f"format must be one of {', '.join(SUFFIX_OF)}"
+            raise ValueError(message("Predictor", rule, self.format, "leave it out for labels"))
+        out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         opened = load(
             self.model,
@@ -80,7 +85,8 @@ class Predictor:
         )
         # A name of its own: other processes write into the same folder.
         name = f"-{os.getpid()}-{secrets.token_hex(4)}"
-        jobs = (Job(Path(p), Path(p).relative_to(self.root).with_suffix(suffix)) for p in paths)
+        seen: dict[Path, str] = {}
+        jobs = (self._job(path, seen) for path in paths)
         with opened as segmenter, Staging(out, name=name) as staging:
             for record in run_into(
                 segmenter,
@@ -92,3 +98,12 @@ class Predictor:
                 max_pixels=self.max_pixels,
             ):
                 yield asdict(record)
+
+    def _job(self, path: str, seen: dict[Path, str]) -> Job:
+        """Name the result of a picture; ``seen`` holds the names that this share has given."""
+        output = Path(path).relative_to(self.root).with_suffix(SUFFIX_OF[self.format])
+        same = os.path.realpath(self.out) == os.path.realpath(self.root)
+        if same or ".." in output.parts or seen.setdefault(output, path) != path:
+            rule = "a result must lie in a folder apart from root, under a name of its own"
+            raise ValueError(message("Predictor", rule, path, "choose another out or rename one"))
+        return Job(Path(path), output)

@@ -73,12 +73,18 @@ def open_picture(
     except FileNotFoundError:
         raise DataError(message(what, f"must be a {kinds}", "no file", "check the path")) from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+            too_large = "Pillow has a limit of its own below max_pixels"
+            remedy = "set PIL.Image.MAX_IMAGE_PIXELS = None"
         raise DataError(message(what, too_large, str(error), remedy)) from None
     except UnidentifiedImageError:
         got = "something else" if Path(path).stat().st_size else "an empty file"
         raise DataError(message(what, f"must be a {kinds}", got, "replace the file")) from None
     except (*_BROKEN, struct.error, zlib.error) as error:
-        got = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Pillow's
+            rule, got = f"must be a {kinds} that can be read", error.strerror or str(error)
+            raise DataError(message(what, rule, got, "check its permissions and disk")) from error
+        got = str(error) or type(error).__name__
         rule = f"must be a whole {kinds}"
         raise DataError(message(what, rule, got, "replace the file")) from error
 

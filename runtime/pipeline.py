@@ -26,6 +26,9 @@ T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 
+_MOST_BROKEN = 8
+"""Pictures that may break between two batches before they are handed out."""
+
 _TROUBLE = (DataError, ValueError, OSError, MemoryError)
 """What one picture may raise without the others suffering."""
 
@@ -64,6 +67,8 @@ class _State(Generic[T]):
     sent: deque[list[_Part[T]]] = field(default_factory=deque)
     """What is in the batches that the backend has and has not answered, oldest first."""
     broken: deque[Finished[T]] = field(default_factory=deque)
+    more: bool = True
+    """Whether there may be pictures left."""
 
 
 def run_works(
@@ -85,20 +90,23 @@ def run_works(
     state: _State[T] = _State()
     most = min(batch, backend.spec.shapes.max[0])
     before = time.perf_counter()
-    batches = _feed(works, most, state)
-    for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
-        now = time.perf_counter()
-        # Results come one after the other: what lies between two is this batch's time.
-        per_tile, before = (now - before) / len(outputs), now
+    left = iter(works)
+    while state.more:
+        batches = _feed(left, most, state)
+        for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
+            now = time.perf_counter()
+            # Results come one after the other: what lies between two is this batch's time.
+            per_tile, before = (now - before) / len(outputs), now
+            while state.broken:
+                yield state.broken.popleft()
+            yield from _answered(state.sent.popleft(), outputs, per_tile)
+            before = time.perf_counter()
         while state.broken:
             yield state.broken.popleft()
-        yield from _answered(state.sent.popleft(), outputs, per_tile)
-        before = time.perf_counter()
-    yield from state.broken
 
 
-def _feed(works: Iterable[Work[T]], most: int, state: _State[T]) -> Iterator[NDArray[Any]]:
-    for parts in _pack(works, most, state.broken):
+def _feed(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[NDArray[Any]]:
+    for parts in _pack(works, most, state):
         state.sent.append(parts)
         tiles = parts[0].tiles
         if len(parts) > 1:
@@ -131,16 +139,20 @@ def _answered(
 
 def _end(work: Work[T], error: Exception | None) -> Finished[T]:
     work.ended = True
+    if error is not None:
+        # Its frames hold the picture, and errors may have to wait for each other.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
     return Finished(work.owner, error, work.seconds)
 
 
-def _pack(
-    works: Iterable[Work[T]], most: int, broken: deque[Finished[T]]
-) -> Iterator[list[_Part[T]]]:
-    """Yield what goes into each batch: parts of one shape, together at most ``most`` tiles."""
+def _pack(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[list[_Part[T]]]:
+    """Yield what goes into each batch: parts of one shape, together at most ``most`` tiles.
+
+    Ends early where pictures break one after the other, so that they are handed out.
+    """
     waiting: dict[tuple[int, ...], list[_Part[T]]] = {}
     for work in works:
-        for part in _parts(work, broken):
+        for part in _parts(work, state.broken):
             shape, count = part.tiles.shape[1:], part.count
             if shape in waiting and _count(waiting[shape]) + count > most:
                 yield waiting.pop(shape)
@@ -149,6 +161,10 @@ def _pack(
                 yield waiting.pop(shape)
             while sum(map(_count, waiting.values())) > 2 * most:
                 yield waiting.pop(next(iter(waiting)))
+        if len(state.broken) >= _MOST_BROKEN:
+            break
+    else:
+        state.more = False
     yield from waiting.values()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_int
+from fcnkit.runtime._checks import MAX_THREADS, check_int
 from fcnkit.runtime._plan import MAX_SIDE
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.covering import Cover, choose_covering
@@ -61,7 +61,7 @@ class Segmenter:
         self._backend = backend
         # Whoever gives the model one thread means one thread for everything around it too.
         threads = backend.details.get("threads")
-        self._threads = None if threads is None else int(threads)
+        self._threads = None if threads is None else min(int(threads), MAX_THREADS)
 
     @property
     def backend(self) -> Backend:
@@ -206,6 +206,6 @@ def checked_image(image_hwc: object) -> NDArray[np.uint8]:
         if len(shape) == 3 and shape[0] == 3:
             remedy = "this looks channels-first, pass image.transpose(1, 2, 0)"
         raise ValueError(message("Segmenter", rule, shape, remedy))
-    if not 1 <= min(shape) or not max(shape) <= MAX_SIDE:
+    if min(shape) < 1 or max(shape) > MAX_SIDE:
         raise ValueError(message("Segmenter", rule, shape, "pass one picture, with pixels"))
     return np.ascontiguousarray(image_hwc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class Sheet:
         self._size: tuple[int, int] | None = None
         self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
         self._file: tuple[Path, Output, Callable[[], None]] | None = None
+        self._unwritable: OSError | None = None
+        """Why the result could not be written, where the picture is not to blame."""
 
     def begin(self) -> Work[Sheet]:
         """Read the picture; see ``Studio.begin``.
@@ -104,8 +106,25 @@ class Sheet:
 
     def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
         segmenter = self._studio.segmenter
-        output = self._open()
-        return BandPass(rows, plan, segmenter.spec, output.write, threads=segmenter.threads)
+        with self._writing():
+            output = self._open()
+
+        def write(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+            with self._writing():
+                output.write(image_hwc, labels_hw)
+
+        return BandPass(rows, plan, segmenter.spec, write, threads=segmenter.threads)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Remember what goes wrong with the result, and name the file: a write does not."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(self._job.output)
+            self._unwritable = error
+            raise
 
     def _open(self) -> Output:
         assert self._size is not None
@@ -130,19 +149,21 @@ class Sheet:
         """
         if error is not None:
             self._drop()
+            if error is self._unwritable:
+                raise error
             return self._record(error=error)
         try:
-            seconds += self._write()
-            assert self._file is not None
-            path, output, _ = self._file
-            output.close()
-            written = self._staging.publish(path, self._job.output)
-        except BaseException as failure:
+            with self._writing():
+                seconds += self._write()
+                assert self._file is not None
+                path, output, _ = self._file
+                output.close()
+                written = Stamp.of(path)  # a new name changes nothing of it
+                self._staging.publish(path, self._job.output)
+        except BaseException:
             self._drop()
-            if isinstance(failure, OSError) and failure.filename is None:
-                failure.filename = str(self._job.output)  # a write does not say where
             raise
-        return self._record(seconds=seconds, output_bytes=written)
+        return self._record(seconds=seconds, output_stamp=written)
 
     def _write(self) -> float:
         """Write a picture that came whole; return the seconds that its labels took."""
@@ -166,7 +187,7 @@ class Sheet:
         self,
         *,
         seconds: float | None = None,
-        output_bytes: int | None = None,
+        output_stamp: Stamp | None = None,
         error: Exception | None = None,
     ) -> Record:
         return Record(
@@ -174,7 +195,7 @@ class Sheet:
             input_stamp=self._stamp,
             status="done" if error is None else "failed",
             output=self._job.output.as_posix(),
-            output_bytes=output_bytes,
+            output_stamp=output_stamp,
             size=self._size,
             milliseconds=None if seconds is None else round(1000 * seconds, 3),
             error=None if error is None else _one_line(error, self._job.source),

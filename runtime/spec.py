@@ -289,7 +289,10 @@ def _read_tuple(args: tuple[Any, ...], data: Any, key: str) -> tuple[Any, ...]:
 
 def _read_scalar(kind: Any, data: Any, key: str) -> Any:
     if kind is float and type(data) in (int, float):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise _refuse(key, "must be a number that a float can hold", data) from None
     # type() and not isinstance(): True is an int to isinstance.
     if type(data) is not kind:
         raise _refuse(key, f"must be of type {kind.__name__}", data)

@@ -88,9 +88,17 @@ class TorchBackend(CheckedBackend):
         autocast = torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype is not None
         )
+        # cuDNN takes TensorFloat-32 for float32 convolutions unless it is told not to. What is not
+        # named here would take flags()' own defaults, which turn cuDNN off.
+        cudnn = torch.backends.cudnn
+        flags = cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=cudnn.benchmark,
+            deterministic=cudnn.deterministic,
+            allow_tf32=False,
+        )
         try:
-            # cuDNN takes TensorFloat-32 for float32 convolutions unless it is told not to.
-            with torch.inference_mode(), autocast, torch.backends.cudnn.flags(allow_tf32=False):
+            with torch.inference_mode(), autocast, flags:
                 yield
         finally:
             if before != self._threads:

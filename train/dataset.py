@@ -145,7 +145,7 @@ def worker_errors() -> Iterator[None]:
 
     Raises:
         DataError: A picture or mask is broken.
-        FcnkitError: A reading process has died.
+        FcnkitError: A reading process has died, or the GPU's memory is too small.
     """
     try:
         yield
@@ -155,6 +155,9 @@ def worker_errors() -> Iterator[None]:
         if not torn:
             raise
         raise DataError(text.strip()) from error
+    except torch.OutOfMemoryError as error:
+        rule, got = "a step must fit into the GPU's memory", str(error).partition(". ")[0]
+        raise FcnkitError(message("training", rule, got, "lower --batch or --crop")) from error
     except RuntimeError as error:
         # torch raises it in the middle of whatever this process does.
         if "DataLoader worker" not in str(error):

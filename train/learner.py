@@ -158,9 +158,11 @@ class _Pieces(nn.Module):
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    # Without what is frozen, so that a run cannot be continued with it thawed, or frozen only then.
+    weights = [weight for weight in net.parameters() if weight.requires_grad]
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(weights, recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.AdamW(weights, recipe.lr, weight_decay=recipe.weight_decay)
 
 
 def _moving_average(decay: float) -> Any:

@@ -161,6 +161,9 @@ def train(
         if last:
             learner.load(last)
         done = last.epoch if last else 0
+        if history and done == recipe.epochs and "mean_iou" not in history[-1]:
+            # It was to be longer when this epoch was not validated.
+            _finish_epoch(learner, spec, data.val, run, history.pop(), history)
         with open_board(run, done=done) as write, worker_errors():
             for epoch in range(done + 1, recipe.epochs + 1):
                 sampler.epoch = epoch
@@ -250,7 +253,7 @@ def _validate(
 ) -> bool:
     """Add the scores to an epoch's row; return whether it is the best so far, and draw it then."""
     net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
-    with Segmenter(TorchBackend(net, spec, device=learner.device), cover="pad") as segmenter:
+    with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
         scores = evaluate(segmenter, val)
         row |= scores.to_dict()
         before = (past["mean_iou"] for past in history if "mean_iou" in past)

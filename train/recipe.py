@@ -68,8 +68,8 @@ class Recipe:
             if not 0 <= share < 1:
                 rule = "must be at least 0 and below 1"
                 raise ValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
-        if self.seed < 0:
-            raise ValueError(message("--seed", "must be at least 0", self.seed, "use 0"))
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
         if not 0 <= self.dice < float("inf"):
             rule, remedy = "must be at least 0", "use 0 to turn it off"
             raise ValueError(message("--dice", rule, self.dice, remedy))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -49,11 +50,15 @@ def hold_run(run: Path) -> Iterator[None]:
             try:
                 # Of this process alone: a worker that outlives it for a moment does not hold it.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another one may have ended meanwhile, and removed what was opened here.
+                held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
             except (BlockingIOError, PermissionError):
+                held = False
+            if not held:
                 rule = "one training at a time writes into a run folder"
                 remedy = "wait for the other one, or choose another -o"
                 got = "a folder that another one holds"
-                raise FcnkitError(message(str(run), rule, got, remedy)) from None
+                raise FcnkitError(message(str(run), rule, got, remedy))
             try:
                 yield
             finally:
@@ -82,13 +87,13 @@ def open_run(
         ArtifactError: last.pt or metrics.jsonl is broken.
     """
     last = run / LAST
+    if parallel.is_first():
+        _sweep(run)
     if not last.exists():
         return [], None
     if not resume:
         rule = "the run folder must not hold another run"
         raise FcnkitError(message(str(run), rule, LAST, "add --resume, or choose another -o"))
-    if parallel.is_first():
-        _sweep(run)
     checkpoint = load_checkpoint(last)
     _check_same(last, checkpoint, spec, recipe)
     done = checkpoint.epoch

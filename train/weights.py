@@ -138,6 +138,8 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
         raise ArtifactError(message(str(path), rule, source, remedy))
     own = net.state_dict()
     unfit = {_layer(k) for k, v in own.items() if k not in weights or weights[k].shape != v.shape}
+    # What is frozen keeps the values that it was frozen at.
+    unfit |= {_layer(k) for k, weight in net.named_parameters() if not weight.requires_grad}
     left = tuple(key for key in own if _layer(key) in unfit)
     loaded = tuple(key for key in own if _layer(key) not in unfit)
     net.load_state_dict({**own, **{key: weights[key] for key in loaded}})

@@ -124,7 +124,7 @@ class CheckedBackend(ABC):
         checked = self._checked(batch, f"{self._name}.infer")
         try:
             result = self._run(checked)
-        except FcnkitError:
+        except (FcnkitError, ValueError):  # worded where it was raised
             raise
         except Exception as error:
             raise self._failed(error) from error
@@ -150,7 +150,7 @@ class CheckedBackend(ABC):
             try:
                 result = next(results, None)
             except Exception as error:
-                if isinstance(error, FcnkitError) or error in callers:
+                if isinstance(error, (FcnkitError, ValueError)) or error in callers:
                     raise
                 raise self._failed(error) from error
             if result is None:

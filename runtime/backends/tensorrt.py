@@ -32,8 +32,7 @@ from fcnkit.runtime.tensorrt_library import import_library, library_name, logger
 
 __all__ = ["TensorRtExecutor", "open_engine"]
 
-# TensorRT multiplies float32 in TensorFloat-32 where the GPU has it, unless it is built not to.
-_COMPUTE: Final[dict[Precision, str]] = {"fp32": "tf32", "fp16": "f16", "int8": "int8"}
+_COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
 _STRATEGIES: Final = {
     "cuda_graph_strategy": ("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE"),
@@ -44,6 +43,9 @@ _STRATEGIES: Final = {
 }
 """TensorRT-RTX's runtime options: the enumeration of each, and the member taken by default. It
 captures graphs by itself, since only it knows when a shape's own kernels have been compiled."""
+
+HOST_CODE: Final = "engine_host_code_allowed"
+"""The option, by TensorRT's name, that lets an engine bring code of its own."""
 
 _log = logging.getLogger("fcnkit.tensorrt")
 
@@ -65,8 +67,9 @@ def open_engine(
         threads: CPU threads around the network; every core by default.
         compute: ``auto`` or the precision that the engine was built in.
         options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in
-            flight; for TensorRT-RTX ``cuda_graph_strategy`` and
-            ``dynamic_shapes_kernel_specialization_strategy``.
+            flight, and ``engine_host_code_allowed`` (1), without which no version-compatible
+            engine is opened, for it brings code that runs on the host; for TensorRT-RTX
+            ``cuda_graph_strategy`` and ``dynamic_shapes_kernel_specialization_strategy``.
         spec: The ONNX file that the engine was built from, where no sidecar lies beside it.
 
     Returns:
@@ -76,7 +79,8 @@ def open_engine(
         ArtifactError: Engine or sidecar is missing, broken, of another version, or not what the
             sidecar says.
         MissingExtraError: TensorRT or cuda-bindings is not installed.
-        BackendUnavailableError: There is no GPU for it, or the precision is another.
+        BackendUnavailableError: There is no GPU for it, the precision is another, or it is
+            version-compatible and not allowed to.
         ValueError: The engine is of the other flavour, or an option is wrong.
     """
     options = options or {}
@@ -93,11 +97,15 @@ def open_engine(
             computes=f"an engine built in {precision}",
             remedy="leave compute out, or use the ONNX file with backend='onnxruntime-cuda'",
         )
-    own = _STRATEGIES if file.flavor == "tensorrt-rtx" else ("cuda_graphs",)
+    own = _STRATEGIES if file.flavor == "tensorrt-rtx" else ("cuda_graphs", HOST_CODE)
     check_options(options, ("device_id", *own), taken={}, name=file.flavor)
     count = check_threads(threads, what="open_backend")
     graphs = int_option(options, "cuda_graphs", GRAPHS)
     device = int_option(options, "device_id", 0)
+    if file.needs_host_code and not int_option(options, HOST_CODE, 0):
+        rule = f"a version-compatible engine brings code of its own and needs {HOST_CODE}=1"
+        remedy = "add the option if you trust whoever built it"
+        raise BackendUnavailableError(message(str(path), rule, "an engine without it", remedy))
     _, trt = import_library(file.flavor, what="open_backend")
     check_installed(file, library_name(trt))
     driver = open_driver(device, extra=file.flavor)
@@ -149,6 +157,8 @@ class TensorRtExecutor:
         self._logger = logger_of(trt)
         self._logger.first_error = None
         self._runtime: Any = trt.Runtime(self._logger)
+        if int_option(options or {}, HOST_CODE, 0):
+            self._runtime.engine_host_code_allowed = True
         _check_validity(trt, self._runtime, file, driver, self._logger)
         self._engine: Any = self._runtime.deserialize_cuda_engine(file.plan)
         if self._engine is None:

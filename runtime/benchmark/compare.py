@@ -125,7 +125,11 @@ def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[Comparis
         ValueError: Nothing belongs together.
     """
     cases_a, cases_b = ({_key(case): case for case in report["cases"]} for report in (a, b))
-    notes: list[str] = []
+    notes = [
+        f"{len(report['cases']) - len(held)} cases of {name} have the name of another, left out"
+        for name, report, held in (("A", a, cases_a), ("B", b, cases_b))
+        if len(held) < len(report["cases"])
+    ]
     pairs = [(cases_a[key], cases_b[key]) for key in cases_a if key in cases_b]
     if not pairs and len(cases_a) == len(cases_b) == 1:
         pairs = [(next(iter(cases_a.values())), next(iter(cases_b.values())))]

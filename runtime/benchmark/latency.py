@@ -28,6 +28,7 @@ from fcnkit.runtime.benchmark.stages import (
     plan_cover,
 )
 from fcnkit.runtime.outputs import Staging
+from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.segmenter import Cover, Segmenter
 from fcnkit.runtime.spec import ModelSpec, Shape
 from fcnkit.runtime.tiling import TilePlan
@@ -49,7 +50,8 @@ class FirstCall:
     """What only the first call pays, in milliseconds."""
 
     import_ms: float | None
-    """Importing the backend's library; None where this process had done so before."""
+    """Importing the backend's library; None where this process had done so before, or where
+    ``auto`` chose the backend, so that it is part of opening."""
     open_ms: float
     """Reading, checking and compiling the model."""
     infer_ms: float
@@ -85,6 +87,8 @@ class Case:
     """Pictures, their rows and columns."""
     compute_shape: Shape
     """What the backend is given: tiles, grown to legal sides."""
+    infer_pictures: float
+    """How many pictures that is: fewer than asked for where the model takes no larger batch."""
     picture: str
     """Where the pictures come from."""
     first_call: FirstCall
@@ -179,6 +183,7 @@ def measure_case(
         DataError: The picture cannot be read.
     """
     backend = segmenter.backend
+    photo = None if picture is None else Image.fromarray(read_picture(picture))
     plan = plan_cover(segmenter, shape)
     tiles = min(shape[0] * len(plan), backend.spec.shapes.max[0])
     compute_shape: Shape = (tiles, *plan.tile)
@@ -190,7 +195,7 @@ def measure_case(
     infer = measure_latency(backend, compute_shape, effort, clock=clock)
     pipeline = None
     if stages:
-        with _pictures(shape, picture) as (files, staging):
+        with _pictures(shape, photo) as (files, staging):
             work = PictureWork(segmenter, files, plan, staging, clock=clock)
             pipeline = _measure(work, STAGES, effort, clock=clock)
     return Case(
@@ -200,6 +205,7 @@ def measure_case(
         cover=_cover_taken(segmenter, plan),
         shape=shape,
         compute_shape=compute_shape,
+        infer_pictures=tiles / len(plan),
         picture="made up" if picture is None else picture.name,
         first_call=FirstCall(import_ms=opened[0], open_ms=opened[1], infer_ms=first),
         memory_mb={
@@ -235,7 +241,7 @@ def _measure(
 
 
 @contextlib.contextmanager
-def _pictures(shape: Shape, picture: Path | None) -> Iterator[tuple[Sequence[Path], Staging]]:
+def _pictures(shape: Shape, photo: Image.Image | None) -> Iterator[tuple[Sequence[Path], Staging]]:
     """Write the batch as JPEG files of the asked size, as a camera or a data set has them."""
     count, height, width = shape
     with tempfile.TemporaryDirectory() as name:
@@ -244,10 +250,10 @@ def _pictures(shape: Shape, picture: Path | None) -> Iterator[tuple[Sequence[Pat
         out.mkdir()
         files = [folder / f"{number}.jpg" for number in range(count)]
         for number, file in enumerate(files):
-            image = example_picture(height, width, seed=number)
-            if picture is not None:
-                with Image.open(picture) as opened:
-                    image = opened.convert("RGB").resize((width, height))
+            if photo is None:
+                image = example_picture(height, width, seed=number)
+            else:
+                image = photo.resize((width, height))
             image.save(file, quality=90)
         with Staging(out) as staging:
             yield files, staging

@@ -41,13 +41,16 @@ class LoadResult:
 
     @property
     def keeps_up(self) -> bool:
-        """Whether the queue did not grow: the last tenth waited no longer than a service takes.
+        """Whether the queue did not grow: the servers could serve more than arrived.
 
-        A queue that grows gives latencies that depend on how long one measures.
+        They are busy for ``busy`` of the time and answer ``finished_rate``, so that what they
+        could answer is ``finished_rate / busy``. And the last tenth waited for ten services at
+        most. A queue that grows gives latencies that depend on how long one measures.
         """
         service = self.latency - self.waited
         last = self.waited[-max(1, len(self.waited) // 10) :]
-        return bool(self.busy < 1 and np.median(last) <= 10 * np.median(service))
+        enough = self.rate * self.busy < self.finished_rate
+        return bool(enough and np.median(last) <= 10 * np.median(service))
 
 
 def poisson_arrivals(rate: float, seconds: float, *, seed: int = 0) -> NDArray[np.float64]:

@@ -188,7 +188,7 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
     imported = first["import_ms"]
     yield (
         f'<p class="dim">First call: import {_number(imported)} ms'
-        f"{'' if imported is not None else ' (the library was there already)'}, open "
+        f"{'' if imported is not None else ' (not timed by itself)'}, open "
         f"{_number(first['open_ms'])} ms, first inference {_number(first['infer_ms'])} ms. "
         f"Memory in MiB: {', '.join(f'{k} {_number(v)}' for k, v in memory.items())}.</p>".replace(
             "_", " "

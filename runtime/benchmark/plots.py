@@ -161,7 +161,9 @@ def _rates(
         batch, height, width = map(int, case["shape"].split("x"))
         at, rest = along(batch, height, width)
         details = case["details"]
-        line = f"{case['model']}, {case['backend']} {details.get('compute', '')}, {rest}"
+        graphs = f" CUDA graphs {details['cuda_graphs']}" if "cuda_graphs" in details else ""
+        way = f"{case['backend']} {details.get('compute', '')}{graphs}"
+        line = f"{case['model']}, {way}, {rest}"
         lines.setdefault(line, {})[at] = case["images_per_second"][name]
     return {line: points for line, points in lines.items() if len(points) > 1}
 

@@ -50,11 +50,11 @@ def latency_report(
 def _case(path: Path, sha256: str, case: Case) -> dict[str, Any]:
     loops = {"infer": case.infer, "pipeline": case.pipeline}
     stages = [stage for series in loops.values() if series for stage in _stages(series)]
-    pictures = case.shape[0]
+    pictures = {"infer": case.infer_pictures, "end_to_end": case.shape[0]}
     rates = {
-        stage["name"]: 1000 * pictures / stage["summary"]["mean_ms"]
+        stage["name"]: 1000 * pictures[stage["name"]] / stage["summary"]["mean_ms"]
         for stage in stages
-        if stage["name"] in ("infer", "end_to_end")
+        if stage["name"] in pictures
     }
     return {
         "model": path.name,

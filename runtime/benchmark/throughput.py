@@ -153,7 +153,7 @@ def measure_load(
     A request is one picture file read, labelled, encoded and written.
 
     Args:
-        segmenters: One per server; each must be warm.
+        segmenters: One per server.
         jobs: The pictures, taken in turn.
         rate: Requests per second, as a Poisson process.
         duration: Seconds of arrivals.
@@ -179,6 +179,8 @@ def measure_load(
 
             return serve
 
+        for segmenter in segmenters:  # a folder may have warmed another copy of the model
+            segmenter(read_picture(jobs[0].source))
         result = run_load([server(one) for one in segmenters], arrivals, rate=rate)
     warnings = list(result.stability.warnings)
     if not result.keeps_up:

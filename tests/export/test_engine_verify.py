@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +14,9 @@ from onnx import numpy_helper
 
 from fcnkit.errors import VerifyError
 from fcnkit.export.engine_verify import compare
-from fcnkit.runtime.backends import open_backend
+from fcnkit.runtime.backends import CheckedBackend, open_backend
 from fcnkit.runtime.engine_file import EngineFile, read_engine_file
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.spec import Head, ShapeRange
 from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import make_spec, write_model
 
@@ -57,6 +59,50 @@ def test_changed_weights_are_caught(tmp_path: Path) -> None:
         f" % with ONNX Runtime ({SHAPES}); "
         "this is a bug of the exporter or the library, please report it"
     )
+
+
+class Spoilt:
+    """Stands for an engine: the network, but for what ``spoil`` makes of its results."""
+
+    def __init__(self, backend: CheckedBackend, spoil: Callable[[Any, Any], Any]) -> None:
+        self.backend, self.spoil = backend, spoil
+
+    def infer(self, batch: Any) -> Any:
+        return self.spoil(batch, self.backend.infer(batch))
+
+
+@pytest.mark.parametrize(
+    ("head", "spoil", "text"),
+    [
+        (
+            "labels",
+            lambda batch, labels: (labels + (batch.shape == (1, 32, 32, 3))) % 4,
+            "must give the labels of the ONNX file on 90 % of every shape's, got 0.00 % of one",
+        ),
+        (
+            "logits",
+            lambda _, logits: 1.5 * logits,
+            "must give logits within 0.01 of the largest one, got an error of 5.0e-01",
+        ),
+        (
+            "scene",
+            lambda batch, labels: (labels + (batch.shape[1] % 32 > 0)) % 4,
+            "must give the labels of the ONNX file on 99.9 % of all pixels, got label agreement ",
+        ),
+    ],
+)
+def test_no_shape_outvotes_another(tmp_path: Path, head: Head, spoil: Any, text: str) -> None:
+    """The smallest shape has a thousandth of all pixels; scene graphs cut at other sizes only."""
+    model = write_model(tmp_path / "m.onnx", make_spec(head))
+    with (
+        open_backend(model, backend="onnxruntime") as backend,
+        pytest.raises(VerifyError) as caught,
+    ):
+        ours: Any = Spoilt(backend, spoil)
+        profile = ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(1, 1024, 1024))
+        file = replace(engine_of(model, head), profiles=(profile,))
+        compare(ours, backend, file, name="m.engine")
+    assert str(caught.value).startswith(f"m.engine: {text}")
 
 
 def test_fp16_may_fall_otherwise_on_a_few_ties(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 
+from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.spec import Head, Precision
 from fcnkit.train.checkpoint import load_model
@@ -45,7 +46,7 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
     if head == "labels" and isinstance(net.last_step, SubpixelConvTranspose2d):
         # The argmaxes come before the last shuffle, after all others.
         order = [op for op in ops if op in ("DepthToSpace", "ArgMax")]
-        groups = min(32, net.last_step.stride**2)
+        groups = min(LABEL_GROUPS, net.last_step.stride**2)
         assert order == ["DepthToSpace"] * (upsamplings - 1) + ["ArgMax"] * groups + [
             "DepthToSpace"
         ]

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 import fcnkit.export.build
 from fcnkit.errors import ArtifactError, DataError, VerifyError
 from fcnkit.export.half import to_half
+from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.precision import prove_precision
 from fcnkit.export.subject import open_subject, verify_path
 from fcnkit.export.to_onnx import export_onnx
@@ -60,7 +61,7 @@ def test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs(
     model = onnx.load(out)
     ends = (*model.graph.input, *model.graph.output)
     assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
-    assert layers(model) == {"fp16": 53 if head == "labels" else 22}
+    assert layers(model) == {"fp16": 21 + LABEL_GROUPS if head == "labels" else 22}
     kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name[-4:] != "mean"}
     assert TensorProto.FLOAT not in kinds
     assert read_onnx_file(out).spec(where="x").precision == "fp16"
@@ -88,7 +89,7 @@ def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
     ends = (*model.graph.input, *model.graph.output)
     assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
     # All but the first convolution and the classifier.
-    assert layers(model) == {"fp32": 2, "int8": 51 if head == "labels" else 20}
+    assert layers(model) == {"fp32": 2, "int8": 19 + LABEL_GROUPS if head == "labels" else 20}
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["kept_fp32"] == "normalise, backbone.conv1, final_conv"
     train = (shapes_folder / "ImageSets/Segmentation/train.txt").read_text().split()
@@ -99,7 +100,7 @@ def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
         for node in model.graph.node
         if node.op_type == "DequantizeLinear" and weights.get(node.input[0], np.zeros(0)).ndim == 4
     ]
-    assert len(scales) == (51 if head == "labels" else 20)
+    assert len(scales) == (19 + LABEL_GROUPS if head == "labels" else 20)
     assert all(scale.ndim == 1 and scale.size > 1 for scale in scales)
     data = report.verify.data
     assert data is not None
@@ -128,7 +129,7 @@ def test_symmetric_activations_have_no_zero_points_and_tensorrt_parses_them(
 
 def test_named_parts_stay_in_fp32(half: Path) -> None:
     model = onnx.load(half)
-    assert layers(model) == {"fp16": 53 - 1 - 5, "fp32": 1 + 5}
+    assert layers(model) == {"fp16": 21 + LABEL_GROUPS - 1 - 5, "fp32": 1 + 5}
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert (
         kinds["final_conv.weight"] == kinds["backbone.layer4.1.conv1.weight"] == TensorProto.FLOAT

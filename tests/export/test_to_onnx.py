@@ -13,7 +13,7 @@ import torch
 import fcnkit
 import fcnkit.export.to_onnx
 from fcnkit.errors import VerifyError
-from fcnkit.export.heads import Core
+from fcnkit.export.heads import LABEL_GROUPS, Core
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verify import noise_pictures
 from fcnkit.runtime.onnx_file import read_onnx_file
@@ -47,12 +47,12 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
     # Batch normalisation is folded, and the transposed convolution has become a convolution.
     assert "BatchNormalization" not in ops
     assert "ConvTranspose" not in ops
-    assert ops.count("Conv") == (21 + 32 if head == "labels" else 22)
+    assert ops.count("Conv") == (21 + LABEL_GROUPS if head == "labels" else 22)
     assert ops.count("DepthToSpace") == 1
     used = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= used
     if head == "labels":
-        assert ops.count("ArgMax") == 32
+        assert ops.count("ArgMax") == LABEL_GROUPS
         assert len(ops) - 1 - ops[::-1].index("ArgMax") < ops.index("DepthToSpace")
     if head != "scene":
         # No arithmetic on shapes, and of the normalisation only what has to come before padding.

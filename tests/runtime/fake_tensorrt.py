@@ -45,6 +45,7 @@ class FakeTensorRt:
     refuse: str = ""
     """The context's method that answers False."""
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    runtimes: list[Any] = field(default_factory=list)
 
     ILogger = ILogger
     DataType, TensorIOMode, EngineValidity = DataType, TensorIOMode, EngineValidity
@@ -60,6 +61,7 @@ class FakeTensorRt:
 
     def Runtime(self, logger: Any) -> Any:
         runtime = SimpleNamespace()
+        self.runtimes.append(runtime)
         if self.rtx:
             runtime.get_engine_validity = lambda _plan: (self.validity, self.diagnostics)
 

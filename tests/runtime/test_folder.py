@@ -6,6 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.folder import MANIFEST, Format, Job, find_jobs, predict_files
+from fcnkit.runtime.manifest import Stamp
 from fcnkit.runtime.pictures import read_picture
 from tests.refusal import refusal
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
@@ -128,7 +130,67 @@ def test_a_result_must_not_replace_a_picture(tmp_path: Path) -> None:
     path = save(tmp_path / "in" / "a.png")
     text = f"predict: a result must not replace a picture, got {path}; choose another output folder"
     with refusal(ValueError, text):
-        find_jobs([tmp_path / "in"], tmp_path / "in")
+        find_jobs([path], tmp_path / "in")
+
+
+def test_results_must_not_become_input(tmp_path: Path) -> None:
+    save(tmp_path / "a.jpg")
+    rule = "results must lie apart from a folder of pictures, or they become input"
+    with refusal(ValueError, f"predict: {rule}, got {tmp_path}; choose another output folder"):
+        find_jobs([tmp_path], tmp_path)
+    assert names(find_jobs([tmp_path], tmp_path, suffix=".npy")) == [("a.jpg", "a.npy")]
+
+
+def test_a_folder_hides_nothing(tmp_path: Path, segmenter: Segmenter) -> None:
+    """Links to folders are entered, and what cannot be read fails by name."""
+    save(tmp_path / "elsewhere" / "b.png")
+    source = tmp_path / "in"
+    save(source / "a.png")
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    (source / "round").symlink_to(source)
+    (source / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    os.mkfifo(source / "pipe.png")
+    (source / "folder.png").mkdir()
+    records = run(segmenter, [source], tmp_path / "out")
+    assert {record.output: record.status for record in records} == {
+        "a.png": "done",
+        "gone.png": "failed",
+        "linked/b.png": "done",
+        "pipe.png": "failed",
+    }
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "in" / "a.png")
+    hidden = tmp_path / "in" / "hidden"
+    save(hidden / "b.png")
+    whole = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path) == str(hidden):  # root may list it all the same
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="hidden"):
+        find_jobs([tmp_path / "in"], tmp_path / "out")
+
+
+def test_lists_of_other_programs(tmp_path: Path) -> None:
+    paths = [save(tmp_path / "in" / name) for name in ("a.png", "deep/b.png")]
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(map(str, paths)).encode())
+    jobs = find_jobs([f"@{listed}"], tmp_path / "out")
+    assert names(jobs) == [("a.png", "a.png"), ("b.png", "deep/b.png")]
+    listed.write_bytes(os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert os.fsencode(find_jobs([f"@{listed}"], tmp_path / "out")[0].source)[-8:] == b"caf\xe9.png"
+    for line in (".", "a\0b"):
+        listed.write_text(f"{paths[0]}\n{line}\n")
+        rule = "predict: a list names one file per line"
+        with refusal(ValueError, f"{rule}, got {line!r}; take the line out"):
+            find_jobs([f"@{listed}"], tmp_path / "out")
 
 
 def test_inputs_that_name_no_picture(tmp_path: Path) -> None:
@@ -207,7 +269,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "input": str(good),
         "status": "done",
         "output": "a.png",
-        "output_bytes": (out / "a.png").stat().st_size,
+        "output_stamp": asdict(Stamp.of(out / "a.png")),
         "size": [21, 34],
         "error": None,
     }
@@ -215,7 +277,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "input": str(bad),
         "status": "failed",
         "output": "b.png",
-        "output_bytes": None,
+        "output_stamp": None,
         "size": None,
         "milliseconds": None,
         "error": f"{bad}: must be a picture file, got something else; replace the file",
@@ -308,6 +370,69 @@ def test_fail_fast_stops(tmp_path: Path, segmenter: Segmenter) -> None:
     assert sorted(record.status for record in records) == ["done"] * 3 + ["failed"]
     assert files(out) == ["00.png", "01.png", "02.png", MANIFEST]
     assert len(manifest(out)) == 4
+
+
+def test_fail_fast_stops_at_what_breaks_late(tmp_path: Path) -> None:
+    """A picture of which the first rows can be read: it fails while the model is at it."""
+    source = tmp_path / "in"
+    for i in range(30):
+        save(source / f"{i:02}.ppm", picture(40, 32))
+    cut = (source / "00.ppm").read_bytes()[:-600]
+    (source / "00.ppm").write_bytes(cut)
+    path = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    with load(path, tile=(32, 32), overlap=0, threads=1) as tiled:
+        records = run(tiled, [source], tmp_path / "out", fail_fast=True, max_pixels=1)
+    assert "failed" in {record.status for record in records}
+    assert len(records) < 20
+
+
+def test_broken_pictures_do_not_pile_up(tmp_path: Path, segmenter: Segmenter) -> None:
+    """Without a good one among them there is no batch at whose end they could be handed out."""
+    taken = 0
+
+    def endless() -> Iterator[Path]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield tmp_path / "none.png"
+
+    results = segmenter.map(endless())
+    for _ in range(50):
+        error = next(results).error
+        assert isinstance(error, DataError)
+        assert error.__traceback__ is None  # its frames would hold pictures
+        assert error.__cause__ is None
+    results.close()
+    assert taken < 50 + 30
+
+
+def test_a_full_disk_under_a_large_picture_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fcnkit.runtime import outputs
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for i in range(5):
+        save(tmp_path / "in" / f"{i}.png", picture(100, 40))
+    path = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    monkeypatch.setattr(outputs._PngOutput, "write", full)
+    with load(path, tile=(32, 32), overlap=0, threads=1) as tiled:
+        text = r"\[Errno 28\] No space left on device: '\d\.png'"
+        with pytest.raises(OSError, match=text):
+            run(tiled, [tmp_path / "in"], tmp_path / "out", max_pixels=1)
+    assert files(tmp_path / "out") == [MANIFEST]
+
+
+def test_no_link_leads_out(tmp_path: Path, segmenter: Segmenter) -> None:
+    save(tmp_path / "in" / "deep" / "a.png")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="A link leads out of the output folder"):
+        run(segmenter, [tmp_path / "in"], tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_consumer_that_stops_leaves_whole_files_and_a_true_manifest(

@@ -189,6 +189,24 @@ def test_large_pictures_come_in_bands_but_whole(model: Path) -> None:
             assert np.array_equal(labels, segmenter(image))
 
 
+def test_a_predictor_overwrites_nothing(tmp_path: Path, model: Path) -> None:
+    write_pictures(tmp_path / "in", 1)
+    root, out = str(tmp_path / "in"), str(tmp_path / "out")
+    rule = "a result must lie in a folder apart from root, under a name of its own"
+    for given, paths in (
+        ({"out": root}, ["00000.png"]),
+        ({"out": out}, ["../in/00000.png"]),
+        ({"out": out}, ["00000.png", "00000.jpg"]),
+    ):
+        full = [f"{root}/{path}" for path in paths]
+        text = f"Predictor: {rule}, got {full[-1]}; choose another out or rename one"
+        with refusal(ValueError, text):
+            list(Predictor(model=str(model), root=root, **given)(full))
+    rule = "Predictor: format must be one of labels, color, overlay, npy"
+    with refusal(ValueError, f"{rule}, got gif; leave it out for labels"):
+        list(Predictor(model=str(model), root=root, out=out, format="gif")([]))  # type: ignore[arg-type]
+
+
 def test_a_predictor_is_a_callable_that_travels(tmp_path: Path, model: Path) -> None:
     """What a distributed engine does: pickle it, call it in many places with shares of paths."""
     source = write_pictures(tmp_path / "in", 12)

@@ -155,6 +155,35 @@ def test_a_torn_line_costs_one_picture(tmp_path: Path, segmenter: Segmenter) -> 
     assert set(run(segmenter, source, out).values()) == {"skipped"}
 
 
+def test_a_torn_line_swallows_no_other(tmp_path: Path, segmenter: Segmenter) -> None:
+    """Where nothing is read from the manifest, as with ``resume=False``, it is ended too."""
+    source, out = write_pictures(tmp_path / "in", 2), tmp_path / "out"
+    out.mkdir()
+    (out / MANIFEST).write_bytes(b'{"torn')
+    run(segmenter, source, out, resume=False)
+    torn, *lines = (out / MANIFEST).read_bytes().splitlines()
+    assert torn == b'{"torn'
+    assert [json.loads(line)["status"] for line in lines] == ["done", "done"]
+
+
+def test_a_result_of_another_model_that_nobody_logged_is_made_again(
+    tmp_path: Path, segmenter: Segmenter
+) -> None:
+    """A kill may come between a result and its line; an .npy has one size for all models."""
+    source, out = write_pictures(tmp_path / "in", 2), tmp_path / "out"
+
+    def again() -> dict[str, str]:
+        jobs = find_jobs([source], out, suffix=".npy")
+        records = predict_files(segmenter, jobs, out, model_sha256="ab", format="npy")
+        return {record.output: record.status for record in records}
+
+    again()
+    whole = (out / "00001.npy").read_bytes()
+    (out / "00001.npy").write_bytes(whole[:-9] + bytes(9))
+    assert again() == {"00000.npy": "skipped", "00001.npy": "done"}
+    assert (out / "00001.npy").read_bytes() == whole
+
+
 def test_one_run_at_a_time(tmp_path: Path, segmenter: Segmenter) -> None:
     source, out = write_pictures(tmp_path / "in", 20), tmp_path / "out"
     first = predict_files(segmenter, find_jobs([source], out), out, model_sha256="ab")

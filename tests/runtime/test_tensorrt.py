@@ -259,10 +259,10 @@ def test_an_engine_that_is_not_what_its_spec_says(tmp_path: Path) -> None:
             ),
         ),
         (
-            {"compute": "f32"},
+            {"compute": "bf16"},
             BackendUnavailableError,
             (
-                "open_backend: tensorrt must compute in f32, got an engine built in tf32; leave "
+                "open_backend: tensorrt must compute in bf16, got an engine built in f32; leave "
                 "compute out, or use the ONNX file with backend='onnxruntime-cuda'"
             ),
         ),
@@ -270,8 +270,8 @@ def test_an_engine_that_is_not_what_its_spec_says(tmp_path: Path) -> None:
             {"options": {"cuda_graph_strategy": "DISABLED"}},
             ValueError,
             (
-                "open_backend: tensorrt takes the options cuda_graphs, device_id, got "
-                "cuda_graph_strategy; correct or drop it"
+                "open_backend: tensorrt takes the options cuda_graphs, device_id, "
+                "engine_host_code_allowed, got cuda_graph_strategy; correct or drop it"
             ),
         ),
         (
@@ -310,12 +310,23 @@ def test_opening_looks_at_everything_and_says_what_runs(
             "library": "tensorrt 10.9.0.34",
             "provider": "cuda:0 fake",
             "threads": 2,
-            "compute": "tf32",
+            "compute": "f32",
             "cuda_graphs": 8,
         }
         batch = noise_batch(backend.spec, (1, 64, 64))
         np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))
-    engine.file = replace(engine.file, library="tensorrt 10.3.0.26")
+    assert not getattr(engine.trt.runtimes[-1], "engine_host_code_allowed", False)
+    engine.file = replace(engine.file, sidecar={"builder": {"version_compatible": True}})
+    rule = "a version-compatible engine brings code of its own and needs engine_host_code_allowed=1"
+    remedy = "add the option if you trust whoever built it"
+    with refusal(
+        BackendUnavailableError, f"{engine.file.path}: {rule}, got an engine without it; {remedy}"
+    ):
+        open_backend(engine.file.path)
+    trusted = {"engine_host_code_allowed": "1"}
+    with open_backend(engine.file.path, backend="tensorrt", options=trusted):
+        assert engine.trt.runtimes[-1].engine_host_code_allowed
+    engine.file = replace(engine.file, library="tensorrt 10.3.0.26", sidecar={})
     with pytest.raises(ArtifactError, match="was built by tensorrt 10.3.0.26 and runs in"):
         open_backend(engine.file.path)
 

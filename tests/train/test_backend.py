@@ -46,6 +46,7 @@ class Spy(nn.Module):
         self.seen = {
             "threads": torch.get_num_threads(),
             "tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn": torch.backends.cudnn.enabled,
             "dtype": logits.dtype,
             "training": self.training,
             "grad": logits.requires_grad,
@@ -76,6 +77,7 @@ def test_it_computes_as_asked_and_leaves_the_process_as_it_was(
     assert spy.seen == {
         "threads": 3,
         "tf32": False,
+        "cudnn": True,
         "dtype": dtype,
         "training": False,
         "grad": False,

@@ -63,8 +63,9 @@ def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        rule = "one training at a time writes into a run folder, got a folder that another one holds"
-        with refusal(FcnkitError, f"{run}: {rule}; wait for the other one, or choose another -o"):
+        rule = "one training at a time writes into a run folder"
+        got, remedy = "a folder that another one holds", "wait for the other one, or choose another"
+        with refusal(FcnkitError, f"{run}: {rule}, got {got}; {remedy} -o"):
             train(data, run, TINY, workers=0)
         other.kill()
     # What a kill leaves is held by nobody.

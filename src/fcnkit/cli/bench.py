@@ -344,9 +344,13 @@ def _parse_rate(text: str) -> tuple[float, bool]:
     """Read a rate: requests per second, or a share of what the folder reached."""
     from fcnkit.runtime.benchmark.compare import parse_limit
 
-    rate = parse_limit(text, "--load")
+    rule, remedy = "is requests per second above 0, or a percentage", "write 20 or 80%"
+    try:
+        rate = parse_limit(text, "--load")
+    except ValueError:
+        raise ValueError(message("--load", rule, text, remedy)) from None
     if rate == 0:
-        raise ValueError(message("--load", "must be above 0", text, "write 20 or 80%"))
+        raise ValueError(message("--load", rule, text, remedy))
     return rate, text.strip().endswith("%")
 
 

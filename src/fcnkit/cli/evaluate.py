@@ -18,7 +18,7 @@ from fcnkit.cli.options import (
     Threads,
     parse_backend_options,
 )
-from fcnkit.errors import missing_extra
+from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Compute as Precision
@@ -43,7 +43,9 @@ def evaluate(
             "--d2l-protocol", help="As the d2l.ai chapter: random crops, void as background."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the crops of --d2l-protocol.", min=0)] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the crops of --d2l-protocol; 0 by default.", min=0)
+    ] = None,
     backend: Backend = "auto",
     compute: Compute = "auto",
     threads: Threads = None,
@@ -60,7 +62,10 @@ def evaluate(
     # Before anything is measured: a report needs more packages than the measure does.
     write_report = _report_writer() if report else None
     folder = open_voc(data, split=split)
-    protocol = Protocol.of_the_chapter(seed=seed) if d2l_protocol else Protocol()
+    if seed is not None and not d2l_protocol:
+        rule, remedy = "draws the crops of --d2l-protocol", "add that option, or leave it out"
+        raise ValueError(message("--seed", rule, f"{seed} without it", remedy))
+    protocol = Protocol.of_the_chapter(seed=seed or 0) if d2l_protocol else Protocol()
     opened = fcnkit.load(
         model,
         backend=backend,

@@ -42,8 +42,9 @@ def onnx(
         str, typer.Option(help="For int8: uint8 (fastest on CPUs) or int8 (for TensorRT).")
     ] = "uint8",
     max_miou_drop: Annotated[
-        float, typer.Option(help="For int8: largest loss of mean IoU on the held-out split.")
-    ] = 0.01,
+        float | None,
+        typer.Option(help="For int8: largest loss of mean IoU on the held-out split; 0.01."),
+    ] = None,
 ) -> None:
     """Write ONNX, run it against PyTorch, and keep the file only if both agree."""
     _check_choice("--head", head, get_args(Head))

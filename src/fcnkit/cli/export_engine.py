@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 import typer
 
 from fcnkit.cli.progress import progress_of
-from fcnkit.errors import message
+from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.spec import Shape, ShapeRange, format_shape, parse_shape
 
 if TYPE_CHECKING:
@@ -54,7 +54,10 @@ def engine(
     ] = None,
 ) -> None:
     """Build a TensorRT engine: a pure plan, and its spec beside it."""
-    from fcnkit.export.engine import build_engine
+    try:
+        from fcnkit.export.engine import build_engine
+    except ModuleNotFoundError as error:
+        raise missing_extra("fcnkit export engine", str(error.name), "export") from error
     from fcnkit.runtime.engine_file import BuilderOptions
     from fcnkit.runtime.plan_header import Flavor
 

@@ -23,7 +23,7 @@ from fcnkit.cli.options import (
     Threads,
     parse_backend_options,
 )
-from fcnkit.errors import message
+from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Compute as ComputeName
@@ -192,7 +192,8 @@ def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
         for record in records:
             counts[record.status] += 1
             if record.status == "failed":
-                typer.echo(f"failed: {record.error}", err=True)
+                name, why = printable(" ".join(record.input.split())), record.error or ""
+                typer.echo(f"failed: {why if name in why else f'{name}: {why}'}", err=True)
             if record.status != "skipped":
                 # What an earlier run did says nothing about how fast this one is.
                 advance("predict", counts["done"] + counts["failed"], total - counts["skipped"])

@@ -10,7 +10,7 @@ import typer
 
 from fcnkit.cli.options import Backend, Json, Threads
 from fcnkit.cli.progress import progress_of
-from fcnkit.errors import missing_extra
+from fcnkit.errors import message, missing_extra
 
 __all__ = ["verify"]
 
@@ -22,7 +22,7 @@ def verify(
     data: Annotated[
         Path | None, typer.Option(help="Folder in VOC layout or of pictures to compare on too.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which list of --data.")] = "val",
+    split: Annotated[str | None, typer.Option(help="Which list of --data; val by default.")] = None,
     max_pixels: Annotated[
         int, typer.Option(help="Pixels of a batch; larger shapes are cut down.", min=1024)
     ] = 2**18,
@@ -46,7 +46,10 @@ def verify(
         from fcnkit.export.verify_data import open_data
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
-    pictures = open_data(data, split=split) if data else None
+    if split is not None and data is None:
+        rule, remedy = "names a list of --data", "add --data, or leave it out"
+        raise ValueError(message("--split", rule, f"{split} without --data", remedy))
+    pictures = open_data(data, split=split or "val") if data else None
     with (
         open_subject(a, backend=backend, threads=threads) as first,
         open_subject(b, backend=backend, threads=threads) as second,
@@ -67,6 +70,14 @@ def verify(
             max_pixels=max_pixels,
             on_picture=lambda done, total: advance("verify", done, total),
         )
+    measured = {
+        "--max-error": (max_error, report.difference.max_error),
+        "--max-miou-drop": (max_miou_drop, report.data and report.data.miou_drop),
+    }
+    for option, (limit, figure) in measured.items():
+        if limit is not None and figure is None:
+            rule = "limits what can be measured: logits of both sides, a score on labelled data"
+            raise ValueError(message(option, rule, "models or data without", "leave it out"))
     if as_json:
         typer.echo(report.to_json())
     else:
