@@ -106,11 +106,11 @@ class Sheet:
 
     def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
         segmenter = self._studio.segmenter
-        with self._writing():
-            output = self._open()
 
         def write(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
             with self._writing():
+                # Opened only now: a picture that waits for the model may be dropped.
+                output = self._file[1] if self._file else self._open()
                 output.write(image_hwc, labels_hw)
 
         return BandPass(rows, plan, segmenter.spec, write, threads=segmenter.threads)

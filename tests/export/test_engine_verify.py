@@ -100,7 +100,7 @@ def test_no_shape_outvotes_another(tmp_path: Path, head: Head, spoil: Any, text:
     ):
         ours: Any = Spoilt(backend, spoil)
         profile = ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(1, 1024, 1024))
-        file = replace(engine_of(model, head), profiles=(profile,))
+        file = replace(engine_of(model, "labels"), spec=make_spec(head), profiles=(profile,))
         compare(ours, backend, file, name="m.engine")
     assert str(caught.value).startswith(f"m.engine: {text}")
 

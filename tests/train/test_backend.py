@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import fcnkit
-from fcnkit.errors import BackendUnavailableError
+from fcnkit.errors import ArtifactError, BackendUnavailableError
 from fcnkit.train.backend import TorchBackend, open_checkpoint
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model
@@ -92,7 +92,7 @@ def test_a_network_that_fails_leaves_the_process_as_it_was() -> None:
     before = torch.get_num_threads()
     net = nn.Conv2d(4, 2, 1).train()
     backend = TorchBackend(net, SPEC, device=torch.device("cpu"), threads=3)
-    with backend, pytest.raises(RuntimeError):
+    with backend, pytest.raises(ArtifactError, match="must be able to run the model, got Given"):
         backend.infer(np.ones((1, 3, 32, 32), np.float32))
     assert torch.get_num_threads() == before
     assert net.training
