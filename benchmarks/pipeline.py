@@ -1,16 +1,19 @@
 """Folder prediction against the engine alone and against the d2l.ai chapter's own loop.
 
     python -m benchmarks.pipeline CHECKPOINT PICTURES [--backend NAME[:COMPUTE]]... [--limit N]
+        [--rounds N]
 
 Every way turns the same picture files into files of the same size with every core: decode,
 network, argmax, colours, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
 palette PNGs that are fcnkit's default. The engine alone runs the network on one prepared batch of
-the padded size and does nothing else: what it reaches is the limit. The ways take turns, picture
-set by picture set; a ratio is the median over the rounds. The CPU time per picture, of all cores
-together, says what a way costs also where others use the machine.
+the padded size and does nothing else: what it reaches is the limit. The pictures are dealt into
+rounds; in each round every way does the round's pictures in its turn, and a ratio is the median
+over the rounds. The CPU time per picture, of all cores together, says what a way costs also where
+others use the machine.
 
-COMPUTE is the precision that the backend computes in, f32 unless given; the chapter computes in
-float32. At the end one call of a segmenter is compared with the bare call of its backend.
+COMPUTE is the precision that the backend computes in, f32 unless given, or int8 for a file that is
+calibrated on the pictures; the chapter computes in float32. At the end one call of a segmenter is
+compared with the bare call of its backend.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from benchmarks.export import plain_transposed
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
+from fcnkit.runtime.benchmark.machine import LoadMeter
 from fcnkit.runtime.folder import Format, find_jobs, predict_files
 from fcnkit.runtime.tiling import plan_tiles
 from fcnkit.train.checkpoint import load_model
@@ -116,17 +120,29 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
     }
     height, width = (-(-side // 32) * 32 for side in size)
     plan = plan_tiles(*size)
-    for choice in options.backend or ["onnxruntime", "openvino", "openvino:bf16"]:
+    default = ["onnxruntime", "openvino", "openvino:bf16", "openvino:int8"]
+    for choice in options.backend or default:
         name, _, compute = choice.partition(":")
         kind = f"{name} {compute or 'f32'}"
+        if compute == "int8" and not (folder / "int8-labels.onnx").exists():
+            for head in models:
+                export_onnx(
+                    options.checkpoint,
+                    folder / f"int8-{head}.onnx",
+                    head=head,  # type: ignore[arg-type]
+                    precision="int8",
+                    calibration=options.pictures,
+                    activations="int8",  # of the two, OpenVINO is faster with these
+                )
 
         def opened(head: str, name: str = name, compute: str = compute) -> Backend:
             # One for each way: a backend that takes turns must not wait for another's memory.
+            int8 = compute == "int8"
             return open_backend(
-                models[head],
+                folder / f"int8-{head}.onnx" if int8 else models[head],
                 backend=name,
                 threads=options.threads,
-                compute=compute or "f32",  # type: ignore[arg-type]
+                compute="auto" if int8 else compute or "f32",  # type: ignore[arg-type]
             )
 
         labels, logits = opened("labels"), opened("logits")
@@ -134,7 +150,6 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
         ways[f"{kind} fcnkit pad labels"] = Fcnkit(labels, "labels")
         ways[f"{kind} fcnkit pad color"] = Fcnkit(labels, "color")
         ways[f"{kind} alone average"] = EngineAlone(logits, (len(plan), 3, *plan.tile))
-        ways[f"{kind} fcnkit average labels"] = Fcnkit(logits, "labels")
         ways[f"{kind} fcnkit average color"] = Fcnkit(logits, "color")
     return ways
 
@@ -170,17 +185,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ways = build_ways(options, folder, size)
+        meter = LoadMeter()
         for number in range(-1, options.rounds):  # the first round warms up
+            part = pictures[number :: options.rounds] if number >= 0 else pictures[:8]
             for way, work in ways.items():
                 out = folder / "out"
                 out.mkdir()
                 start, begun = time.perf_counter(), time.process_time()
-                work(pictures, out)
+                work(part, out)
                 seconds, busy = time.perf_counter() - start, time.process_time() - begun
                 if number >= 0:
-                    rates.setdefault(way, []).append(len(pictures) / seconds)
-                    cpu.setdefault(way, []).append(1000 * busy / len(pictures))
+                    rates.setdefault(way, []).append(len(part) / seconds)
+                    cpu.setdefault(way, []).append(1000 * busy / len(part))
                 shutil.rmtree(out)
+        others = meter.stop().other_cores
         overhead = {
             way.removesuffix(" fcnkit pad labels"): call_overhead(work, (320, 480), options.calls)
             for way, work in ways.items()
@@ -189,6 +207,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "pictures": len(pictures),
         "threads": options.threads,
+        "other_cores": others,
         "images_per_second": rates,
         "cpu_milliseconds_per_image": cpu,
         "call_at_320x480": overhead,
@@ -197,6 +216,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def show(found: dict[str, Any]) -> None:
     rates: dict[str, list[float]] = found["images_per_second"]
+    others = found["other_cores"]
+    said = "" if others is None else f"; other programs used {others:.2f} cores meanwhile"
+    print(f"{found['pictures']} pictures, {found['threads']} threads{said}")
 
     def ratio(way: str, peer: str) -> float:
         return statistics.median(a / b for a, b in zip(rates[way], rates[peer], strict=True))
@@ -224,8 +246,8 @@ def main() -> None:
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--backend", action="append")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, help="pictures; all by default")
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--calls", type=int, default=30)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
