@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import DataError, message
+from fcnkit.export.noise import normalised
 from fcnkit.runtime.folder import SUFFIXES
 from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.spec import ModelSpec, Shape
@@ -88,8 +89,7 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
     for path in calibration.pictures:
         image_nhwc = _window(path, spec)[None]
         if spec.head == "logits":
-            scaled = (image_nhwc / 255 - np.array(spec.input.mean)) / np.array(spec.input.std)
-            yield scaled.transpose(0, 3, 1, 2).astype(np.float32)
+            yield normalised(image_nhwc, spec.input)
         else:
             yield image_nhwc if spec.head == "labels" else image_nhwc.astype(np.float32)
 

@@ -14,7 +14,7 @@ from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
 from fcnkit.export.engine_monitor import Advance, make_monitor
 from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
-from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles, hull
+from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
 from fcnkit.export.precision import KEPT_KEY
 from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
@@ -29,7 +29,7 @@ from fcnkit.runtime.engine_file import (
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.plan_header import Flavor, read_plan_header
-from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec
+from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec, hull
 from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
 
 __all__ = ["EngineReport", "build_engine"]

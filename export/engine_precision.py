@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, VerifyError, message
-from fcnkit.export.precision import module_of
+from fcnkit.export.precision import inside, module_of
 from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["ComputeLayer", "check_engine", "check_layers", "check_tensors", "compute_layers"]
@@ -112,7 +112,9 @@ def check_layers(
         layer
         for layer in layers
         if layer.precision != spec.precision
-        and not (layer.precision == "fp32" and any(_inside(layer.name, m) for m in modules))
+        and not (
+            layer.precision == "fp32" and any(inside(module_of(layer.name), m) for m in modules)
+        )
     ]
     if wrong or all(layer.precision != spec.precision for layer in layers):
         named = [f"{layer.precision} in {layer.name}" for layer in wrong or layers]
@@ -120,11 +122,6 @@ def check_layers(
         remedy = f"export it again with fcnkit export onnx --precision {spec.precision}"
         raise ArtifactError(message(where, rule, _shortened(named), remedy))
     return _counted(layer.precision for layer in layers)
-
-
-def _inside(node: str, module: str) -> bool:
-    owner = module_of(node)
-    return owner == module or owner.startswith(f"{module}.")
 
 
 _WORDS: Final = {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from fcnkit.errors import message
 from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
 
-__all__ = ["ProfileRequest", "complete_profiles", "hull", "parse_profile"]
+__all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
 
 _DEFAULT_MAX: Final[Shape] = (16, 1024, 1024)
 """An engine reserves memory for its largest shape, so the default stays below what an ONNX file
@@ -65,15 +65,6 @@ def complete_profiles(
         ValueError: A shape is no multiple, out of the spec's range, or min <= opt <= max fails.
     """
     return tuple(_complete(spec, request) for request in requests or [ProfileRequest()])
-
-
-def hull(profiles: Sequence[ShapeRange]) -> ShapeRange:
-    """Return the range from the smallest to the largest side of all; opt is the first one's."""
-    lows = zip(*(profile.min for profile in profiles), strict=True)
-    highs = zip(*(profile.max for profile in profiles), strict=True)
-    batch, height, width = map(min, lows)
-    most, tallest, widest = map(max, highs)
-    return replace(profiles[0], min=(batch, height, width), max=(most, tallest, widest))
 
 
 def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:

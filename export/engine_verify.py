@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, MissingExtraError, VerifyError, message
 from fcnkit.export.engine_precision import check_engine
+from fcnkit.export.noise import noise_pictures, normalised
 from fcnkit.runtime.backends import CheckedBackend, open_backend
 from fcnkit.runtime.backends.tensorrt import HOST_CODE, open_engine
 from fcnkit.runtime.engine_file import EngineFile, read_engine_file
@@ -153,17 +154,10 @@ def compare(
 
 
 def _noise(shape: Shape, file: EngineFile) -> NDArray[Any]:
-    """Return pictures of coarse and fine structure as the model's head takes them."""
-    batch, height, width = shape
-    random = np.random.default_rng(height * 4099 + width)
-    coarse = random.integers(0, 256, (batch, -(-height // 16), -(-width // 16), 3))
-    coarse = coarse.repeat(16, 1).repeat(16, 2)[:, :height, :width]
-    fine = random.integers(-40, 41, (batch, height, width, 3))
-    image_nhwc = (coarse + fine).clip(0, 255).astype(np.uint8)
-    if file.spec.input.dtype == "uint8":
-        return image_nhwc
-    scaled = (image_nhwc / 255 - np.array(file.spec.input.mean)) / np.array(file.spec.input.std)
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
+    """Return pictures as the model's head takes them."""
+    image_nhwc = noise_pictures(shape)
+    uint8 = file.spec.input.dtype == "uint8"
+    return image_nhwc if uint8 else normalised(image_nhwc, file.spec.input)
 
 
 def _labels(result: NDArray[Any]) -> NDArray[Any]:

@@ -81,14 +81,15 @@ def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bo
     wanted = tuple(modules)
     there = {module_of(node.name) for node in model.graph.node}
     for name in wanted:
-        if name != NORMALISE and not any(_inside(module, name) for module in there):
+        if name != NORMALISE and not any(inside(module, name) for module in there):
             tops = {module.partition(".")[0] for module in there if module}
             rule = f"a part is one of {', '.join(sorted(tops))} or what these hold"
             raise ValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))
-    return lambda node: any(_inside(module_of(node), name) for name in wanted)
+    return lambda node: any(inside(module_of(node), name) for name in wanted)
 
 
-def _inside(module: str, name: str) -> bool:
+def inside(module: str, name: str) -> bool:
+    """Say whether a module is the one of that name or lies in it."""
     return module == name or module.startswith(f"{name}.")
 
 
@@ -117,7 +118,7 @@ def prove_precision(model: onnx.ModelProto, *, where: str) -> PrecisionProof:
         f"{name} in {kind}"
         for name, kind in found.items()
         if kind != spec.precision
-        and not (kind == "fp32" and any(_inside(module_of(name), part) for part in kept))
+        and not (kind == "fp32" and any(inside(module_of(name), part) for part in kept))
     ]
     if not wrong and spec.precision not in layers:
         rule = f"at least one layer must compute in {spec.precision} as its spec says"

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.export.noise import normalised
 from fcnkit.export.precision import PrecisionProof, prove_precision
 from fcnkit.runtime.backends import ENGINE_SUFFIXES, Backend, open_backend
 from fcnkit.runtime.engine_file import read_engine_file
@@ -130,18 +131,14 @@ class Subject:
         batch, height, width, _ = image_nhwc.shape
         plan = plan_tiles(height, width)
         rows, columns = plan.tile
+        given = self.spec.input
         total = np.zeros((batch, self.spec.num_classes, height, width))
         count = np.zeros((height, width))
         for top, left in plan:
             window = np.s_[top : top + rows, left : left + columns]
-            total[:, :, *window] += self.backend.infer(self._normalised(image_nhwc[:, *window]))
+            total[:, :, *window] += self.backend.infer(normalised(image_nhwc[:, *window], given))
             count[window] += 1
         return total / count
-
-    def _normalised(self, image_nhwc: NDArray[np.uint8]) -> NDArray[np.float32]:
-        given = self.spec.input
-        scaled = (image_nhwc / 255 - np.array(given.mean)) / np.array(given.std)
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
     def close(self) -> None:
         """Close the backend."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import VerifyError, message
 from fcnkit.export.difference import Difference, DifferenceMeter
+from fcnkit.export.noise import noise_pictures
 from fcnkit.export.subject import Subject
 from fcnkit.export.verify_data import DataReport, Labelled, compare_on_data
 from fcnkit.runtime.spec import Precision, Shape, format_shape
@@ -24,7 +25,6 @@ __all__ = [
     "VerifyReport",
     "comparison_shapes",
     "less_exact",
-    "noise_pictures",
     "require",
     "verify",
 ]
@@ -246,16 +246,6 @@ def _bound(shape: Shape, low: Shape, max_pixels: int) -> Shape:
         for least, side in zip(low[1:], (height, width), strict=True)
     ]
     return batch, small[0], small[1]
-
-
-def noise_pictures(shape: Shape) -> NDArray[np.uint8]:
-    """Return deterministic pictures (N, H, W, 3) with coarse and fine structure."""
-    batch, height, width = shape
-    random = np.random.default_rng(height * 4099 + width)
-    coarse = random.integers(0, 256, (batch, -(-height // 16), -(-width // 16), 3))
-    coarse = coarse.repeat(16, 1).repeat(16, 2)[:, :height, :width]
-    fine = random.integers(-40, 41, (batch, height, width, 3))
-    return (coarse + fine).clip(0, 255).astype(np.uint8)
 
 
 def _check_specs(a: Subject, b: Subject) -> None:

@@ -12,6 +12,7 @@ import json
 import types
 import typing
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from typing import Any, Final, Literal, TypeVar
 
@@ -30,6 +31,7 @@ __all__ = [
     "SourceSpec",
     "SpecKeyError",
     "format_shape",
+    "hull",
     "is_text",
     "parse_shape",
     "read_plain",
@@ -62,6 +64,15 @@ def format_shape(shape: Shape) -> str:
 def is_text(name: str) -> bool:
     """Say whether a name can be shown and stored: no control characters, no half of a character."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
+
+
+def hull(ranges: Sequence[ShapeRange]) -> ShapeRange:
+    """Return the range from the smallest to the largest side of all; opt is the first one's."""
+    lows = zip(*(one.min for one in ranges), strict=True)
+    highs = zip(*(one.max for one in ranges), strict=True)
+    batch, height, width = map(min, lows)
+    most, tallest, widest = map(max, highs)
+    return replace(ranges[0], min=(batch, height, width), max=(most, tallest, widest))
 
 
 def parse_shape(text: str, what: str) -> Shape:

@@ -27,7 +27,7 @@ from fcnkit.runtime.backends.settings import (
 )
 from fcnkit.runtime.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.onnx_file import TensorInfo
-from fcnkit.runtime.spec import ModelSpec, Precision, Shape, ShapeRange
+from fcnkit.runtime.spec import ModelSpec, Precision, Shape, ShapeRange, hull
 from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
 
 __all__ = ["TensorRtExecutor", "open_engine"]
@@ -314,15 +314,7 @@ def _with_profiles(engine: Any, file: EngineFile) -> EngineFile:
     if file.profiles and file.profiles != profiles:
         rule, got = f"its profiles must be {file.profiles}, as its sidecar says", repr(profiles)
         raise ArtifactError(message(str(file.path), rule, got, f"build it again: {file.rebuild}"))
-    low, high = _hull(profiles)
-    legal = ShapeRange(min=low, opt=profiles[0].opt, max=high)
-    return replace(file, profiles=profiles, spec=replace(spec, shapes=legal))
-
-
-def _hull(profiles: tuple[ShapeRange, ...]) -> tuple[Shape, Shape]:
-    low = [min(sides) for sides in zip(*(profile.min for profile in profiles), strict=True)]
-    high = [max(sides) for sides in zip(*(profile.max for profile in profiles), strict=True)]
-    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
+    return replace(file, profiles=profiles, spec=replace(spec, shapes=hull(profiles)))
 
 
 def _sides(dims: Dims, spec: ModelSpec) -> Shape:

@@ -14,8 +14,8 @@ import fcnkit
 import fcnkit.export.to_onnx
 from fcnkit.errors import VerifyError
 from fcnkit.export.heads import LABEL_GROUPS, Core
+from fcnkit.export.noise import noise_pictures
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.export.verify import noise_pictures
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import Head, ModelSpec
 from fcnkit.train.checkpoint import load_model
