@@ -27,8 +27,8 @@ from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, load
 from fcnkit.train.checkpoint import load_model
 from tests.reference.covering import average, pad
-from tests.runtime.models import conv5, make_spec, write_model
-from tests.runtime.test_agreement import SIZES, expected, open_ways, picture
+from tests.runtime.models import conv5
+from tests.runtime.test_agreement import SIZES, expected, open_ways, picture, write_heads
 
 ENOUGH = 0.9999
 
@@ -47,8 +47,7 @@ def count(
 
 
 def small_sizes(folder: Path, every: int) -> dict[str, float]:
-    for head in ("logits", "labels", "scene"):
-        write_model(folder / f"{head}.onnx", make_spec(head))
+    write_heads(folder)
     net, found = conv5(), {}
     for backend in ("onnxruntime", "openvino"):
         with ExitStack() as stack:
@@ -65,7 +64,11 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
     mean, std = loaded.spec.input.mean, loaded.spec.input.std
     ways: dict[str, Segmenter] = {}
     with ExitStack() as stack:
-        for head in ("labels", "logits", "scene"):
+        for head, covers in (
+            ("labels", ("pad",)),
+            ("logits", ("pad", "average")),
+            ("scene", ("average",)),
+        ):
             path = folder / f"real-{head}.onnx"
             export_onnx(checkpoint, path, head=head)  # type: ignore[arg-type]
             for backend, compute in (
@@ -73,12 +76,14 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
                 ("openvino", "f32"),
                 ("openvino", "bf16"),
             ):
-                try:
-                    opened = load(path, backend=backend, compute=compute)  # type: ignore[arg-type]
-                except FcnkitError as error:
-                    print(f"{backend} {compute}: {error}")
-                    continue
-                ways[f"{backend} {compute} {head}"] = stack.enter_context(opened)
+                for cover in covers:
+                    try:
+                        opened = load(path, backend=backend, compute=compute, cover=cover)  # type: ignore[arg-type]
+                    except FcnkitError as error:
+                        print(f"{backend} {compute}: {error}")
+                        continue
+                    way = f"{backend} {compute} {head} {cover}"
+                    ways[way] = stack.enter_context(opened)
         by_size: dict[tuple[int, int], Path] = {}
         for path in sorted(pictures.glob("*.jpg")):
             with Image.open(path) as image:
@@ -87,9 +92,10 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
         def answers() -> Iterable[tuple[NDArray[np.uint8], dict[str, Any]]]:
             for path in by_size.values():
                 image_hwc = np.array(Image.open(path).convert("RGB"))
-                mean_labels = average(image_hwc, net, mean, std)
-                padded = pad(image_hwc, net, mean, std, multiple=32)
-                wanted = {"labels": padded, "logits": mean_labels, "scene": mean_labels}
+                wanted = {
+                    "average": average(image_hwc, net, mean, std),
+                    "pad": pad(image_hwc, net, mean, std, multiple=32),
+                }
                 yield image_hwc, {way: wanted[way.split()[-1]] for way in ways}
 
         return {f"{len(by_size)} real sizes, {w}": s for w, s in count(ways, answers()).items()}

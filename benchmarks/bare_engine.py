@@ -1,5 +1,7 @@
 """OpenVINO's own benchmark_app beside our compute stage, on the same file, shape and threads.
 
+What is asked: within 5 %, by the median of the rounds.
+
     python -m benchmarks.bare_engine MODEL.onnx [--shape 1x320x480] [--threads 2] [--rounds 7]
 
 The two take turns. What is compared is the median call: benchmark_app's synchronous one, its input
@@ -119,6 +121,7 @@ def main() -> None:
             f"{row['model']} {row['shape']} {row['compute']} {row['threads']} threads: ours "
             f"{row['ours_median_ms']:.2f} ms, benchmark_app {row['benchmark_app_median_ms']:.2f} "
             f"ms, median ratio {row['ratio']:.3f}"
+            f"{'' if 1 / 1.05 <= row['ratio'] <= 1.05 else ', not within 5 %'}"
         )
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))

@@ -1,6 +1,7 @@
 """One very large picture through predict: how long it takes and how much memory it holds.
 
     python -m benchmarks.large FOLDER [--side 20000] [--network fcn32s-resnet18] [--backend NAME]
+        [--picture FILE]
 
 Makes a tiled TIFF of cloudy noise in FOLDER, by libvips and without holding it, exports a network
 with fresh weights and 21 classes with head ``logits``, and labels the picture from file to file in
@@ -62,10 +63,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000, help="rows and columns")
     parser.add_argument("--network", default="fcn32s-resnet18", choices=ARCHITECTURES)
     parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--picture", type=Path, help="this one, streamed whatever its size")
     options = parser.parse_args()
     folder: Path = options.folder
     folder.mkdir(parents=True, exist_ok=True)
-    picture, model = folder / f"{options.side}.tif", folder / f"{options.network}.onnx"
+    picture: Path = options.picture or folder / f"{options.side}.tif"
+    model = folder / f"{options.network}.onnx"
     if not picture.exists():
         make_picture(picture, options.side)
     if not model.exists():
@@ -73,9 +76,11 @@ def main() -> None:
     command = [Path(sys.executable).with_name("fcnkit"), "predict", model, picture]
     command += ["-o", folder / "labels", "--tile", "1024x1024", "--overlap", "64"]
     command += ["--backend", options.backend, "--no-resume", "--stats", "--json"]
+    if options.picture:
+        command += ["--max-pixels", "1"]
     done = subprocess.run([*map(str, command)], check=True, text=True, stdout=subprocess.PIPE)
     result = json.loads(done.stdout)
-    result["output_bytes"] = (folder / "labels" / f"{options.side}.png").stat().st_size
+    result["output_bytes"] = (folder / "labels" / f"{picture.stem}.png").stat().st_size
     print(json.dumps(result, indent=2))
 
 

@@ -8,13 +8,12 @@ bounded, so memory does not grow with the number of files.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
 from fcnkit.errors import message
 from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
@@ -22,7 +21,14 @@ from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
 from fcnkit.runtime.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.pictures import MAX_PIXELS
-from fcnkit.runtime.pipeline import Work, ahead_of, default_batch, run_works
+from fcnkit.runtime.pipeline import (
+    Work,
+    ahead_of,
+    default_batch,
+    default_workers,
+    most_ahead,
+    run_works,
+)
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.sheet import Sheet, Studio
 
@@ -38,9 +44,6 @@ __all__ = [
     "predict_files",
     "run_into",
 ]
-
-_AHEAD: Final = 4
-"""Pictures decoded ahead of the model per worker pair, and results not yet written behind it."""
 
 
 def options_of(segmenter: Segmenter, *, format: Format) -> Options:
@@ -195,15 +198,14 @@ class _Run:
     ) -> None:
         backend = studio.segmenter.backend
         if workers is None:
-            on_cpu = default_batch(backend) == 1
-            workers = 2 if on_cpu else max(2, os.cpu_count() or 1)
+            workers = default_workers(backend)
         if batch is None:
             batch = default_batch(backend)
         _check_positive("batch", batch)
         _check_positive("workers", workers)
         self.studio = studio
         self._batch, self._workers = batch, workers
-        self._limit = _AHEAD * max(1, workers // 2)
+        self._limit = most_ahead(workers)
         self._fail_fast, self._stop = fail_fast, stop or threading.Event()
         self._ended = False
         """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""

@@ -7,22 +7,19 @@ from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.passes import BandPass, ImageRows, WholePass, tiles_at_once
 from fcnkit.runtime.pictures import read_picture
-from fcnkit.runtime.pipeline import Finished, Work, ahead_of, run_works
+from fcnkit.runtime.pipeline import Finished, Work, ahead_of, default_workers, most_ahead, run_works
 
 if TYPE_CHECKING:
     from fcnkit.runtime.segmenter import Segmenter
 
 __all__ = ["Labelled", "map_pictures"]
-
-_WORKERS: Final = 2
-_AHEAD: Final = 4
 
 
 @dataclass(frozen=True)
@@ -47,15 +44,17 @@ def map_pictures(
 ) -> Generator[Labelled, None, None]:
     """Label pictures; see ``Segmenter.map``."""
     behind: deque[Future[Labelled]] = deque()
-    with ThreadPoolExecutor(_WORKERS, thread_name_prefix="fcnkit") as pool:
+    workers = default_workers(segmenter.backend)
+    limit = most_ahead(workers)
+    with ThreadPoolExecutor(workers, thread_name_prefix="fcnkit") as pool:
 
         def begin(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
             return _Item(source).begin(segmenter, max_pixels)
 
-        works: Iterator[Work[_Item]] = ahead_of(pool, begin, sources, limit=_AHEAD)
+        works: Iterator[Work[_Item]] = ahead_of(pool, begin, sources, limit=limit)
         for one in run_works(segmenter.backend, works, batch=batch):
             behind.append(pool.submit(one.owner.finish, one))
-            while len(behind) > _AHEAD or (behind and behind[0].done()):
+            while len(behind) > limit or (behind and behind[0].done()):
                 yield behind.popleft().result()
         while behind:
             yield behind.popleft().result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Predictor:
     backend: str = "auto"
     threads: int | None = None
     compute: Compute = "auto"
+    options: Mapping[str, str] | None = None
+    spec: str | None = None
     cover: Cover | None = None
     tile: tuple[int, int] | None = None
     overlap: int | None = None
@@ -79,6 +81,8 @@ class Predictor:
             backend=self.backend,
             threads=self.threads,
             compute=self.compute,
+            options=self.options,
+            spec=self.spec,
             cover=self.cover,
             tile=self.tile,
             overlap=self.overlap,

@@ -6,6 +6,7 @@ runs the batches; what is waiting for a batch to fill is bounded by two batches.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,15 @@ from fcnkit.errors import DataError
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.passes import Pass
 
-__all__ = ["Finished", "Work", "ahead_of", "default_batch", "run_works"]
+__all__ = [
+    "Finished",
+    "Work",
+    "ahead_of",
+    "default_batch",
+    "default_workers",
+    "most_ahead",
+    "run_works",
+]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -195,6 +204,16 @@ def default_batch(backend: Backend) -> int:
     # On a CPU one tile keeps every core busy, and the next one finds its memory in the cache.
     on_cpu = "CPU" in str(backend.details.get("provider", "CPU")).upper()
     return 1 if on_cpu else min(8, backend.spec.shapes.max[0])
+
+
+def default_workers(backend: Backend) -> int:
+    """Return how many threads read, cut, stitch and write beside a model."""
+    return 2 if default_batch(backend) == 1 else max(2, os.cpu_count() or 1)
+
+
+def most_ahead(workers: int) -> int:
+    """Return how many pictures are prepared ahead of the model, and may wait behind it."""
+    return 4 * max(1, workers // 2)
 
 
 def ahead_of(

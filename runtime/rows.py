@@ -26,6 +26,10 @@ _PLAIN: Final = re.compile(
 
 _HEADER_BYTES: Final = 4096
 
+_STREAMED: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How PNG, JPEG, TIFF and BigTIFF files begin. libvips knows many more kinds, and hands some of
+them to libraries that are not meant for files from strangers."""
+
 
 def open_rows(path: Path) -> Rows:
     """Open a picture that is read row by row.
@@ -37,14 +41,18 @@ def open_rows(path: Path) -> Rows:
         Its rows as RGB, as a viewer shows them.
 
     Raises:
-        DataError: The file is broken, or cannot be read from top to bottom.
+        DataError: The file is of another kind, broken, or cannot be read from top to bottom.
         MissingExtraError: pyvips is needed and not installed.
         OSError: The file cannot be read.
     """
     with path.open("rb") as file:
-        head = _PLAIN.match(file.read(_HEADER_BYTES))
+        begin = file.read(_HEADER_BYTES)
+    head = _PLAIN.match(begin)
     if head is not None:
         return _PlainRows(path, head)
+    if not begin.startswith(_STREAMED):
+        rule = "a picture that streams must be PPM, PGM, PNG, JPEG or TIFF"
+        raise DataError(message(str(path), rule, "something else", "convert it"))
     try:
         vips: Any = import_module("pyvips")
     except (ImportError, OSError):  # OSError: the package without libvips itself
@@ -93,7 +101,7 @@ class _PlainRows:
 
 
 class _VipsRows:
-    """Anything that libvips reads in order."""
+    """PNG, JPEG and TIFF."""
 
     def __init__(self, path: Path, vips: Any) -> None:
         self._path, self._error = path, vips.Error

@@ -97,6 +97,8 @@ class Sheet:
                 if picture.width * picture.height <= limit:
                     return None
         except DataError:
+            if not source.is_file():
+                raise  # opening a pipe would wait for a writer
             # Pillow has a limit of its own, which is none for what streams.
             rows = _rows_or_none(source)
             if rows is None or rows.width * rows.height <= limit:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bare_engine import agreement as bare_engine
 from benchmarks.figures import PAGE, PARTS
 from benchmarks.peers import Timed, tables, verdicts
 from benchmarks.peers_ways import Way
 from tests.conftest import ROOT
+from tests.runtime.models import make_spec, write_model
 
 
 def timed(group: str, engine: str, compute: str, seconds: list[float]) -> Timed:
@@ -43,6 +45,15 @@ def test_verdicts_compare_like_with_like() -> None:
         "fcnkit openvino bf16 over (a), a torch": pytest.approx(8.0),
         "fcnkit openvino bf16 over the best of (b)-(e), d openvino": pytest.approx(2.0),
     }
+
+
+@pytest.mark.slow
+def test_the_bare_engine_is_read_out_of_benchmark_app(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    row = bare_engine(model, (1, 64, 64), threads=1, compute="f32", rounds=1, seconds=1)
+    assert 0.1 < row["ratio"] < 10
+    assert row["ratio"] == row["ours_median_ms"] / row["benchmark_app_median_ms"]
 
 
 @pytest.mark.slow

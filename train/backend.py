@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from fcnkit.train.device import pick_device
 from fcnkit.train.frozen import frozen_copy
 
 __all__ = ["TorchBackend", "open_checkpoint"]
+
+_TURN: Final = threading.Lock()
+"""Threads take turns: the mode of a network and PyTorch's settings are one for all of them."""
 
 _DTYPES: Final[dict[Compute, torch.dtype]] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
@@ -67,6 +71,10 @@ class TorchBackend(CheckedBackend):
         self._dtype = _DTYPES.get(compute)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
+        with _TURN:
+            return self._logits(batch)
+
+    def _logits(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         net = self._net
         assert net is not None  # an open backend has one
         training = net.training

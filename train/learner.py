@@ -162,6 +162,9 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(weights, recipe.lr, weight_decay=recipe.weight_decay)
+    if recipe.optimizer == "momentum":
+        decay = recipe.weight_decay
+        return torch.optim.SGD(weights, recipe.lr, 0.9, weight_decay=decay, nesterov=True)
     return torch.optim.AdamW(weights, recipe.lr, weight_decay=recipe.weight_decay)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train import parallel
@@ -28,7 +29,7 @@ from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.run_folder import SAMPLES, hold_run, open_run, save_epoch
+from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
@@ -161,21 +162,24 @@ def train(
         if last:
             learner.load(last)
         done = last.epoch if last else 0
-        if history and done == recipe.epochs and "mean_iou" not in history[-1]:
-            # It was to be longer when this epoch was not validated.
-            _finish_epoch(learner, spec, data.val, run, history.pop(), history)
         with open_board(run, done=done) as write, worker_errors():
+
+            def finish(row: dict[str, Any], val: VocFolder | None) -> None:
+                result = _finish_epoch(learner, spec, val, run, row, history)
+                write(row)
+                if on_epoch:
+                    on_epoch(result)
+
+            unscored = bool(history) and "mean_iou" not in history[-1]
+            if unscored and done == recipe.epochs and parallel.is_first():
+                finish(history.pop(), data.val)  # it was to be longer when this was not due
             for epoch in range(done + 1, recipe.epochs + 1):
                 sampler.epoch = epoch
                 loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)
                 if parallel.is_first():
                     row = {"epoch": epoch, "loss": loss, "images_per_second": rate}
                     due = epoch % validate_every == 0 or epoch == recipe.epochs
-                    val = data.val if due else None
-                    result = _finish_epoch(learner, spec, val, run, row, history)
-                    write(row)
-                    if on_epoch:
-                        on_epoch(result)
+                    finish(row, data.val if due else None)
                 parallel.wait()
     return history
 
@@ -251,15 +255,18 @@ def _validate(
     row: dict[str, Any],
     history: list[dict[str, Any]],
 ) -> bool:
-    """Add the scores to an epoch's row; return whether it is the best so far, and draw it then."""
+    """Add the scores to an epoch's row and draw it; return whether it is the best so far."""
     net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
     with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
         scores = evaluate(segmenter, val)
         row |= scores.to_dict()
         before = (past["mean_iou"] for past in history if "mean_iou" in past)
         best = scores.mean_iou > max(before, default=-1.0)
+        grid = run / GRIDS / f"{row['epoch']:04}.png"
+        grid.parent.mkdir(exist_ok=True)
+        save_grid(grid, segmenter, val)
         if best:
-            save_grid(run / SAMPLES, segmenter, val)
+            atomic_write(run / SAMPLES, grid.read_bytes())
     return best
 
 

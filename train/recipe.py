@@ -18,7 +18,8 @@ class Recipe:
     epochs: int
     batch: int
     crop: tuple[int, int]
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "momentum", "adamw"]
+    """sgd is plain, as the chapter's; momentum is Nesterov's, 0.9."""
     lr: float
     """Peak learning rate."""
     weight_decay: float
@@ -76,6 +77,7 @@ class Recipe:
         choices = (
             ("class-weights", self.class_weights, ("none", "frequency")),
             ("precision", self.precision, ("fp32", "bf16")),
+            ("optimizer", self.optimizer, ("sgd", "momentum", "adamw")),
         )
         for option, choice, allowed in choices:
             if choice not in allowed:

@@ -20,10 +20,22 @@ from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves
 from fcnkit.train.recipe import Recipe
 
-__all__ = ["BEST", "CURVES", "LAST", "METRICS", "SAMPLES", "hold_run", "open_run", "save_epoch"]
+__all__ = [
+    "BEST",
+    "CURVES",
+    "GRIDS",
+    "LAST",
+    "METRICS",
+    "SAMPLES",
+    "hold_run",
+    "open_run",
+    "save_epoch",
+]
 
 BEST, LAST = "best.pt", "last.pt"
-METRICS, CURVES, SAMPLES = "metrics.jsonl", "curves.png", "samples.png"
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+SAMPLES, GRIDS = "samples.png", "samples"
+"""The pictures of the best epoch, and the folder of those of every epoch that was validated."""
 _LOCK = ".lock"
 
 
@@ -157,6 +169,7 @@ def _check_same(last: Path, checkpoint: Checkpoint, spec: ModelSpec, recipe: Rec
 
 def _sweep(run: Path) -> None:
     """Remove what a kill left of files half written, see ``atomic_path``."""
-    for name in (BEST, LAST, METRICS, CURVES, SAMPLES):
-        for left in run.glob(f".{name}.*"):
+    patterns = [f".{name}.*" for name in (BEST, LAST, METRICS, CURVES, SAMPLES)]
+    for pattern in (*patterns, f"{GRIDS}/.*.png.*"):
+        for left in run.glob(pattern):
             shutil.rmtree(left)

@@ -121,14 +121,16 @@ def _open_fastest(path: Path, *, threads: int | None, compute: Compute) -> Check
     """Open with the first of the candidates that opens; what it was and why goes into details."""
     passed: list[str] = []
     last: Exception = AssertionError("there are always candidates")
-    for name in _candidates(read_onnx_file(path).spec(where=str(path)).precision):
+    precision = read_onnx_file(path).spec(where=str(path)).precision
+    for name in _candidates(precision):
         try:
             opened = _open_onnx(path, name, threads=threads, compute=compute)
         except (BackendUnavailableError, MissingExtraError) as error:
             passed.append(f"no {name} ({_fact(error)})")
             last = error
         else:
-            opened.note("auto", ", ".join([f"{name} is the fastest that opens here", *passed]))
+            first = f"{name} is the first choice for {precision} files of those that open here"
+            opened.note("auto", ", ".join([first, *passed]))
             return opened
     raise last
 

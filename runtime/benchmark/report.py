@@ -63,6 +63,7 @@ def _case(path: Path, sha256: str, case: Case) -> dict[str, Any]:
         "head": case.spec.head,
         "precision": case.spec.precision,
         "classes": case.spec.num_classes,
+        "spec": json.loads(case.spec.to_json()),
         "backend": case.backend,
         "details": case.details,
         "cover": case.cover,

@@ -24,11 +24,14 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     run = tmp_path / "run"
     options = ["--recipe", "modern", "--crop", "32x32", "--batch", 16, "--workers", 0, "--lr", 0.01]
     options += ["--class-weights", "frequency", "--dice", 0.5, "--ema", 0.9, "--color", 0.1]
+    options += ["--model", "fcn16s", "--backbone", "resnet18", "--optimizer", "momentum"]
     command = ["train", shapes_folder, "-o", run, *options]
     done = fcnkit(*command, "--epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "epoch 1: 16 of 16 images" in done.stderr
-    recipe = load_checkpoint(run / "best.pt").recipe
+    saved = load_checkpoint(run / "best.pt")
+    recipe = saved.recipe
+    assert (saved.spec.architecture, recipe.optimizer) == ("fcn16s-resnet18", "momentum")
     assert (recipe.class_weights, recipe.dice, recipe.ema, recipe.color) == (
         "frequency",
         0.5,
@@ -41,6 +44,10 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     refused(
         fcnkit("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
         "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
+    )
+    refused(
+        fcnkit("train", shapes_folder, "-o", run, "--model", "unet-resnet18", "--backbone", "x"),
+        "--backbone: is given by itself or in --model, got both, x and unet-resnet18; drop one",
     )
     finished = (run / "last.pt").read_bytes()
     done = fcnkit(*command, "--epochs", 2, "--resume")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -139,6 +140,32 @@ def write_model(
     for key, value in ({METADATA_KEY: spec.to_json()} if metadata is None else metadata).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = key, value
+    onnx.save(model, path)
+    return path
+
+
+_MIDDLE = """
+middle (float[tiles, h, w, 3] tiles) => (float[tiles, 4, h, w] logits) {
+  planes = Transpose <perm = [0, 3, 1, 2]> (tiles)
+  centred = Sub (planes, mean)
+  normal = Div (centred, std)
+  logits = Conv <pads = [2, 2, 2, 2]> (normal, kernel, bias)
+}
+"""
+
+
+def write_scene(path: Path) -> Path:
+    """Write the network with head ``scene`` as exports have it: cut, joined, averaged."""
+    from fcnkit.export.scene import wrap_scene
+
+    middle = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {OPSET}]>{_MIDDLE}')
+    kernel, bias = weights()
+    scale = {"mean": MEAN, "std": STD}
+    planes = {key: 255 * np.array(v, np.float32).reshape(1, 3, 1, 1) for key, v in scale.items()}
+    for name, value in {"kernel": kernel, "bias": bias, **planes}.items():
+        middle.graph.initializer.append(numpy_helper.from_array(value, name))
+    model = wrap_scene(middle)
+    onnx.helper.set_model_props(model, {METADATA_KEY: make_spec("scene").to_json()})
     onnx.save(model, path)
     return path
 

@@ -107,7 +107,9 @@ def test_auto_takes_onnxruntime_on_a_cpu_and_says_so(tmp_path: Path) -> None:
     with open_backend(write_model(tmp_path / "m.onnx", make_spec("labels"))) as opened:
         assert opened.name == "onnxruntime"
         assert opened.details["threads"] == check_threads(None, what="test")
-        assert opened.details["auto"] == "onnxruntime is the fastest that opens here"
+        assert opened.details["auto"] == (
+            "onnxruntime is the first choice for fp32 files of those that open here"
+        )
 
 
 def test_auto_passes_over_what_does_not_open_and_says_so(
@@ -120,8 +122,9 @@ def test_auto_passes_over_what_does_not_open_and_says_so(
     with open_backend(path) as opened:
         assert opened.name == "openvino"
         assert opened.details["auto"] == (
-            f"openvino is the fastest that opens here, no onnxruntime-cuda ({missing}), "
-            f"no onnxruntime-tensorrt ({missing}), no onnxruntime ({missing})"
+            "openvino is the first choice for fp32 files of those that open here, "
+            f"no onnxruntime-cuda ({missing}), no onnxruntime-tensorrt ({missing}), "
+            f"no onnxruntime ({missing})"
         )
     monkeypatch.setitem(sys.modules, "openvino", None)
     text = (

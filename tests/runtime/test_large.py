@@ -25,6 +25,7 @@ from fcnkit.runtime.outputs import open_output, read_size
 from fcnkit.runtime.passes import ImageRows
 from fcnkit.runtime.pictures import read_picture
 from fcnkit.runtime.rows import open_rows
+from tests.conftest import SHARED
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
@@ -202,6 +203,39 @@ def test_broken_large_pictures_fail_alone(tmp_path: Path, tiled: Segmenter) -> N
         "replace the file"
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "manifest.jsonl"]
+
+
+def test_other_kinds_and_pipes_do_not_reach_libvips(tmp_path: Path, tiled: Segmenter) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    Image.fromarray(picture(60, 70)).save(source / "good.png")
+    os.mkfifo(source / "pipe.png")
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"/>'
+    (source / "picture.png").write_text(svg)
+    records = predict(tiled, source, tmp_path / "out", max_pixels=1)
+    said = {Path(record.input).name: record.error for record in records}
+    assert said == {
+        "good.png": None,
+        "picture.png": f"{source}/picture.png: must be a picture file, got something else; "
+        "replace the file",
+        "pipe.png": f"{source}/pipe.png: must be a picture file, got no regular file; "
+        "check the path",
+    }
+    with pytest.raises(DataError, match="must be PPM, PGM, PNG, JPEG or TIFF, got something else"):
+        open_rows(source / "picture.png")
+
+
+def test_a_real_photograph_streams(tmp_path: Path, model: Path) -> None:
+    photograph = SHARED / "images" / "terrain1.jpg"
+    if not photograph.is_file():
+        pytest.skip("the photograph is not beside the checkout")
+    with load(model, tile=(512, 512), overlap=64, threads=1) as segmenter:
+        (record,) = predict(segmenter, photograph, tmp_path, max_pixels=1)
+        expected = segmenter(read_picture(photograph))
+    labels = read(tmp_path / record.output)
+    assert labels.shape == expected.shape == record.size
+    # libvips and Pillow decode a JPEG to values one or two apart.
+    assert (labels == expected).mean() > 0.98
 
 
 def test_pillows_own_limit_does_not_stop_what_streams(

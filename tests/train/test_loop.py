@@ -38,8 +38,10 @@ def losses(run: Path) -> list[float]:
 
 def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) -> None:
     names = sorted(path.name for path in run_folder.iterdir())
-    expected = ["best.pt", "curves.png", "last.pt", "metrics.jsonl", "samples.png"]
+    expected = ["best.pt", "curves.png", "last.pt", "metrics.jsonl", "samples", "samples.png"]
     assert names == expected + ["tensorboard"] * (find_spec("tensorboard") is not None)
+    grids = sorted(path.name for path in (run_folder / "samples").iterdir())
+    assert grids == ["0001.png", "0002.png"]
     rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
     for key in ("loss", "pixel_accuracy", "mean_iou", "images_per_second", "iou"):
@@ -50,6 +52,9 @@ def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) ->
             assert min(picture.size) > 200
     # The score in the file is the score of the file.
     best = max(row["mean_iou"] for row in rows)
+    (epoch,) = (row["epoch"] for row in rows if row["mean_iou"] == best)
+    grid = run_folder / "samples" / f"{epoch:04}.png"
+    assert grid.read_bytes() == (run_folder / "samples.png").read_bytes()
     with fcnkit.load(run_folder / "best.pt", cover="pad") as segmenter:
         scores = evaluate(segmenter, open_voc(shapes_folder, split="val"))
     assert scores.mean_iou == pytest.approx(best, abs=1e-6)

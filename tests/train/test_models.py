@@ -26,6 +26,7 @@ from tests.train.networks import CLASSES, lively, save_network
 
 # The other backbones are the same code with other widths: they are built, and run on shapes alone.
 RUN = [name for name in ARCHITECTURES if NETWORKS[name].backbone in (None, "resnet18")]
+RUN.append("deeplabv3-resnet50")  # one whose blocks have bottlenecks
 
 
 def with_plain_upsampling(net: SegmentationNet) -> SegmentationNet:

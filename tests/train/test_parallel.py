@@ -68,20 +68,21 @@ def test_torchrun_starts_the_command(shapes_folder: Path, tmp_path: Path) -> Non
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1", "--nproc-per-node=2"]
     options = ["--recipe", "modern", "--crop", "32x32", "--batch", "8", "--workers", "0"]
     command = [*torchrun, "-m", "fcnkit.train", str(shapes_folder), "-o", str(run), *options]
-    done = subprocess.run(
-        [*command, "--epochs", "1", "--device", "cpu"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    first, epoch, last = done.stdout.splitlines()
-    assert first == "read 16 examples (0 smaller than the crop)"
-    assert epoch.startswith("epoch 1: loss ")
-    assert last.startswith(f"wrote {run}: best.pt")
-    assert load_checkpoint(run / "last.pt").epoch == 1
+    for number in (1, 2):  # and resumes
+        done = subprocess.run(
+            [*command, "--epochs", str(number), "--device", "cpu", "--resume"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        first, epoch, last = done.stdout.splitlines()
+        assert first == "read 16 examples (0 smaller than the crop)"
+        assert epoch.startswith(f"epoch {number}: loss ")
+        assert last.startswith(f"wrote {run}: best.pt")
+        assert load_checkpoint(run / "last.pt").epoch == number
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,9 @@ _Backends = Annotated[
 ]
 _Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", help="Folder for report.json, report.csv, report.html and PNGs."),
+    typer.Option(
+        "-o", "--out", help="Folder for report.json, report.html and PNGs; of latency a CSV too."
+    ),
 ]
 _Plots = Annotated[
     bool, typer.Option("--plots/--no-plots", help="Draw PNGs and report.html; needs matplotlib.")

@@ -85,7 +85,7 @@ def evaluate(
         facts: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
         facts |= {"cover": segmenter.cover, "pictures": len(protocol.samples(folder))}
         facts |= {"backend": segmenter.backend.name, **segmenter.backend.details}
-        note = f"{D2L_NOTE} (seed {seed})" if d2l_protocol else "full pictures, void ignored"
+        note = f"{D2L_NOTE} (seed {seed or 0})" if d2l_protocol else "full pictures, void ignored"
         facts["protocol"] = note
         if write_report and report:
             write_report(report, measured, segmenter, folder, facts=facts)

@@ -35,6 +35,9 @@ def train(
         str, typer.Option(help="d2l: as in the d2l.ai chapter; modern: from scratch, augmented.")
     ] = "d2l",
     model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
+    backbone: Annotated[
+        str | None, typer.Option(help="Or here, with --model NAME: resnet18, 34, 50 or 101.")
+    ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from ImageNet weights (a download).")
     ] = False,
@@ -52,6 +55,9 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     crop: Annotated[str | None, typer.Option(help="HxW, default 320x480.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd (plain), momentum (Nesterov, 0.9) or adamw.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
     class_weights: Annotated[
         str | None, typer.Option(help="none, or frequency: rare classes count more.")
@@ -85,6 +91,7 @@ def train(
         "batch": batch,
         "crop": None if crop is None else _parse_size(crop),
         "lr": lr,
+        "optimizer": optimizer,
         "precision": precision,
         "class_weights": class_weights,
         "dice": dice,
@@ -111,7 +118,7 @@ def train(
             run,
             chosen,
             model=ModelOptions(
-                architecture=model,
+                architecture=_architecture(model, backbone),
                 pretrained=pretrained,
                 init_from=init_from,
                 upsample_init=cast("UpsampleInit", upsample_init),
@@ -128,6 +135,16 @@ def train(
         )
     if first:
         typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
+
+
+def _architecture(model: str, backbone: str | None) -> str:
+    """Put network and backbone together, given in one option or in two."""
+    if backbone is None:
+        return model
+    if "-" in model:
+        rule = "is given by itself or in --model"
+        raise ValueError(message("--backbone", rule, f"both, {backbone} and {model}", "drop one"))
+    return f"{model}-{backbone}"
 
 
 def _report(result: EpochResult) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 
 from fcnkit.runtime.benchmark.latency import measure_latency
 from fcnkit.runtime.benchmark.loop import Effort, collect, warm_up
-from fcnkit.runtime.benchmark.machine import MachineLoad
+from fcnkit.runtime.benchmark.machine import LoadMeter, MachineLoad
 from fcnkit.runtime.benchmark.samples import QUANTILES, check_stability, summarize
 from tests.refusal import refusal
 from tests.runtime.benchmark.synthetic import Clock, SyntheticBackend
@@ -89,6 +93,26 @@ def test_a_second_process_that_burns_a_core_is_seen() -> None:
     assert check_stability(seconds, stolen).warnings == (
         "the hypervisor took 0.40 cores away meanwhile",
     )
+
+
+def test_a_core_that_burns_is_measured() -> None:
+    """Not by this process or its ended children, which are its own work."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as burner:
+        try:
+            time.sleep(0.5)  # until it has started
+            meter = LoadMeter()
+            time.sleep(1.5)
+            load = meter.stop()
+        finally:
+            burner.kill()
+    if load.other_cores is None:
+        pytest.skip("this system does not say what its processors do")
+    # Two cores that are busy anyway still give a third process a fair share.
+    assert load.other_cores > 0.3
+    (warning,) = check_stability(
+        np.full(50, 0.01), dataclasses.replace(load, stolen_cores=0.0)
+    ).warnings
+    assert re.fullmatch(r"other programs used \d\.\d\d cores meanwhile: .*", warning)
 
 
 def test_outliers_warn_about_the_mean() -> None:
