@@ -48,6 +48,8 @@ def run_tests(folder: Path) -> dict[str, Any]:
     report = folder / "gpu.xml"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", f"--junitxml={report}", "-q"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    if not report.exists():
+        raise RuntimeError(f"pytest left no report: {done.stdout[-4000:]} {done.stderr[-4000:]}")
     cases = list(ET.parse(report).iter("testcase"))
     failed = [
         f"{case.get('classname')}::{case.get('name')}"
@@ -121,26 +123,31 @@ def attempt(work: Callable[[], Any]) -> Any:
         return {"error": f"{type(error).__name__}: {error}", "trace": trace}
 
 
-def times(checkpoint: Path, folder: Path, shapes: list[Shape], seconds: float) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+Keep = Callable[[str, Any], None]
+
+
+def times(checkpoint: Path, folder: Path, shapes: list[Shape], seconds: float, keep: Keep) -> None:
+    """Time everything; what is found is kept at once, for a library may end the process."""
     for head in HEADS:
         model = folder / f"{head}.onnx"
-        export_onnx(checkpoint, model, head=head)
+        exported = attempt(lambda: export_onnx(checkpoint, model, head=head))  # noqa: B023
+        if isinstance(exported, dict):
+            keep(head, exported)
+            continue
         for name, opener in openers(checkpoint, model, head).items():
             print(f"{head} on {name}", file=sys.stderr)
             backend = attempt(opener)
             if isinstance(backend, dict):
-                found[f"{head} {name}"] = backend
+                keep(f"{head} {name}", backend)
                 continue
-            with backend:
-                for shape in shapes:
-                    if head == "scene" and shape[0] > 1:
-                        continue
-                    key = f"{head} {name} {format_shape(shape)}"
-                    found[key] = attempt(
-                        lambda backend=backend, shape=shape: measure(backend, shape, seconds)
-                    )
-    return found
+            for shape in shapes:
+                if head == "scene" and shape[0] > 1:
+                    continue
+                key = f"{head} {name} {format_shape(shape)}"
+                keep(key, attempt(lambda: measure(backend, shape, seconds)))  # noqa: B023
+            closed = attempt(backend.close)
+            if closed is not None:
+                keep(f"{head} {name} close", closed)
 
 
 def main() -> None:
@@ -165,10 +172,14 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found["tests"] = attempt(lambda: run_tests(folder))
+        found["tests"], found["times"] = attempt(lambda: run_tests(folder)), {}
+
+        def keep(key: str, value: Any) -> None:
+            found["times"][key] = value
+            options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+
         checkpoint = options.checkpoint or untrained(folder)
-        found["times"] = attempt(lambda: times(checkpoint, folder, shapes, options.seconds))
-    options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+        times(checkpoint, folder, shapes, options.seconds, keep)
     for key, value in found["times"].items():
         line = value.get("error") if isinstance(value, dict) else value
         if isinstance(value, dict) and "call_ms" in value:

@@ -112,8 +112,12 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatibility is not None:
-        level = HARDWARE_LEVELS[options.hardware_compatibility]
-        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+        name = HARDWARE_LEVELS[options.hardware_compatibility]
+        level = getattr(trt.HardwareCompatibilityLevel, name, None)
+        if level is None:
+            rule, got = "must be known to the library", f"{trt.__name__} {trt.__version__}"
+            raise ValueError(message("--hardware-compatibility", rule, got, "leave it out"))
+        config.hardware_compatibility_level = level
     if options.compute_capability:
         known = _capabilities(trt)
         config.num_compute_capabilities = len(options.compute_capability)

@@ -75,9 +75,10 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     if engine is None:
         reason = logger.first_error or "the library gave no reason"
         return EngineCheck(inspected=None, verified=None, reason=reason)
-    inspector = engine.create_engine_inspector()
-    report = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    inspected = check_engine(report, file.spec, where=name)
+    inspector, inspected = engine.create_engine_inspector(), None
+    if inspector is not None:  # the lean runtime of a version-compatible engine has none
+        report = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+        inspected = check_engine(report, file.spec, where=name)
     del inspector, engine, runtime
     with ExitStack() as stack:
         try:

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 SIDECAR_FORMAT: Final = 1
+_MOST_SIDECAR: Final = 1 << 20
 """Version of the sidecar's JSON form; a reader refuses every other."""
 
 
@@ -247,8 +248,10 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
         rule = f"must be built from {spec_from}"
         got = f"one built from another file, {sidecar.onnx.name}"
         raise ArtifactError(message(str(path), rule, got, _build_again(rebuild)))
-    plan = path.read_bytes()
-    check_length(plan, sidecar.plan.bytes, where=str(path), rebuild=rebuild)
+    size, wanted = path.stat().st_size, sidecar.plan.bytes
+    check_length(size, wanted, where=str(path), rebuild=rebuild)
+    # Its size first: a file of any length must not be read to find that it is another.
+    plan = path.read_bytes() if size == wanted else b""
     if hashlib.sha256(plan).hexdigest() != sidecar.plan.sha256:
         rule = f"must be the plan that {held.name} describes"
         raise ArtifactError(message(str(path), rule, "another one", _build_again(rebuild)))
@@ -292,6 +295,9 @@ def _library_of(header: PlanHeader) -> str:
 
 def _read_sidecar(held: Path, engine: Path) -> tuple[dict[str, Any], Sidecar]:
     remedy = _build_again(_any_rebuild(engine))
+    if held.stat().st_size > _MOST_SIDECAR:
+        rule, got = f"must have at most {_MOST_SIDECAR} bytes", f"{held.stat().st_size} bytes"
+        raise ArtifactError(message(str(held), rule, got, remedy))
     try:
         data = json.loads(held.read_bytes())
     except (ValueError, RecursionError) as error:

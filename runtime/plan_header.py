@@ -56,18 +56,18 @@ def read_plan_header(plan: bytes, *, where: str, rebuild: str) -> PlanHeader:
     if flavor == "tensorrt":
         return PlanHeader(flavor=flavor, version=version, bytes=None, compute_capability=())
     length = int.from_bytes(plan[16:24], "little")
-    check_length(plan, length, where=where, rebuild=rebuild)
+    check_length(len(plan), length, where=where, rebuild=rebuild)
     bits = int.from_bytes(plan[32:40], "little")
     # A bit that this list does not know stands for a generation that came later.
     named = tuple(name for bit, name in enumerate(_CAPABILITIES) if bits >> bit & 1)
     return PlanHeader(flavor=flavor, version=version, bytes=length, compute_capability=named)
 
 
-def check_length(plan: bytes, wanted: int, *, where: str, rebuild: str) -> None:
+def check_length(length: int, wanted: int, *, where: str, rebuild: str) -> None:
     """Refuse a plan whose end is missing.
 
     Args:
-        plan: What the file holds.
+        length: Of the file in bytes.
         wanted: Its length in bytes when it was written.
         where: The file, for the error.
         rebuild: The command that builds it, for the error.
@@ -75,7 +75,7 @@ def check_length(plan: bytes, wanted: int, *, where: str, rebuild: str) -> None:
     Raises:
         ArtifactError: The plan is shorter.
     """
-    if len(plan) < wanted:
+    if length < wanted:
         rule = f"must be a whole plan of {wanted} bytes"
         remedy = f"copy the file again or build it again: {rebuild}"
-        raise ArtifactError(message(where, rule, f"{len(plan)} bytes", remedy))
+        raise ArtifactError(message(where, rule, f"{length} bytes", remedy))

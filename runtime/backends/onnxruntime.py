@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,6 +184,8 @@ def create_session(
     if name != "onnxruntime":
         session_options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     chosen = apply_options(onnxruntime, session_options, options or {}, name=name)
+    if name != "onnxruntime":
+        _load_gpu_libraries(onnxruntime, name)
     check_provider(name)
     given = dict(provider_options or {})
     providers = [(provider, PROVIDER_OPTIONS[name] | given | chosen)]
@@ -191,6 +196,11 @@ def create_session(
     try:
         session = _quiet_session(model, session_options, providers)
     except Exception as error:  # onnxruntime's exceptions share no base class but Exception
+        if name != "onnxruntime":  # mostly the GPU's libraries, not the model
+            rule = f"backend {name} must be able to open a session"
+            raise BackendUnavailableError(
+                message("open_backend", rule, str(error), _GPU_REMEDY)
+            ) from error
         rule = "onnxruntime must be able to load the model"
         remedy = "export it again with fcnkit export onnx, or try another backend"
         raise ArtifactError(message(where, rule, str(error), remedy)) from error
@@ -210,11 +220,24 @@ def import_onnxruntime() -> Any:
         MissingExtraError: It is not installed.
     """
     try:
-        import onnxruntime
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a GPU provider that finds no libraries yet
+            import onnxruntime
     except ImportError:
         raise missing_extra("open_backend", "onnxruntime", "cpu") from None
     onnxruntime.disable_telemetry_events()
     return onnxruntime
+
+
+def _load_gpu_libraries(onnxruntime: Any, name: str) -> None:
+    """Load CUDA, cuDNN and TensorRT from their packages, where ONNX Runtime looks for no file."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if hasattr(onnxruntime, "preload_dlls"):  # it prints what it cannot load
+            onnxruntime.preload_dlls(msvc=False)
+    if name == "onnxruntime-tensorrt":
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorrt")
 
 
 def check_provider(name: str) -> None:

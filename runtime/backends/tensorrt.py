@@ -198,6 +198,7 @@ class TensorRtExecutor:
 
     def create(self, scratch: int) -> Work:
         """Create an execution context."""
+        config: Any = None
         if self._strategies:
             config = self._engine.create_runtime_config()
             for attribute, value in self._strategies.items():
@@ -210,7 +211,10 @@ class TensorRtExecutor:
             raise self._refused("create_execution_context")
         if not self._strategies and self.scratch_bytes:
             context.set_device_memory(scratch, self.scratch_bytes)
-        return _Context(context, self._file, self._refused)
+        if hasattr(context, "nvtx_verbosity"):
+            # Engines are built in detail for the inspector, which would cost time at every call.
+            context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE
+        return _Context(context, self._file, self._refused, config=config)
 
     def free(self) -> None:
         """Drop engine and runtime, in this order."""
@@ -229,8 +233,10 @@ class TensorRtExecutor:
 class _Context:
     """One execution context with the shape and profile that it was last given."""
 
-    def __init__(self, context: Any, file: EngineFile, refused: Any) -> None:
+    def __init__(self, context: Any, file: EngineFile, refused: Any, *, config: Any) -> None:
         self._context, self._file, self._refused = context, file, refused
+        self._config = config
+        """What it was made from has to live as long."""
         self._profile = 0
         self._shape: Dims | None = None
 
@@ -250,11 +256,16 @@ class _Context:
         self._do("execute_async_v3", stream)
 
     def free(self) -> None:
-        """Drop the context."""
+        """Drop the context, then its configuration."""
         self._context = None
+        self._config = None
 
     def _do(self, call: str, *arguments: Any) -> None:
-        if not getattr(self._context, call)(*arguments):
+        try:
+            done = getattr(self._context, call)(*arguments)
+        except RuntimeError as error:
+            raise self._refused(call) from error
+        if not done:
             raise self._refused(call)
 
 
@@ -275,7 +286,10 @@ def _check_validity(
     reasons = ", ".join(name for name, flag in flags if int(bits) & int(flag))
     got = reasons or logger.first_error or "no reason"
     rule = f"the engine must suit {driver.name} and {library_name(trt)}"
-    if validity == trt.EngineValidity.SUBOPTIMAL:
+    # On GPUs of data centres it was seen to call every plan unsupported, those too that then run:
+    # deserialising decides.
+    unsupported = int(bits) == int(trt.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
+    if validity == trt.EngineValidity.SUBOPTIMAL or unsupported:
         _log.warning("%s: %s, got %s; build it again: %s", file.path, rule, got, file.rebuild)
         return
     raise BackendUnavailableError(

@@ -5,6 +5,7 @@ python -m tests.corpus.make_models FOLDER
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import struct
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.runtime.engines import make_sidecar, rtx_plan
 from tests.runtime.models import make_spec, write_model
 
 SECRET = b"nobody may read this " * 200
@@ -387,25 +389,47 @@ def _safetensors() -> Iterator[Model]:
 
 def _engines(folder: Path) -> Iterator[Model]:
     """Engines that are none, with sidecars that are none; every one is refused in one line."""
-    noise = random.Random(6).randbytes(2000)
-    spec = json.loads(make_spec("labels").to_json())
-    whole = {"spec": spec, "flavor": "tensorrt-rtx", "library": "x 1", "plan_sha256": "0" * 64}
-    sidecars = {
-        "no-sidecar": None,
-        "empty-sidecar": b"",
-        "deep-sidecar": b"[" * 100_000,
-        "list-sidecar": b"[]",
-        "no-spec": b"{}",
-        "other-hash": json.dumps(whole).encode(),
-        "wrong-spec": json.dumps({**whole, "spec": {"format": 1}}).encode(),
-        "not-utf8": b"\xff\xfe",
-        "odd-fields": json.dumps({**whole, "plan_sha256": [1], "flavor": 3}).encode(),
-    }
-    for name, sidecar in sidecars.items():
-        yield Model(f"{name}.engine", noise, "")
+    plan = rtx_plan()
+    whole = asdict(make_sidecar(plan))
+    facts, spec = whole["plan"], whole["spec"]
+    noise = random.Random(6).randbytes(len(plan))
+    of_noise = {"bytes": len(noise), "sha256": hashlib.sha256(noise).hexdigest()}
+
+    def changed(**keys: Any) -> bytes:
+        return json.dumps({**whole, **keys}).encode()
+
+    json_rule, form = "must be JSON", "reads engine sidecars of format 1"
+    for name, content, sidecar, rule in (
+        ("no-sidecar", plan, None, "its sidecar no-sidecar.engine.json must lie beside it"),
+        ("empty-sidecar", plan, b"", json_rule),
+        ("deep-sidecar", plan, b"[" * 100_000, json_rule),
+        ("not-utf8", plan, b"\xff\xfe", json_rule),
+        ("list-sidecar", plan, b"[]", form),
+        ("other-format", plan, changed(format=2), form),
+        ("no-spec", plan, json.dumps({"format": 1}).encode(), "key spec"),
+        ("wrong-spec", plan, changed(spec={**spec, "head": "tail"}), "key spec.head"),
+        ("long-number", plan, changed(spec={**spec, "ignore_index": 10**400}), "key spec"),
+        ("odd-flavor", plan, changed(flavor=3), "key flavor"),
+        ("more-keys", plan, changed(more=1), "key more"),
+        ("no-profile", plan, changed(profiles=[]), "must hold at least one"),
+        ("odd-profile", plan, changed(profiles=[{"min": [1, 33, 32], "opt": [1, 64, 64],
+                                                 "max": [1, 64, 64]}]), "key profiles"),
+        ("other-hash", plan, changed(plan={**facts, "sha256": "0" * 64}), "must be the plan that"),
+        ("cut-plan", plan[:-1], changed(), "must be a whole plan of 256 bytes"),
+        ("longer-plan", plan + b"x", changed(), "must be the plan that"),
+        ("no-plan", noise, changed(plan=of_noise), "must be a TensorRT plan"),
+        ("other-library", plan, changed(library="tensorrt_rtx 1.6.0.1"), "must be a plan of"),
+        ("other-flavor", plan, changed(flavor="tensorrt"), "must be a plan of"),
+    ):  # fmt: skip
+        yield Model(f"{name}.engine", content, rule)
         if sidecar is not None:
             yield Model(f"{name}.engine.json", sidecar, None)
-    yield Model("empty.engine", b"", "")
+    yield Model("huge.engine", plan, "must be the plan that", length=1 << 33)
+    yield Model("huge.engine.json", changed(), None)
+    yield Model("huge-sidecar.engine", plan, "must have at most 1048576 bytes")
+    yield Model("huge-sidecar.engine.json", b"", None, length=1 << 33)
+    yield Model("empty.engine", b"", "its sidecar empty.engine.json must lie beside it")
+    yield Model("huge.safetensors", b"", "", length=1 << 33)
 
 
 if __name__ == "__main__":

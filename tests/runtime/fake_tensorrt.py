@@ -137,7 +137,9 @@ class FakeTrtContext:
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         self.profile, self.shape = index, None
-        return self._call("set_optimization_profile_async", index, stream)
+        if not self._call("set_optimization_profile_async", index, stream):
+            raise RuntimeError("Error in set optimization profile async.")
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name == "image"

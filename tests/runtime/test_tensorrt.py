@@ -421,4 +421,9 @@ def test_a_real_engine_gives_what_onnxruntime_gives(
                 assert (result == wanted).mean() > 0.999
             else:
                 np.testing.assert_allclose(result, wanted, atol=0.02)
-            assert np.array_equal(engine.infer(batch), result)
+            # TensorRT-RTX compiles a shape's own kernels meanwhile: the last bits may change.
+            again = engine.infer(batch)
+            if head == "labels":
+                assert (again == result).mean() > 0.999
+            else:
+                np.testing.assert_allclose(again, result, atol=0.02)
