@@ -36,15 +36,18 @@ class CoreGraph(nn.Module):
 
     def score_names(self, classes: int) -> tuple[str, ...]:
         """Return the modules that turn features into scores of so many classes."""
-        return tuple(
-            name
-            for name, module in self.net.named_modules()
-            if (isinstance(module, nn.Conv2d) and module.out_channels == classes)
-            or (
-                isinstance(module, SubpixelConvTranspose2d)
-                and module.weight.shape[1] == classes != module.weight.shape[0]
-            )
-        )
+        # In the stages that make features, a width may be the number of classes by chance.
+        features = ("backbone.", "encoder.", "decoder.")
+
+        def scores(module: nn.Module) -> bool:
+            if isinstance(module, nn.Conv2d):
+                return module.out_channels == classes
+            if isinstance(module, SubpixelConvTranspose2d):
+                return bool(module.weight.shape[1] == classes != module.weight.shape[0])
+            return False
+
+        named = self.net.named_modules()
+        return tuple(n for n, module in named if not n.startswith(features) and scores(module))
 
     def forward(self, image_nchw: Tensor) -> Tensor:
         """Compute the core."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,10 +12,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from fcnkit import CHECKPOINT_SUFFIXES
 from fcnkit.errors import ArtifactError, message
 from fcnkit.export.noise import normalised
 from fcnkit.export.precision import PrecisionProof, prove_precision
-from fcnkit.runtime.backends import ENGINE_SUFFIXES, Backend, open_backend
+from fcnkit.runtime.backends import ENGINE_SUFFIXES, Backend, Compute, open_backend
 from fcnkit.runtime.engine_file import read_engine_file
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.onnx_file import read_onnx_file
@@ -151,14 +153,25 @@ class Subject:
         self.close()
 
 
-def open_subject(path: Path, *, backend: str = "auto", threads: int | None = None) -> Subject:
+def open_subject(
+    path: Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    compute: Compute = "auto",
+    options: Mapping[str, str] | None = None,
+    spec: Path | None = None,
+) -> Subject:
     """Open a file to be compared; an ONNX file's precision is proved first.
 
     Args:
-        path: A checkpoint (.pt, .pth), an ONNX file or an engine.
+        path: A checkpoint, an ONNX file or an engine.
         backend: The library for an exported model; ``auto`` runs an ONNX file in ONNX Runtime.
             A checkpoint is run by PyTorch.
         threads: CPU threads of one call.
+        compute: The precision that an exported model is run in, as for ``open_backend``.
+        options: The library's own options for an exported model.
+        spec: For an engine without a sidecar: the ONNX file that it was built from.
 
     Returns:
         The opened side.
@@ -168,7 +181,7 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
         BackendUnavailableError: The library does not run it here.
         MissingExtraError: The library is not installed.
     """
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in CHECKPOINT_SUFFIXES:
         return Subject(
             open_checkpoint(path, device="cpu", threads=threads),
             name=path.name,
@@ -176,9 +189,11 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
             sha256=sha256_of(path),
         )
     if path.suffix in ENGINE_SUFFIXES:
-        profiles = read_engine_file(path).profiles
+        profiles = read_engine_file(path, spec_from=spec).profiles
         return Subject(
-            open_backend(path, backend=backend, threads=threads),
+            open_backend(
+                path, backend=backend, threads=threads, compute=compute, options=options, spec=spec
+            ),
             name=path.name,
             kind="engine",
             sha256=sha256_of(path),
@@ -193,7 +208,7 @@ def open_subject(path: Path, *, backend: str = "auto", threads: int | None = Non
         raise ArtifactError(message(str(path), rule, str(error), remedy)) from error
     proof = prove_precision(model, where=str(path))
     name = "onnxruntime" if backend == "auto" else backend
-    opened = open_backend(path, backend=name, threads=threads)
+    opened = open_backend(path, backend=name, threads=threads, compute=compute, options=options)
     sha256 = sha256_of(path)
     return Subject(
         opened,

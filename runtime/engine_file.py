@@ -110,7 +110,9 @@ class Sidecar:
 
     def rebuild(self, engine: Path) -> str:
         """Return the command that builds this engine again."""
-        words = ["fcnkit", "export", "engine", self.onnx.name, "-o", str(engine)]
+        beside = engine.parent / self.onnx.name
+        model = str(beside) if beside.is_file() else self.onnx.name
+        words = ["fcnkit", "export", "engine", model, "-o", str(engine)]
         words += ["--flavor", self.flavor]
         for profile in self.profiles:
             shapes = (profile.min, profile.opt, profile.max)

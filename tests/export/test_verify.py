@@ -20,12 +20,37 @@ from fcnkit.export.subject import open_subject
 from fcnkit.export.verify import VerifyReport, comparison_shapes, require, verify
 from fcnkit.export.verify_data import open_data
 from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import METADATA_KEY, ModelSpec
+from fcnkit.runtime.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
 from tests.cli.shell import fcnkit
 from tests.refusal import refusal
 
 SMALL = 96 * 96
 REMEDY = "one of both was changed"
+
+NARROW = ShapeRange(min=(1, 320, 480), opt=(4, 320, 480), max=(8, 320, 480))
+TWO = (
+    ShapeRange(min=(1, 32, 32), opt=(1, 64, 64), max=(1, 128, 128)),
+    ShapeRange(min=(2, 64, 32), opt=(2, 96, 64), max=(8, 96, 96)),
+)
+
+
+@pytest.mark.parametrize("profiles", [(NARROW,), TWO], ids=["narrow", "two"])
+def test_an_engine_is_compared_on_what_its_profiles_take(
+    profiles: tuple[ShapeRange, ...], exported: dict[str, Path]
+) -> None:
+    """An ONNX session in an engine's place: its spec, as an engine's, is that of all profiles."""
+    with open_subject(exported["logits"]) as source, open_subject(exported["labels"]) as opened:
+        opened.backend._spec = replace(opened.spec, shapes=hull(profiles))  # type: ignore[attr-defined]
+        opened.profiles = profiles
+        shapes, bounded = comparison_shapes(source, opened, max_pixels=2**18)
+        assert all(opened.takes(shape) for shape in shapes)
+        assert {profile.min for profile in profiles} <= set(shapes)
+        assert len(shapes) >= 2
+        # Cut to the pixels allowed where the profile has room for it, and said so.
+        for text in bounded:
+            assert " bounded to " in text
+        report = verify(source, opened)
+        assert report.failures == ()
 
 
 def compare(a: Path, b: Path, data: Path | None = None) -> VerifyReport:

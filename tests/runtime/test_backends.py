@@ -151,7 +151,7 @@ def test_auto_takes_what_computes_as_asked(tmp_path: Path) -> None:
     with open_backend(path, compute="bf16") as opened:
         assert (opened.name, opened.details["compute"]) == ("openvino", "bf16")
         assert opened.details["auto"] == (
-            "openvino is the fastest that opens here, "
+            "openvino is the first choice for fp32 files of those that open here, "
             "no onnxruntime (onnxruntime must compute in bf16, got a graph in f32)"
         )
 

@@ -24,7 +24,7 @@ MODERN = RECIPES["modern"]
             {"color": -0.1},
             "--color: must be at least 0 and below 1, got -0.1; use 0 to turn it off",
         ),
-        ({"seed": -1}, "--seed: must be at least 0, got -1; use 0"),
+        ({"seed": -1}, "--seed: must be 0 to 2**63 - 1, got -1; use 0"),
         ({"dice": -1.0}, "--dice: must be at least 0, got -1.0; use 0 to turn it off"),
         (
             {"class_weights": "rare"},

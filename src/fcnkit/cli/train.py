@@ -101,6 +101,7 @@ def train(
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     chosen: Recipe = replace(RECIPES[recipe], **given)
+    architecture = _architecture(model, backbone)
     try:
         from fcnkit.train import loop
         from fcnkit.train.weights import ModelOptions
@@ -118,7 +119,7 @@ def train(
             run,
             chosen,
             model=ModelOptions(
-                architecture=_architecture(model, backbone),
+                architecture=architecture,
                 pretrained=pretrained,
                 init_from=init_from,
                 upsample_init=cast("UpsampleInit", upsample_init),

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from fcnkit.cli.options import Backend, Json, Threads
+from fcnkit.cli.options import (
+    Backend,
+    BackendOptions,
+    Compute,
+    Json,
+    SpecFrom,
+    Threads,
+    parse_backend_options,
+)
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
+
+if TYPE_CHECKING:
+    from fcnkit.runtime import Compute as ComputeName
 
 __all__ = ["verify"]
 
@@ -37,6 +49,9 @@ def verify(
     ] = None,
     backend: Backend = "auto",
     threads: Threads = None,
+    compute: Compute = "auto",
+    backend_options: BackendOptions = None,
+    spec: SpecFrom = None,
     as_json: Json = False,
 ) -> None:
     """Run two models on the same pictures; out of tolerance is an error."""
@@ -49,10 +64,18 @@ def verify(
     if split is not None and data is None:
         rule, remedy = "names a list of --data", "add --data, or leave it out"
         raise ValueError(message("--split", rule, f"{split} without --data", remedy))
+    opened = partial(
+        open_subject,
+        backend=backend,
+        threads=threads,
+        compute=cast("ComputeName", compute),
+        options=parse_backend_options(backend_options),
+        spec=spec,
+    )
     pictures = open_data(data, split=split or "val") if data else None
     with (
-        open_subject(a, backend=backend, threads=threads) as first,
-        open_subject(b, backend=backend, threads=threads) as second,
+        opened(a) as first,
+        opened(b) as second,
         progress_of(unit="images") as advance,
     ):
         given = {
