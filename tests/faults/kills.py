@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,16 +186,20 @@ def save_for_ever(source: Path, out: Path, ready: Path) -> None:
         save_checkpoint(out, checkpoint)
 
 
-def _killed(setting: Setting, call: Callable[..., Any], *arguments: Path, after: float) -> None:
-    """Kill a call at a random moment after it is ready."""
+def _killed(
+    setting: Setting, call: Callable[..., Any], *arguments: Path, after: float
+) -> str | None:
+    """Kill a call at a random moment after it is ready; say if it had failed before."""
     ready = arguments[-1]
     ready.unlink(missing_ok=True)
     process = _CONTEXT.Process(target=call, args=arguments)
     process.start()
     _wait_until(lambda: ready.exists() or not process.is_alive(), 100)
     process.join(setting.random.uniform(0, after))
+    ended = process.exitcode
     process.kill()
     process.join()
+    return f"it ended by itself with {ended}" if ended else None
 
 
 def check_checkpoint(path: Path) -> None:
@@ -219,35 +224,66 @@ def kills_of_writers(setting: Setting) -> Iterator[Trial]:
     out = place / "x.pt"
     out.write_bytes(best.read_bytes())
     for _ in setting.rounds(0.2):
-        _killed(setting, save_for_ever, best, out, ready, after=0.5)
-        yield _sound("checkpoint", out, check_checkpoint)
-    for _ in setting.rounds(0.3) if setting.full else ():
-        out = place / "m.onnx"
-        _killed(setting, export, best, out, ready, after=12)
-        if out.exists():
-            yield _sound("export onnx", out, check_onnx)
-        else:
-            yield Trial("export onnx: no file yet")
-    model = write_model(place / "labels.onnx", make_spec("labels"))
-    for _ in setting.rounds(0.2) if setting.full else ():
-        yield from _engine_killed(setting, model, place, ready)
-
-
-def _engine_killed(setting: Setting, model: Path, place: Path, ready: Path) -> Iterator[Trial]:
-    out = place / "m.engine"
-    _killed(setting, build, model, out, ready, after=3)
-    if not out.exists():
-        yield Trial("export engine: no file yet")
+        fault = _killed(setting, save_for_ever, best, out, ready, after=0.5)
+        yield _sound("checkpoint", out, check_checkpoint, fault)
+    if not setting.full:
         return
+    yield from _kill_and_rerun(setting, "export onnx", export, best, place / "m.onnx", _onnx_sound)
+    model = write_model(place / "labels.onnx", make_spec("labels"))
+    if find_spec("tensorrt_rtx"):
+        engine = place / "m.engine"
+        yield from _kill_and_rerun(setting, "export engine", build, model, engine, _engine_sound)
+
+
+def _kill_and_rerun(
+    setting: Setting,
+    case: str,
+    call: Callable[[Path, Path, Path], None],
+    source: Path,
+    out: Path,
+    sound: Callable[[str, Path], Trial],
+    kills: int = 8,
+) -> Iterator[Trial]:
+    """Time one undisturbed run, kill others at moments within that time, and end with a whole one.
+
+    Every second one finds the file of the run before.
+    """
+    ready = out.with_name("ready")
+    start = time.monotonic()
+    answer = guarded(call, source, out, ready, seconds=300)
+    took = time.monotonic() - start
+    yield Trial(f"{case}: undisturbed", "kept" if answer.kind == "value" else "wrong", answer.text)
+    for number in range(kills):
+        if number % 2:
+            out.unlink(missing_ok=True)
+        fault = _killed(setting, call, source, out, ready, after=took)
+        if fault:
+            yield Trial(f"{case}: killed", "wrong", fault)
+        elif out.exists():
+            yield sound(f"{case}: killed", out)
+        else:
+            yield Trial(f"{case}: killed, no file yet", "kept" if number % 2 else "lost")
+    answer = guarded(call, source, out, ready, seconds=300)
+    yield Trial(f"{case}: the rerun", "kept" if answer.kind == "value" else "wrong", answer.text)
+    yield sound(f"{case}: the rerun's file", out)
+
+
+def _onnx_sound(case: str, out: Path) -> Trial:
+    return _sound(case, out, check_onnx)
+
+
+def _engine_sound(case: str, out: Path) -> Trial:
     done = fcnkit("info", out)
     sidecar = Path(f"{out}.json")
     whole = sidecar.exists() and json.loads(sidecar.read_text())
     # A sidecar that is newer than its engine is refused with its hash, and a rerun mends it.
     fault = None if done.code == 0 and whole else done.one_error()
-    yield judged("export engine", done, fault, outcome="lost")
+    return judged(case, done, fault, outcome="lost")
 
 
-def _sound(case: str, path: Path, check: Callable[[Path], None]) -> Trial:
+def _sound(case: str, path: Path, check: Callable[[Path], None], fault: str | None = None) -> Trial:
+    if fault:
+        return Trial(case, "wrong", fault)
     answer = guarded(check, path)
     return Trial(case) if answer.kind == "value" else Trial(case, "lost", str(answer))
 
@@ -271,6 +307,11 @@ def two_at_once(setting: Setting) -> Iterator[Trial]:
         yield judged("two at once", both[0], fault)
 
 
+def manifest_lines(out: Path) -> list[str]:
+    """Return the lines of a manifest."""
+    return (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+
+
 @promise(
     "A clock that goes backwards changes nothing: what is done stays done, no time is negative."
 )
@@ -282,11 +323,16 @@ def clock_going_backwards(setting: Setting) -> Iterator[Trial]:
     backwards = (
         "import time, itertools\ncount = itertools.count()\ntime.time = lambda: 1e9 - next(count)\n"
     )
-    for case in ("a first run", "a rerun"):
+    for case, skipped in (("a first run", 0), ("a rerun", len(names))):
         done = fcnkit(
             "predict", model, place / "in", "-o", place / "out", "--json", before=backwards
         )
         fault = _unless(done, 0) or broken_results(place / "out", names)
-        if not fault and json.loads(done.out)["seconds"] < 0:
-            fault = "negative seconds"
+        if not fault:
+            found = json.loads(done.out)
+            times = [json.loads(line)["milliseconds"] for line in manifest_lines(place / "out")]
+            if found["seconds"] < 0 or min(times) < 0:
+                fault = "negative time"
+            elif found["skipped"] != skipped:
+                fault = f"{found['skipped']} skipped"
         yield judged(case, done, fault)

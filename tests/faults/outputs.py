@@ -98,15 +98,20 @@ def outputs_stay_inside(setting: Setting) -> Iterator[Trial]:
         before = _content(place, but=out)
         done = fcnkit("predict", model, *inputs, "-o", out)
         changed = sorted(set(_content(place, but=out).items()) ^ set(before.items()))
-        if done.code == 2 and done.one_error():
-            return judged(name, done, done.one_error())
-        return judged(name, done, f"changed outside: {changed}" if changed else None)
+        if changed:
+            return judged(name, done, f"changed outside: {changed}")
+        if done.code != 2:
+            return judged(name, done, _unless(done, 0))
+        return judged(name, done, done.one_error())
 
     yield run("pattern with ..", place / "in/*/../../in/0000.png", out=place / "out-1")
     write_pictures(place / "other", 1)
     escaping = place / "in/*/../../other/0000.png"
     yield run("pattern that leads out", escaping, out=place / "below/out-4")
     yield run("pattern with .. inside", place / "in/*/../0000.png", out=place / "out-2")
+    listed = place / "list.txt"
+    listed.write_text("a/../../x.png\nc.png\n")
+    yield run("list that leads out", f"@{listed}", out=place / "out-5")
     (place / "in/..evil.png").write_bytes(good.read_bytes())
     yield run("name that begins with dots", place / "in", out=place / "out-3")
     for name, link, target in (
