@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import fcnkit
 from tests.faults.guarded import guarded
@@ -100,8 +102,8 @@ def values() -> st.SearchStrategy[Any]:
     return st.one_of(arrays(), nested)
 
 
-def fitting(name: str, place: Path) -> st.SearchStrategy[Any]:
-    """Values that a parameter of this name might rightly have: what is wrong is elsewhere then."""
+def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
+    """Values that a parameter might rightly have: what is wrong is elsewhere then."""
     from fcnkit.runtime.tiling import plan_tiles
 
     labels = np.random.default_rng(1).integers(0, 4, (64, 96), np.uint8)
@@ -120,9 +122,14 @@ def fitting(name: str, place: Path) -> st.SearchStrategy[Any]:
         "options": [None, {}], "spec": [None], "cover": [None, "pad"], "overlap": [None, 0],
         "sources": [[image, image], [place / "none.png", image], []], "batch": [None, 2],
         "max_pixels": [10**6], "images": [image[None, :64]], "tile_height": [64],
-        "tile_width": [64], "tops": [(0, 6)], "lefts": [(0, 32)], "classes_": [4],
+        "tile_width": [64], "tops": [(0, 6)], "lefts": [(0, 32)],
+        "encode.rgb_hwc": [np.array(PALETTE, np.uint8)[labels]],
+        "Stitcher.classes": [4], "infer.batch": [image[None, :64]],
+        "read_picture.path": [place / "good.png", str(place / "good.png"), place / "none.png"],
+        "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
     }  # fmt: skip
-    return st.sampled_from(known[name]) if name in known else values()
+    found = known.get(f"{target.rpartition('.')[2]}.{name}", known.get(name))
+    return values() if found is None else st.sampled_from(found)
 
 
 def targets() -> dict[str, Callable[..., Any]]:
@@ -150,16 +157,17 @@ def callee(name: str, place: Path) -> Iterator[Callable[..., Any]]:
         yield getattr(segmenter if kind == "Segmenter" else segmenter.backend, method)
 
 
-def hammer(name: str, examples: int) -> int:
-    """Call a function with so many sets of arguments; return how many calls it refused.
+def hammer(name: str, examples: int) -> tuple[int, int]:
+    """Call a function with so many sets of arguments; return how many it took and refused.
 
     Raises:
         AssertionError: It raised something else than a worded TypeError or ValueError.
     """
-    refused = 0
+    taken = refused = 0
     with tempfile.TemporaryDirectory() as folder, callee(name, Path(folder)) as call:
         place = Path(folder)
         parameters = list(inspect.signature(call).parameters.values())
+        Image.new("RGB", (9, 7)).save(place / "good.png")
 
         @settings(
             max_examples=examples, derandomize=True, database=None, deadline=None,
@@ -167,7 +175,7 @@ def hammer(name: str, examples: int) -> int:
         )  # fmt: skip
         @given(st.data())
         def calls(data: st.DataObject) -> None:
-            nonlocal refused
+            nonlocal taken, refused
             given_keywords: dict[str, Any] = {}
             positional = []
             names = [p.name for p in parameters if p.name not in PATHS]
@@ -175,7 +183,7 @@ def hammer(name: str, examples: int) -> int:
             for p in parameters:
                 if p.default is not p.empty and p.name not in wrong and data.draw(st.booleans()):
                     continue
-                value = data.draw(values() if p.name in wrong else fitting(p.name, place))
+                value = data.draw(values() if p.name in wrong else fitting(name, p.name, place))
                 if p.kind is p.KEYWORD_ONLY:
                     given_keywords[p.name] = value
                 else:
@@ -187,6 +195,7 @@ def hammer(name: str, examples: int) -> int:
                 if hasattr(result, "__exit__"):
                     with result:
                         pass
+                taken += 1
             except (TypeError, ValueError) as error:
                 refused += 1
                 if not _FOUR_PARTS.fullmatch(str(error)):
@@ -199,7 +208,7 @@ def hammer(name: str, examples: int) -> int:
                 raise AssertionError(f"{_shown(positional, given_keywords)}: {text}") from error
 
         calls()
-    return refused
+    return taken, refused
 
 
 def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:
@@ -216,7 +225,11 @@ def wrong_arguments(setting: Setting) -> Iterator[Trial]:
     examples = 3000 if setting.full else 20
     for name in [*targets(), *METHODS]:
         answer = guarded(hammer, name, examples, seconds=600)
-        if answer.kind == "value":
-            yield Trial(f"{name}: {examples} calls")
-        else:
+        if answer.kind != "value":
             yield Trial(name, "hung" if answer.kind == "hung" else "wrong", answer.text)
+            continue
+        taken, refused = ast.literal_eval(answer.text)
+        # Where all is taken or all refused, the arguments try nothing.
+        both = bool(taken and refused)
+        text = f"{name}: {taken} calls taken, {refused} refused"
+        yield Trial(text, "kept" if both else "wrong", text)
