@@ -124,7 +124,8 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "max_pixels": [10**6], "images": [image[None, :64]], "tile_height": [64],
         "tile_width": [64], "tops": [(0, 6)], "lefts": [(0, 32)],
         "encode.rgb_hwc": [np.array(PALETTE, np.uint8)[labels]],
-        "Stitcher.classes": [4], "infer.batch": [image[None, :64]],
+        "void_color": [(224, 224, 192)], "unknown": [255, "error"], "dtype": ["float32"],
+        "bfloat16": [False], "Stitcher.classes": [4], "infer.batch": [image[None, :64]],
         "read_picture.path": [place / "good.png", str(place / "good.png"), place / "none.png"],
         "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
     }  # fmt: skip
