@@ -26,7 +26,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,12 @@ def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
         opened += [OpenVinoBackend(model, threads=threads, compute=one) for one in precisions]
         rows += [our_way(backend, cover) for backend in opened]
     for path in options.model or ():
-        rows.append(our_way(open_backend(path, backend="onnxruntime", threads=threads), None))
-        rows.append(our_way(OpenVinoBackend(path, threads=threads, compute="auto"), None))
+        for backend in (
+            open_backend(path, backend="onnxruntime", threads=threads),
+            OpenVinoBackend(path, threads=threads, compute="auto"),
+        ):
+            way = our_way(backend, None)
+            rows.append(replace(way, name=f"{way.name}, {path.stem}"))
     return rows
 
 

@@ -20,6 +20,7 @@ from fcnkit.errors import message
 
 __all__ = [
     "MAX_THREADS",
+    "PROCESSORS",
     "Color",
     "Palette",
     "check_array",
@@ -189,7 +190,7 @@ def check_threads(what: str, threads: object) -> int:
         return check_int(f"{what}: threads", threads, 1, MAX_THREADS)
     text = os.environ.get("FCNKIT_THREADS", "")
     if not text:
-        return _PROCESSORS
+        return PROCESSORS
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
         rule = f"must be an integer 1..{MAX_THREADS}"
         raise ValueError(message("FCNKIT_THREADS", rule, text, "unset it or set it to 1"))
@@ -202,4 +203,5 @@ def _processors() -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
-_PROCESSORS = _processors()
+PROCESSORS = _processors()
+"""Those that this process could use when it began: a library may pin a thread later."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message, missing_extra
+from fcnkit.runtime._checks import PROCESSORS
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature, output_shape
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.settings import (
@@ -173,6 +174,10 @@ def compile_model(
     writable = [key for key, access in properties.items() if "W" in access]
     check_options(options, writable, taken=_TAKEN, name="openvino")
     config: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads}
+    if threads < PROCESSORS:
+        # Pinned, every model of fewer threads than cores would sit on the first of them, and two
+        # models of one thread each share one core.
+        config["ENABLE_CPU_PINNING"] = False
     if not _chooses_streams(options):
         config |= _MANY if many else _ONE
     if compute != "auto":

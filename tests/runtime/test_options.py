@@ -12,6 +12,7 @@ import pytest
 
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.runtime import load, open_backend
+from fcnkit.runtime._checks import PROCESSORS
 from fcnkit.runtime.backends.onnxruntime import RECORD_ASSIGNMENT
 from fcnkit.runtime.backends.onnxruntime_cuda import check_assignment
 from fcnkit.runtime.backends.onnxruntime_options import apply_options
@@ -53,6 +54,16 @@ def test_onnxruntime_is_told(model: Path) -> None:
     options = {"session.intra_op.allow_spinning": "0"}
     with load(model, backend="onnxruntime", options=options) as segmenter:
         assert segmenter(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50)
+
+
+@pytest.mark.skipif(PROCESSORS < 2, reason="one core has nothing to share")
+def test_small_models_are_not_pinned_to_one_core(model: Path) -> None:
+    """Several models of one thread each would all be pinned to the first core."""
+    compiled = compile_model(str(model), threads=1, compute="f32", where="m.onnx")
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+    options = {"ENABLE_CPU_PINNING": "YES"}
+    compiled = compile_model(str(model), threads=1, compute="f32", where="m.onnx", options=options)
+    assert compiled.get_property("ENABLE_CPU_PINNING") is True
 
 
 def test_openvino_is_told(model: Path) -> None:
