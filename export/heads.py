@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -255,7 +255,7 @@ def _add_group(
     return best
 
 
-def _add(graph: onnx.GraphProto, kind: str, given: list[str], result: str, **options: int) -> None:
+def _add(graph: onnx.GraphProto, kind: str, given: list[str], result: str, **options: Any) -> None:
     graph.node.append(onnx.helper.make_node(kind, given, [result], f"{result}/{kind}", **options))
 
 

@@ -136,9 +136,10 @@ def choose_covering(
             step.
     """
     head = spec.head
-    if cover is not None and not (isinstance(cover, str) and cover in get_args(Cover)):
+    given: object = cover  # what callers without a type checker pass
+    if given is not None and not (isinstance(given, str) and given in get_args(Cover)):
         rule = "cover must be 'auto', 'average' or 'pad'"
-        raise ValueError(message("Segmenter", rule, cover, "leave it out"))
+        raise ValueError(message("Segmenter", rule, given, "leave it out"))
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
         raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))

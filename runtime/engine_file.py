@@ -297,9 +297,10 @@ def _library_of(header: PlanHeader) -> str:
 
 def _read_sidecar(held: Path, engine: Path) -> tuple[dict[str, Any], Sidecar]:
     remedy = _build_again(_any_rebuild(engine))
-    if held.stat().st_size > _MOST_SIDECAR:
-        rule, got = f"must have at most {_MOST_SIDECAR} bytes", f"{held.stat().st_size} bytes"
-        raise ArtifactError(message(str(held), rule, got, remedy))
+    size = held.stat().st_size
+    if size > _MOST_SIDECAR:
+        limit = f"must have at most {_MOST_SIDECAR} bytes"
+        raise ArtifactError(message(str(held), limit, f"{size} bytes", remedy))
     try:
         data = json.loads(held.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -49,10 +49,11 @@ def open_picture(
         ValueError: max_pixels is below 1, or formats are none of FORMATS.
     """
     max_pixels = check_int("max_pixels", max_pixels, 1, 2**63)
-    known = isinstance(formats, tuple) and all(
-        isinstance(name, str) and name in FORMATS for name in formats
+    asked: object = formats  # what callers without a type checker pass
+    known = isinstance(asked, tuple) and all(
+        isinstance(name, str) and name in FORMATS for name in asked
     )
-    if formats is not None and not known:
+    if asked is not None and not known:
         rule, remedy = f"must be a tuple of {', '.join(FORMATS)}", "leave it out for all of them"
         raise ValueError(message("formats", rule, formats, remedy))
     what, kinds = str(path), f"{' or '.join(formats) if formats else 'picture'} file"

@@ -151,8 +151,8 @@ class Sheet:
         """
         if error is not None:
             self._drop()
-            if error is self._unwritable:
-                raise error
+            if self._unwritable is not None and error is self._unwritable:
+                raise self._unwritable
             return self._record(error=error)
         try:
             with self._writing():

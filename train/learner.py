@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,8 +60,7 @@ class Learner:
         """The network to validate and to keep: with the averaged weights where there are some."""
         if self._average is None:
             return self.net
-        averaged: SegmentationNet = self._average.module
-        return averaged
+        return cast("SegmentationNet", self._average.module)
 
     def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> float:
         """Take one step of the optimizer.

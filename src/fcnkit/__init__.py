@@ -81,9 +81,10 @@ def load(
     from fcnkit.errors import message, missing_extra
     from fcnkit.runtime.segmenter import Segmenter
 
-    if not isinstance(backend, str) or backend not in ("auto", "torch"):
+    asked: object = backend  # what callers without a type checker pass
+    if not isinstance(asked, str) or asked not in ("auto", "torch"):
         rule = "a checkpoint runs with backend torch"
-        raise ValueError(message("load", rule, backend, "export it to ONNX first"))
+        raise ValueError(message("load", rule, asked, "export it to ONNX first"))
     if spec is not None:
         rule = "spec= is for engines; a checkpoint holds its own spec"
         raise ValueError(message("load", rule, str(spec), "leave it out"))
