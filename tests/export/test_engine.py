@@ -75,7 +75,7 @@ def test_several_profiles_and_options(model: Path) -> None:
     shapes = engine.spec.shapes
     assert shapes == ShapeRange(min=(1, 32, 32), opt=(1, 64, 96), max=(8, 128, 128))
     assert engine.rebuild == (
-        f"fcnkit export engine m.onnx -o {engine.path} --flavor tensorrt-rtx "
+        f"fcnkit export engine {engine.path.with_name('m.onnx')} -o {engine.path} --flavor tensorrt-rtx "
         "--profile 1x32x32,1x64x96,1x128x128 --profile 2x64x32,4x64x64,8x96x96 "
         "--workspace 512 --optimization-level 1 --compute-capability 8.9 --compute-capability 12.0"
     )
@@ -323,7 +323,7 @@ def test_a_fault_of_a_built_engine_is_caught(
     other = ".".join(["tensorrt_rtx " + major, str(int(minor) + 1), *rest])
     fault(path)
     command = (
-        f"fcnkit export engine m.onnx -o {path} --flavor tensorrt-rtx "
+        f"fcnkit export engine {path.with_name('m.onnx')} -o {path} --flavor tensorrt-rtx "
         "--profile 1x32x32,1x32x32,4x64x64"
     )
     text = rule.format(size=size, half=size // 2, library=LIBRARY, other=other)
