@@ -74,8 +74,9 @@ def test_several_profiles_and_options(model: Path) -> None:
     assert engine.profiles[1] == ShapeRange(min=(2, 64, 32), opt=(4, 64, 64), max=(8, 96, 96))
     shapes = engine.spec.shapes
     assert shapes == ShapeRange(min=(1, 32, 32), opt=(1, 64, 96), max=(8, 128, 128))
+    source = engine.path.with_name("m.onnx")
     assert engine.rebuild == (
-        f"fcnkit export engine {engine.path.with_name('m.onnx')} -o {engine.path} --flavor tensorrt-rtx "
+        f"fcnkit export engine {source} -o {engine.path} --flavor tensorrt-rtx "
         "--profile 1x32x32,1x64x96,1x128x128 --profile 2x64x32,4x64x64,8x96x96 "
         "--workspace 512 --optimization-level 1 --compute-capability 8.9 --compute-capability 12.0"
     )
