@@ -220,7 +220,7 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
 def test_throughput_refuses(model: Path, pictures: Path) -> None:
     refused(
         fcnkit("bench", "throughput", model, pictures, "--load", "0"),
-        "--load: must be above 0, got 0; write 20 or 80%",
+        "--load: is requests per second above 0, or a percentage, got 0; write 20 or 80%",
     )
     refused(
         fcnkit("bench", "throughput", model, pictures, "--streams", 0),

@@ -408,7 +408,7 @@ def _engines(folder: Path) -> Iterator[Model]:
         ("other-format", plan, changed(format=2), form),
         ("no-spec", plan, json.dumps({"format": 1}).encode(), "key spec"),
         ("wrong-spec", plan, changed(spec={**spec, "head": "tail"}), "key spec.head"),
-        ("long-number", plan, changed(spec={**spec, "ignore_index": 10**400}), "key spec"),
+        ("long-number", plan, changed(spec={**spec, "ignore_index": 10**400}), "must be 255"),
         ("odd-flavor", plan, changed(flavor=3), "key flavor"),
         ("more-keys", plan, changed(more=1), "key more"),
         ("no-profile", plan, changed(profiles=[]), "must hold at least one"),

@@ -30,6 +30,7 @@ DARK = (60, 50, 40)
 TOLERANCE = 16
 SIZE = (30, 40)
 BROKEN = "must be a picture file"
+UNREADABLE = "must be a picture file that can be read"
 """Or ``a whole picture file``: where Pillow draws the line between the two is its own affair."""
 LARGE = f"a picture has at most {MAX_PIXELS} pixels"
 DEPTH = "a picture has 8 or 16 bits per channel"
@@ -368,8 +369,8 @@ def _no_files() -> Iterator[Picture]:
     yield Picture(name="pipe.jpg", content=None, rule=BROKEN, beside="pipe")
     yield Picture(name="folder.jpg", content=None, rule=BROKEN, beside="folder")
     yield Picture(name="gone.jpg", content=None, rule=BROKEN, beside="gone")
-    yield Picture(name="link-to-itself.jpg", content=None, rule=BROKEN, beside="loop")
-    yield Picture(name="secret.png", content=plain, size=SIZE, rule=BROKEN, beside="secret")
+    yield Picture(name="link-to-itself.jpg", content=None, rule=UNREADABLE, beside="loop")
+    yield Picture(name="secret.png", content=plain, size=SIZE, rule=UNREADABLE, beside="secret")
 
 
 if __name__ == "__main__":
