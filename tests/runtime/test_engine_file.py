@@ -131,7 +131,7 @@ def test_beside_a_sidecar_the_onnx_file_must_be_the_same(tmp_path: Path) -> None
     other = write_model(tmp_path / "other.onnx", make_spec("labels", low=(1, 64, 64)))
     text = (
         f"{engine}: must be built from {other}, got one built from another file, m.onnx; "
-        f"build it again: {rebuild(engine)}"
+        f"build it again: {rebuild(engine).replace(' m.onnx ', f' {model} ')}"
     )
     with refusal(ArtifactError, text):
         read_engine_file(engine, spec_from=other)
