@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from fcnkit import CHECKPOINT_SUFFIXES
 from fcnkit.errors import ArtifactError, message
 from fcnkit.export.noise import normalised
 from fcnkit.export.precision import PrecisionProof, prove_precision
@@ -27,6 +26,8 @@ from fcnkit.train.backend import open_checkpoint
 __all__ = ["Answer", "Kind", "Subject", "open_subject", "verify_path"]
 
 Kind = Literal["checkpoint", "onnx", "engine"]
+
+_CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 
 def verify_path(model: Path) -> Path:
@@ -181,7 +182,7 @@ def open_subject(
         BackendUnavailableError: The library does not run it here.
         MissingExtraError: The library is not installed.
     """
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if path.suffix in _CHECKPOINTS:
         return Subject(
             open_checkpoint(path, device="cpu", threads=threads),
             name=path.name,
