@@ -53,11 +53,11 @@ def benchmark_app(
     arguments = [word for pair in options.items() for word in pair]
     command = [sys.executable, "-c", _CODE, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"Median:\s+([\d.]+) ms", done.stdout)
+    found = re.search(r"Median:\s+([\d.]+) (ms|us)", done.stdout)
     rate = re.search(r"Throughput:\s+([\d.]+) FPS", done.stdout)
     if done.returncode or not found or not rate:
         raise RuntimeError(f"benchmark_app failed: {done.stdout[-800:]} {done.stderr[-800:]}")
-    return float(found[1]), float(rate[1])
+    return float(found[1]) / {"ms": 1, "us": 1000}[found[2]], float(rate[1])
 
 
 def agreement(
