@@ -84,6 +84,10 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
                         continue
                     way = f"{backend} {compute} {head} {cover}"
                     ways[way] = stack.enter_context(opened)
+        for compute in ("f32", "bf16"):
+            for cover in ("pad", "average"):
+                opened = load(checkpoint, backend="torch", compute=compute, cover=cover)  # type: ignore[arg-type]
+                ways[f"torch {compute} checkpoint {cover}"] = stack.enter_context(opened)
         by_size: dict[tuple[int, int], Path] = {}
         for path in sorted(pictures.glob("*.jpg")):
             with Image.open(path) as image:
