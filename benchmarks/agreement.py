@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+import fcnkit
 from fcnkit.errors import FcnkitError
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, load
@@ -86,7 +87,7 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
                     ways[way] = stack.enter_context(opened)
         for compute in ("f32", "bf16"):
             for cover in ("pad", "average"):
-                opened = load(checkpoint, backend="torch", compute=compute, cover=cover)  # type: ignore[arg-type]
+                opened = fcnkit.load(checkpoint, backend="torch", compute=compute, cover=cover)  # type: ignore[arg-type]
                 ways[f"torch {compute} checkpoint {cover}"] = stack.enter_context(opened)
         by_size: dict[tuple[int, int], Path] = {}
         for path in sorted(pictures.glob("*.jpg")):
