@@ -65,6 +65,9 @@ class Recipe:
             raise ValueError(message("--crop", rule, got, f"use {fit}"))
         if not 0 < self.lr < float("inf"):
             raise ValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
+        if not 0 < self.scale[0] <= self.scale[1] <= 16:
+            got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
+            raise ValueError(message("--scale", rule, got, "try 0.5..2"))
         for option, share in (("ema", self.ema), ("color", self.color)):
             if not 0 <= share < 1:
                 rule = "must be at least 0 and below 1"

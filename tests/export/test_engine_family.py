@@ -26,7 +26,7 @@ HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 CASES = [("fcn32s-resnet18", head, precision) for head in HEADS for precision in PRECISIONS] + [
     (architecture, "labels", precision)
-    for architecture in ("fcn8s-resnet18", "unet-resnet18", "deeplabv3-resnet18")
+    for architecture in ("fcn8s-resnet18", "fpn-resnet18", "unet-resnet18", "deeplabv3-resnet18")
     for precision in PRECISIONS
 ]
 

@@ -23,7 +23,13 @@ ONCE = ("fcn16s-resnet18", "deeplabv3os8-resnet18")
 SMALL = 96 * 96  # pixels; test_to_onnx verifies on the usual sizes
 CASES = [
     (architecture, head)
-    for architecture in ("fcn8s-resnet18", "unet", "unet-resnet18", "deeplabv3-resnet18")
+    for architecture in (
+        "fcn8s-resnet18",
+        "fpn-resnet18",
+        "unet",
+        "unet-resnet18",
+        "deeplabv3-resnet18",
+    )
     for head in HEADS
 ] + [(architecture, "labels") for architecture in ONCE]
 

@@ -134,7 +134,7 @@ def test_equals_the_network_with_plain_transposed_convolutions(architecture: str
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_only_an_upsampling_of_scores_can_be_frozen(architecture: str) -> None:
-    if architecture.startswith("unet"):
+    if architecture.startswith(("unet", "fpn")):
         with refusal(
             ValueError,
             "freeze_upsample: only an upsampling of class scores can stay as it starts, "
@@ -260,7 +260,7 @@ def test_deeplab_needs_two_pictures_to_train_on() -> None:
 
 
 def test_the_family() -> None:
-    families = ("fcn32s", "fcn16s", "fcn8s", "unet", "deeplabv3", "deeplabv3os8")
+    families = ("fcn32s", "fcn16s", "fcn8s", "fpn", "unet", "deeplabv3", "deeplabv3os8")
     expected = {f"{family}-{backbone}" for family in families for backbone in RESNETS}
     assert set(ARCHITECTURES) == expected | {"unet"}
     assert all(word in _MODEL_HELP for name in ARCHITECTURES for word in name.split("-"))

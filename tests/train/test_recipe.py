@@ -24,6 +24,14 @@ MODERN = RECIPES["modern"]
             {"color": -0.1},
             "--color: must be at least 0 and below 1, got -0.1; use 0 to turn it off",
         ),
+        (
+            {"scale": (2.0, 0.5)},
+            "--scale: must be above 0, in order and at most 16, got 2.0..0.5; try 0.5..2",
+        ),
+        (
+            {"scale": (0.5, float("nan"))},
+            "--scale: must be above 0, in order and at most 16, got 0.5..nan; try 0.5..2",
+        ),
         ({"seed": -1}, "--seed: must be 0 to 2**63 - 1, got -1; use 0"),
         ({"dice": -1.0}, "--dice: must be at least 0, got -1.0; use 0 to turn it off"),
         (

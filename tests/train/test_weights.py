@@ -212,7 +212,9 @@ def imagenet_like(path: Path) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize("architecture", [FCN, "unet-resnet18", "deeplabv3-resnet18"])
+@pytest.mark.parametrize(
+    "architecture", [FCN, "unet-resnet18", "fpn-resnet18", "deeplabv3-resnet18"]
+)
 def test_pretrained_takes_torchvisions_weights_from_the_cache(architecture: str, hub: Path) -> None:
     url = torchvision.models.get_model_weights("resnet18").DEFAULT.url
     expected = imagenet_like(hub / url.rpartition("/")[2])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.cli import bench_text
-from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options
+from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options, parse_size
 from fcnkit.errors import message
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def latency(
     if out is not None and plots:
         check_matplotlib("fcnkit bench latency --out")
     effort = Effort(runs=runs, duration=duration, warmup=warmup)
-    sizes = [_parse_size(text) for text in shape or ()]
+    sizes = [parse_size(text, "--shape") for text in shape or ()]
     machine = environment()
     measured = []
     with progress_of(unit="cases") as advance:
@@ -329,17 +329,6 @@ def compare(
         typer.echo(bench_text.comparison_text(rows, notes, slower, limit))
     if slower:
         raise typer.Exit(1)
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    from fcnkit.runtime.spec import parse_shape
-
-    try:
-        _, height, width = parse_shape(f"1x{text}", "--shape")
-    except ValueError:
-        rule = "a size is written HxW"
-        raise ValueError(message("--shape", rule, repr(text), "write 320x480")) from None
-    return height, width
 
 
 def _parse_rate(text: str) -> tuple[float, bool]:

@@ -16,12 +16,11 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    parse_backend_options,
+    load_options,
 )
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Compute as Precision
     from fcnkit.runtime import Cover
     from fcnkit.runtime.metrics import Scores
 
@@ -68,11 +67,13 @@ def evaluate(
     protocol = Protocol.of_the_chapter(seed=seed or 0) if d2l_protocol else Protocol()
     opened = fcnkit.load(
         model,
-        backend=backend,
-        threads=threads,
-        compute=cast("Precision", compute),
-        options=parse_backend_options(backend_option),
-        spec=spec,
+        **load_options(
+            backend=backend,
+            threads=threads,
+            compute=compute,
+            backend_options=backend_option,
+            spec=spec,
+        ),
         cover=cast("Cover | None", cover),
     )
     with opened as segmenter, progress_of(unit="images") as advance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,10 @@ __all__ = [
     "Json",
     "SpecFrom",
     "Threads",
+    "load_options",
     "parse_backend_options",
+    "parse_range",
+    "parse_size",
 ]
 
 Backend = Annotated[
@@ -72,3 +75,82 @@ def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:
             )
         options[key] = value
     return options
+
+
+def load_options(
+    *,
+    backend: str,
+    threads: int | None,
+    compute: str,
+    backend_options: Sequence[str] | None,
+    spec: Path | None,
+) -> dict[str, Any]:
+    """Turn the options of a model's opening into the arguments of ``fcnkit.load``.
+
+    Args:
+        backend: Of ``--backend``.
+        threads: Of ``--threads``.
+        compute: Of ``--compute``.
+        backend_options: Of ``--backend-option``.
+        spec: Of ``--spec``.
+
+    Returns:
+        Keyword arguments, whose values ``load`` checks.
+
+    Raises:
+        ValueError: See parse_backend_options.
+    """
+    options = parse_backend_options(backend_options)
+    return {
+        "backend": backend,
+        "threads": threads,
+        "compute": compute,
+        "options": options,
+        "spec": spec,
+    }
+
+
+def parse_size(text: str, option: str, example: str = "320x480") -> tuple[int, int]:
+    """Read ``320x480`` as (rows, columns) in pixels.
+
+    Args:
+        text: Two decimal integers joined by ``x``.
+        option: The option, for the error.
+        example: What to write, for the error.
+
+    Returns:
+        Rows and columns.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) == 2 and all(_is_integer(part) for part in parts):
+        return int(parts[0]), int(parts[1])
+    raise ValueError(message(option, "a size is written HxW", repr(text), f"write {example}"))
+
+
+def parse_range(text: str, option: str) -> tuple[float, float]:
+    """Read ``0.5..2`` as two numbers.
+
+    Args:
+        text: Two decimal numbers joined by ``..``.
+        option: The option, for the error.
+
+    Returns:
+        Both, as they were written.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    low, _, high = text.partition("..")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        rule = "a range is written LOW..HIGH"
+        raise ValueError(message(option, rule, repr(text), "write 0.5..2")) from None
+
+
+def _is_integer(text: str) -> bool:
+    # Python refuses to read integers of thousands of digits, in other words than ours.
+    return text.isascii() and text.isdigit() and len(text) < 20

@@ -21,12 +21,12 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    parse_backend_options,
+    load_options,
+    parse_size,
 )
 from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Compute as ComputeName
     from fcnkit.runtime import Cover, Segmenter
     from fcnkit.runtime.folder import Format, Record
 
@@ -97,13 +97,15 @@ def predict(
     jobs = find_jobs(given, out, suffix=suffix)
     opened = fcnkit.load(
         model,
-        backend=backend,
-        threads=threads,
-        compute=cast("ComputeName", compute),
-        options=parse_backend_options(backend_options),
-        spec=spec,
+        **load_options(
+            backend=backend,
+            threads=threads,
+            compute=compute,
+            backend_options=backend_options,
+            spec=spec,
+        ),
         cover=cast("Cover | None", cover),
-        tile=_parse_tile(tile),
+        tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
         overlap=overlap,
     )
     with opened as segmenter, _interruptible() as stop:
@@ -150,15 +152,6 @@ def _how(segmenter: Segmenter) -> dict[str, Any]:
         "backend": segmenter.backend.name,
         **segmenter.backend.details,
     }
-
-
-def _parse_tile(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
-        return int(parts[0]), int(parts[1])
-    raise ValueError(message("--tile", "a size is written HxW", repr(text), "write 1024x1024"))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from fcnkit.cli.options import parse_range, parse_size
 from fcnkit.errors import message, missing_extra
 from fcnkit.train.recipe import RECIPES, recipe_lines
 
@@ -22,8 +23,8 @@ __all__ = ["RECIPE_HELP", "train"]
 RECIPE_HELP = "\n\n".join(["What the recipes set:", *recipe_lines()])
 
 _MODEL_HELP = (
-    "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, unet, deeplabv3 or deeplabv3os8 (output stride 8) on "
-    "resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder."
+    "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output stride 8) "
+    "on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder."
 )
 
 
@@ -66,6 +67,9 @@ def train(
     ema: Annotated[
         float | None, typer.Option(help="Decay of the averaged weights, such as 0.999.")
     ] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="LOW..HIGH by which pictures are resized, such as 0.5..2.")
+    ] = None,
     color: Annotated[
         float | None, typer.Option(help="Strength of the colour augmentation, such as 0.3.")
     ] = None,
@@ -89,13 +93,14 @@ def train(
     options = {
         "epochs": epochs,
         "batch": batch,
-        "crop": None if crop is None else _parse_size(crop),
+        "crop": None if crop is None else parse_size(crop, "--crop"),
         "lr": lr,
         "optimizer": optimizer,
         "precision": precision,
         "class_weights": class_weights,
         "dice": dice,
         "ema": ema,
+        "scale": None if scale is None else parse_range(scale, "--scale"),
         "color": color,
         "seed": seed,
     }
@@ -156,10 +161,3 @@ def _report(result: EpochResult) -> None:
         f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
         f"{result.images_per_second:.1f} images/s{' (best)' if result.best else ''}"
     )
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, _, width = text.lower().partition("x")
-    if not (height.isascii() and height.isdigit() and width.isascii() and width.isdigit()):
-        raise ValueError(message("--crop", "a size is written HxW", repr(text), "write 320x480"))
-    return int(height), int(width)

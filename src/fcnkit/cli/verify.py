@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -16,13 +15,10 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    parse_backend_options,
+    load_options,
 )
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
-
-if TYPE_CHECKING:
-    from fcnkit.runtime import Compute as ComputeName
 
 __all__ = ["verify"]
 
@@ -64,18 +60,17 @@ def verify(
     if split is not None and data is None:
         rule, remedy = "names a list of --data", "add --data, or leave it out"
         raise ValueError(message("--split", rule, f"{split} without --data", remedy))
-    opened = partial(
-        open_subject,
+    options = load_options(
         backend=backend,
         threads=threads,
-        compute=cast("ComputeName", compute),
-        options=parse_backend_options(backend_options),
+        compute=compute,
+        backend_options=backend_options,
         spec=spec,
     )
     pictures = open_data(data, split=split or "val") if data else None
     with (
-        opened(a) as first,
-        opened(b) as second,
+        open_subject(a, **options) as first,
+        open_subject(b, **options) as second,
         progress_of(unit="images") as advance,
     ):
         given = {
