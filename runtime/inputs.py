@@ -14,7 +14,18 @@ from fcnkit.errors import message
 
 __all__ = ["SUFFIXES", "Job", "find_jobs"]
 
-SUFFIXES: Final = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES: Final = (
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 """Endings of the files that a folder is searched for, in any case."""
 
 

@@ -6,6 +6,7 @@ libvips, from the extra ``large``, which decodes as far as it is asked to.
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import import_module
 from pathlib import Path
@@ -106,11 +107,12 @@ class _VipsRows:
     def __init__(self, path: Path, vips: Any) -> None:
         self._path, self._error = path, vips.Error
         try:
-            # Broken data is an error, not a grey area; and libvips keeps opened files by name, so
-            # it would show what a file held before it was replaced.
-            image = vips.Image.new_from_file(
-                str(path), access="sequential", fail_on="truncated", revalidate=True
-            )
+            # A source and not a name: in names libvips looks for options, and it keeps opened files
+            # by name, so it would show what a file held before it was replaced.
+            source = vips.Source.new_from_file(os.fsencode(path))
+            # Broken data is an error, not a grey area: libjpeg only warns of a picture that ends
+            # early, and libvips counts a tile of a TIFF that cannot be decoded as a warning.
+            image = vips.Image.new_from_source(source, "", access="sequential", fail_on="warning")
             orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
             if orientation != 1:
                 rule = "a picture read row by row must be stored upright"

@@ -154,6 +154,12 @@ def _segments(jpeg: bytes) -> list[int]:
     return found
 
 
+def _marks(jpeg: bytes, kinds: bytes, *, start: int) -> list[int]:
+    """Return where markers of some kinds begin, from a byte on."""
+    places = range(start, len(jpeg) - 1)
+    return [at for at in places if jpeg[at] == 0xFF and jpeg[at + 1] in kinds]
+
+
 def _jpeg() -> Iterator[Picture]:
     plain = _saved(_image(), "JPEG")
     progressive = _saved(_image(), "JPEG", progressive=True)
@@ -172,6 +178,14 @@ def _jpeg() -> Iterator[Picture]:
         for number, at in enumerate(marks):
             yield wrong(f"cut-{kind}-at-{number:02}.jpg", content[:at])
         yield wrong(f"cut-{kind}-in-pixels.jpg", content[: (marks[-1] + len(content)) // 2])
+        yield wrong(f"cut-{kind}-at-the-end.jpg", content[:-2])
+    # The scans of a progressive file after its first, each with its tables.
+    for at in _marks(progressive, b"\xc4\xda", start=_segments(progressive)[-1]):
+        yield wrong(f"cut-progressive-at-byte-{at}.jpg", progressive[:at])
+    restarts = _saved(_image(), "JPEG", restart_marker_blocks=1)
+    every = _marks(restarts, bytes(range(0xD0, 0xD8)), start=2)
+    for number in (0, len(every) // 2, len(every) - 1):
+        yield wrong(f"cut-at-restart-{number}.jpg", restarts[: every[number]])
     frame = plain.index(b"\xff\xc0")
     for name, height, width, rule in (
         ("no-rows.jpg", 0, 40, BROKEN),
@@ -241,6 +255,9 @@ def _png() -> Iterator[Picture]:
     # IHDR ends at byte 33; then comes IDAT, and IEND's 12 bytes are the last.
     for name, length in (("signature", 8), ("header", 20), ("pixels", 60), ("pixels-length", 37)):
         yield wrong(f"cut-in-{name}.png", plain[:length])
+    # What ends before IEND does, or within it, has all its pixels.
+    for name, length in (("before", 12), ("within", 6)):
+        yield right(f"cut-{name}-the-end.png", plain[:-length])
     yield wrong("wrong-checksum.png", plain[:29] + b"abcd" + plain[33:])
     # The pixels are complete before the length of their chunk is found to be wrong.
     yield right("long-chunk.png", plain[:33] + b"\x7f\xff\xff\xff" + plain[37:])
@@ -298,6 +315,12 @@ def _tiff() -> Iterator[Picture]:
     yield right("lzw.tif", _saved(_image(), "TIFF", compression="tiff_lzw"))
     yield right("tif-cmyk.tif", _saved(_image("CMYK"), "TIFF"))
     yield right("fax.tif", _saved(_image("1"), "TIFF", compression="group4"), color=None)
+    deep = np.asarray(_image("L")).astype(np.uint16) * 257
+    lighter = (124, 124, 124)
+    yield right("tif-16-bit.tif", _saved(Image.fromarray(deep), "TIFF"), color=lighter)
+    for name, height, width in (("rows", 0, 40), ("columns", 30, 0)):
+        nothing = _tiff_of(_gray_tiff(height, width, start, len(gray)), gray)
+        yield wrong(f"tif-no-{name}.tif", nothing)
     yield wrong("floats.tif", _saved(_image("F"), "TIFF"), DEPTH)
     yield wrong("integers.tif", _saved(_image("I"), "TIFF"), DEPTH)
     yield wrong("tif-bomb.tif", _tiff_of(_gray_tiff(100_000, 100_000, start, 99), gray), LARGE)
@@ -327,6 +350,24 @@ def _others() -> Iterator[Picture]:
     yield wrong("cut.bmp", bmp[:200])
     yield wrong("bmp-bomb.bmp", bmp[:18] + struct.pack("<ii", 60_000, 60_000) + bmp[26:], LARGE)
     yield wrong("negative.bmp", bmp[:18] + struct.pack("<ii", -40, 30) + bmp[26:], LARGE)
+    yield wrong("bmp-no-columns.bmp", bmp[:18] + struct.pack("<ii", 0, 30) + bmp[26:])
+    yield wrong("bmp-no-rows.bmp", bmp[:18] + struct.pack("<ii", 40, 0) + bmp[26:])
+    gif = _saved(_image(), "GIF")
+    yield right("gif-plain.gif", gif)
+    yield right("gif-without-its-end.gif", gif[:-1])
+    for length in (6, 10, 20, len(gif) // 2):
+        yield wrong(f"cut-gif-at-{length}.gif", gif[:length])
+    deep = np.asarray(_image()).astype(np.uint16) * 257
+    header = f"{SIZE[1]} {SIZE[0]}"
+    yield right("ppm-16-bit.ppm", f"P6 {header} 65535 ".encode() + deep.astype(">u2").tobytes())
+    few = np.asarray(_image()).astype(float) * 1000 / 255
+    few_rows = few.round().astype(">u2").tobytes()
+    yield right("ten-bit.ppm", f"P6 {header} 1000 ".encode() + few_rows)
+    for name, sides in (("columns", "0 30"), ("rows", "40 0"), ("sign", "-40 30")):
+        yield wrong(f"ppm-no-{name}.ppm", f"P6 {sides} 255 ".encode() + bytes(3600))
+    for maximum in (0, 70_000):
+        body = f"P6 {header} {maximum} ".encode() + bytes(7200)
+        yield wrong(f"maximum-{maximum}.ppm", body)
     yield right("ppm-plain.ppm", _saved(_image(), "PPM"))
     yield right("comment.ppm", b"P5\n# a comment\n1 1\n255\n\x09", (1, 1), (9, 9, 9))
     yield right("text.ppm", b"P3 1 1 255 200 100 50\n", (1, 1))

@@ -19,8 +19,6 @@ from tests.faults.guarded import guarded
 from tests.faults.table import Done, Setting, Trial, fcnkit, judged, promise
 from tests.runtime.models import make_spec, write_model
 
-NOBODY = 65534
-
 
 def write_pictures(folder: Path, count: int, side: int = 96) -> list[str]:
     """Write pictures of noise and return the names of their results."""

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +16,20 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.runtime.pictures import MAX_PIXELS as DEFAULT_MAX_PIXELS
+from fcnkit.runtime.spec import Head
 from tests.corpus import make_pictures
 from tests.corpus.make_pictures import MAX_PIXELS, fault_of
-from tests.faults.table import ROOT, Setting, Trial, fcnkit, judged, promise
+from tests.faults.outputs import broken_results, write_pictures
+from tests.faults.table import (
+    ROOT,
+    Setting,
+    Trial,
+    fcnkit,
+    finish,
+    judged,
+    promise,
+    start_fcnkit,
+)
 from tests.runtime.models import make_spec, write_model
 
 SECONDS = 10
@@ -61,7 +73,9 @@ def _judged(report: dict[str, object], expected: make_pictures.Picture | None, a
         got = answer.with_suffix(".txt").read_text("utf-8", "surrogateescape")
     if expected is None:
         return Trial(case) if not isinstance(got, str) else Trial(case, "wrong", got)
-    fault = fault_of(expected, got, path=at / name)
+    # A file that may not be read was read from within its folder, see reader.
+    path = Path(name) if expected.beside == "secret" else at / name
+    fault = fault_of(expected, got, path=path)
     return Trial(case) if fault is None else Trial(case, "wrong", fault)
 
 
@@ -81,13 +95,27 @@ def _write_at_the_limit(folder: Path) -> None:
 
 @promise("A bad picture never stops the others: a folder of them gives all that can be given.")
 def pictures_as_a_folder(setting: Setting) -> Iterator[Trial]:
+    # One pass of this model covers 2048x2048 at most, which these are not.
+    longest = ("1x65500.jpg", "65500x1.jpg", "png-1x65500.png")
+    yield from _predicted(setting, "labels", without=longest)
+    yield from _vanishing(setting)
+
+
+@promise("Pictures that are read and written row by row keep the same promise.")
+def pictures_in_tiles(setting: Setting) -> Iterator[Trial]:
+    yield from _predicted(setting, "logits", "--tile", "32x32", "--overlap", 0)
+
+
+def _predicted(
+    setting: Setting, head: Head, *chosen: object, without: tuple[str, ...] = ()
+) -> Iterator[Trial]:
+    """Predict the corpus as one folder."""
     folder, out = setting.scratch("folder"), setting.scratch("labels") / "out"
-    model = write_model(setting.scratch("model") / "labels.onnx", make_spec("labels"))
+    model = write_model(setting.scratch("model") / f"{head}.onnx", make_spec(head))
     expected = make_pictures.write_corpus(folder)
-    # One pass of this model covers 2048x2048 at most, which these two are not.
-    for name in ("1x65500.jpg", "65500x1.jpg", "png-1x65500.png"):
+    for name in without:
         (folder / name).unlink()
-    options = ("--max-pixels", MAX_PIXELS, "--threads", 1)
+    options = ("--max-pixels", MAX_PIXELS, "--threads", 1, *chosen)
     done = fcnkit("predict", model, folder, "-o", out, *options, limit=300)
     yield judged("exit code", done, None if done.code == 1 else f"{done.code}: {done.err[-300:]}")
     for picture in expected:
@@ -107,6 +135,27 @@ def pictures_as_a_folder(setting: Setting) -> Iterator[Trial]:
     said = ("failed: ", "predict: ")
     noise = [line for line in done.err.splitlines() if not line.startswith(said)]
     yield Trial("what is said") if not noise else Trial("what is said", "wrong", f"{noise[:5]}")
+
+
+def _vanishing(setting: Setting) -> Iterator[Trial]:
+    """Pictures that are removed while the run is under way are failures like any other."""
+    place = setting.scratch("vanishing")
+    model = write_model(place / "labels.onnx", make_spec("labels"))
+    names = write_pictures(place / "in", 300, side=128)
+    out = place / "out"
+    process = start_fcnkit("predict", model, place / "in", "-o", out, "--threads", 1)
+    until = time.monotonic() + 60
+    while len(list(out.glob("*.png"))) < 20 and time.monotonic() < until:
+        time.sleep(0.002)
+    for name in names[200:]:
+        (place / "in" / name).unlink()
+    done = finish(process)
+    there = [name for name in names if (out / name).exists()]
+    failed = done.err.count("failed: ")
+    fault = broken_results(out, there)
+    if done.code != 1 or failed == 0 or len(there) + failed != len(names):
+        fault = f"exit code {done.code}, {len(there)} results, {failed} failures"
+    yield judged("pictures that vanish", done, fault)
 
 
 @promise("--max-pixels decides how large a picture is read, in the library and the command.")

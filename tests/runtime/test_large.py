@@ -274,6 +274,43 @@ def test_broken_files_of_libvips(tmp_path: Path) -> None:
         open_rows(turned)
 
 
+@pytest.mark.parametrize("kind", ["tif", "tiled.tif", "jpg", "png"])
+def test_a_picture_that_ends_early_is_no_grey_area(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("pyvips")
+    path = save(tmp_path / f"a.{kind}", Image.fromarray(picture(300, 200)))
+    if kind == "tiled.tif":
+        import pyvips
+
+        whole = pyvips.Image.new_from_file(str(path)).copy_memory()
+        whole.tiffsave(str(path), tile=True, tile_width=64, tile_height=64)
+    assert as_rows(path).shape == (300, 200, 3)
+    data = path.read_bytes()
+    if kind.endswith("tif"):
+        # Its directory may lie behind the pixels: the last strip or tile is put outside.
+        with Image.open(path) as opened:
+            places = opened.tag_v2[324 if kind == "tiled.tif" else 273]
+        at = data.index(struct.pack("<I", places[-1]))
+        data = data[:at] + struct.pack("<I", 2**31) + data[at + 4 :]
+    elif kind == "jpg":
+        # As a copy that was cut and closed: the end marker is there.
+        data = data[: len(data) // 2] + b"\xff\xd9"
+    else:
+        data = data[: len(data) // 2]
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=re.escape(f"{path}: must be a whole picture file, got ")):
+        as_rows(path)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"\xff\xfe.png"), "a.png[shrink=2]", "[n=1].png"])
+def test_names_are_names_to_libvips(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("pyvips")
+    Image.fromarray(picture(9, 9)).save(tmp_path / "a.png")
+    expected = picture(20, 30)
+    with (tmp_path / name).open("wb") as file:
+        Image.fromarray(expected).save(file, "PNG")
+    np.testing.assert_array_equal(as_rows(tmp_path / name), expected)
+
+
 def test_without_pyvips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyvips", None)
     path = save(tmp_path / "a.png", Image.fromarray(picture(20, 30)))
