@@ -39,17 +39,21 @@ def main() -> int:
             start = time.monotonic()
             counts, broken = tried(PROMISES[key], setting)
             row = {
-                "promise": key,
+                "key": key,
+                "promise": PROMISES[key].text,
                 "cases": counts.total(),
                 **{name: counts[name] for name in _OUTCOMES},
                 "seconds": round(time.monotonic() - start, 1),
+                "not tried": setting.skipped,
             }
             rows.append(row)
             print(_line(row), flush=True)
             for trial in broken:
                 print(f"    {trial.outcome}: {trial.case}: {trial.got}", flush=True)
+            for reason in setting.skipped:
+                print(f"    not tried: {reason}", flush=True)
     total = {name: sum(row[name] for row in rows) for name in ("cases", *_OUTCOMES, "seconds")}
-    print(_line({"promise": "all", **total}))
+    print(_line({"key": "all", "promise": f"{len(rows)} promises", **total}))
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     return 0 if not any(total[name] for name in _OUTCOMES) else 1
@@ -57,7 +61,7 @@ def main() -> int:
 
 def _line(row: dict[str, object]) -> str:
     cells = [f"{row[name]:>5} {name}" for name in ("cases", *_OUTCOMES)]
-    return f"{row['promise']:<28} " + " ".join(cells) + f" {row['seconds']:>7.1f} s"
+    return f"{' '.join(cells)} {row['seconds']:>7.1f} s  {row['key']}: {row['promise']}"
 
 
 if __name__ == "__main__":

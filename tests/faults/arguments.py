@@ -196,6 +196,7 @@ def hammer(name: str, examples: int) -> tuple[int, int]:
                 if hasattr(result, "__exit__"):
                     with result:
                         pass
+                _like_plain(call, positional, given_keywords, result)
                 taken += 1
             except (TypeError, ValueError) as error:
                 refused += 1
@@ -210,6 +211,28 @@ def hammer(name: str, examples: int) -> tuple[int, int]:
 
         calls()
     return taken, refused
+
+
+def _like_plain(
+    call: Callable[..., Any], positional: list[Any], keywords: dict[str, Any], result: Any
+) -> None:
+    """Check that the order in memory and the kind of array have not changed an answer.
+
+    Raises:
+        AssertionError: The same numbers, as plain arrays, give another one.
+    """
+    if isinstance(result, np.ndarray):
+        again = call(*map(_plain, positional), **{k: _plain(v) for k, v in keywords.items()})
+        if not np.array_equal(result, again, equal_nan=result.dtype.kind == "f"):
+            raise AssertionError(
+                f"{_shown(positional, keywords)}: plain arrays give another result"
+            )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.array(value, dtype=value.dtype.newbyteorder("="), order="C", subok=False)
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:

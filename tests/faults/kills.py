@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tests.faults.guarded import guarded
 from tests.faults.outputs import broken_results, save_good, torn_lines, write_pictures
 from tests.faults.table import Done, Setting, Trial, fcnkit, finish, judged, promise, start_fcnkit
@@ -83,6 +85,92 @@ def signals(setting: Setting) -> Iterator[Trial]:
         done = finish(process, limit=60)
         fault = _ended(done, sent) or _left(process.pid) or _unloadable(run)
         yield judged(f"{sent.name} in train", done, fault)
+
+    if not setting.full:
+        return
+    save_good(place / "best.pt")
+    out = place / "m.onnx"
+    exporting = ("export", "onnx", place / "best.pt", "-o", out)
+    measuring = ("bench", "latency", model, "--shape", "320x480", "--duration", 100)
+    for case, arguments in (("export onnx", exporting), ("bench latency", measuring)):
+        for sent in (signal.SIGINT, signal.SIGTERM):
+            process = start_fcnkit(*arguments)
+            time.sleep(3)  # Between its imports and its end.
+            process.send_signal(sent)
+            done = finish(process, limit=60)
+            left = sorted(path.name for path in place.iterdir() if "m.onnx" in path.name)
+            fault = _ended(done, sent) or _left(process.pid) or (f"left {left}" if left else None)
+            yield judged(f"{sent.name} in {case}", done, fault)
+
+
+@promise(
+    "A kill of training at any moment loses no finished epoch, and --resume ends as if undisturbed."
+)
+def kills_of_training(setting: Setting) -> Iterator[Trial]:
+    place = setting.scratch("training")
+    data, whole = place / "shapes", place / "whole"
+    fcnkit("data", "shapes", data, "--train", 8, "--val", 2)
+    start = time.monotonic()
+    done = fcnkit(*_train(data, whole, epochs=6))
+    took = time.monotonic() - start
+    yield judged("without a kill", done, _unless(done, 0) or _unsound(whole))
+    for number in setting.rounds(0.5):
+        run = place / f"run-{number}"
+        command = [*_train(data, run, epochs=6), "--resume"]
+        finished = 0
+        for _ in range(3 if setting.full else 1):
+            process = start_fcnkit(*command)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(setting.random.uniform(0.4, 1) * took)
+            process.kill()
+            finish(process)
+            fault = _unsound(run)
+            epochs = 0 if fault or not run.exists() else len(_rows(run))
+            if epochs < finished:
+                fault = f"{epochs} epochs after {finished}"
+            finished = epochs
+            yield Trial("killed", "lost" if fault else "kept", fault or "")
+        done = fcnkit(*command)
+        fault = _unless(done, 0) or _unsound(run)
+        if not fault and _rows(run) != _rows(whole):
+            fault = f"other epochs: {_rows(run)}, undisturbed {_rows(whole)}"
+        yield judged("the rerun", done, fault)
+
+
+def _unsound(run: Path) -> str | None:
+    """Say which file of a run cannot be read as its readers read it."""
+    from fcnkit.errors import FcnkitError
+    from fcnkit.train.checkpoint import load_checkpoint
+
+    for path in sorted(run.glob("*.pt")):
+        try:
+            load_checkpoint(path)
+        except FcnkitError as error:
+            return str(error)
+    for path in sorted(run.rglob("*.png")):
+        try:
+            with Image.open(path) as picture:
+                picture.load()
+        except (OSError, SyntaxError) as error:
+            return f"{path}: {error}"
+    return None
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    """Return what a run says of its finished epochs, but for their speed."""
+    path = run / "metrics.jsonl"
+    if not (run / "last.pt").exists():
+        return []
+    from fcnkit.train.checkpoint import load_checkpoint
+
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # Written before the checkpoint that the row tells of, and written again after a kill between.
+    done = load_checkpoint(run / "last.pt").epoch
+    return [
+        {key: value for key, value in row.items() if key != "images_per_second"}
+        for row in rows
+        if row["epoch"] <= done
+    ]
 
 
 def _train(data: Path, run: Path, **more: object) -> list[object]:
@@ -233,6 +321,8 @@ def kills_of_writers(setting: Setting) -> Iterator[Trial]:
     if find_spec("tensorrt_rtx"):
         engine = place / "m.engine"
         yield from _kill_and_rerun(setting, "export engine", build, model, engine, _engine_sound)
+    else:
+        setting.skipped.append("building of engines: TensorRT-RTX is not installed")
 
 
 def _kill_and_rerun(

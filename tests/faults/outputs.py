@@ -155,6 +155,7 @@ def outputs_that_cannot_be(setting: Setting) -> Iterator[Trial]:
     done = fcnkit("predict", model, place / "in", "-o", out)
     yield judged("the rerun", done, broken_results(out, names) or _unless(done, 0))
     if not can_mount():
+        setting.skipped.append("read-only disks: only root may mount one")
         return
     with tmpfs(place / "small", "1m", mode="ro") as disk:
         for arguments in _commands(model, place, disk):
@@ -201,6 +202,7 @@ def full_disks(setting: Setting) -> Iterator[Trial]:
     fault = broken_results(out, names) or torn_lines(out) or _unless(done, 0)
     yield judged("the rerun", done, fault)
     if not can_mount():
+        setting.skipped.append("full disks: only root may mount a small one")
         return
     for kilobytes in (64, 150, 200, 250) if setting.full else (150,):
         with tmpfs(place / "disk", f"{kilobytes}k") as disk:

@@ -48,6 +48,8 @@ class Setting:
     soak: float = 3
     """Seconds of long use."""
     random: random.Random = field(default_factory=lambda: random.Random(20))
+    skipped: list[str] = field(default_factory=list)
+    """What could not be tried on this machine, and why."""
 
     def scratch(self, name: str) -> Path:
         """Make a new empty folder."""

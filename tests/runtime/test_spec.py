@@ -100,6 +100,11 @@ def edited(path: str, value: Any) -> str:
             [[0, 0, 0], [0, 0, 256]],
             "spec key palette: colours are 0..255, got [0, 0, 256]",
         ),
+        (
+            "input.mean",
+            [0.5, 10**400, 0.5],
+            f"spec key input.mean: must be finite, got [0.5, {10**400}, 0.5]",
+        ),
         ("classes", ["a", "a"], "spec key classes: names must differ, got ['a', 'a']"),
         (
             "input.dtype",

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 from dataclasses import dataclass, field
@@ -253,9 +256,18 @@ def link(name: str, target: str, kind: bytes) -> tarfile.TarInfo:
     return info
 
 
+def sparse(name: str) -> tarfile.TarInfo:
+    """A member of 512 bytes that says that it unpacks to a gigabyte."""
+    info = tarfile.TarInfo(name)
+    info.size = 512
+    info.pax_headers = {"GNU.sparse.size": str(2**30), "GNU.sparse.map": "0,512"}
+    return info
+
+
 @pytest.mark.parametrize(
     ("member", "got"),
     [
+        (sparse("VOCdevkit/hole"), "member 'VOCdevkit/hole'"),
         (tarfile.TarInfo("../evil"), "member '../evil'"),
         (tarfile.TarInfo("VOCdevkit/../../evil"), "member 'VOCdevkit/../../evil'"),
         (tarfile.TarInfo("/tmp/evil"), "member '/tmp/evil'"),
@@ -274,6 +286,20 @@ def test_hostile_members(site: Site, tmp_path: Path, member: tarfile.TarInfo, go
     assert refusal(site, out) == expected
     assert names(out) == [NAME]
     assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are asked for by number")
+def test_what_a_killed_unpacking_left_is_removed(site: Site, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for process in (str(ended.pid), str(os.getppid()), "x", "9" * 30):
+        left = tmp_path / f".unpack.{process}.partial" / "VOCdevkit"
+        left.mkdir(parents=True)
+        (left / "half").write_bytes(b"x")
+    fetch(site, tmp_path)
+    # What may belong to a process that still runs is left alone.
+    kept = {f".unpack.{process}.partial" for process in (os.getppid(), "x", "9" * 30)}
+    assert {name for name in names(tmp_path) if name.startswith(".")} == kept
 
 
 def test_archive_that_unpacks_to_too_much(
