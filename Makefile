@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,plots,dev
 
-.PHONY: setup demo test lint sanitize faults fuzz coverage clean
+.PHONY: setup demo test lint sanitize faults fuzz coverage audit clean
 
 setup: $(VENV)/.installed
 
@@ -94,6 +94,11 @@ fuzz: setup
 # Lines of Python and C++ that the tests run; reports in build/coverage.
 coverage: setup
 	PYTHON=$(BIN)/python sh tests/coverage.sh
+
+# Known weaknesses of the pinned packages, asked of the Python advisory database.
+audit: setup
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf build demo $(VENV)

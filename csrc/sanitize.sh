@@ -20,6 +20,7 @@ echo "== fuzz, AddressSanitizer and UndefinedBehaviorSanitizer"
 # shellcheck disable=SC2086
 $cxx -std=c++17 -O1 -g $warnings $address -pthread -Icsrc $sources tests/csrc/*.cpp \
     -o "$out/fuzz-address"
+"$out/fuzz-address" replay tests/csrc/corpus
 "$out/fuzz-address" all "$seconds"
 
 echo "== fuzz, ThreadSanitizer"

@@ -8,6 +8,7 @@ bounded, so memory does not grow with the number of files.
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_flag
 from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
@@ -100,6 +102,8 @@ def predict_files(
         waits for what is in flight.
 
     Raises:
+        TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
+            text; when called.
         ValueError: format is unknown, or max_pixels, batch or workers below 1; when called.
         DataError: Another run writes into the folder; from the iterator.
         OSError: A result cannot be written; from the iterator.
@@ -108,10 +112,10 @@ def predict_files(
         _studio(segmenter, format, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
-        fail_fast=fail_fast,
+        fail_fast=check_flag("predict: fail_fast", fail_fast),
         stop=stop,
     )
-    return _with_manifest(run, jobs, Path(out), resume=resume)
+    return _with_manifest(run, jobs, Path(out), resume=check_flag("predict: resume", resume))
 
 
 def run_into(
@@ -147,10 +151,12 @@ def run_into(
 
 
 def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int) -> Studio:
+    _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise ValueError(message("predict", rule, format, "leave it out for labels"))
     _check_positive("max_pixels", max_pixels)
+    _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
     return Studio(
         segmenter=segmenter,
         options=options_of(segmenter, format=format),
@@ -159,7 +165,18 @@ def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels:
     )
 
 
+def _check_text(name: str, value: object, remedy: str) -> None:
+    if not isinstance(value, str):
+        got = type(value).__name__
+        raise TypeError(message("predict", f"{name} must be a text", got, remedy))
+
+
 def _check_positive(name: str, value: int) -> None:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        rule, got = f"{name} must be an integer", type(value).__name__
+        raise TypeError(message("predict", rule, got, "pass an int")) from None
     if value < 1:
         raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fcnkit.errors import message
 
@@ -37,7 +38,7 @@ class Job:
     output: Path
 
 
-def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".png") -> list[Job]:
+def find_jobs(inputs: Iterable[str | Path], out: str | Path, *, suffix: str = ".png") -> list[Job]:
     """Find the pictures that files, folders, patterns and lists name, and name their results.
 
     Results mirror the tree below each given folder (below the fixed part of a pattern); a file
@@ -54,12 +55,15 @@ def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".
         The jobs in order, each picture once.
 
     Raises:
-        ValueError: An input names no picture, two results would have the same name, or a result
-            would replace a picture or become input.
+        TypeError: inputs are no list of paths.
+        ValueError: An input names no picture, two results would have the same name, a result
+            would replace a picture or become input, or suffix is none.
         OSError: A list cannot be read, or a folder cannot be listed.
     """
+    texts = _texts(inputs)
+    _check_suffix(suffix)
     jobs: dict[tuple[str, Path], Job] = {}
-    for text in map(str, inputs):
+    for text in texts:
         found = 0
         for source, relative in _expand(text, Path(out).resolve(), suffix):
             job = Job(source, relative.with_suffix(suffix))
@@ -71,6 +75,28 @@ def find_jobs(inputs: Sequence[str | Path], out: str | Path, *, suffix: str = ".
             raise ValueError(message("predict", rule, text, remedy))
     _check_names(jobs.items(), Path(out))
     return list(jobs.values())
+
+
+def _texts(inputs: Any) -> list[str]:
+    """Return the inputs as texts; one by itself is refused, for its letters would be taken."""
+    try:
+        given = None if isinstance(inputs, (str, bytes, os.PathLike)) else list(inputs)
+    except TypeError:
+        given = None
+    if given is None:
+        rule, got = "inputs must be a list of paths", type(inputs).__name__
+        raise TypeError(message("find_jobs", rule, got, "put it in a list"))
+    for one in given:
+        if not isinstance(one, (str, Path)):
+            rule, got = "every input must be a text or a Path", type(one).__name__
+            raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+    return list(map(str, given))
+
+
+def _check_suffix(suffix: object) -> None:
+    if not isinstance(suffix, str) or not re.fullmatch(r"\.\w+", suffix):
+        rule = "suffix must be a dot and letters"
+        raise ValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
 
 
 def _expand(text: str, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:

@@ -3,10 +3,14 @@
 //
 //     fuzz KERNEL SECONDS [SEED]     one of the names at the end of this file, or all
 //     fuzz threads SECONDS [SEED]    all of them from four threads at once, each using threads
+//     fuzz replay FOLDER             the files of the fuzzers' corpus, a folder per kernel
 //
 // A failure prints the kernel, the instruction set and the seed of the call, and ends with 1.
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "fuzz.hpp"
@@ -50,12 +54,31 @@ void run_threads(double seconds, std::uint64_t seed) {
     }
 }
 
+// The whole of a file decides the call, as in libFuzzer. Returns the number of files.
+std::size_t replay(const std::filesystem::path& folder) {
+    std::size_t files = 0;
+    for (const auto& [name, target] : kTargets) {
+        for (const auto& entry : std::filesystem::directory_iterator(folder / name)) {
+            std::ifstream file(entry.path(), std::ios::binary);
+            const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
+            Call call(name, reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size());
+            target(call);
+            ++files;
+        }
+    }
+    std::printf("replay: %zu files\n", files);
+    return files;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc < 3) {
-        std::fprintf(stderr, "usage: fuzz KERNEL|all|threads SECONDS [SEED]\n");
+        std::fprintf(stderr, "usage: fuzz KERNEL|all|threads SECONDS [SEED] | replay FOLDER\n");
         return 2;
+    }
+    if (std::string(argv[1]) == "replay") {
+        return replay(argv[2]) == 0 || failed ? 1 : 0;
     }
     const std::string wanted = argv[1];
     const double seconds = std::atof(argv[2]);

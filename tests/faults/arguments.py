@@ -10,6 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import fcnkit
+from fcnkit.runtime.folder import predict_files
+from fcnkit.runtime.inputs import Job
 from tests.faults.guarded import guarded
 from tests.faults.table import Setting, Trial, promise
 from tests.runtime.models import PALETTE, make_spec, write_model
 
 MODULES = (
     "fcnkit.runtime",
+    "fcnkit.runtime.inputs",
     "fcnkit.runtime.metrics",
     "fcnkit.runtime.onnx_file",
     "fcnkit.runtime.palette",
@@ -33,11 +37,20 @@ MODULES = (
 )
 """Whose public functions are called, and classes made."""
 
-METHODS = ("Segmenter.__call__", "Segmenter.map", "Segmenter.plan", "Backend.infer")
+METHODS = (
+    "Segmenter.__call__",
+    "Segmenter.map",
+    "Segmenter.plan",
+    "Backend.infer",
+    "predict_files.segmenter",
+)
 """Called on a model that is open."""
 
 PATHS = ("path", "spec")
 """Always a path here: Python itself words the error for anything else."""
+
+FIXED = {"find_jobs": ("out",), "segmenter": ("out", "jobs", "stop")}
+"""Further ones of a function: a folder, what ``find_jobs`` found, and an event."""
 
 _FOUR_PARTS = re.compile(r"[^\n]+: [^\n]+, got [^\n]*; [^\n]+")
 _EDGES = [-1, 0, 1, 2, 31, 32, 33, 255, 256, 2**24, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63]
@@ -127,6 +140,11 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "void_color": [(224, 224, 192)], "unknown": [255, "error"], "dtype": ["float32"],
         "bfloat16": [False], "Stitcher.classes": [4], "infer.batch": [image[None, :64]],
         "read_picture.path": [place / "good.png", str(place / "good.png"), place / "none.png"],
+        "find_jobs.inputs": [[place / "good.png"], [str(place)], [place / "none"]],
+        "find_jobs.out": [place / "out", str(place / "out")], "suffix": [".png", ".npy"],
+        "jobs": [[Job(place / "good.png", Path("good.png"))], []], "model_sha256": ["0" * 64],
+        "segmenter.out": [place / "out", str(place / "out")], "workers": [None, 1], "stop": [None],
+        "format": ["labels", "npy"], "resume": [True, False], "fail_fast": [True, False],
         "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
     }  # fmt: skip
     found = known.get(f"{target.rpartition('.')[2]}.{name}", known.get(name))
@@ -155,6 +173,9 @@ def callee(name: str, place: Path) -> Iterator[Callable[..., Any]]:
         return
     with fcnkit.load(model, threads=1) as segmenter:
         kind, method = name.split(".")
+        if kind == "predict_files":
+            yield partial(predict_files, segmenter)
+            return
         yield getattr(segmenter if kind == "Segmenter" else segmenter.backend, method)
 
 
@@ -179,7 +200,8 @@ def hammer(name: str, examples: int) -> tuple[int, int]:
             nonlocal taken, refused
             given_keywords: dict[str, Any] = {}
             positional = []
-            names = [p.name for p in parameters if p.name not in PATHS]
+            fixed = (*PATHS, *FIXED.get(name.rpartition(".")[2], ()))
+            names = [p.name for p in parameters if p.name not in fixed]
             wrong = data.draw(st.sets(st.sampled_from(names), max_size=2)) if names else set()
             for p in parameters:
                 if p.default is not p.empty and p.name not in wrong and data.draw(st.booleans()):

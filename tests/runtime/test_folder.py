@@ -199,7 +199,7 @@ def test_inputs_that_name_no_picture(tmp_path: Path) -> None:
     for name in ("none.jpg", "empty", "*.webp"):
         text = (
             f"predict: every INPUT must name a picture, got {tmp_path / name}; give a file, "
-            "folder or pattern with .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp files"
+            "folder or pattern with .bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp files"
         )
         with refusal(ValueError, text):
             find_jobs([tmp_path / "a.jpg", tmp_path / name], tmp_path / "out")
@@ -536,3 +536,12 @@ def test_a_missing_picture(tmp_path: Path) -> None:
     text = f"{path}: must be a picture file, got no file; check the path"
     with refusal(DataError, text):
         read_picture(path)
+
+
+def test_inputs_are_a_list(tmp_path: Path) -> None:
+    with refusal(TypeError, "find_jobs: inputs must be a list of paths, got str; put it in a list"):
+        find_jobs(str(tmp_path), tmp_path / "out")
+    with refusal(
+        ValueError, "find_jobs: suffix must be a dot and letters, got 'png'; leave it out for .png"
+    ):
+        find_jobs([tmp_path], tmp_path / "out", suffix="png")

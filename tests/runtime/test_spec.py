@@ -103,7 +103,7 @@ def edited(path: str, value: Any) -> str:
         (
             "input.mean",
             [0.5, 10**400, 0.5],
-            f"spec key input.mean: must be finite, got [0.5, {10**400}, 0.5]",
+            f"spec key input.mean[1]: must be a number that a float can hold, got {10**400}",
         ),
         ("classes", ["a", "a"], "spec key classes: names must differ, got ['a', 'a']"),
         (

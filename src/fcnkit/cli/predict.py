@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -89,10 +89,7 @@ def predict(
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
-    given = [*(inputs or []), *(f"@{path}" for path in lists or [])]
-    if not given:
-        rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
-        raise ValueError(message("predict", rule, "neither", remedy))
+    given = _given(inputs, lists)
     suffix = SUFFIX_OF.get(cast("Format", format), ".png")
     jobs = find_jobs(given, out, suffix=suffix)
     opened = fcnkit.load(
@@ -141,6 +138,14 @@ def predict(
         raise typer.Exit(130)
     if counts["done"] + counts["skipped"] < len(jobs):
         raise typer.Exit(1)
+
+
+def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[str]:
+    given = [*(inputs or []), *(f"@{path}" for path in lists or [])]
+    if not given:
+        rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
+        raise ValueError(message("predict", rule, "neither", remedy))
+    return given
 
 
 def _how(segmenter: Segmenter) -> dict[str, Any]:
