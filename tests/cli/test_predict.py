@@ -210,6 +210,14 @@ def test_predict_npy(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert (labels.shape, labels.dtype) == ((70, 33), np.uint8)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one program")
+def test_stats_count_this_program_alone(model: Path, pictures: Path, tmp_path: Path) -> None:
+    held = np.ones(1 << 30, np.uint8)  # by the program that starts fcnkit
+    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--stats", "--json")
+    assert done.returncode == 0, done.stderr
+    assert 20 < json.loads(done.stdout)["peak_memory_mb"] < held.nbytes / 1e6
+
+
 def test_predict_in_tiles(tmp_path: Path, pictures: Path) -> None:
     model = write_model(tmp_path / "m.onnx", make_spec("logits"))
     arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)

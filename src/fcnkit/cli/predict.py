@@ -202,6 +202,12 @@ def _peak_memory() -> float | None:
     """Return the most memory this process has held so far, in MB; None where nobody knows."""
     if sys.platform == "win32":
         return None
+    from fcnkit.runtime.benchmark.machine import host_memory
+
+    # Where the kernel tells of this program alone; getrusage counts what its parent held, too.
+    peak_mb = host_memory()["peak_mb"]
+    if peak_mb is not None:
+        return round(peak_mb * 1.048576, 1)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
