@@ -90,7 +90,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         image_hwc, labels_hw = read_pair(
             sample, self.labelmap, void_as_background=self.recipe.void_as_background
         )
-        image_hwc, labels_hw = _augment(image_hwc, labels_hw, self.recipe, random)
+        image_hwc, labels_hw = _augment(image_hwc, labels_hw, self.recipe.of_epoch(epoch), random)
         image_chw = torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
         return image_chw, torch.from_numpy(labels_hw.astype(np.int64))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
@@ -36,6 +36,9 @@ class Recipe:
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
     scale: tuple[float, float]
     """Pictures are resized by a factor drawn from this range before the crop."""
+    half_size: float
+    """Share of the epochs, the first ones, that halve crop and scale and so take a quarter of the
+    time: progressive learning, as in Tan and Le, "EfficientNetV2", 2021; 0: none."""
     flip: bool
     """Mirror half of the pictures."""
     color: float
@@ -68,7 +71,11 @@ class Recipe:
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
             raise ValueError(message("--scale", rule, got, "try 0.5..2"))
-        for option, share in (("ema", self.ema), ("color", self.color)):
+        for option, share in (
+            ("ema", self.ema),
+            ("color", self.color),
+            ("half-size", self.half_size),
+        ):
             if not 0 <= share < 1:
                 rule = "must be at least 0 and below 1"
                 raise ValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
@@ -86,6 +93,13 @@ class Recipe:
             if choice not in allowed:
                 rule = f"must be one of {', '.join(allowed)}"
                 raise ValueError(message(f"--{option}", rule, choice, "choose one of these"))
+
+    def of_epoch(self, epoch: int) -> Recipe:
+        """Return the recipe of one epoch, counted from 1: it may train at half the size."""
+        if epoch > self.half_size * self.epochs:
+            return self
+        height, width = (-(-side // 64) * 32 for side in self.crop)
+        return replace(self, crop=(height, width), scale=(self.scale[0] / 2, self.scale[1] / 2))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON and checkpoints."""
@@ -145,6 +159,7 @@ RECIPES = {
         class_weights="none",
         ema=0.0,
         scale=(1.0, 1.0),
+        half_size=0.0,
         flip=False,
         color=0.0,
         void_as_background=True,
@@ -166,6 +181,7 @@ RECIPES = {
         class_weights="none",
         ema=0.999,
         scale=(0.75, 1.5),
+        half_size=0.0,
         flip=True,
         color=0.3,
         void_as_background=False,

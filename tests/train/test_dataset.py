@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
 from fcnkit.train.recipe import RECIPES
@@ -69,6 +70,25 @@ def test_picture_and_labels_are_augmented_alike(shapes_folder: Path, tmp_path: P
         off = (image_chw[0].long() - labels_hw * 40).abs()[known] > 20
         # Only interpolated pixels along the borders differ.
         assert off.float().mean() < 0.1
+
+
+def test_epochs_of_half_size_crop_pictures_of_half_the_size(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    recipe = replace(
+        RECIPES["d2l"], crop=(64, 64), void_as_background=False, epochs=2, half_size=0.5
+    )
+    examples = CropDataset(folder.samples, folder.labelmap, recipe)
+    image_hwc, target_hw = read_pair(folder.samples[0], folder.labelmap)
+    size = target_hw.shape[1] // 2, target_hw.shape[0] // 2
+    small_hwc = np.asarray(Image.fromarray(image_hwc).resize(size, Image.Resampling.BILINEAR))
+    small_hw = np.asarray(Image.fromarray(target_hw).resize(size, Image.Resampling.NEAREST))
+    image_chw, labels_hw = examples[1, 0]
+    windows = np.lib.stride_tricks.sliding_window_view(small_hwc, (32, 32), axis=(0, 1))
+    hits = np.argwhere((windows == image_chw.numpy()).all((2, 3, 4)))
+    assert len(hits) == 1
+    top, left = hits[0]
+    assert np.array_equal(labels_hw, small_hw[top : top + 32, left : left + 32])
+    assert examples[2, 0][1].shape == (64, 64)
 
 
 def test_smaller_pictures_are_padded_with_void(shapes_folder: Path) -> None:

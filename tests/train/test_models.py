@@ -295,6 +295,16 @@ def test_unknown_architecture_is_refused() -> None:
         create_model("vgg", 3)
 
 
+@pytest.mark.parametrize("classes", [0, 256, -1])
+def test_classes_must_fit_into_a_byte(classes: int) -> None:
+    with refusal(
+        ValueError,
+        f"create_model: num_classes must be 1 to 255, got {classes}; "
+        "merge classes: a label is one byte",
+    ):
+        create_model("unet", classes)
+
+
 def test_pretrained_needs_a_resnet() -> None:
     with refusal(
         ValueError,

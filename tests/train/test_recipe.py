@@ -25,6 +25,10 @@ MODERN = RECIPES["modern"]
             "--color: must be at least 0 and below 1, got -0.1; use 0 to turn it off",
         ),
         (
+            {"half_size": 1.0},
+            "--half-size: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
+        ),
+        (
             {"scale": (2.0, 0.5)},
             "--scale: must be above 0, in order and at most 16, got 2.0..0.5; try 0.5..2",
         ),
@@ -48,6 +52,13 @@ def test_values_that_cannot_train_are_refused(changes: dict[str, Any], text: str
     with pytest.raises(ValueError) as caught:
         replace(MODERN, **changes)
     assert str(caught.value) == text
+
+
+def test_the_first_epochs_may_be_of_half_the_size() -> None:
+    recipe = replace(MODERN, epochs=5, half_size=0.5, crop=(320, 480), scale=(0.75, 1.5))
+    half = replace(recipe, crop=(160, 256), scale=(0.375, 0.75))
+    assert [recipe.of_epoch(epoch) for epoch in range(1, 6)] == [half] * 2 + [recipe] * 3
+    assert MODERN.of_epoch(1) is MODERN
 
 
 def test_recipes_survive_a_checkpoint() -> None:

@@ -90,8 +90,8 @@ def test_a_checkpoint_of_the_same_network_is_taken_whole(tmp_path: Path) -> None
     ("source", "target", "left"),
     [
         # The paper's way from coarse to fine.
-        (FCN, "fcn16s-resnet18", "transpose_conv, skip_convs, skip_upsamplings"),
-        ("fcn16s-resnet18", "fcn8s-resnet18", "transpose_conv, skip_convs.1, skip_upsamplings.1"),
+        (FCN, "fcn16s-resnet18", "skip_convs, skip_upsamplings, transpose_conv"),
+        ("fcn16s-resnet18", "fcn8s-resnet18", "skip_convs.1, skip_upsamplings.1, transpose_conv"),
         (FCN, "unet-resnet18", "decoder, transpose_conv"),
         ("deeplabv3-resnet18", "deeplabv3os8-resnet18", "transpose_conv"),
     ],

@@ -54,13 +54,16 @@ def create_model(
         The network, in training mode, float32, on the CPU.
 
     Raises:
-        ValueError: The architecture or upsample_init is unknown, the architecture has no
-            pretrained weights, or its upsampling cannot be frozen.
+        ValueError: The architecture or upsample_init is unknown, num_classes is out of range, the
+            architecture has no pretrained weights, or its upsampling cannot be frozen.
         FcnkitError: The pretrained weights cannot be fetched.
     """
     if architecture not in NETWORKS:
         rule = f"architecture must be one of {', '.join(ARCHITECTURES)}"
         raise ValueError(message("create_model", rule, architecture, "choose one of these"))
+    if not 1 <= num_classes <= 255:
+        rule, remedy = "num_classes must be 1 to 255", "merge classes: a label is one byte"
+        raise ValueError(message("create_model", rule, num_classes, remedy))
     network = NETWORKS[architecture]
     if network.backbone is not None:
         net = network.build(num_classes, backbone=network.backbone, pretrained=pretrained)

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as backbones: the features of every stage, dilated where asked.
+"""torchvision's ResNets as backbones, dilated where asked, and what networks on them share.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", 2016; Chen et al., "Rethinking
 Atrous Convolution for Semantic Image Segmentation", 2017, for the dilation.
@@ -6,15 +6,19 @@ Atrous Convolution for Semantic Image Segmentation", 2017, for the dilation.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pickle import UnpicklingError
+from typing import ClassVar
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from fcnkit.errors import FcnkitError, message
+from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
-__all__ = ["RESNETS", "ResNetFeatures"]
+__all__ = ["RESNETS", "ResNetFeatures", "ResNetSegmentationNet"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -64,6 +68,43 @@ class ResNetFeatures(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+
+class ResNetSegmentationNet(SegmentationNet):
+    """A network on a ResNet that ends with a transposed convolution to the picture's size."""
+
+    output_stride: ClassVar[int] = 32
+    """Of the backbone."""
+
+    def __init__(self, num_classes: int, *, backbone: str, pretrained: bool = False) -> None:
+        """Create the network.
+
+        Args:
+            num_classes: K.
+            backbone: One of RESNETS.
+            pretrained: Start from torchvision's ImageNet weights, which are downloaded.
+        """
+        super().__init__()
+        stride = self.output_stride
+        self.backbone = ResNetFeatures(backbone, pretrained=pretrained, output_stride=stride)
+        self.transpose_conv = self.add_head(num_classes, self.backbone.channels)
+
+    @abstractmethod
+    def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
+        """Create the layers between the backbone and the last step.
+
+        Args:
+            num_classes: K.
+            channels: Of the backbone's features, finest first.
+
+        Returns:
+            The last step: takes what ``body`` returns, and gives the logits.
+        """
+
+    @property
+    def last_step(self) -> SubpixelConvTranspose2d:
+        """The upsampling to the picture's size."""
+        return self.transpose_conv
 
 
 def _dilate(stage: nn.Module, dilation: int) -> int:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from fcnkit.errors import message
-from fcnkit.train.models.backbone import RESNETS, ResNetFeatures
-from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
@@ -51,39 +50,24 @@ class _ImagePooling(nn.Sequential):
 
 
 @register("deeplabv3", backbones=RESNETS)
-class DeepLabV3(SegmentationNet):
+class DeepLabV3(ResNetSegmentationNet):
     """DeepLabV3 at output stride 16."""
 
-    output_stride: ClassVar[int] = 16
+    output_stride = 16
     """Of the backbone and of the pyramid."""
     atrous_rates: ClassVar[tuple[int, int, int]] = (6, 12, 18)
     """Dilations of the pyramid's 3x3 convolutions."""
 
-    def __init__(self, num_classes: int, *, backbone: str, pretrained: bool = False) -> None:
-        """Create the network.
-
-        Args:
-            num_classes: K.
-            backbone: One of RESNETS.
-            pretrained: Start from torchvision's ImageNet weights, which are downloaded.
-        """
-        super().__init__()
-        stride = self.output_stride
-        self.backbone = ResNetFeatures(backbone, pretrained=pretrained, output_stride=stride)
-        channels = self.backbone.channels[-1]
-        self.head = DeepLabHead(channels, num_classes, self.atrous_rates)
-        self.head[0].convs[-1] = _ImagePooling(channels)
-        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=stride)
+    def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
+        """Create the pyramid of dilated convolutions."""
+        self.head = DeepLabHead(channels[-1], num_classes, self.atrous_rates)
+        self.head[0].convs[-1] = _ImagePooling(channels[-1])
+        return SubpixelConvTranspose2d(num_classes, num_classes, stride=self.output_stride)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores at the output stride."""
         scores: Tensor = self.head(self.backbone(image_nchw)[-1])
         return scores
-
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The upsampling to the picture's size."""
-        return self.transpose_conv
 
 
 @register("deeplabv3os8", backbones=RESNETS)

@@ -10,43 +10,33 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from fcnkit.train.models.backbone import RESNETS, ResNetFeatures
-from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
 __all__ = ["FCN8s", "FCN16s", "FCN32s"]
 
 
-class _FCN(SegmentationNet):
+class _FCN(ResNetSegmentationNet):
     """An FCN: the scores of the last stage, refined by those of finer stages, then upsampled."""
 
     skips: ClassVar[int]
     """Number of finer stages whose scores are added: strides 16, then 8."""
 
-    def __init__(self, num_classes: int, *, backbone: str, pretrained: bool = False) -> None:
-        """Create the network.
-
-        Args:
-            num_classes: K.
-            backbone: One of RESNETS.
-            pretrained: Start from torchvision's ImageNet weights, which are downloaded.
-        """
-        super().__init__()
-        self.backbone = ResNetFeatures(backbone, pretrained=pretrained)
-        *_, stride8, stride16, stride32 = self.backbone.channels
+    def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
+        """Create the 1x1 convolutions and the steps between them."""
+        *_, stride8, stride16, stride32 = channels
         self.final_conv = nn.Conv2d(stride32, num_classes, 1)
-        last_stride = 32 // 2**self.skips
-        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=last_stride)
         nn.init.xavier_uniform_(self.final_conv.weight)
         self.skip_convs, self.skip_upsamplings = nn.ModuleList(), nn.ModuleList()
-        for channels in (stride16, stride8)[: self.skips]:
-            conv = nn.Conv2d(channels, num_classes, 1)
+        for width in (stride16, stride8)[: self.skips]:
+            conv = nn.Conv2d(width, num_classes, 1)
             # As in the paper, a skip starts as nothing: the network begins as FCN-32s.
             nn.init.zeros_(conv.weight)
             self.skip_convs.append(conv)
             double = SubpixelConvTranspose2d(num_classes, num_classes, stride=2)
             self.skip_upsamplings.append(double)
+        return SubpixelConvTranspose2d(num_classes, num_classes, stride=32 // 2**self.skips)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores before the last upsampling."""
@@ -55,11 +45,6 @@ class _FCN(SegmentationNet):
         for conv, double in zip(self.skip_convs, self.skip_upsamplings, strict=True):
             scores = double(scores) + conv(features.pop())
         return scores
-
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The last transposed convolution."""
-        return self.transpose_conv
 
 
 @register("fcn32s", backbones=RESNETS)

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fcnkit.train.models.backbone import RESNETS, ResNetFeatures
-from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
@@ -20,30 +19,22 @@ __all__ = ["FPN"]
 
 
 @register("fpn", backbones=RESNETS)
-class FPN(SegmentationNet):
+class FPN(ResNetSegmentationNet):
     """A feature pyramid at strides 32 to 4, upsampled by 4."""
 
-    def __init__(self, num_classes: int, *, backbone: str, pretrained: bool = False) -> None:
-        """Create the network.
-
-        Args:
-            num_classes: K.
-            backbone: One of RESNETS.
-            pretrained: Start from torchvision's ImageNet weights, which are downloaded.
-        """
-        super().__init__()
-        self.backbone = ResNetFeatures(backbone, pretrained=pretrained)
-        strides_4_to_32 = self.backbone.channels[1:]
+    def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
+        """Create the pyramid's convolutions."""
+        strides_4_to_32 = channels[1:]
         # Every level is as wide as the finest stage: 64, or the paper's 256 from ResNet-50 on.
         width, *steps = strides_4_to_32
         self.laterals = nn.ModuleList(
-            nn.Conv2d(channels, width, 1) for channels in reversed(strides_4_to_32)
+            nn.Conv2d(level, width, 1) for level in reversed(strides_4_to_32)
         )
         self.doublings = nn.ModuleList(
             SubpixelConvTranspose2d(width, width, stride=2) for _ in steps
         )
         self.merges = nn.ModuleList(_conv(width) for _ in steps)
-        self.transpose_conv = SubpixelConvTranspose2d(width, num_classes, stride=4)
+        return SubpixelConvTranspose2d(width, num_classes, stride=4)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the pyramid's features of stride 4."""
@@ -53,11 +44,6 @@ class FPN(SegmentationNet):
         for lateral, double, merge in zip(finer, self.doublings, self.merges, strict=True):
             x = merge(double(x) + lateral(features.pop()))
         return x
-
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The upsampling from features to logits."""
-        return self.transpose_conv
 
 
 def _conv(width: int) -> nn.Sequential:

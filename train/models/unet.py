@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcnkit.train.models.backbone import RESNETS, ResNetFeatures
+from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
@@ -105,28 +105,15 @@ class UNet(SegmentationNet):
 
 
 @register("unet", backbones=RESNETS)
-class ResNetUNet(SegmentationNet):
+class ResNetUNet(ResNetSegmentationNet):
     """A U-Net on a ResNet: skips at strides 16 to 2, classes by the last doubling itself."""
 
-    def __init__(self, num_classes: int, *, backbone: str, pretrained: bool = False) -> None:
-        """Create the network.
-
-        Args:
-            num_classes: K.
-            backbone: One of RESNETS.
-            pretrained: Start from torchvision's ImageNet weights, which are downloaded.
-        """
-        super().__init__()
-        self.backbone = ResNetFeatures(backbone, pretrained=pretrained)
-        self.decoder = _Decoder(self.backbone.channels, DECODER_WIDTHS)
-        self.transpose_conv = SubpixelConvTranspose2d(DECODER_WIDTHS[-1], num_classes, stride=2)
+    def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
+        """Create the decoder."""
+        self.decoder = _Decoder(channels, DECODER_WIDTHS)
+        return SubpixelConvTranspose2d(DECODER_WIDTHS[-1], num_classes, stride=2)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the decoder's features of stride 2."""
         decoded: Tensor = self.decoder(self.backbone(image_nchw))
         return decoded
-
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The last doubling, from features to logits."""
-        return self.transpose_conv

@@ -70,6 +70,9 @@ def train(
     scale: Annotated[
         str | None, typer.Option(help="LOW..HIGH by which pictures are resized, such as 0.5..2.")
     ] = None,
+    half_size: Annotated[
+        float | None, typer.Option(help="Share of the epochs, the first ones, at half the size.")
+    ] = None,
     color: Annotated[
         float | None, typer.Option(help="Strength of the colour augmentation, such as 0.3.")
     ] = None,
@@ -101,6 +104,7 @@ def train(
         "dice": dice,
         "ema": ema,
         "scale": None if scale is None else parse_range(scale, "--scale"),
+        "half_size": half_size,
         "color": color,
         "seed": seed,
     }
