@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.faults import arguments, backends, datasets, kills, load, models, outputs, pictures
+from tests.faults import (
+    arguments,
+    backends,
+    datasets,
+    kills,
+    load,
+    models,
+    options,
+    outputs,
+    pictures,
+)
 from tests.faults.table import PROMISES
 
 __all__ = [
@@ -13,6 +23,7 @@ __all__ = [
     "kills",
     "load",
     "models",
+    "options",
     "outputs",
     "pictures",
 ]

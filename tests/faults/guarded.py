@@ -14,7 +14,14 @@ __all__ = ["Answer", "guarded"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 # One server imports the heavy packages once; what it forks is a process of its own all the same.
 _CONTEXT.set_forkserver_preload(
-    ["fcnkit.train.backend", "onnxruntime", "tests.faults.models", "tests.faults.arguments"]
+    [
+        "fcnkit.train.loop",
+        "fcnkit.train.backend",
+        "onnxruntime",
+        "tests.faults.models",
+        "tests.faults.arguments",
+        "tests.faults.options",
+    ]
 )
 
 

@@ -98,6 +98,8 @@ def pictures_as_a_folder(setting: Setting) -> Iterator[Trial]:
     # One pass of this model covers 2048x2048 at most, which these are not.
     longest = ("1x65500.jpg", "65500x1.jpg", "png-1x65500.png")
     yield from _predicted(setting, "labels", without=longest)
+    if setting.full:
+        yield from _predicted(setting, "logits", "--cover", "average", without=longest)
     yield from _vanishing(setting)
 
 
