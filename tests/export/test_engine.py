@@ -333,6 +333,7 @@ def test_a_fault_of_a_built_engine_is_caught(
 
 
 @pytest.mark.gpu
+@pytest.mark.tensorrt
 def test_ordinary_tensorrt_builds_on_a_gpu(model: Path) -> None:
     pytest.importorskip("tensorrt", reason="ordinary TensorRT is not installed")
     times = model.with_name("times.bin")

@@ -393,7 +393,9 @@ def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize(
+    "flavor", [pytest.param("tensorrt", marks=pytest.mark.tensorrt), "tensorrt-rtx"]
+)
 @pytest.mark.parametrize("head", ["labels", "logits"])
 def test_a_real_engine_gives_what_onnxruntime_gives(
     tmp_path: Path, flavor: Flavor, head: Head
