@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
@@ -36,8 +36,8 @@ class Recipe:
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
     scale: tuple[float, float]
     """Pictures are resized by a factor drawn from this range before the crop."""
-    half_size: float
-    """Share of the epochs, the first ones, that halve crop and scale and so take a quarter of the
+    half_size: float = 0.0
+    """Share of the epochs, the first ones, that halve crop and scale and so take a third of the
     time: progressive learning, as in Tan and Le, "EfficientNetV2", 2021; 0: none."""
     flip: bool
     """Mirror half of the pictures."""
@@ -116,15 +116,17 @@ class Recipe:
         rule, remedy = "must be a dict", "use the file that was saved"
         if not isinstance(data, dict):
             raise ValueError(message("recipe", rule, type(data).__name__, remedy))
-        names = {field.name for field in fields(cls)}
-        if set(data) != names:
-            got = ", ".join(sorted(map(str, set(data) ^ names)))
+        # A field with a default is younger than files without it, which were trained as it says.
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        kinds = get_type_hints(cls)
+        if not needed <= set(data) <= set(kinds):
+            got = ", ".join(sorted(map(str, (set(data) - set(kinds)) | (needed - set(data)))))
             rule = "must have exactly the fields of this version"
             remedy = "use the version of fcnkit that wrote it"
             raise ValueError(message("recipe", rule, f"a difference in {got}", remedy))
-        for name, kind in get_type_hints(cls).items():
-            if not _fits(kind, data[name]):
-                rule, got = f"{name} must be a legal value", type(data[name]).__name__
+        for name, value in data.items():
+            if not _fits(kinds[name], value):
+                rule, got = f"{name} must be a legal value", type(value).__name__
                 raise ValueError(message("recipe", rule, f"another {got}", remedy))
         pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
         return cls(**{**data, **pairs})
@@ -159,7 +161,6 @@ RECIPES = {
         class_weights="none",
         ema=0.0,
         scale=(1.0, 1.0),
-        half_size=0.0,
         flip=False,
         color=0.0,
         void_as_background=True,
@@ -181,7 +182,6 @@ RECIPES = {
         class_weights="none",
         ema=0.999,
         scale=(0.75, 1.5),
-        half_size=0.0,
         flip=True,
         color=0.3,
         void_as_background=False,

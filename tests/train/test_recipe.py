@@ -64,6 +64,9 @@ def test_the_first_epochs_may_be_of_half_the_size() -> None:
 def test_recipes_survive_a_checkpoint() -> None:
     for recipe in RECIPES.values():
         assert Recipe.from_dict(recipe.to_dict()) == recipe
+    older = MODERN.to_dict()
+    del older["half_size"]  # from before there was such a thing
+    assert Recipe.from_dict(older) == MODERN
     data = MODERN.to_dict()
     data["emma"] = data.pop("ema")
     with pytest.raises(ValueError) as caught:
