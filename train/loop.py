@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.spec import ModelSpec
@@ -258,7 +258,11 @@ def _validate(
     """Add the scores to an epoch's row and draw it; return whether it is the best so far."""
     net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
     with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
-        scores = evaluate(segmenter, val)
+        try:
+            scores = evaluate(segmenter, val)
+        except ArtifactError as error:  # Weights may be finite and so large that logits are not.
+            rule = f"the logits on val after epoch {row['epoch']} must be finite"
+            raise _diverged(rule, "NaN") from error
         row |= scores.to_dict()
         before = (past["mean_iou"] for past in history if "mean_iou" in past)
         best = scores.mean_iou > max(before, default=-1.0)

@@ -139,7 +139,10 @@ def run(words: list[str], cwd: str) -> str:
         sys.stderr.flush()
         said.seek(0)
         text = said.read().decode(errors="backslashreplace")
-    return f"{code} {_fault(code, text)}".strip()
+    fault = _fault(code, text)
+    if code == 2 and "must be finite, got" in text:
+        code = 1  # It was no wrong value: the run began, and diverged.
+    return f"{code} {fault}".strip()
 
 
 def _fault(code: object, text: str) -> str:

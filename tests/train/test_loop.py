@@ -197,17 +197,21 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(
     assert len(losses(run)) == 1
 
 
-def test_weights_that_became_infinite_in_the_last_step_are_not_saved(
-    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("rate", "rule"),
+    [
+        (float("inf"), "the weights after epoch 1 must be finite, got others"),
+        (1e20, "the logits on val after epoch 1 must be finite, got NaN"),
+    ],
+)
+def test_what_diverged_in_the_last_step_is_not_saved(
+    rate: float, rule: str, shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(TINY, optimizer="sgd", batch=16)
-    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", lambda *_: float("inf"))
-    with pytest.raises(FcnkitError) as caught:
+    monkeypatch.setattr(fcnkit.train.loop, "learning_rate", lambda *_: rate)
+    remedy = "lower --lr; last.pt, if there is one, holds the epoch before"
+    with refusal(FcnkitError, f"training: {rule}; {remedy}"):
         train_tiny(shapes_folder, tmp_path / "run", recipe)
-    assert str(caught.value) == (
-        "training: the weights after epoch 1 must be finite, got others; "
-        "lower --lr; last.pt, if there is one, holds the epoch before"
-    )
     assert list((tmp_path / "run").glob("*.pt")) == []
 
 
