@@ -150,6 +150,10 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
     return int(text)
 
 
+_MOST_THREADS = 1024
+"""Beyond it are slips; libraries word what exceeds a C int in their own way, or start it all."""
+
+
 def check_threads(threads: int | None, *, what: str) -> int:
     """Return the number of threads to use: the given one, or every core this process may use.
 
@@ -162,7 +166,7 @@ def check_threads(threads: int | None, *, what: str) -> int:
 
     Raises:
         TypeError: threads is no integer.
-        ValueError: threads is below 1.
+        ValueError: threads is below 1 or above 1024.
     """
     if threads is None:
         if hasattr(os, "sched_getaffinity"):
@@ -172,4 +176,7 @@ def check_threads(threads: int | None, *, what: str) -> int:
         raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
     if threads < 1:
         raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
+    if threads > _MOST_THREADS:
+        rule = f"threads must be at most {_MOST_THREADS}"
+        raise ValueError(message(what, rule, threads, "pass threads=2"))
     return threads

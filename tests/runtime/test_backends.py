@@ -533,6 +533,7 @@ def test_a_provider_that_is_not_there_is_refused(tmp_path: Path) -> None:
     ("threads", "kind", "rule"),
     [
         (0, ValueError, "threads must be at least 1, got 0"),
+        (2**31, ValueError, "threads must be at most 1024, got 2147483648"),
         (2.0, TypeError, "threads must be an int, got 2.0"),
         (True, TypeError, "threads must be an int, got True"),
     ],
