@@ -2,23 +2,28 @@
 
     python -m benchmarks.training [--json FILE] [--device cpu|cuda|cuda:N] [--rounds N]
 
-Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns
-in one process, so that a busy moment hits all of them; times are medians, ratios medians over the
-rounds.
+Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns,
+so that a busy moment hits all of them; times are medians, ratios medians over the rounds. Each has
+a process of its own, for how memory is allocated is a setting of a process.
 
-    ours          sub-pixel upsampling, the loss taken before depth-to-space, channels_last,
-                  bfloat16 autocast
-    chapter       nn.ConvTranspose2d, NCHW, float32
-    chapter-bf16  nn.ConvTranspose2d, NCHW, bfloat16 autocast
-    chapter-like  nn.ConvTranspose2d, channels_last, bfloat16 autocast: all of ours but its form
+    ours             sub-pixel upsampling, the loss taken before depth-to-space, channels_last,
+                     bfloat16 autocast, freed memory kept
+    ours-given-back  the same, freed memory given back to the system, as by default
+    chapter          nn.ConvTranspose2d, NCHW, float32
+    chapter-bf16     nn.ConvTranspose2d, NCHW, bfloat16 autocast
+    chapter-like     nn.ConvTranspose2d, channels_last, bfloat16 autocast, freed memory kept: all
+                     of ours but its form
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,12 +37,13 @@ from benchmarks.timing import alternate, median_ratio
 from fcnkit.runtime.spec import VOID
 from fcnkit.train.device import pick_device
 from fcnkit.train.losses import share_of_loss
+from fcnkit.train.memory import kept_memory
 from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.recipe import RECIPES
 
 CLASSES = 21
-OURS, CHAPTER, CHAPTER_BF16 = "ours", "chapter", "chapter-bf16"
-CHAPTER_LIKE = "chapter-like"
+OURS, GIVEN_BACK = "ours", "ours-given-back"
+CHAPTER, CHAPTER_BF16, CHAPTER_LIKE = "chapter", "chapter-bf16", "chapter-like"
 
 
 def chapter_net() -> nn.Module:
@@ -86,20 +92,63 @@ def loss_of(net: nn.Module, logits: Tensor, labels_bhw: Tensor) -> Tensor:
     return share_of_loss(logits, labels_bmp, RECIPES["modern"], pixels=labels_bhw[0].numel())
 
 
-def contenders(
-    device: torch.device, batch: int, size: tuple[int, int]
-) -> dict[str, Callable[[], None]]:
-    """Build the steps on the same batch."""
+def contender(
+    name: str, device: torch.device, batch: int, size: tuple[int, int]
+) -> Callable[[], None]:
+    """Build a contender's step; the batch is the same for all."""
     torch.manual_seed(0)
     image = torch.randn(batch, 3, *size, device=device)
     labels = torch.randint(0, CLASSES, (batch, *size), device=device)
-    ours = create_model("fcn32s-resnet18", CLASSES)
-    return {
-        OURS: step_of(ours, image, labels, bf16=True, channels_last=True),
-        CHAPTER: step_of(chapter_net(), image, labels),
-        CHAPTER_BF16: step_of(chapter_net(), image, labels, bf16=True),
-        CHAPTER_LIKE: step_of(chapter_net(), image, labels, bf16=True, channels_last=True),
-    }
+    is_ours = name in (OURS, GIVEN_BACK)
+    net = create_model("fcn32s-resnet18", CLASSES) if is_ours else chapter_net()
+    channels_last = is_ours or name == CHAPTER_LIKE
+    return step_of(net, image, labels, bf16=name != CHAPTER, channels_last=channels_last)
+
+
+def serve(
+    pipe: Connection, name: str, device: torch.device, batch: int, size: tuple[int, int]
+) -> None:
+    """Make a step whenever the pipe asks for one, until it says that it was the last."""
+    with ExitStack() as stack:
+        if name in (OURS, CHAPTER_LIKE):
+            stack.enter_context(kept_memory())
+        step = contender(name, device, batch, size)
+        while pipe.recv():
+            step()
+            pipe.send(True)
+
+
+@contextmanager
+def contenders(
+    device: torch.device, batch: int, size: tuple[int, int]
+) -> Iterator[dict[str, Callable[[], None]]]:
+    """Start a process per contender, and give the functions that make each of them step."""
+    # Forked from a server that has loaded PyTorch, and nothing else: no threads, no GPU.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.training"])
+    pipes: list[Connection] = []
+
+    def start(name: str) -> Callable[[], None]:
+        pipe, other = context.Pipe()
+        process = context.Process(
+            target=serve, args=(other, name, device, batch, size), daemon=True
+        )
+        process.start()
+        other.close()
+        pipes.append(pipe)
+
+        def step() -> None:
+            pipe.send(True)
+            pipe.recv()
+
+        return step
+
+    try:
+        names = (OURS, GIVEN_BACK, CHAPTER, CHAPTER_BF16, CHAPTER_LIKE)
+        yield {name: start(name) for name in names}
+    finally:
+        for pipe in pipes:
+            pipe.send(False)
 
 
 def synchronize(device: torch.device) -> None:
@@ -140,8 +189,8 @@ def main() -> None:
     options = parser.parse_args()
     device = pick_device(options.device)
     height, width = map(int, options.size.split("x"))
-    steps = contenders(device, options.batch, (height, width))
-    seconds = alternate(steps, rounds=options.rounds)
+    with contenders(device, options.batch, (height, width)) as steps:
+        seconds = alternate(steps, rounds=options.rounds)
     result = report(seconds, device, options.batch, (height, width))
     print(f"training step of FCN-32s/ResNet-18, {result['shape']}, {result['device']},")
     print(f"{result['threads']} threads, torch {result['torch']}, {result['rounds']} rounds")
@@ -149,7 +198,7 @@ def main() -> None:
         rate = result["images_per_second"][name]
         times = result["ours_faster_than"].get(name, 1.0)
         print(
-            f"{name:13} {1000 * value:8.1f} ms {rate:8.1f} images/s {times:6.2f} x the time of ours"
+            f"{name:15} {1000 * value:8.1f} ms {rate:8.1f} images/s {times:6.2f} x the time of ours"
         )
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -28,6 +28,7 @@ from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
+from fcnkit.train.memory import kept_memory
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
 from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
@@ -140,7 +141,7 @@ def train(
     if validate_every < 1:
         rule, remedy = "must be at least 1", "leave it out to validate every epoch"
         raise ValueError(message("--validate-every", rule, validate_every, remedy))
-    with parallel.process_group(device) as where, hold_run(run):
+    with parallel.process_group(device) as where, hold_run(run), kept_memory():
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(

@@ -300,7 +300,13 @@ def draw(
         Name to figure.
     """
     drawn = {name: plot(report) for name, plot in plots.items()}
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    figures = {name: figure for name, figure in drawn.items() if figure is not None}
+    for figure in figures.values():
+        # Each drawing would lay the axes out again, from where the last one left them and with the
+        # text sizes of its own format: the same figure, saved twice, moves by a fraction of a point
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figures
 
 
 def save_figure(figure: Figure, *, kind: str) -> bytes:

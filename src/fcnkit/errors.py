@@ -54,8 +54,8 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
     Args:
         what: The function, file or option that refuses.
         rule: What must hold.
-        got: What was received; strings are taken as they are, anything else by its repr, and no
-            more than the first 1000 characters of either.
+        got: What was received; strings are taken as they are, blank ones and anything else by its
+            repr, and no more than the first 1000 characters of either.
         remedy: What the user can do about it.
 
     Returns:
@@ -65,10 +65,12 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
         >>> message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
         '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
     """
-    value = got if isinstance(got, str) else repr(got)
+    # A blank, a file's name for instance, would vanish from the line
+    name = what if what.strip() else repr(what)
+    value = got if isinstance(got, str) and got.strip() else repr(got)
     if len(value) > _MOST:
         value = f"{value[:_MOST]}..."
-    return printable(" ".join(f"{what}: {rule}, got {value}; {remedy}".split()))
+    return printable(" ".join(f"{name}: {rule}, got {value}; {remedy}".split()))
 
 
 def printable(text: str) -> str:

@@ -1,10 +1,14 @@
-"""Running the command line in a process of its own, as a shell does."""
+"""Running the command line: in a process of its own, as a shell does, or in this one."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
+
+from fcnkit.cli import main
 
 
 def fcnkit(
@@ -20,6 +24,18 @@ def fcnkit(
         check=False,
         env={**os.environ, "COLUMNS": "200", **environment},
     )
+
+
+def called(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``fcnkit`` in this process; a new one would load PyTorch to refuse an option."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def refused(done: subprocess.CompletedProcess[str], text: str) -> None:

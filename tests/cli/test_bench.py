@@ -11,7 +11,7 @@ import pytest
 from fcnkit.runtime.benchmark.report import read_report
 from fcnkit.runtime.benchmark.stages import example_picture
 from fcnkit.runtime.files import sha256_of
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, fcnkit, refused
 from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
 
@@ -116,21 +116,21 @@ def test_no_stages_and_no_plots(model: Path, tmp_path: Path) -> None:
 
 def test_latency_refuses(model: Path) -> None:
     refused(
-        fcnkit("bench", "latency", model, "--shape", "320"),
+        called("bench", "latency", model, "--shape", "320"),
         "--shape: a size is written HxW, got '320'; write 320x480",
     )
     refused(
-        fcnkit("bench", "latency", model, "--shape", "32x4000", *QUICK),
+        called("bench", "latency", model, "--shape", "32x4000", *QUICK),
         "Segmenter: one pass of this model covers at most 1x2048x2048, "
         "got a picture of 32x4000; make the picture smaller, or use a model with head logits",
     )
     refused(
-        fcnkit("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),
+        called("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),
         "open_backend: compute must be one of auto, f32, bf16, f16, got f8; "
         "leave it out for what the file says",
     )
     refused(
-        fcnkit("bench", "latency", model, "--runs", 3, "--duration", 1),
+        called("bench", "latency", model, "--runs", 3, "--duration", 1),
         "bench: runs and duration exclude each other, got 3 and 1.0; give one of them",
     )
 
@@ -177,12 +177,12 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
     faster = fcnkit("bench", "compare", reports["b"], reports["a"], "--fail-over", "0%")
     assert faster.returncode == 0
     refused(
-        fcnkit("bench", "compare", reports["a"], tmp_path / "no.json"),
+        called("bench", "compare", reports["a"], tmp_path / "no.json"),
         f"{tmp_path}/no.json: must be a report, got no file; "
         "write one with fcnkit bench latency -o FOLDER",
     )
     refused(
-        fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "lots"),
+        called("bench", "compare", reports["a"], reports["b"], "--fail-over", "lots"),
         "--fail-over: is a percentage or fraction, got 'lots'; write 5%",
     )
 
@@ -219,15 +219,15 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
 
 def test_throughput_refuses(model: Path, pictures: Path) -> None:
     refused(
-        fcnkit("bench", "throughput", model, pictures, "--load", "0"),
+        called("bench", "throughput", model, pictures, "--load", "0"),
         "--load: is requests per second above 0, or a percentage, got 0; write 20 or 80%",
     )
     refused(
-        fcnkit("bench", "throughput", model, pictures, "--streams", 0),
+        called("bench", "throughput", model, pictures, "--streams", 0),
         "--streams: must be at least 1, got 0; give 1 or 2",
     )
     threads = ("--streams", 1, "--threads", 1, "--threads", 2)
     refused(
-        fcnkit("bench", "throughput", model, pictures, *threads),
+        called("bench", "throughput", model, pictures, *threads),
         "--threads: is given once or per --streams, got 2 for 1; match them",
     )

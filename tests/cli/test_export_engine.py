@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, fcnkit, refused
 from tests.runtime.models import make_spec, write_model
 
 
@@ -48,12 +48,12 @@ def test_an_engine_with_every_option_of_tensorrt_rtx(model: Path) -> None:
 def test_what_export_engine_refuses(model: Path) -> None:
     engine = ("export", "engine", model, "-o", model.with_name("m.engine"))
     refused(
-        fcnkit(*engine, "--profile", "1x32x32,1x64x64,1x96x96", "--min", "1x32x32"),
+        called(*engine, "--profile", "1x32x32,1x64x64,1x96x96", "--min", "1x32x32"),
         "--profile: stands in place of --min, --opt and --max, got also --min; "
         "write every range as --profile MIN,OPT,MAX",
     )
     refused(
-        fcnkit(*engine, "--flavor", "tensorrt-rtx", "--timing-cache", "times.bin"),
+        called(*engine, "--flavor", "tensorrt-rtx", "--timing-cache", "times.bin"),
         "--timing-cache: is for --flavor tensorrt only, got times.bin; leave it out, it would "
         "change nothing there and make the build need a GPU",
     )
@@ -69,6 +69,6 @@ def test_a_triton_repository(model: Path, tmp_path: Path) -> None:
         f"serve it with tritonserver --model-repository {repo}",
     ]
     refused(
-        fcnkit("export", "triton", model, "-o", repo, "--device", "tpu"),
+        called("export", "triton", model, "-o", repo, "--device", "tpu"),
         "--device: must be one of auto, cpu, gpu, got tpu; choose one of these",
     )

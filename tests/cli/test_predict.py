@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fcnkit.runtime.files import sha256_of
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, fcnkit, refused
 from tests.runtime.models import make_spec, write_model
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -194,11 +194,11 @@ def test_predict_lists(model: Path, pictures: Path, tmp_path: Path) -> None:
         assert (out / "a.png").exists()
         assert (out / "sub" / "b.png").exists()
     refused(
-        fcnkit("predict", model, f"@{tmp_path}/no.txt", "-o", tmp_path / "out"),
+        called("predict", model, f"@{tmp_path}/no.txt", "-o", tmp_path / "out"),
         f"[Errno 2] No such file or directory: '{tmp_path}/no.txt'",
     )
     refused(
-        fcnkit("predict", model, "-o", tmp_path / "out"),
+        called("predict", model, "-o", tmp_path / "out"),
         "predict: needs INPUT or --list, got neither; name pictures, folders or a list",
     )
 
@@ -228,21 +228,21 @@ def test_predict_in_tiles(tmp_path: Path, pictures: Path) -> None:
     assert (summary["tile"], summary["overlap"]) == ("32x32", 8)
     assert 20 < summary["peak_memory_mb"] < 2000
     refused(
-        fcnkit(*arguments, "--tile", "32"),
+        called(*arguments, "--tile", "32"),
         "--tile: a size is written HxW, got '32'; write 1024x1024",
     )
     refused(
-        fcnkit(*arguments, "--tile", "33x64"),
+        called(*arguments, "--tile", "33x64"),
         "Segmenter: tile must be a legal shape from 1x32x32 to 16x2048x2048 in steps of 32, "
         "got 33x64; the nearest is 64x64",
     )
     refused(
-        fcnkit(*arguments, "--tile", "32x64", "--overlap", 32),
+        called(*arguments, "--tile", "32x64", "--overlap", 32),
         "Segmenter: overlap must be 0..31, less than a tile's side, got 32; "
         "use half the side or less",
     )
     refused(
-        fcnkit(*arguments, "--tile", "32x64", "--cover", "pad"),
+        called(*arguments, "--tile", "32x64", "--cover", "pad"),
         "Segmenter: tile and overlap need a model with head logits and cover='average', "
         "got head logits and cover='pad'; leave them out, or use cover='average'",
     )
@@ -310,7 +310,7 @@ def test_info_refuses(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("hello, hello, hello")
     refused(
-        fcnkit("info", path),
+        called("info", path),
         f"{path}: must be a complete ONNX file, got bytes that are no protobuf; "
         "copy the file again or export the model again with fcnkit export onnx",
     )

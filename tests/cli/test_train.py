@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from fcnkit.cli import app
 from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.recipe import recipe_lines
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, fcnkit, refused
 
 
 def test_help_shows_the_values_of_the_recipes() -> None:
@@ -39,19 +39,19 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1].startswith("epoch 2: loss ")
     refused(
-        fcnkit("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
+        called("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
         "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
     )
     refused(
-        fcnkit("train", shapes_folder, "-o", run, "--model", "unet-resnet18", "--backbone", "x"),
+        called("train", shapes_folder, "-o", run, "--model", "unet-resnet18", "--backbone", "x"),
         "--backbone: is given by itself or in --model, got both, x and unet-resnet18; drop one",
     )
     finished = (run / "last.pt").read_bytes()
-    done = fcnkit(*command, "--epochs", 2, "--resume")
+    done = called(*command, "--epochs", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert "epoch" not in done.stdout
     assert (run / "last.pt").read_bytes() == finished
-    done = fcnkit(*command, "--epochs", 1, "--resume")
+    done = called(*command, "--epochs", 1, "--resume")
     assert done.stderr == (
         f"error: {run}: --epochs must be at least the 2 that the run has finished, got 1; "
         "raise --epochs or use a new -o\n"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, fcnkit, refused
 
 TINY = ("--recipe", "modern", "--epochs", 1, "--crop", "64x64", "--batch", 8, "--workers", 0)
 
@@ -85,7 +85,7 @@ def test_another_network_starts_from_a_checkpoint(
             "upsample_init: must be one of bilinear, xavier, got magic; choose one of these",
         ),
     ):
-        done = fcnkit(*new, *options)
+        done = called(*new, *options)
         assert (done.returncode, done.stderr) == (2, f"error: {text}\n")
     assert not (tmp_path / "new").exists()
 
@@ -94,37 +94,37 @@ def test_bad_input_is_one_line_and_exit_code_2(
     shapes_folder: Path, run_folder: Path, exported: dict[str, Path], tmp_path: Path
 ) -> None:
     refused(
-        fcnkit("train", tmp_path / "none", "-o", tmp_path / "run"),
+        called("train", tmp_path / "none", "-o", tmp_path / "run"),
         f"{tmp_path}/none: a data set is a folder, got no such folder; check the path",
     )
     refused(
-        fcnkit("train", shapes_folder, "-o", tmp_path / "run", "--recipe", "magic"),
+        called("train", shapes_folder, "-o", tmp_path / "run", "--recipe", "magic"),
         "--recipe: must be one of d2l, modern, got magic; choose one of these",
     )
     refused(
-        fcnkit("train", shapes_folder, "-o", tmp_path / "run", "--crop", "big"),
+        called("train", shapes_folder, "-o", tmp_path / "run", "--crop", "big"),
         "--crop: a size is written HxW, got 'big'; write 320x480",
     )
     refused(
-        fcnkit("export", "onnx", tmp_path / "no.pt", "-o", tmp_path / "m.onnx"),
+        called("export", "onnx", tmp_path / "no.pt", "-o", tmp_path / "m.onnx"),
         f"{tmp_path}/no.pt: must be a checkpoint file, got no file; "
         "give a best.pt or last.pt of a run",
     )
     refused(
-        fcnkit("export", "onnx", run_folder / "best.pt", "-o", tmp_path / "m.onnx", "--head", "x"),
+        called("export", "onnx", run_folder / "best.pt", "-o", tmp_path / "m.onnx", "--head", "x"),
         "--head: must be one of logits, labels, scene, got x; choose one of these",
     )
     engine = ("export", "engine", exported["labels"], "-o", tmp_path / "m.engine")
     refused(
-        fcnkit(*engine, "--min", "1x33x32"),
+        called(*engine, "--min", "1x33x32"),
         "--min: sides must be multiples of 32, got 1x33x32; use 1x64x32",
     )
     refused(
-        fcnkit(*engine, "--opt", "320x480"),
+        called(*engine, "--opt", "320x480"),
         "--opt: a shape is written NxHxW, got '320x480'; write 8x320x480",
     )
     refused(
-        fcnkit(*engine, "--flavor", "vanilla"),
+        called(*engine, "--flavor", "vanilla"),
         "--flavor: must be one of auto, tensorrt, tensorrt-rtx, got vanilla; choose one of these",
     )
     assert list(tmp_path.iterdir()) == []
