@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_flag
+from fcnkit.runtime._checks import MAX_THREADS, check_flag
 from fcnkit.runtime.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.outputs import SUFFIX_OF, Format, Staging
@@ -104,7 +104,8 @@ def predict_files(
     Raises:
         TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
             text; when called.
-        ValueError: format is unknown, or max_pixels, batch or workers below 1; when called.
+        ValueError: format is unknown, max_pixels, batch or workers below 1, or
+            workers above 256; when called.
         DataError: Another run writes into the folder; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
@@ -171,7 +172,7 @@ def _check_text(name: str, value: object, remedy: str) -> None:
         raise TypeError(message("predict", f"{name} must be a text", got, remedy))
 
 
-def _check_positive(name: str, value: int) -> None:
+def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
     try:
         value = operator.index(value)
     except TypeError:
@@ -179,6 +180,8 @@ def _check_positive(name: str, value: int) -> None:
         raise TypeError(message("predict", rule, got, "pass an int")) from None
     if value < 1:
         raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+    if most is not None and value > most:
+        raise ValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
 
 
 def _with_manifest(
@@ -219,7 +222,7 @@ class _Run:
         if batch is None:
             batch = default_batch(backend)
         _check_positive("batch", batch)
-        _check_positive("workers", workers)
+        _check_positive("workers", workers, most=MAX_THREADS)
         self.studio = studio
         self._batch, self._workers = batch, workers
         self._limit = most_ahead(workers)

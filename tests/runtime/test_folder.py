@@ -485,6 +485,8 @@ def test_wrong_options_are_refused_when_called(tmp_path: Path, segmenter: Segmen
         predict_files(segmenter, [], tmp_path, model_sha256="", format="gif")  # type: ignore[arg-type]
     with refusal(ValueError, "predict: max_pixels must be at least 1, got 0; raise it"):
         predict_files(segmenter, [], tmp_path, model_sha256="", max_pixels=0)
+    with refusal(ValueError, "predict: workers must be at most 256, got 40000; lower it"):
+        predict_files(segmenter, [], tmp_path, model_sha256="", workers=40000)
 
 
 # --- read_picture --------------------------------------------------------------------------------
