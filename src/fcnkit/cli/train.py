@@ -78,9 +78,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[
-        int, typer.Option(help="Processes that read pictures.", min=0, max=256)
-    ] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0, max=256)] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the training step (torch.compile).")
     ] = False,
