@@ -1,13 +1,37 @@
-"""Fixtures that several test folders share: one tiny data set, one tiny run, its exports."""
+"""Fixtures that several test folders share: one tiny data set, one tiny run, its exports.
+
+FCNKIT_TEST_KERNELS names another build of the extension, one with sanitizers or counters, to be
+tested in place of the installed one.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+
+def _use_kernels(path: Path) -> None:
+    """Put another build of the extension in place, before anything imports the installed one."""
+    name = "fcnkit.runtime._kernels"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    from fcnkit.runtime import _kernels
+
+    assert _kernels.__file__ == str(path)
+
+
+if "FCNKIT_TEST_KERNELS" in os.environ:
+    _use_kernels(Path(os.environ["FCNKIT_TEST_KERNELS"]).resolve())
 
 
 @pytest.fixture(scope="session")

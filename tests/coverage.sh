@@ -5,8 +5,8 @@
 #
 # Run from the root of a checkout; PYTHON names the interpreter with the test tools, coverage and
 # gcovr (default: python), CXX the compiler. The extension is built once more, with gcov's counters,
-# and put in place of the installed one by the environment variable that tests/runtime/conftest.py
-# reads, so the C++ figure is that of the tests under tests/runtime. Reports: build/coverage.
+# and put in place of the installed one by the environment variable that tests/conftest.py reads, so
+# the C++ figure is that of the tests which run it in their own process. Reports: build/coverage.
 set -eu
 python=${PYTHON:-python}
 cxx=${CXX:-g++}

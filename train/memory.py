@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 __all__ = ["kept_memory"]
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h of glibc
-_DEFAULT_TRIM, _DEFAULT_MMAPS = 128 * 1024, 65536  # mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # malloc.h of glibc
+_DEFAULT_MMAPS = 65536  # mallopt(3)
+_LARGEST_THRESHOLD = 32 << 20  # where glibc's own adjustment ends that a setting turns off
 
 
 @contextmanager
@@ -32,5 +33,6 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         mallopt(_M_MMAP_MAX, _DEFAULT_MMAPS)
-        mallopt(_M_TRIM_THRESHOLD, _DEFAULT_TRIM)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_THRESHOLD)
         ctypes.CDLL(None).malloc_trim(0)
