@@ -21,7 +21,7 @@ from fcnkit.export.verify import VerifyReport, comparison_shapes, require, verif
 from fcnkit.export.verify_data import open_data
 from fcnkit.runtime.onnx_file import read_onnx_file
 from fcnkit.runtime.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
-from tests.cli.shell import fcnkit
+from tests.cli.shell import called, fcnkit, refused
 from tests.refusal import refusal
 
 SMALL = 96 * 96
@@ -270,6 +270,36 @@ def test_the_command_reports_and_fails(
     done = fcnkit("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
     assert done.returncode == 2
     assert "max error" not in done.stderr
+
+
+def test_the_command_in_words(
+    exported: dict[str, Path], shapes_folder: Path, tmp_path: Path
+) -> None:
+    labels, small = exported["labels"], ("--max-pixels", SMALL)
+    changed = tmp_path / "labels.onnx"
+    shutil.copy(labels.with_suffix(".verify.json"), changed.with_suffix(".verify.json"))
+    same = change_spec(lambda spec: spec.with_parity("another text"))
+    planted(labels, changed, same)
+    done = called("verify", labels, changed, "--data", shapes_folder, *small)
+    assert done.returncode == 0, done.stderr
+    summary, *bounded, on_data, warning = done.stdout.splitlines()
+    assert summary.startswith("label agreement 100.0000 % (1x32x32, ")
+    assert bounded[0] == "largest shape 1x320x480 bounded to 1x64x96"
+    assert on_data.startswith(f"label agreement 100.0000 % on 4 pictures of {shapes_folder}, mean ")
+    assert warning == "labels.onnx was changed after the report beside it was written"
+
+
+def test_the_command_refuses_what_it_cannot_judge(exported: dict[str, Path]) -> None:
+    labels = exported["labels"]
+    refused(
+        called("verify", labels, labels, "--split", "train"),
+        "--split: names a list of --data, got train without --data; add --data, or leave it out",
+    )
+    refused(
+        called("verify", labels, labels, "--max-error", 1, "--max-pixels", SMALL),
+        "--max-error: limits what can be measured: logits of both sides, a score on labelled data, "
+        "got models or data without; leave it out",
+    )
 
 
 def test_data_of_other_classes_or_none_is_refused(
