@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,17 +80,19 @@ def find_jobs(inputs: Iterable[str | Path], out: str | Path, *, suffix: str = ".
 def _texts(inputs: Any) -> list[str]:
     """Return the inputs as texts; one by itself is refused, for its letters would be taken."""
     try:
-        given = None if isinstance(inputs, (str, bytes, os.PathLike)) else list(inputs)
+        given = None if isinstance(inputs, (str, bytes, os.PathLike)) else iter(inputs)
     except TypeError:
         given = None
     if given is None:
         rule, got = "inputs must be a list of paths", type(inputs).__name__
         raise TypeError(message("find_jobs", rule, got, "put it in a list"))
-    for one in given:
+    texts = []
+    for one in given:  # one by one: what is no list of paths may have any length
         if not isinstance(one, (str, Path)):
             rule, got = "every input must be a text or a Path", type(one).__name__
             raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
-    return list(map(str, given))
+        texts.append(str(one))
+    return texts
 
 
 def _check_suffix(suffix: object) -> None:

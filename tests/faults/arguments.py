@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import resource
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -51,6 +52,9 @@ PATHS = ("path", "spec")
 
 FIXED = {"find_jobs": ("out",), "segmenter": ("out", "jobs", "stop")}
 """Further ones of a function: a folder, what ``find_jobs`` found, and an event."""
+
+MOST_MEMORY = 12 << 30
+"""Bytes of addresses, most of them PyTorch's own libraries."""
 
 _FOUR_PARTS = re.compile(r"[^\n]+: [^\n]+, got [^\n]*; [^\n]+")
 _EDGES = [-1, 0, 1, 2, 31, 32, 33, 255, 256, 2**24, 2**31 - 1, 2**31, 2**32, 2**32 + 1, 2**63]
@@ -185,6 +189,8 @@ def hammer(name: str, examples: int) -> tuple[int, int]:
     Raises:
         AssertionError: It raised something else than a worded TypeError or ValueError.
     """
+    # What takes more is a MemoryError, which is such another thing.
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     taken = refused = 0
     with tempfile.TemporaryDirectory() as folder, callee(name, Path(folder)) as call:
         place = Path(folder)
@@ -268,7 +274,7 @@ def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:
 
 @promise("Wrong arrays and numbers are a TypeError or ValueError that says what is wrong.")
 def wrong_arguments(setting: Setting) -> Iterator[Trial]:
-    examples = 3000 if setting.full else 20
+    examples = 700 if setting.full else 20
     for name in [*targets(), *METHODS]:
         answer = guarded(hammer, name, examples, seconds=600)
         if answer.kind != "value":

@@ -543,6 +543,14 @@ def test_a_missing_picture(tmp_path: Path) -> None:
 def test_inputs_are_a_list(tmp_path: Path) -> None:
     with refusal(TypeError, "find_jobs: inputs must be a list of paths, got str; put it in a list"):
         find_jobs(str(tmp_path), tmp_path / "out")
+
+    def rows() -> Iterator[Any]:
+        yield np.zeros(3)
+        pytest.fail("read on, and an array may have 2^32 rows")
+
+    text = "find_jobs: every input must be a text or a Path, got ndarray; pass str(path)"
+    with refusal(TypeError, text):
+        find_jobs(rows(), tmp_path / "out")  # type: ignore[arg-type]
     with refusal(
         ValueError, "find_jobs: suffix must be a dot and letters, got 'png'; leave it out for .png"
     ):
