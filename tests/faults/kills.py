@@ -336,16 +336,20 @@ def _kill_and_rerun(
 ) -> Iterator[Trial]:
     """Time one undisturbed run, kill others at moments within that time, and end with a whole one.
 
-    Every second one finds the file of the run before.
+    Every second one finds the undisturbed one's files, the others find none.
     """
     ready = out.with_name("ready")
     start = time.monotonic()
     answer = guarded(call, source, out, ready, seconds=300)
     took = time.monotonic() - start
     yield Trial(f"{case}: undisturbed", "kept" if answer.kind == "value" else "wrong", answer.text)
+    whole = {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")}
     for number in range(kills):
-        if number % 2:
-            out.unlink(missing_ok=True)
+        for path, content in whole.items():
+            if number % 2:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(content)
         fault = _killed(setting, call, source, out, ready, after=took)
         if fault:
             yield Trial(f"{case}: killed", "wrong", fault)
