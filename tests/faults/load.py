@@ -126,9 +126,9 @@ def many_threads(setting: Setting) -> Iterator[Trial]:
     save_good(place / "best.pt")
     ways = [*itertools.product(BACKENDS, models), ("torch", place / "best.pt")]
     for (backend, path), shared in itertools.product(ways, (False, True)):
-        rounds = 200 if setting.full else 10
         # A whole ResNet, sixteen times over, is slow.
-        threads, rounds = (4, 5) if backend == "torch" and not setting.full else (16, rounds)
+        full, short = ((16, 20), (4, 5)) if backend == "torch" else ((16, 200), (16, 10))
+        threads, rounds = full if setting.full else short
         answer = guarded(together, path, backend, threads, rounds, shared, seconds=300)
         right = (answer.kind, answer.text) == ("value", "0")
         case = f"{backend}, {path.stem}, {'one for all' if shared else 'one each'}"
