@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
@@ -17,6 +17,7 @@ from fcnkit.export.engine_precision import check_layers, check_tensors, compute_
 from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
 from fcnkit.export.precision import KEPT_KEY
+from fcnkit.runtime._checks import check_choice, check_type
 from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
 from fcnkit.runtime.engine_file import (
     SIDECAR_FORMAT,
@@ -81,10 +82,13 @@ def build_engine(
         ArtifactError: The ONNX file is broken, without a spec, or computes in another precision
             than its spec states, or the library cannot parse it.
         MissingExtraError: The library is not installed.
-        ValueError: A profile or an option does not fit the model or the flavour.
+        TypeError: profiles or options are of another type.
+        ValueError: flavor is none of the three, or a profile or an option does not fit the model
+            or the flavour.
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """
+    check_choice("--flavor", flavor, ("auto", *get_args(Flavor)))
     if out.suffix not in ENGINE_SUFFIXES:
         rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
         raise ValueError(message("-o", rule, str(out), "name it model.engine"))
@@ -93,7 +97,11 @@ def build_engine(
     if not out.parent.is_dir():
         got = str(out.parent)
         raise ValueError(message("-o", "its folder must exist", got, "create it first"))
-    options = options or BuilderOptions()
+    options = BuilderOptions() if options is None else options
+    check_type("build_engine: options", options, BuilderOptions)
+    check_type("build_engine: profiles", profiles, Sequence)
+    for profile in profiles:
+        check_type("build_engine: profiles", profile, ProfileRequest)
     file = read_onnx_file(model)
     spec = file.spec(where=str(model))
     ranges = complete_profiles(spec, profiles)

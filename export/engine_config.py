@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_choice
 from fcnkit.runtime.engine_file import BuilderOptions
 from fcnkit.runtime.plan_header import Flavor
 
@@ -71,9 +72,8 @@ def _check_values(options: BuilderOptions) -> None:
         rule = f"must be 0 to {_LAST_LEVEL}"
         raise ValueError(message("--optimization-level", rule, level, "the default is 3"))
     wanted = options.hardware_compatibility
-    if wanted is not None and wanted not in HARDWARE_LEVELS:
-        rule = f"must be one of {', '.join(HARDWARE_LEVELS)}"
-        raise ValueError(message("--hardware-compatibility", rule, wanted, "choose one of these"))
+    if wanted is not None:
+        check_choice("--hardware-compatibility", wanted, tuple(HARDWARE_LEVELS))
 
 
 def _capabilities(trt: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_type
 from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
 
 __all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
@@ -37,8 +38,10 @@ def parse_profile(text: str) -> ProfileRequest:
         The request.
 
     Raises:
+        TypeError: text is no str.
         ValueError: text is anything else.
     """
+    check_type("--profile", text, str)
     parts = text.split(",")
     if len(parts) != 3:
         rule = "a profile is written MIN,OPT,MAX"

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import onnx
 import torch
@@ -28,6 +29,7 @@ from fcnkit.export.verify import (
     verify,
 )
 from fcnkit.export.verify_data import Labelled
+from fcnkit.runtime._checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.runtime.spec import METADATA_KEY, Head, ModelSpec, Precision, format_shape
 from fcnkit.train.backend import TorchBackend
@@ -99,11 +101,22 @@ def export_onnx(
     Raises:
         ArtifactError: The checkpoint is none, or a weight does not fit the precision.
         DataError: The folder to calibrate on has too few or broken pictures.
-        ValueError: out does not end in .onnx, its folder does not exist, an option does not fit
-            the precision, or a module to keep is not there.
+        TypeError: keep_fp32, max_miou_drop or max_pixels is of another type.
+        ValueError: out does not end in .onnx, its folder does not exist, an option is none of its
+            values or does not fit the precision, or a module to keep is not there.
         VerifyError: The exported model does not compute what PyTorch computes; no file is left.
     """
     _check_out(out)
+    check_choice("--head", head, get_args(Head))
+    check_choice("--precision", precision, get_args(Precision))
+    check_choice("--activations", activations, get_args(Activations))
+    max_pixels = check_int("export_onnx: max_pixels", max_pixels, 1, 2**63 - 1)
+    check_names("--keep-fp32", keep_fp32)
+    if max_miou_drop is not None:
+        check_type("--max-miou-drop", max_miou_drop, Real)
+        if not max_miou_drop <= 1:  # nor NaN, which every loss would pass
+            rule = "must be a share, at most 1"
+            raise ValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
     typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
     tolerance = TOLERANCES[precision]
     if max_miou_drop is not None:

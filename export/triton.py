@@ -11,9 +11,10 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime._checks import check_choice, check_int, check_type
 from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
 from fcnkit.runtime.engine_file import read_engine_file, sidecar_path
 from fcnkit.runtime.files import atomic_path, atomic_write
@@ -94,11 +95,17 @@ def write_triton_repository(
 
     Raises:
         ArtifactError: The model is broken, or an engine of TensorRT-RTX.
+        TypeError: An option is of another type.
         ValueError: An option is out of range, the name is not fit for a folder, or the version is
             already there, or the model has another configuration there.
     """
+    check_choice("--device", device, get_args(Device))
+    check_type("--name", "" if name is None else name, str)
     read = _read(model)
-    _check_numbers(version=version, instances=instances, queue_delay=queue_delay)
+    most = 2**31 - 1  # int32 in the server's configuration
+    version = check_int("--version", version, 1, most)
+    instances = check_int("--instances", instances, 1, most)
+    queue_delay = check_int("--queue-delay", queue_delay, 0, most)
     if read.backend == "tensorrt" and device == "cpu":
         rule = "an engine runs on a GPU only"
         raise ValueError(message("--device", rule, "cpu", "give the ONNX file instead"))
@@ -129,17 +136,6 @@ def write_triton_repository(
         shutil.rmtree(place)  # else the same command would be refused the next time
         raise
     return TritonReport(name=name, folder=folder, max_batch_size=_max_batch(read))
-
-
-def _check_numbers(*, version: int, instances: int, queue_delay: int) -> None:
-    for option, value, least in (
-        ("--version", version, 1),
-        ("--instances", instances, 1),
-        ("--queue-delay", queue_delay, 0),
-    ):
-        if value < least:
-            rule = f"must be at least {least}"
-            raise ValueError(message(option, rule, value, "leave it out for the default"))
 
 
 def _read(model: Path) -> _Model:

@@ -25,14 +25,17 @@ __all__ = [
     "Palette",
     "check_array",
     "check_bytes",
+    "check_choice",
     "check_color",
     "check_flag",
     "check_image",
     "check_int",
     "check_labels",
+    "check_names",
     "check_output",
     "check_palette",
     "check_threads",
+    "check_type",
 ]
 
 Color: TypeAlias = tuple[int, int, int]
@@ -140,6 +143,27 @@ def check_flag(what: str, value: object) -> bool:
     if type(value) is bool:
         return value
     raise TypeError(message(what, "must be True or False", type(value).__name__, "pass a bool"))
+
+
+def check_type(what: str, value: object, kind: type) -> None:
+    """Raise TypeError if value is not of a class that one cannot mistake for another."""
+    if not isinstance(value, kind):
+        rule, remedy = f"must be of type {kind.__name__}", "pass one"
+        raise TypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
+
+
+def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
+    """Return value if it is one of the names, else raise."""
+    if isinstance(value, str) and value in choices:
+        return value
+    rule = f"must be one of {', '.join(choices)}"
+    raise ValueError(message(what, rule, value, "choose one of these"))
+
+
+def check_names(what: str, value: object) -> None:
+    """Raise TypeError if value is not a list or tuple of strings."""
+    if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
+        raise TypeError(message(what, "must be a list of names", value, "pass a list of str"))
 
 
 def check_color(what: str, value: Sequence[int]) -> Color:

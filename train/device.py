@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.runtime._checks import check_type
 
 __all__ = ["pick_device"]
 
@@ -19,9 +20,11 @@ def pick_device(name: str) -> torch.device:
         The device.
 
     Raises:
+        TypeError: The name is no str.
         ValueError: The name is no such device.
         BackendUnavailableError: The device does not exist on this machine.
     """
+    check_type("--device", name, str)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")

@@ -279,7 +279,8 @@ def _sweep(out: Path) -> None:
 def _check_member(member: tarfile.TarInfo, done: int, count: int, archive: Path) -> None:
     path = PurePosixPath(member.name)
     # What is sparse is larger than the archive, and nothing of Pascal VOC is.
-    plain = (member.isreg() and not member.issparse()) or member.isdir()
+    # A file without a name would take the place of the folder that is unpacked into.
+    plain = (member.isreg() and not member.issparse() and path.parts) or member.isdir()
     if path.is_absolute() or ".." in path.parts or not plain:
         rule = "members must be files and folders inside the archive"
         kind = "link" if member.issym() or member.islnk() else "member"

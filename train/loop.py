@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
+from fcnkit.runtime._checks import check_flag, check_int, check_type
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.segmenter import Segmenter
 from fcnkit.runtime.spec import ModelSpec
@@ -39,6 +40,7 @@ __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data",
 Loader = DataLoader[tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
+MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +134,20 @@ def train(
     Raises:
         FcnkitError: The run folder holds another run or is held by one, training diverged, or a
             process that reads pictures has died.
+        TypeError: An argument is of another type.
         ValueError: The model's options are unknown or exclude each other, the recipe's batch
-            cannot be shared among the processes, or validate_every is below 1.
+            cannot be shared among the processes, or workers or validate_every is out of range.
         ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
         OSError: A file of the run cannot be written; the files of the epoch before are whole.
     """
-    if validate_every < 1:
-        rule, remedy = "must be at least 1", "leave it out to validate every epoch"
-        raise ValueError(message("--validate-every", rule, validate_every, remedy))
+    check_type("train: data", data, TrainingData)
+    check_type("train: recipe", recipe, Recipe)
+    check_type("train: model", model, ModelOptions)
+    workers = check_int("--workers", workers, 0, MOST_WORKERS)
+    validate_every = check_int("--validate-every", validate_every, 1, 2**31 - 1)
+    for name, flag in (("resume", resume), ("compiled", compiled)):
+        check_flag(f"train: {name}", flag)
     with parallel.process_group(device) as where, hold_run(run), kept_memory():
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)

@@ -6,6 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_choice
 
 __all__ = ["RECIPES", "Recipe", "recipe_lines"]
 
@@ -56,8 +57,10 @@ class Recipe:
         """Refuse values that cannot train.
 
         Raises:
-            ValueError: naming the option to change.
+            TypeError: A value is of another type than its field.
+            ValueError: A value is out of range; named is the option to change.
         """
+        self._check_types()
         for option, value in (("epochs", self.epochs), ("batch", self.batch)):
             if value < 1:
                 raise ValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
@@ -84,15 +87,17 @@ class Recipe:
         if not 0 <= self.dice < float("inf"):
             rule, remedy = "must be at least 0", "use 0 to turn it off"
             raise ValueError(message("--dice", rule, self.dice, remedy))
-        choices = (
-            ("class-weights", self.class_weights, ("none", "frequency")),
-            ("precision", self.precision, ("fp32", "bf16")),
-            ("optimizer", self.optimizer, ("sgd", "momentum", "adamw")),
-        )
-        for option, choice, allowed in choices:
-            if choice not in allowed:
-                rule = f"must be one of {', '.join(allowed)}"
-                raise ValueError(message(f"--{option}", rule, choice, "choose one of these"))
+
+    def _check_types(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if get_origin(kind) is Literal:
+                check_choice(option, value, get_args(kind))
+            elif not _fits(kind, value):
+                wanted = kind.__name__ if isinstance(kind, type) else kind
+                raise TypeError(
+                    message(option, f"must be of type {wanted}", repr(value), "convert it")
+                )
 
     def of_epoch(self, epoch: int) -> Recipe:
         """Return the recipe of one epoch, counted from 1: it may train at half the size."""

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime._checks import check_int
 from fcnkit.runtime.palette import VOID_COLOR
 from fcnkit.runtime.spec import VOID
 from fcnkit.train.drawing import KINDS, draw_picture
@@ -61,7 +62,7 @@ def write_shapes(
         train: Pictures to train on.
         val: Pictures to validate on.
         test: Pictures to test on; no list is written for 0.
-        seed: Which pictures, >= 0.
+        seed: Which pictures, 0..2^63-1.
         progress: Called with the pictures written so far and the number of all.
 
     Returns:
@@ -69,11 +70,15 @@ def write_shapes(
 
     Raises:
         DataError: out holds something else, or shapes made from other arguments.
-        ValueError: A count or the seed is out of range.
+        TypeError: A count or the seed is no integer.
+        ValueError: One is out of range: 1..99,999 pictures (``test`` from 0), a seed of 0..2^63-1.
         OSError: The folder cannot be written.
     """
-    _check_arguments(train, val, test, seed)
-    counts = {"train": train, "val": val, "test": test}
+    counts = {
+        name: check_int(f"write_shapes: {name}", value, least, 99_999)  # names have five digits
+        for name, value, least in (("train", train, 1), ("val", val, 1), ("test", test, 0))
+    }
+    seed = check_int("write_shapes: seed", seed, 0, 2**63 - 1)
     marker = json.dumps({"format": _FORMAT, "seed": seed, **counts})
     if _is_there(out, marker):
         return False
@@ -87,16 +92,6 @@ def write_shapes(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
-
-
-def _check_arguments(train: int, val: int, test: int, seed: int) -> None:
-    for name, value, least in (("train", train, 1), ("val", val, 1), ("test", test, 0)):
-        # Names have five digits.
-        if not least <= value <= 99_999:
-            rule = f"{name} must be {least} to 99999 pictures"
-            raise ValueError(message("write_shapes", rule, value, "choose another number"))
-    if seed < 0:
-        raise ValueError(message("write_shapes", "seed must be >= 0", seed, "choose another"))
 
 
 def _is_there(out: Path, marker: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime._checks import check_type
 from fcnkit.train.labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
 from fcnkit.train.pictures import read_image, read_mask, size_of
 
@@ -97,10 +98,12 @@ def open_voc(root: Path, *, split: str) -> VocFolder:
         The split.
 
     Raises:
+        TypeError: split is no str.
         DataError: A folder or list is missing, the list is empty or malformed, a picture or mask
             is missing, or ``labelmap.txt`` is malformed.
         OSError: A folder or file cannot be read.
     """
+    check_type("open_voc: split", split, str)
     labelmap = read_labelmap_of(root)
     names = read_split(root, split)
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)

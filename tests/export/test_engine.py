@@ -210,6 +210,34 @@ def test_options_that_this_flavour_would_ignore(
     assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (
+            {"flavor": "rtx"},
+            ValueError,
+            "--flavor: must be one of auto, tensorrt, tensorrt-rtx, got rtx; choose one of these",
+        ),
+        (
+            {"profiles": ["1x32x32"]},
+            TypeError,
+            "build_engine: profiles: must be of type ProfileRequest, got one of type str; pass one",
+        ),
+        (
+            {"options": {"workspace_mib": 1}},
+            TypeError,
+            "build_engine: options: must be of type BuilderOptions, got one of type dict; pass one",
+        ),
+    ],
+)
+def test_arguments_of_another_type(
+    wrong: dict[str, Any], error: type[Exception], text: str, model: Path
+) -> None:
+    with refusal(error, text):
+        build_engine(model, model.with_suffix(".engine"), **wrong)
+    assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
 def test_a_timing_cache_is_not_for_tensorrt_rtx(model: Path, tmp_path: Path) -> None:
     text = (
         "--timing-cache: is for --flavor tensorrt only, got times.bin; leave it out, it would "

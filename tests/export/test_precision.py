@@ -219,6 +219,14 @@ def test_a_loss_of_mean_iou_above_the_limit_leaves_no_file(
             "--activations: goes with --precision int8, got fp16; leave it out",
         ),
         (
+            {"precision": "int4"},
+            "--precision: must be one of fp32, fp16, int8, got int4; choose one of these",
+        ),
+        (
+            {"precision": "int8", "max_miou_drop": float("nan")},
+            "--max-miou-drop: must be a share, at most 1, got nan; try 0.01",
+        ),
+        (
             {"precision": "fp16", "keep_fp32": ("final_con",)},
             "--keep-fp32: a part is one of backbone, final_conv, logits, transpose_conv or what "
             "these hold, got final_con; see the node names in Netron",

@@ -132,7 +132,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     rule = "--name: a model's name must be letters, digits, '.', '_' and '-'"
     with refusal(ValueError, f"{rule}, got '../m'; give a plainer one"):
         write_triton_repository(model, repo, name="../m")
-    text = "--instances: must be at least 1, got 0; leave it out for the default"
+    text = f"--instances: must be 1..{2**31 - 1}, got 0; pass a value from 1 to {2**31 - 1}"
     with refusal(ValueError, text):
         write_triton_repository(model, repo, instances=0)
     assert not repo.exists()

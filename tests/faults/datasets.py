@@ -58,6 +58,8 @@ def archives() -> dict[str, bytes]:
     good = _tar()
     found = {
         "absolute": _tar((_member("/tmp/evil"), evil)),
+        "nameless-file": _tar((_member(""), evil)),
+        "file-named-dot": _tar((_member("."), evil)),
         "climbing": _tar((_member("../evil"), evil)),
         "climbing-inside": _tar((_member(f"{inside}a/../../../../evil"), evil)),
         "link-out": _tar((_member(f"{inside}out", link, "/etc"), b"")),

@@ -271,6 +271,8 @@ def sparse(name: str) -> tarfile.TarInfo:
         (tarfile.TarInfo("../evil"), "member '../evil'"),
         (tarfile.TarInfo("VOCdevkit/../../evil"), "member 'VOCdevkit/../../evil'"),
         (tarfile.TarInfo("/tmp/evil"), "member '/tmp/evil'"),
+        (tarfile.TarInfo(""), "member ''"),
+        (tarfile.TarInfo("."), "member '.'"),
         (link("VOCdevkit/out", "/tmp", tarfile.SYMTYPE), "link 'VOCdevkit/out'"),
         (link("VOCdevkit/out", "../../x", tarfile.LNKTYPE), "link 'VOCdevkit/out'"),
         (link("VOCdevkit/pipe", "", tarfile.FIFOTYPE), "member 'VOCdevkit/pipe'"),

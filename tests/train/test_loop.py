@@ -92,9 +92,14 @@ def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Pa
     assert load_checkpoint(tmp_path / "seldom" / "last.pt").epoch == 4
     with refusal(
         ValueError,
-        "--validate-every: must be at least 1, got 0; leave it out to validate every epoch",
+        f"--validate-every: must be 1..{2**31 - 1}, got 0; pass a value from 1 to {2**31 - 1}",
     ):
         train(data, tmp_path / "none", TINY, validate_every=0)
+    with refusal(TypeError, "--workers: must be an integer, got str; pass an int"):
+        train(data, tmp_path / "none", TINY, workers="2")  # type: ignore[arg-type]
+    with refusal(TypeError, "train: recipe: must be of type Recipe, got one of type str; pass one"):
+        train(data, tmp_path / "none", "modern")  # type: ignore[arg-type]
+    assert not (tmp_path / "none").exists()
 
 
 def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:

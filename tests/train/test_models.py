@@ -289,7 +289,7 @@ def test_a_new_network_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_architecture_is_refused() -> None:
     with refusal(
         ValueError,
-        f"create_model: architecture must be one of {', '.join(ARCHITECTURES)}, got vgg; "
+        f"create_model: architecture: must be one of {', '.join(ARCHITECTURES)}, got vgg; "
         "choose one of these",
     ):
         create_model("vgg", 3)
@@ -299,8 +299,7 @@ def test_unknown_architecture_is_refused() -> None:
 def test_classes_must_fit_into_a_byte(classes: int) -> None:
     with refusal(
         ValueError,
-        f"create_model: num_classes must be 1 to 255, got {classes}; "
-        "merge classes: a label is one byte",
+        f"create_model: num_classes: must be 1..255, got {classes}; pass a value from 1 to 255",
     ):
         create_model("unet", classes)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from fcnkit.train.recipe import RECIPES, Recipe, recipe_lines
+from tests.refusal import refusal
 
 MODERN = RECIPES["modern"]
 
@@ -52,6 +53,20 @@ def test_values_that_cannot_train_are_refused(changes: dict[str, Any], text: str
     with pytest.raises(ValueError) as caught:
         replace(MODERN, **changes)
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"epochs": "3"}, "--epochs: must be of type int, got '3'; convert it"),
+        ({"seed": True}, "--seed: must be of type int, got True; convert it"),
+        ({"crop": (64,)}, "--crop: must be of type tuple[int, int], got (64,); convert it"),
+        ({"half_size": None}, "--half-size: must be of type float, got None; convert it"),
+    ],
+)
+def test_values_of_another_type_are_refused(changes: dict[str, Any], text: str) -> None:
+    with refusal(TypeError, text):
+        replace(MODERN, **changes)
 
 
 def test_the_first_epochs_may_be_of_half_the_size() -> None:

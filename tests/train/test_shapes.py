@@ -123,14 +123,11 @@ def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"train": 0}, "train must be 1 to 99999 pictures, got 0; choose another number"),
-        ({"val": 0}, "val must be 1 to 99999 pictures, got 0; choose another number"),
-        ({"test": -1}, "test must be 0 to 99999 pictures, got -1; choose another number"),
-        (
-            {"train": 100_000},
-            "train must be 1 to 99999 pictures, got 100000; choose another number",
-        ),
-        ({"seed": -1}, "seed must be >= 0, got -1; choose another"),
+        ({"train": 0}, "train: must be 1..99999, got 0; pass a value from 1 to 99999"),
+        ({"val": 0}, "val: must be 1..99999, got 0; pass a value from 1 to 99999"),
+        ({"test": -1}, "test: must be 0..99999, got -1; pass a value from 0 to 99999"),
+        ({"train": 100_000}, "train: must be 1..99999, got 100000; pass a value from 1 to 99999"),
+        ({"seed": -1}, f"seed: must be 0..{2**63 - 1}, got -1; pass a value from 0 to {2**63 - 1}"),
     ],
 )
 def test_arguments_refused(tmp_path: Path, options: dict[str, int], text: str) -> None:

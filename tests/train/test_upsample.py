@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
+from fcnkit.train.models.upsample import (
+    SubpixelConvTranspose2d,
+    bilinear_kernel,
+    subpixel_weight,
+)
+from tests.refusal import refusal
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -95,5 +103,45 @@ def test_odd_stride_is_refused() -> None:
     with pytest.raises(ValueError, match="stride") as caught:
         SubpixelConvTranspose2d(1, 1, stride=3)
     assert str(caught.value) == (
-        "SubpixelConvTranspose2d: stride must be even and at least 2, got 3; use 2, 4, 8, 16 or 32"
+        "SubpixelConvTranspose2d: stride must be even, got 3; use 2, 4, 8, 16 or 32"
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (
+            lambda: bilinear_kernel(0, 4),
+            ValueError,
+            f"bilinear_kernel: channels: must be 1..{2**28}, got 0; pass a value from 1 to {2**28}",
+        ),
+        (
+            lambda: bilinear_kernel(2, 2**31),
+            ValueError,
+            f"bilinear_kernel: kernel_size: must be 1..{2**28}, got {2**31}; "
+            f"pass a value from 1 to {2**28}",
+        ),
+        (
+            lambda: bilinear_kernel(256, 128),
+            ValueError,
+            f"bilinear_kernel: the weight must have at most {2**28} values, "
+            "got 256 x 256 x 128 x 128; use fewer channels or a smaller kernel",
+        ),
+        (
+            lambda: subpixel_weight(torch.zeros(3, 3, 4, 4), 3),
+            ValueError,
+            "subpixel_weight: weight must have shape (C, O, 6, 6), got (3, 3, 4, 4); "
+            "pass a transposed convolution's, whose kernel is two strides wide",
+        ),
+        (
+            lambda: subpixel_weight(np.zeros((3, 3, 4, 4)), 2),  # type: ignore[arg-type]
+            TypeError,
+            "subpixel_weight: weight: must be of type Tensor, got one of type ndarray; pass one",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    call: Callable[[], object], error: type[Exception], text: str
+) -> None:
+    with refusal(error, text):
+        call()

@@ -8,6 +8,7 @@ import pkgutil
 from torch import nn
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_choice, check_flag, check_int
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
 from fcnkit.train.models.upsample import (
@@ -56,14 +57,13 @@ def create_model(
     Raises:
         ValueError: The architecture or upsample_init is unknown, num_classes is out of range, the
             architecture has no pretrained weights, or its upsampling cannot be frozen.
+        TypeError: num_classes is no integer, pretrained or freeze_upsample no bool.
         FcnkitError: The pretrained weights cannot be fetched.
     """
-    if architecture not in NETWORKS:
-        rule = f"architecture must be one of {', '.join(ARCHITECTURES)}"
-        raise ValueError(message("create_model", rule, architecture, "choose one of these"))
-    if not 1 <= num_classes <= 255:
-        rule, remedy = "num_classes must be 1 to 255", "merge classes: a label is one byte"
-        raise ValueError(message("create_model", rule, num_classes, remedy))
+    check_choice("create_model: architecture", architecture, tuple(NETWORKS))
+    num_classes = check_int("create_model: num_classes", num_classes, 1, 255)
+    check_flag("create_model: pretrained", pretrained)
+    check_flag("create_model: freeze_upsample", freeze_upsample)
     network = NETWORKS[architecture]
     if network.backbone is not None:
         net = network.build(num_classes, backbone=network.backbone, pretrained=pretrained)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcnkit.errors import message
+from fcnkit.runtime._checks import check_choice, check_int, check_type
 
 __all__ = [
     "SubpixelConvTranspose2d",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 UpsampleInit = Literal["bilinear", "xavier"]
+
+_MOST_VALUES = 2**28
+"""1 GiB; the largest of the family has 2**21, between a U-Net's deepest levels."""
 
 
 def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
@@ -40,7 +44,14 @@ def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
     Returns:
         float32 tensor of shape (channels, channels, kernel_size, kernel_size), zero between
         different channels. Source: d2l.ai, "Fully Convolutional Networks", bilinear_kernel.
+
+    Raises:
+        TypeError: A number is no integer.
+        ValueError: One is below 1, or the weight would have more than 2^28 values.
     """
+    channels = check_int("bilinear_kernel: channels", channels, 1, _MOST_VALUES)
+    kernel_size = check_int("bilinear_kernel: kernel_size", kernel_size, 1, _MOST_VALUES)
+    _check_values("bilinear_kernel", channels, channels, kernel_size)
     factor = (kernel_size + 1) // 2
     center = factor - 1.0 if kernel_size % 2 else factor - 0.5
     ramp = 1 - (torch.arange(kernel_size, dtype=torch.float32) - center).abs() / factor
@@ -48,6 +59,13 @@ def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
     diagonal = torch.arange(channels)
     weight[diagonal, diagonal] = ramp[:, None] * ramp[None, :]
     return weight
+
+
+def _check_values(what: str, channels: int, out_channels: int, side: int) -> None:
+    if channels * out_channels * side**2 > _MOST_VALUES:
+        got = f"{channels} x {out_channels} x {side} x {side}"
+        rule = f"the weight must have at most {_MOST_VALUES} values"
+        raise ValueError(message(what, rule, got, "use fewer channels or a smaller kernel"))
 
 
 def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
@@ -60,7 +78,17 @@ def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
     Returns:
         Tensor of shape (O*s*s, C, 2, 2), channels ordered as torch.nn.functional.pixel_shuffle
         expects them; differentiable.
+
+    Raises:
+        TypeError: weight is no tensor, or stride no integer.
+        ValueError: weight is not of that shape, or stride below 1.
     """
+    check_type("subpixel_weight: weight", weight, Tensor)
+    stride = check_int("subpixel_weight: stride", stride, 1, _MOST_VALUES)
+    if weight.ndim != 4 or weight.shape[2:] != (2 * stride, 2 * stride):
+        rule = f"weight must have shape (C, O, {2 * stride}, {2 * stride})"
+        remedy = "pass a transposed convolution's, whose kernel is two strides wide"
+        raise ValueError(message("subpixel_weight", rule, tuple(weight.shape), remedy))
     channels, out_channels = weight.shape[:2]
     # (C, O, a, R, b, S): kernel row k = R + s*a, so a = 1 belongs to input row Q-1.
     parts = weight.reshape(channels, out_channels, 2, stride, 2, stride)
@@ -85,12 +113,18 @@ class SubpixelConvTranspose2d(nn.Module):
             stride: Upsampling factor s in pixels, even.
 
         Raises:
-            ValueError: stride is odd or below 2.
+            TypeError: A number is no integer.
+            ValueError: stride is odd, a number is below 1, or the weight would have more than
+                2^28 values.
         """
         super().__init__()
-        if stride < 2 or stride % 2:
-            rule = "stride must be even and at least 2"
-            raise ValueError(message(type(self).__name__, rule, stride, "use 2, 4, 8, 16 or 32"))
+        what = type(self).__name__
+        in_channels = check_int(f"{what}: in_channels", in_channels, 1, _MOST_VALUES)
+        out_channels = check_int(f"{what}: out_channels", out_channels, 1, _MOST_VALUES)
+        stride = check_int(f"{what}: stride", stride, 2, _MOST_VALUES)
+        _check_values(what, in_channels, out_channels, 2 * stride)
+        if stride % 2:
+            raise ValueError(message(what, "stride must be even", stride, "use 2, 4, 8, 16 or 32"))
         plain = nn.ConvTranspose2d(in_channels, out_channels, 2 * stride, stride, stride // 2)
         if plain.bias is None:
             raise AssertionError  # only for type checkers: bias is on by default
@@ -179,9 +213,7 @@ def initialise_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) ->
     Raises:
         ValueError: init is neither.
     """
-    if init not in get_args(UpsampleInit):
-        rule = f"must be one of {', '.join(get_args(UpsampleInit))}"
-        raise ValueError(message("upsample_init", rule, init, "choose one of these"))
+    check_choice("upsample_init", init, get_args(UpsampleInit))
     if init == "xavier":
         nn.init.xavier_uniform_(layer.weight)
         return

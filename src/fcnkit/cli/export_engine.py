@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -61,10 +61,6 @@ def engine(
     from fcnkit.runtime.engine_file import BuilderOptions
     from fcnkit.runtime.plan_header import Flavor
 
-    choices = ("auto", *get_args(Flavor))
-    if flavor not in choices:
-        rule = f"must be one of {', '.join(choices)}"
-        raise ValueError(message("--flavor", rule, flavor, "choose one of these"))
     options = BuilderOptions(
         workspace_mib=workspace,
         optimization_level=optimization_level,

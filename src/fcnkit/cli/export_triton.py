@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated, cast
 
 import typer
-
-from fcnkit.errors import message
 
 __all__ = ["triton"]
 
@@ -27,9 +25,6 @@ def triton(
     """Write a model and its config.pbtxt for NVIDIA Triton Inference Server."""
     from fcnkit.export.triton import Device, write_triton_repository
 
-    if device not in get_args(Device):
-        rule = f"must be one of {', '.join(get_args(Device))}"
-        raise ValueError(message("--device", rule, device, "choose one of these"))
     report = write_triton_repository(
         model,
         out,

@@ -11,6 +11,7 @@ import typer
 
 from fcnkit.cli.options import parse_range, parse_size
 from fcnkit.errors import message, missing_extra
+from fcnkit.runtime._checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def train(
     """Train a network and keep the best and the last checkpoint."""
     from fcnkit.cli.progress import progress_of
 
-    if recipe not in RECIPES:
-        rule = f"must be one of {', '.join(RECIPES)}"
-        raise ValueError(message("--recipe", rule, recipe, "choose one of these"))
+    check_choice("--recipe", recipe, tuple(RECIPES))
     options = {
         "epochs": epochs,
         "batch": batch,
