@@ -288,7 +288,7 @@ def _shown(positional: list[Any], keywords: dict[str, Any]) -> str:
 
 @promise("Wrong arrays and numbers are a TypeError or ValueError that says what is wrong.")
 def wrong_arguments(setting: Setting) -> Iterator[Trial]:
-    examples = 700 if setting.full else 20
+    examples = 400 if setting.full else 20
 
     def hammered(name: str) -> Answer:
         most = stages.EXAMPLES.get(name, examples)

@@ -15,16 +15,16 @@ from fcnkit.runtime.spec import Head
 __all__ = ["EXAMPLES", "FIXED", "fitting", "targets"]
 
 EXAMPLES = {
-    "fcnkit.train.models.create_model": 40,
+    "fcnkit.train.models.create_model": 30,
     "fcnkit.train.models.upsample.SubpixelConvTranspose2d": 200,
     "fcnkit.train.models.upsample.bilinear_kernel": 300,
     "fcnkit.train.models.upsample.subpixel_weight": 300,
     "fcnkit.train.device.pick_device": 200,
     "fcnkit.train.recipe.Recipe": 400,
-    "fcnkit.train.shapes.write_shapes": 40,
+    "fcnkit.train.shapes.write_shapes": 20,
     "fcnkit.train.voc.open_voc": 100,
-    "fcnkit.train.loop.train": 20,
-    "fcnkit.export.to_onnx.export_onnx": 80,
+    "fcnkit.train.loop.train": 12,
+    "fcnkit.export.to_onnx.export_onnx": 60,
     "fcnkit.export.engine.build_engine": 20,
     "fcnkit.export.engine_profiles.parse_profile": 200,
     "fcnkit.export.triton.write_triton_repository": 200,
