@@ -31,7 +31,7 @@ $cxx -std=c++17 -O1 -g $warnings -fsanitize=thread -pthread -Icsrc $sources test
 
 echo "== Python tests of the kernels, AddressSanitizer and UndefinedBehaviorSanitizer"
 # The extension alone is built again, and put in place of the installed one by the environment
-# variable that tests/runtime/conftest.py reads.
+# variable that tests/conftest.py reads.
 suffix=$("$python" -c "import sysconfig; print(sysconfig.get_config_var('EXT_SUFFIX'))")
 includes=$("$python" -c "import pybind11, sysconfig; print('-isystem', pybind11.get_include(), \
 '-isystem', sysconfig.get_path('include'))")
