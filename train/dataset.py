@@ -6,6 +6,9 @@ workers read them, and a resumed run continues with the ones it would have seen.
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -162,6 +165,10 @@ def worker_errors() -> Iterator[None]:
         # torch raises it in the middle of whatever this process does.
         if "DataLoader worker" not in str(error):
             raise
+        on_posix = sys.platform != "win32"
+        if on_posix and threading.current_thread() is threading.main_thread():
+            # Else the next process to die would raise on the way out, and hide this error.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         rule, got = "the processes that read pictures must live", str(error).splitlines()[0]
         remedy = "continue with --resume, with fewer --workers if memory is short"
         raise FcnkitError(message("training", rule, got, remedy)) from error

@@ -148,7 +148,12 @@ def train(
     validate_every = check_int("--validate-every", validate_every, 1, 2**31 - 1)
     for name, flag in (("resume", resume), ("compiled", compiled)):
         check_flag(f"train: {name}", flag)
-    with parallel.process_group(device) as where, hold_run(run), kept_memory():
+    with (
+        worker_errors(),
+        parallel.process_group(device) as where,
+        hold_run(run),
+        kept_memory(),
+    ):
         spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
@@ -170,7 +175,7 @@ def train(
         if last:
             learner.load(last)
         done = last.epoch if last else 0
-        with open_board(run, done=done) as write, worker_errors():
+        with open_board(run, done=done) as write:
 
             def finish(row: dict[str, Any], val: VocFolder | None) -> None:
                 result = _finish_epoch(learner, spec, val, run, row, history)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
+from fcnkit.errors import FcnkitError
+from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader, worker_errors
 from fcnkit.train.recipe import RECIPES
 from fcnkit.train.voc import open_voc, read_pair
 
@@ -169,3 +173,20 @@ def test_batches_that_cannot_be_shared_are_refused(shapes_folder: Path) -> None:
         with pytest.raises(ValueError) as caught:
             training_loader(folder.samples, folder.labelmap, recipe, workers=0, world=world)
         assert str(caught.value) == text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal tells of a child's death")
+def test_the_second_death_of_a_reading_process_hides_no_error() -> None:
+    def died(*_: object) -> None:  # as torch's own handler does, wherever this process is
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
+
+    before = signal.signal(signal.SIGCHLD, died)
+    try:
+        with pytest.raises(FcnkitError, match="the processes that read pictures must live"):
+            try:
+                with worker_errors():
+                    os.kill(os.getpid(), signal.SIGCHLD)
+            finally:
+                os.kill(os.getpid(), signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
