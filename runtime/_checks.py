@@ -146,7 +146,7 @@ def check_flag(what: str, value: object) -> bool:
 
 
 def check_type(what: str, value: object, kind: type) -> None:
-    """Raise TypeError if value is not of a class that one cannot mistake for another."""
+    """Raise TypeError if value is no instance of a class."""
     if not isinstance(value, kind):
         rule, remedy = f"must be of type {kind.__name__}", "pass one"
         raise TypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
