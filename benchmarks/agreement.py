@@ -29,7 +29,7 @@ from fcnkit.runtime import Segmenter, load
 from fcnkit.train.checkpoint import load_model
 from tests.reference.covering import average, pad
 from tests.runtime.models import conv5
-from tests.runtime.test_agreement import SIZES, expected, open_ways, picture, write_heads
+from tests.runtime.predict.test_agreement import SIZES, expected, open_ways, picture, write_heads
 
 ENOUGH = 0.9999
 

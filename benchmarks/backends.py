@@ -40,8 +40,8 @@ from benchmarks.timing import median_ratio
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, list_backends, open_backend
+from fcnkit.runtime.artifacts.spec import Head, Shape, format_shape, parse_shape
 from fcnkit.runtime.backends import CheckedBackend, Compute
-from fcnkit.runtime.spec import Head, Shape, format_shape, parse_shape
 from fcnkit.train.backend import open_checkpoint
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import median_ratio
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import Shape, parse_shape
 from fcnkit.runtime.backends.openvino import Compute, OpenVinoBackend
-from fcnkit.runtime.benchmark.latency import measure_latency
-from fcnkit.runtime.benchmark.loop import Effort
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import Shape, parse_shape
+from fcnkit.runtime.bench.calls import Effort
+from fcnkit.runtime.bench.latency import measure_latency
 
 _CODE = "from openvino.tools.benchmark.main import main; main()"
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, open_backend
-from fcnkit.runtime.metrics import confusion, scores
-from fcnkit.train.voc import VocFolder, open_voc, read_pair
+from fcnkit.runtime.pixels.metrics import confusion, scores
+from fcnkit.train.data.voc import VocFolder, open_voc, read_pair
 
 WAYS: dict[str, dict[str, Any]] = {
     "pad": {"cover": "pad"},

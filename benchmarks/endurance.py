@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fcnkit.runtime.folder import MANIFEST
+from fcnkit.runtime.predict.folder import MANIFEST
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
 

@@ -31,7 +31,7 @@ from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.build import build_graph, head_spec, trace_core
 from fcnkit.export.noise import noise_pictures
 from fcnkit.export.trace import trace
-from fcnkit.runtime.spec import InputSpec
+from fcnkit.runtime.artifacts.spec import InputSpec
 from fcnkit.train.checkpoint import checkpoint_spec
 from fcnkit.train.models import SubpixelConvTranspose2d, create_model
 

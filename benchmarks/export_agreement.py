@@ -18,7 +18,7 @@ from typing import Any
 
 from fcnkit.export.subject import open_subject
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.export.verify import verify
+from fcnkit.export.verification import verify
 from fcnkit.export.verify_data import open_data
 
 AGREEMENT = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}

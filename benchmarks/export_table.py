@@ -42,13 +42,13 @@ from fcnkit.export.heads import Core
 from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.to_onnx import save_model
-from fcnkit.export.verify import verify
+from fcnkit.export.verification import verify
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends import Backend, open_backend
-from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import checkpoint_spec
+from fcnkit.train.data.shapes import write_shapes
 from fcnkit.train.models import ARCHITECTURES
-from fcnkit.train.shapes import write_shapes
 from tests.train.networks import lively
 
 CLASSES = 21

@@ -158,8 +158,8 @@ def comparison(work: Work) -> str:
         count = ("--runs", 20, "--warmup", 1) if work.quick else ("--runs", 200)
         options = ("--backend", "openvino:f32", "--shape", "320x480", "--threads", 2, "--no-plots")
         work.fcnkit("bench", "latency", work.model, *options, *count, "-o", work.folder / name)
-    from fcnkit.runtime.benchmark.compare import compare_reports
-    from fcnkit.runtime.benchmark.report import read_report
+    from fcnkit.runtime.bench.compare import compare_reports
+    from fcnkit.runtime.bench.report import read_report
 
     a, b = (read_report(work.folder / name / "report.json") for name in ("again-a", "again-b"))
     found, _ = compare_reports(a, b)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import kernels_peers as peers
-from fcnkit.runtime import metrics, palette, tiling
+from fcnkit.runtime.pixels import metrics, palette, tiling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fcnkit.runtime.tiling import TilePlan
+    from fcnkit.runtime.pixels.tiling import TilePlan
 
 
 Peers: TypeAlias = "dict[str, Callable[[], object]]"

@@ -21,7 +21,7 @@ import pyvips
 import torch
 
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.palette import VOC_CLASSES, voc_palette
+from fcnkit.runtime.pixels.palette import VOC_CLASSES, voc_palette
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import ARCHITECTURES, create_model
 from fcnkit.train.recipe import RECIPES

@@ -40,9 +40,9 @@ from benchmarks.peers_ways import Network, Way
 from benchmarks.timing import median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
+from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.backends.openvino import OpenVinoBackend
-from fcnkit.runtime.benchmark.machine import LoadMeter
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.machine import LoadMeter
 from fcnkit.train.backend import open_checkpoint
 
 MISSING: dict[str, str] = {}

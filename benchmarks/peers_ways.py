@@ -21,9 +21,9 @@ from torch import Tensor, nn
 
 from benchmarks.export import plain_transposed
 from fcnkit.runtime import Segmenter
-from fcnkit.runtime.folder import find_jobs, predict_files
-from fcnkit.runtime.palette import voc_palette
-from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.pixels.palette import voc_palette
+from fcnkit.runtime.predict.folder import find_jobs, predict_files
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.fcn import FCN32s
 

@@ -37,9 +37,9 @@ from benchmarks.export import plain_transposed
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
-from fcnkit.runtime.benchmark.machine import LoadMeter
-from fcnkit.runtime.folder import Format, find_jobs, predict_files
-from fcnkit.runtime.tiling import plan_tiles
+from fcnkit.runtime.machine import LoadMeter
+from fcnkit.runtime.pixels.tiling import plan_tiles
+from fcnkit.runtime.predict.folder import Format, find_jobs, predict_files
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.fcn import FCN32s
 

@@ -34,7 +34,7 @@ import torchvision
 from torch import Tensor, nn
 
 from benchmarks.timing import alternate, median_ratio
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train.device import pick_device
 from fcnkit.train.losses import share_of_loss
 from fcnkit.train.memory import kept_memory

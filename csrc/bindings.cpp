@@ -1,4 +1,4 @@
-// The one file that knows Python: binds the kernels as fcnkit.runtime._kernels.
+// The one file that knows Python: binds the kernels as fcnkit.runtime.pixels._kernels.
 //
 // fcnkit.runtime checks arguments for people; here only what protects memory is checked again,
 // and refused with a short std::invalid_argument (ValueError). Arrays have to be C-contiguous and

@@ -17,7 +17,7 @@ from fcnkit.export.int8 import Activations, to_int8
 from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.scene import wrap_scene
 from fcnkit.export.trace import trace
-from fcnkit.runtime.spec import (
+from fcnkit.runtime.artifacts.spec import (
     Head,
     InputSpec,
     ModelSpec,

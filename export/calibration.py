@@ -13,10 +13,10 @@ from PIL import Image
 
 from fcnkit.errors import DataError, message
 from fcnkit.export.noise import normalised
-from fcnkit.runtime.folder import SUFFIXES
-from fcnkit.runtime.pictures import read_picture
-from fcnkit.runtime.spec import ModelSpec, Shape
-from fcnkit.train.voc import LISTS, VocFolder, open_voc, split_names
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
+from fcnkit.runtime.predict.folder import SUFFIXES
+from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, split_names
 
 __all__ = ["Calibration", "model_inputs", "open_calibration", "sized_pictures"]
 

@@ -17,9 +17,8 @@ from fcnkit.export.engine_precision import check_layers, check_tensors, compute_
 from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
 from fcnkit.export.precision import KEPT_KEY
-from fcnkit.runtime._checks import check_choice, check_type
-from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
-from fcnkit.runtime.engine_file import (
+from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.engine_file import (
     SIDECAR_FORMAT,
     BuilderOptions,
     OnnxSource,
@@ -27,11 +26,12 @@ from fcnkit.runtime.engine_file import (
     Sidecar,
     sidecar_path,
 )
+from fcnkit.runtime.artifacts.engine_header import Flavor, read_plan_header
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, SourceSpec, hull
+from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
+from fcnkit.runtime.checks import check_choice, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.plan_header import Flavor, read_plan_header
-from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, SourceSpec, hull
-from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
 
 __all__ = ["EngineReport", "build_engine"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_choice
-from fcnkit.runtime.engine_file import BuilderOptions
-from fcnkit.runtime.plan_header import Flavor
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions
+from fcnkit.runtime.artifacts.engine_header import Flavor
+from fcnkit.runtime.checks import check_choice
 
 __all__ = ["HARDWARE_LEVELS", "apply_options", "check_options", "read_timing_cache"]
 

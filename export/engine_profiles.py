@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_type
-from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
+from fcnkit.runtime.checks import check_type
 
 __all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from fcnkit.export.pieces import assemble, parse_piece
-from fcnkit.runtime.spec import InputSpec
+from fcnkit.runtime.artifacts.spec import InputSpec
 
 __all__ = ["NORMALISE", "Core", "labels_model", "logits_model", "tiles_model"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.runtime.spec import InputSpec, Shape
+from fcnkit.runtime.artifacts.spec import InputSpec, Shape
 
 __all__ = ["noise_pictures", "normalised"]
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.export.heads import NORMALISE, Core
-from fcnkit.runtime.spec import METADATA_KEY, ModelSpec, Precision
+from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, Precision
 
 __all__ = ["KEPT_KEY", "PrecisionProof", "default_kept", "keeper", "prove_precision"]
 

@@ -21,7 +21,7 @@ from fcnkit.export.int8 import Activations
 from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
-from fcnkit.export.verify import (
+from fcnkit.export.verification import (
     MAX_PIXELS,
     TOLERANCES,
     VerifyReport,
@@ -29,9 +29,9 @@ from fcnkit.export.verify import (
     verify,
 )
 from fcnkit.export.verify_data import Labelled
-from fcnkit.runtime._checks import check_choice, check_int, check_names, check_type
+from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Precision, format_shape
+from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
-from fcnkit.runtime.spec import METADATA_KEY, Head, ModelSpec, Precision, format_shape
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet

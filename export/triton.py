@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime._checks import check_choice, check_int, check_type
-from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES
-from fcnkit.runtime.engine_file import read_engine_file, sidecar_path
+from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.engine_file import read_engine_file, sidecar_path
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import InputSpec, ModelSpec, OutputSpec, Shape, ShapeRange
+from fcnkit.runtime.checks import check_choice, check_int, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import InputSpec, ModelSpec, OutputSpec, Shape, ShapeRange
 
 __all__ = ["Device", "TritonReport", "write_triton_repository"]
 

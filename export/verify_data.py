@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from fcnkit.errors import DataError, message
 from fcnkit.export.difference import Difference, DifferenceMeter
 from fcnkit.export.subject import Answer, Subject
-from fcnkit.runtime.folder import SUFFIXES
-from fcnkit.runtime.metrics import confusion, scores
-from fcnkit.runtime.pictures import read_picture
-from fcnkit.runtime.tiling import cut, plan_padded
-from fcnkit.train.voc import LISTS, VocFolder, open_voc, read_pair
+from fcnkit.runtime.pixels.metrics import confusion, scores
+from fcnkit.runtime.pixels.tiling import cut, plan_padded
+from fcnkit.runtime.predict.folder import SUFFIXES
+from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, read_pair
 
 __all__ = ["DataReport", "Labelled", "compare_on_data", "open_data"]
 

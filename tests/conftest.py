@@ -19,13 +19,13 @@ SHARED = ROOT.parent / "shared" / "data"
 
 def _use_kernels(path: Path) -> None:
     """Put another build of the extension in place, before anything imports the installed one."""
-    name = "fcnkit.runtime._kernels"
+    name = "fcnkit.runtime.pixels._kernels"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(path)
     sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-    from fcnkit.runtime import _kernels
+    from fcnkit.runtime.pixels import _kernels
 
     assert _kernels.__file__ == str(path)
 
@@ -37,7 +37,7 @@ if "FCNKIT_TEST_KERNELS" in os.environ:
 @pytest.fixture(scope="session")
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VOC-layout folder of 16 training and 4 validation pictures of shapes."""
-    from fcnkit.train.shapes import write_shapes
+    from fcnkit.train.data.shapes import write_shapes
 
     folder = tmp_path_factory.mktemp("data") / "shapes"
     write_shapes(folder, train=16, val=4, seed=7)
@@ -49,12 +49,12 @@ def run_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A run of two short epochs on the shapes."""
     from dataclasses import replace
 
-    from fcnkit.train.loop import open_training_data, train
+    from fcnkit.train.loop import open_data, train
     from fcnkit.train.recipe import RECIPES
 
     recipe = replace(RECIPES["modern"], epochs=2, batch=8, crop=(96, 96), precision="fp32")
     run = tmp_path_factory.mktemp("run") / "run"
-    train(open_training_data(shapes_folder, recipe), run, recipe, workers=0)
+    train(open_data(shapes_folder, recipe), run, recipe, workers=0)
     return run
 
 
@@ -62,7 +62,7 @@ def run_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The run's best checkpoint as ONNX, by head."""
     from fcnkit.export.to_onnx import export_onnx
-    from fcnkit.runtime.spec import Head
+    from fcnkit.runtime.artifacts.spec import Head
 
     out = tmp_path_factory.mktemp("exported")
     heads: tuple[Head, ...] = ("logits", "labels", "scene")

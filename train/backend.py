@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.settings import (
     Compute,
@@ -21,7 +22,6 @@ from fcnkit.runtime.backends.settings import (
     check_options,
     check_threads,
 )
-from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
 from fcnkit.train.frozen import frozen_copy

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
-from fcnkit.runtime.spec import (
+from fcnkit.runtime.artifacts.spec import (
     FORMAT,
     METADATA_KEY,
     VOID,
@@ -24,6 +23,7 @@ from fcnkit.runtime.spec import (
     ShapeRange,
     SourceSpec,
 )
+from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train import safetensors_file
 from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.recipe import Recipe
@@ -274,7 +274,7 @@ def _check_zip(path: Path) -> None:
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Say what a checkpoint is, in the form of ``fcnkit.runtime.describe``.
+    """Say what a checkpoint is, in the form of ``fcnkit.runtime.artifacts.description``.
 
     Args:
         path: A file that save_checkpoint or save_weights wrote.

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
 from fcnkit.errors import DataError, FcnkitError, message
-from fcnkit.runtime.spec import VOID
-from fcnkit.train.labelmap import LabelMap
+from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.train.data.labelmap import LabelMap
+from fcnkit.train.data.voc import Sample, read_pair
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.voc import Sample, read_pair
 
 __all__ = ["CropDataset", "EpochSampler", "training_loader", "worker_errors"]
 

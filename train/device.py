@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fcnkit.errors import BackendUnavailableError, message
-from fcnkit.runtime._checks import check_type
+from fcnkit.runtime.checks import check_type
 
 __all__ = ["pick_device"]
 

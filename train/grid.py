@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fcnkit.runtime.files import atomic_path
-from fcnkit.runtime.palette import decode
-from fcnkit.runtime.segmenter import Segmenter
-from fcnkit.train.voc import VocFolder, read_pair
+from fcnkit.runtime.pixels.palette import decode
+from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.train.data.voc import VocFolder, read_pair
 
 __all__ = ["save_grid", "save_rows"]
 

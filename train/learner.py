@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
 from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.losses import share_of_loss

@@ -15,16 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
-from fcnkit.runtime._checks import check_flag, check_int, check_type
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.checks import check_flag, check_int, check_type
 from fcnkit.runtime.files import atomic_write
-from fcnkit.runtime.segmenter import Segmenter
-from fcnkit.runtime.spec import ModelSpec
+from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.board import open_board
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
+from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.dataset import training_loader, worker_errors
-from fcnkit.train.evaluate import evaluate
+from fcnkit.train.evaluation import evaluate
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
@@ -32,10 +33,9 @@ from fcnkit.train.losses import frequency_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
-from fcnkit.train.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
-__all__ = ["EpochResult", "TrainingData", "learning_rate", "open_training_data", "train"]
+__all__ = ["EpochResult", "TrainingData", "learning_rate", "open_data", "train"]
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int, int], None]
@@ -69,7 +69,7 @@ class EpochResult:
     best: bool
 
 
-def open_training_data(root: Path, recipe: Recipe) -> TrainingData:
+def open_data(root: Path, recipe: Recipe) -> TrainingData:
     """Open the train and val splits and apply the recipe's rule for small pictures.
 
     Args:

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcnkit.runtime.spec import VOID
+from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
-from fcnkit.train.labelmap import LabelMap
+from fcnkit.train.data.labelmap import LabelMap
+from fcnkit.train.data.voc import Sample, read_pair
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.voc import Sample, read_pair
 
 __all__ = ["frequency_weights", "share_of_loss"]
 

@@ -6,7 +6,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_choice
+from fcnkit.runtime.checks import check_choice
 
 __all__ = ["RECIPES", "Recipe", "recipe_lines"]
 

@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from fcnkit.runtime.files import atomic_path, atomic_write
-from fcnkit.runtime.segmenter import Segmenter
-from fcnkit.train.evaluate import Measure, PictureScore
+from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.train.data.voc import VocFolder
+from fcnkit.train.evaluation import Measure, PictureScore
 from fcnkit.train.grid import save_rows
-from fcnkit.train.voc import VocFolder
 
 __all__ = ["write_report"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.files import atomic_write
-from fcnkit.runtime.spec import ModelSpec
 from fcnkit.train import parallel
 from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.spec import METADATA_KEY
+from fcnkit.runtime.artifacts.spec import METADATA_KEY
 from fcnkit.train import safetensors_file
 from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
 from fcnkit.train.models import SegmentationNet, UpsampleInit, create_model

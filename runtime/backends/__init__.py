@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from fcnkit.runtime.backends.base import Backend, CheckedBackend
 from fcnkit.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from fcnkit.runtime.backends.opening import ENGINE_SUFFIXES, open_backend
+from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.runtime.backends.openvino import OpenVinoBackend
 from fcnkit.runtime.backends.probe import BackendStatus, list_backends
 from fcnkit.runtime.backends.settings import Compute
 
 __all__ = [
-    "ENGINE_SUFFIXES",
     "Backend",
     "BackendStatus",
     "CheckedBackend",

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
-from fcnkit.runtime.onnx_file import TensorInfo
-from fcnkit.runtime.spec import ModelSpec, Shape, format_shape
+from fcnkit.runtime.artifacts.onnx_file import TensorInfo
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
 
 __all__ = [
     "Backend",

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import FcnkitError
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
 from fcnkit.runtime.backends.cuda import CudaDriver, host_view
-from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["Dims", "Executor", "Slot", "Work"]
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
+from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
+from fcnkit.runtime.artifacts.spec import ModelSpec, Precision
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options
 from fcnkit.runtime.backends.settings import Compute, check_threads, refuse_compute
-from fcnkit.runtime.onnx_file import TensorInfo, read_onnx_file
-from fcnkit.runtime.spec import ModelSpec, Precision
 
 __all__ = [
     "PROVIDERS",

@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, message
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
@@ -32,8 +34,6 @@ from fcnkit.runtime.backends.settings import (
     int_option,
     refuse_compute,
 )
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import ModelSpec
 
 __all__ = ["OnnxRuntimeExecutor", "check_assignment", "open_onnxruntime_cuda"]
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from fcnkit.errors import BackendUnavailableError, MissingExtraError, message
+from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import Precision
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
@@ -14,12 +17,9 @@ from fcnkit.runtime.backends.onnxruntime_cuda import open_onnxruntime_cuda
 from fcnkit.runtime.backends.openvino import OpenVinoBackend
 from fcnkit.runtime.backends.settings import Compute, as_options, check_compute
 from fcnkit.runtime.backends.tensorrt import open_engine
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import Precision
 
-__all__ = ["ENGINE_SUFFIXES", "open_backend"]
+__all__ = ["open_backend"]
 
-ENGINE_SUFFIXES: Final = (".engine", ".plan")
 """By these names an engine is told from an ONNX file."""
 
 _OF_ENGINES: Final = ("tensorrt", "tensorrt-rtx")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message, missing_extra
-from fcnkit.runtime._checks import PROCESSORS
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature, output_shape
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.settings import (
@@ -25,7 +25,7 @@ from fcnkit.runtime.backends.settings import (
     check_threads,
     refuse_compute,
 )
-from fcnkit.runtime.onnx_file import read_onnx_file
+from fcnkit.runtime.checks import PROCESSORS
 
 __all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities"]
 

@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
+from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, create_session
 from fcnkit.runtime.backends.openvino import compile_model, cpu_capabilities
+from fcnkit.runtime.backends.tensorrt_library import import_library, library_name
 from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
-from fcnkit.runtime.plan_header import Flavor
-from fcnkit.runtime.tensorrt_library import import_library, library_name
 
 __all__ = ["BackendStatus", "list_backends"]
 

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
+from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
+from fcnkit.runtime.artifacts.onnx_file import TensorInfo
+from fcnkit.runtime.artifacts.spec import ModelSpec, Precision, Shape, ShapeRange, hull
 from fcnkit.runtime.backends.base import check_signature
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
@@ -25,10 +28,7 @@ from fcnkit.runtime.backends.settings import (
     one_of,
     refuse_compute,
 )
-from fcnkit.runtime.engine_file import EngineFile, check_installed, read_engine_file
-from fcnkit.runtime.onnx_file import TensorInfo
-from fcnkit.runtime.spec import ModelSpec, Precision, Shape, ShapeRange, hull
-from fcnkit.runtime.tensorrt_library import import_library, library_name, logger_of
+from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
 
 __all__ = ["TensorRtExecutor", "open_engine"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, message
 from fcnkit.runtime.backends.cuda import CudaDriver, host_view
-from fcnkit.runtime.tensorrt_library import library_name, logger_of
+from fcnkit.runtime.backends.tensorrt_library import library_name, logger_of
 
 __all__ = ["run_tiny_engine"]
 

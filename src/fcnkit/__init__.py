@@ -8,19 +8,49 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcnkit.errors import (
+    ArtifactError,
+    BackendUnavailableError,
+    DataError,
+    FcnkitError,
+    MissingExtraError,
+    VerifyError,
+    message,
+    missing_extra,
+)
+from fcnkit.faces import lazy_face
+
 if TYPE_CHECKING:
-    from fcnkit.runtime.backends import Compute
-    from fcnkit.runtime.segmenter import Cover, Segmenter
+    from fcnkit.runtime.artifacts.spec import ModelSpec
+    from fcnkit.runtime.backends.settings import Compute
+    from fcnkit.runtime.predict.covering import Cover
+    from fcnkit.runtime.predict.segmenter import Segmenter
 
 __version__ = version("fcnkit")
 
-__all__ = ["CHECKPOINT_SUFFIXES", "__version__", "load"]
+__all__ = [
+    "ArtifactError",
+    "BackendUnavailableError",
+    "DataError",
+    "FcnkitError",
+    "MissingExtraError",
+    "ModelSpec",
+    "Segmenter",
+    "VerifyError",
+    "__version__",
+    "load",
+]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "ModelSpec": "fcnkit.runtime.artifacts.spec",
+        "Segmenter": "fcnkit.runtime.predict.segmenter",
+    },
+)
 
 # A library stays silent until its user configures logging.
 logging.getLogger("fcnkit").addHandler(logging.NullHandler())
-
-CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
-"""By these names a checkpoint is told from an exported model."""
 
 
 def load(
@@ -63,9 +93,11 @@ def load(
         >>> with fcnkit.load("model.onnx") as segmenter:  # doctest: +SKIP
         ...     labels_hw = segmenter(image_hwc)
     """
+    from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
+
     path = Path(path)
     if path.suffix not in CHECKPOINT_SUFFIXES:
-        from fcnkit.runtime import load as load_exported
+        from fcnkit.runtime.predict.opening import load as load_exported
 
         return load_exported(
             path,
@@ -78,8 +110,7 @@ def load(
             tile=tile,
             overlap=overlap,
         )
-    from fcnkit.errors import message, missing_extra
-    from fcnkit.runtime.segmenter import Segmenter
+    from fcnkit.runtime.predict.segmenter import Segmenter
 
     asked: object = backend  # what callers without a type checker pass
     if not isinstance(asked, str) or asked not in ("auto", "torch"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fcnkit.runtime.benchmark.report import read_report
-from fcnkit.runtime.benchmark.stages import example_picture
+from fcnkit.runtime.bench.report import read_report
+from fcnkit.runtime.bench.stages import example_picture
 from fcnkit.runtime.files import sha256_of
 from tests.cli.shell import called, fcnkit, refused
 from tests.conftest import ROOT

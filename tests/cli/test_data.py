@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from fcnkit.cli import data, progress
 from fcnkit.errors import DataError
-from fcnkit.train import download
-from fcnkit.train.check import check_folder
+from fcnkit.train.data import download
+from fcnkit.train.data.check import check_folder
 from tests.train.folders import make_folder
 
 if TYPE_CHECKING:

@@ -368,7 +368,7 @@ def test_help_and_version() -> None:
 
 def test_an_interrupt_is_exit_code_130() -> None:
     stop = (
-        "from fcnkit.runtime import describe\n"
+        "from fcnkit.runtime.artifacts import description as describe\n"
         "def stop(path): raise KeyboardInterrupt\n"
         "describe.describe = stop\n"
     )

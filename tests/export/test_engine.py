@@ -15,9 +15,9 @@ import pytest
 from fcnkit.errors import ArtifactError, FcnkitError, MissingExtraError
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
-from fcnkit.runtime import tensorrt_library
-from fcnkit.runtime.engine_file import BuilderOptions, read_engine_file, sidecar_path
-from fcnkit.runtime.spec import ShapeRange
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions, read_engine_file, sidecar_path
+from fcnkit.runtime.artifacts.spec import ShapeRange
+from fcnkit.runtime.backends import tensorrt_library
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 

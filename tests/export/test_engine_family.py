@@ -15,8 +15,8 @@ from fcnkit.export.engine_profiles import parse_profile
 from fcnkit.export.heads import Core
 from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.to_onnx import save_model
-from fcnkit.runtime.engine_file import read_engine_file
-from fcnkit.runtime.spec import Head, ModelSpec, Precision
+from fcnkit.runtime.artifacts.engine_file import read_engine_file
+from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Precision
 from fcnkit.train.checkpoint import load_model
 from tests.train.networks import lively, save_network
 

@@ -13,8 +13,8 @@ from onnx import TensorProto
 from fcnkit.errors import ArtifactError, VerifyError
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_precision import check_engine
-from fcnkit.runtime.engine_file import read_engine_file
-from fcnkit.runtime.spec import Precision
+from fcnkit.runtime.artifacts.engine_file import read_engine_file
+from fcnkit.runtime.artifacts.spec import Precision
 from tests.export.typed import write_typed
 from tests.refusal import refusal
 from tests.runtime.models import make_spec

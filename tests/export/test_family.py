@@ -12,7 +12,7 @@ import torch
 
 from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.spec import Head, Precision
+from fcnkit.runtime.artifacts.spec import Head, Precision
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SubpixelConvTranspose2d
 from tests.train.networks import lively, save_network

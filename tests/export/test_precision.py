@@ -20,8 +20,8 @@ from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.precision import prove_precision
 from fcnkit.export.subject import open_subject, verify_path
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import Head
 from tests.refusal import refusal
 
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")

@@ -16,8 +16,8 @@ from fcnkit.errors import VerifyError
 from fcnkit.export.heads import LABEL_GROUPS, Core
 from fcnkit.export.noise import noise_pictures
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.spec import Head, ModelSpec
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import Head, ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
 

@@ -10,8 +10,8 @@ import pytest
 
 from fcnkit.errors import ArtifactError
 from fcnkit.export.triton import write_triton_repository
-from fcnkit.runtime.engine_file import BuilderOptions, read_engine_file
-from fcnkit.runtime.spec import Head, ShapeRange
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions, read_engine_file
+from fcnkit.runtime.artifacts.spec import Head, ShapeRange
 from tests.refusal import refusal
 from tests.runtime.engines import PROFILES, make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import CLASSES, make_spec, write_model

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from fcnkit.runtime.spec import METADATA_KEY, Precision
+from fcnkit.runtime.artifacts.spec import METADATA_KEY, Precision
 from tests.runtime.models import CLASSES, make_spec
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

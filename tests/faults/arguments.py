@@ -23,8 +23,8 @@ from PIL import Image
 
 import fcnkit
 from fcnkit.errors import FcnkitError
-from fcnkit.runtime.folder import predict_files
-from fcnkit.runtime.inputs import Job
+from fcnkit.runtime.predict.folder import predict_files
+from fcnkit.runtime.predict.inputs import Job
 from tests.faults import stages
 from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Setting, Trial, promise
@@ -32,12 +32,12 @@ from tests.runtime.models import PALETTE, make_spec, write_model
 
 MODULES = (
     "fcnkit.runtime",
-    "fcnkit.runtime.inputs",
-    "fcnkit.runtime.metrics",
-    "fcnkit.runtime.onnx_file",
-    "fcnkit.runtime.palette",
-    "fcnkit.runtime.pictures",
-    "fcnkit.runtime.tiling",
+    "fcnkit.runtime.predict.inputs",
+    "fcnkit.runtime.pixels.metrics",
+    "fcnkit.runtime.artifacts.onnx_file",
+    "fcnkit.runtime.pixels.palette",
+    "fcnkit.runtime.predict.pictures",
+    "fcnkit.runtime.pixels.tiling",
 )
 """Whose public functions are called, and classes made."""
 
@@ -124,7 +124,7 @@ def values() -> st.SearchStrategy[Any]:
 
 def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
     """Values that a parameter might rightly have: what is wrong is elsewhere then."""
-    from fcnkit.runtime.tiling import plan_tiles
+    from fcnkit.runtime.pixels.tiling import plan_tiles
 
     labels = np.random.default_rng(1).integers(0, 4, (64, 96), np.uint8)
     image = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)

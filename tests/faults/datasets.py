@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fcnkit.train import download
-from fcnkit.train.download import download_voc2012
-from fcnkit.train.voc import open_voc, read_pair
+from fcnkit.train.data import download
+from fcnkit.train.data.download import download_voc2012
+from fcnkit.train.data.voc import open_voc, read_pair
 from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Setting, Trial, fcnkit, judged, promise
 from tests.train.folders import make_folder, write_image, write_indices

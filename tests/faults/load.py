@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import fcnkit
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.artifacts.spec import Head
 from tests.faults.guarded import guarded
 from tests.faults.outputs import save_good
 from tests.faults.table import Setting, Trial, promise

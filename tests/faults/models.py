@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import fcnkit
+from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
 from tests.corpus import make_models
 from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Done, Setting, Trial, judged, promise
@@ -22,7 +23,7 @@ _FOUR_PARTS = r"[^\n]+, got [^\n]*; [^\n]+"
 def use(path: Path) -> tuple[int, ...]:
     """Open a model and label a small picture; return the shape of the labels."""
     picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
-    if path.suffix in fcnkit.CHECKPOINT_SUFFIXES:
+    if path.suffix in CHECKPOINT_SUFFIXES:
         with fcnkit.load(path) as segmenter:
             labels = segmenter(picture)
     else:
@@ -35,10 +36,10 @@ def use(path: Path) -> tuple[int, ...]:
 
 def about(path: Path) -> str:
     """Say what a model file is, as ``fcnkit info`` does."""
-    from fcnkit.runtime.describe import describe
+    from fcnkit.runtime.artifacts.description import describe
     from fcnkit.train.checkpoint import describe_checkpoint
 
-    is_checkpoint = path.suffix in fcnkit.CHECKPOINT_SUFFIXES
+    is_checkpoint = path.suffix in CHECKPOINT_SUFFIXES
     return str(describe_checkpoint(path) if is_checkpoint else describe(path))
 
 

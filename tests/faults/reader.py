@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.errors import DataError
-from fcnkit.runtime.pictures import read_picture
+from fcnkit.runtime.predict.pictures import read_picture
 
 NOBODY = 65534
 

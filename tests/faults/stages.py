@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from fcnkit.runtime.spec import Head
+from fcnkit.runtime.artifacts.spec import Head
 
 __all__ = ["EXAMPLES", "FIXED", "fitting", "targets"]
 
@@ -21,8 +21,8 @@ EXAMPLES = {
     "fcnkit.train.models.upsample.subpixel_weight": 300,
     "fcnkit.train.device.pick_device": 200,
     "fcnkit.train.recipe.Recipe": 400,
-    "fcnkit.train.shapes.write_shapes": 20,
-    "fcnkit.train.voc.open_voc": 100,
+    "fcnkit.train.data.shapes.write_shapes": 20,
+    "fcnkit.train.data.voc.open_voc": 100,
     "fcnkit.train.loop.train": 12,
     "fcnkit.export.to_onnx.export_onnx": 60,
     "fcnkit.export.engine.build_engine": 20,
@@ -90,15 +90,15 @@ def _recipe(_: Path) -> dict[str, Any]:
 
 
 def _training(place: Path) -> dict[str, Any]:
-    from fcnkit.train.loop import open_training_data
+    from fcnkit.train.data.shapes import write_shapes
+    from fcnkit.train.loop import open_data
     from fcnkit.train.recipe import RECIPES
-    from fcnkit.train.shapes import write_shapes
     from fcnkit.train.weights import ModelOptions
 
     write_shapes(place / "shapes", train=2, val=1)
     tiny = replace(RECIPES["modern"], epochs=1, batch=2, crop=(32, 32))
     return {
-        "data": [open_training_data(place / "shapes", tiny)], "run": _fresh(place), "workers": [0],
+        "data": [open_data(place / "shapes", tiny)], "run": _fresh(place), "workers": [0],
         "recipe": [tiny], "model": [ModelOptions()], "device": ["cpu"], "resume": [True, False],
         "compiled": [False], "validate_every": [1, 2], "on_weights": [None], "on_step": [None],
         "on_epoch": [None],
@@ -106,7 +106,7 @@ def _training(place: Path) -> dict[str, Any]:
 
 
 def _data_set(place: Path) -> dict[str, Any]:
-    from fcnkit.train.shapes import write_shapes
+    from fcnkit.train.data.shapes import write_shapes
 
     write_shapes(place / "shapes", train=2, val=1)
     return {"root": [place / "shapes"], "split": ["train", "val"]}
@@ -129,7 +129,7 @@ def _exported(place: Path) -> dict[str, Any]:
 
 def _built(place: Path) -> dict[str, Any]:
     from fcnkit.export.engine_profiles import ProfileRequest
-    from fcnkit.runtime.engine_file import BuilderOptions
+    from fcnkit.runtime.artifacts.engine_file import BuilderOptions
 
     return {
         "model": [place / "m.onnx"], "out": [place / "m.engine"], "flavor": ["tensorrt-rtx"],

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from fcnkit.errors import DataError, FcnkitError
-from fcnkit.runtime.engine_file import read_engine_file, sidecar_path
-from fcnkit.runtime.manifest import Manifest, Options
-from fcnkit.runtime.onnx_file import read_onnx_file
-from fcnkit.runtime.plan_header import read_plan_header
-from fcnkit.runtime.spec import ModelSpec
-from fcnkit.train.download import download_voc2012
-from fcnkit.train.labelmap import read_labelmap
-from fcnkit.train.voc import read_split
+from fcnkit.runtime.artifacts.engine_file import read_engine_file, sidecar_path
+from fcnkit.runtime.artifacts.engine_header import read_plan_header
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.predict.manifest import Manifest, Options
+from fcnkit.train.data.download import download_voc2012
+from fcnkit.train.data.labelmap import read_labelmap
+from fcnkit.train.data.voc import read_split
 from tests.runtime.engines import rtx_plan
 
 __all__ = ["CORPUS", "SEEDS", "TARGETS"]

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fcnkit.runtime.tiling import TilePlan
+    from fcnkit.runtime.pixels.tiling import TilePlan
 
 
 def reflected(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fcnkit.runtime import _kernels
+from fcnkit.runtime.pixels import _kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fcnkit.runtime.engine_file import (
+from fcnkit.runtime.artifacts.engine_file import (
     SIDECAR_FORMAT,
     BuilderOptions,
     OnnxSource,
@@ -16,7 +16,7 @@ from fcnkit.runtime.engine_file import (
     Sidecar,
     sidecar_path,
 )
-from fcnkit.runtime.spec import ModelSpec, ShapeRange
+from fcnkit.runtime.artifacts.spec import ModelSpec, ShapeRange
 from tests.runtime.models import make_spec
 
 PROFILES = (

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from fcnkit.errors import FcnkitError
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
 from fcnkit.runtime.backends.cuda import host_view
 from fcnkit.runtime.backends.cuda_slot import Dims
-from fcnkit.runtime.spec import ModelSpec
 
 Operation = tuple[str, Any, tuple[object, ...]]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from fcnkit.runtime.spec import ModelSpec, Shape, ShapeRange
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from tests.runtime.fake_cuda import FakeCuda, run_at
 
 DataType = enum.Enum("DataType", ["FLOAT", "HALF", "UINT8"])

@@ -12,7 +12,7 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.runtime.spec import (
+from fcnkit.runtime.artifacts.spec import (
     METADATA_KEY,
     Head,
     InputSpec,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fcnkit.runtime.folder import MANIFEST
+from fcnkit.runtime.predict.folder import MANIFEST
 
 
 def write_pictures(folder: Path, count: int, *, side: int = 40) -> Path:

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from fcnkit.errors import FcnkitError
+from fcnkit.train.data.voc import open_voc, read_pair
 from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader, worker_errors
 from fcnkit.train.recipe import RECIPES
-from fcnkit.train.voc import open_voc, read_pair
 
 MODERN = replace(RECIPES["modern"], batch=4, crop=(96, 64))
 
@@ -59,7 +59,7 @@ def test_picture_and_labels_are_augmented_alike(shapes_folder: Path, tmp_path: P
     # A picture that shows its own labels: whatever is done to both, they still agree.
     from PIL import Image
 
-    from fcnkit.train.voc import Sample
+    from fcnkit.train.data.voc import Sample
 
     folder = open_voc(shapes_folder, split="train")
     _, target_hw = read_pair(folder.samples[0], folder.labelmap)

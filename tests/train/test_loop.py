@@ -16,12 +16,12 @@ import fcnkit
 import fcnkit.train.loop
 from fcnkit.errors import DataError, FcnkitError
 from fcnkit.train.checkpoint import load_checkpoint
-from fcnkit.train.evaluate import evaluate
-from fcnkit.train.loop import learning_rate, open_training_data, train
+from fcnkit.train.data.masks import size_of
+from fcnkit.train.data.voc import open_voc
+from fcnkit.train.evaluation import evaluate
+from fcnkit.train.loop import learning_rate, open_data, train
 from fcnkit.train.models.upsample import bilinear_kernel
-from fcnkit.train.pictures import size_of
 from fcnkit.train.recipe import RECIPES, Recipe
-from fcnkit.train.voc import open_voc
 from fcnkit.train.weights import LoadedWeights, ModelOptions
 from tests.refusal import refusal
 from tests.train.tiny import train_tiny
@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) ->
 
 
 def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
-    data, run = open_training_data(shapes_folder, TINY), tmp_path / "run"
+    data, run = open_data(shapes_folder, TINY), tmp_path / "run"
     code = "import sys; from pathlib import Path; from fcnkit.train.run_folder import hold_run\n"
     code += "with hold_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(run)]
@@ -79,7 +79,7 @@ def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
 
 
 def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Path) -> None:
-    data = open_training_data(shapes_folder, TINY)
+    data = open_data(shapes_folder, TINY)
     every = train(data, tmp_path / "every", TINY, workers=0)
     seldom = train(data, tmp_path / "seldom", TINY, workers=0, validate_every=2)
     assert [row["loss"] for row in seldom] == [row["loss"] for row in every]
@@ -104,7 +104,7 @@ def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Pa
 
 def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=25, crop=(96, 96), flip=False)
-    data = open_training_data(shapes_folder, recipe)
+    data = open_data(shapes_folder, recipe)
     rows = train(data, tmp_path / "run", recipe, workers=0, validate_every=25)
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     # Only background would score at most 1 / classes.
@@ -116,7 +116,7 @@ def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(shapes_folder: Path, tmp_path: Path) -> None:
     recipe = replace(TINY, half_size=0.4)  # The first epoch of three.
-    data = open_training_data(shapes_folder, recipe)
+    data = open_data(shapes_folder, recipe)
     train(data, tmp_path / "whole", recipe, workers=0)
 
     class Stop(Exception):
@@ -137,13 +137,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shapes_folder: Path, tmp_path
 
 def test_chapter_recipe_counts_what_it_leaves_out(shapes_folder: Path) -> None:
     recipe = replace(RECIPES["d2l"], crop=(128, 160))
-    data = open_training_data(shapes_folder, recipe)
+    data = open_data(shapes_folder, recipe)
     sizes = [size_of(sample.image) for sample in data.train.samples]
     kept = sum(height >= 128 and width >= 160 for height, width in sizes)
     assert 0 < kept < len(sizes)
     assert (len(data.samples), data.dropped) == (kept, len(sizes) - kept)
     with pytest.raises(DataError) as caught:
-        open_training_data(shapes_folder, RECIPES["d2l"])
+        open_data(shapes_folder, RECIPES["d2l"])
     assert str(caught.value) == (
         f"{shapes_folder}: some picture must be at least 320x480, got 16 smaller ones; "
         "use a smaller --crop"
@@ -159,7 +159,7 @@ def test_learning_rate() -> None:
 
 
 def test_another_run_is_not_overwritten(run_folder: Path, shapes_folder: Path) -> None:
-    data = open_training_data(shapes_folder, TINY)
+    data = open_data(shapes_folder, TINY)
     with pytest.raises(FcnkitError) as caught:
         train(data, run_folder, TINY, workers=0)
     assert str(caught.value) == (
@@ -169,7 +169,7 @@ def test_another_run_is_not_overwritten(run_folder: Path, shapes_folder: Path) -
 
 
 def test_another_recipe_does_not_resume(run_folder: Path, shapes_folder: Path) -> None:
-    data = open_training_data(shapes_folder, TINY)
+    data = open_data(shapes_folder, TINY)
     with pytest.raises(FcnkitError) as caught:
         train(data, run_folder, TINY, workers=0, resume=True)
     assert str(caught.value) == (
@@ -229,7 +229,7 @@ def test_a_compiled_step_trains_alike(shapes_folder: Path, tmp_path: Path) -> No
 
 
 def test_a_device_that_is_not_there_is_refused(shapes_folder: Path, tmp_path: Path) -> None:
-    data = open_training_data(shapes_folder, TINY)
+    data = open_data(shapes_folder, TINY)
     with pytest.raises(FcnkitError) as caught:
         train(data, tmp_path / "run", TINY, device="cuda:99")
     count = torch.cuda.device_count()
@@ -247,7 +247,7 @@ def test_a_run_starts_from_another_and_resumes_without_it(
     origin.write_bytes((run_folder / "best.pt").read_bytes())
     model = ModelOptions(architecture="fcn8s-resnet18", init_from=origin, freeze_upsample=True)
     recipe = replace(TINY, epochs=1)
-    data = open_training_data(shapes_folder, recipe)
+    data = open_data(shapes_folder, recipe)
     reports: list[LoadedWeights] = []
     train(data, tmp_path / "run", recipe, model=model, workers=0, on_weights=reports.append)
     assert [report.architecture for report in reports] == ["fcn32s-resnet18"]
@@ -273,7 +273,7 @@ def test_a_run_starts_from_another_and_resumes_without_it(
 
 
 def test_a_refused_model_leaves_no_folder(shapes_folder: Path, tmp_path: Path) -> None:
-    data = open_training_data(shapes_folder, TINY)
+    data = open_data(shapes_folder, TINY)
     for model in (ModelOptions(architecture="vgg"), ModelOptions(init_from=tmp_path / "no.pt")):
         with pytest.raises(ValueError):
             train(data, tmp_path / "run", TINY, model=model, workers=0)

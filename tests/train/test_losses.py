@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fcnkit.train import losses
+from fcnkit.train.data.voc import open_voc
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.models import create_model
 from fcnkit.train.recipe import RECIPES, Recipe
-from fcnkit.train.voc import open_voc
 from tests.train.folders import make_folder, write_indices
 
 D2L, MODERN = RECIPES["d2l"], RECIPES["modern"]

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import fcnkit
-from fcnkit.train.evaluate import measure
+from fcnkit.train.data.voc import open_voc
+from fcnkit.train.evaluation import measure
 from fcnkit.train.report import write_report
-from fcnkit.train.voc import open_voc
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused
 
@@ -88,7 +88,7 @@ def test_the_chapters_protocol_needs_its_size(run_folder: Path, shapes_folder: P
 
 
 def test_the_chapters_protocol_on_the_command_line(run_folder: Path, tmp_path: Path) -> None:
-    from fcnkit.train.shapes import SHAPES
+    from fcnkit.train.data.shapes import SHAPES
 
     root = tmp_path / "data"
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

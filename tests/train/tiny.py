@@ -58,7 +58,7 @@ def train_tiny(
 ) -> list[dict[str, Any]]:
     """Train the tiny network with the real loop."""
     torch.set_num_threads(1)
-    opened = loop.open_training_data(data, recipe)
+    opened = loop.open_data(data, recipe)
     with mock.patch.object(loop, "initial_model", lambda _, classes: (TinyNet(classes), None)):
         return loop.train(
             opened,

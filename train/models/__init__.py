@@ -8,7 +8,7 @@ import pkgutil
 from torch import nn
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_choice, check_flag, check_int
+from fcnkit.runtime.checks import check_choice, check_flag, check_int
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
 from fcnkit.train.models.upsample import (

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcnkit.errors import message
-from fcnkit.runtime._checks import check_choice, check_int, check_type
+from fcnkit.runtime.checks import check_choice, check_int, check_type
 
 __all__ = [
     "SubpixelConvTranspose2d",

@@ -17,9 +17,9 @@ from fcnkit.errors import message
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Compute, Cover, Segmenter
-    from fcnkit.runtime.benchmark.latency import Case
-    from fcnkit.runtime.benchmark.loop import Effort
-    from fcnkit.runtime.benchmark.variants import CudaGraphs
+    from fcnkit.runtime.bench.calls import Effort
+    from fcnkit.runtime.bench.latency import Case
+    from fcnkit.runtime.bench.variants import CudaGraphs
 
 __all__ = ["app"]
 
@@ -84,12 +84,12 @@ def latency(
 ) -> None:
     """Time every model on every backend at every shape and batch, stage by stage."""
     from fcnkit.cli.progress import progress_of
-    from fcnkit.runtime.benchmark.environment import environment
-    from fcnkit.runtime.benchmark.loop import Effort
-    from fcnkit.runtime.benchmark.page import latency_page
-    from fcnkit.runtime.benchmark.plots import PLOTS, check_matplotlib
-    from fcnkit.runtime.benchmark.report import latency_report, to_csv
-    from fcnkit.runtime.benchmark.variants import device_variants
+    from fcnkit.runtime.bench.calls import Effort
+    from fcnkit.runtime.bench.environment import environment
+    from fcnkit.runtime.bench.page import latency_page
+    from fcnkit.runtime.bench.plots import PLOTS, check_matplotlib
+    from fcnkit.runtime.bench.report import latency_report, to_csv
+    from fcnkit.runtime.bench.variants import device_variants
     from fcnkit.runtime.files import sha256_of
 
     if out is not None and plots:
@@ -124,8 +124,8 @@ def _measure(
     stages: bool,
 ) -> Iterator[Case]:
     """Measure one model on one backend, opened once, at all shapes."""
-    from fcnkit.runtime.benchmark.latency import measure_case, open_timed
-    from fcnkit.runtime.benchmark.machine import host_memory
+    from fcnkit.runtime.bench.latency import measure_case, open_timed
+    from fcnkit.runtime.machine import host_memory
 
     before = host_memory()["resident_mb"]
     segmenter, imported, opened = open_timed(name, open_it)
@@ -205,12 +205,12 @@ def throughput(
     as_json: Json = False,
 ) -> None:
     """Label a folder as predict does, and pictures that arrive at random; count all of it."""
-    from fcnkit.runtime.benchmark.environment import environment
-    from fcnkit.runtime.benchmark.page import throughput_page
-    from fcnkit.runtime.benchmark.plots import FOLDER_PLOTS, check_matplotlib
-    from fcnkit.runtime.benchmark.throughput import throughput_report
+    from fcnkit.runtime.bench.environment import environment
+    from fcnkit.runtime.bench.page import throughput_page
+    from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
+    from fcnkit.runtime.bench.throughput import throughput_report
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.folder import find_jobs
+    from fcnkit.runtime.predict.folder import find_jobs
 
     if out is not None and plots:
         check_matplotlib("fcnkit bench throughput --out")
@@ -255,7 +255,7 @@ def _run_streams(
     """Measure one number of streams: the folder by batch and workers, then each load."""
     from contextlib import ExitStack
 
-    from fcnkit.runtime.benchmark.throughput import measure_folder, measure_load
+    from fcnkit.runtime.bench.throughput import measure_folder, measure_load
 
     with ExitStack() as stack:
         segmenters = [stack.enter_context(open_it()) for _ in range(count)]
@@ -314,8 +314,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Put two reports of bench latency side by side, with 95 % confidence intervals."""
-    from fcnkit.runtime.benchmark.compare import GATED, compare_reports, parse_limit
-    from fcnkit.runtime.benchmark.report import read_report
+    from fcnkit.runtime.bench.compare import GATED, compare_reports, parse_limit
+    from fcnkit.runtime.bench.report import read_report
 
     limit = None if fail_over is None else parse_limit(fail_over, "--fail-over")
     rows, notes = compare_reports(read_report(a), read_report(b))
@@ -333,7 +333,7 @@ def compare(
 
 def _parse_rate(text: str) -> tuple[float, bool]:
     """Read a rate: requests per second, or a share of what the folder reached."""
-    from fcnkit.runtime.benchmark.compare import parse_limit
+    from fcnkit.runtime.bench.compare import parse_limit
 
     rule, remedy = "is requests per second above 0, or a percentage", "write 20 or 80%"
     try:
@@ -353,7 +353,7 @@ def _write(
     page: Callable[[dict[str, Any]], str] | None,
     plots: Any,
 ) -> None:
-    from fcnkit.runtime.benchmark.plots import draw, save_figure
+    from fcnkit.runtime.bench.plots import draw, save_figure
     from fcnkit.runtime.files import atomic_write
 
     out.mkdir(parents=True, exist_ok=True)

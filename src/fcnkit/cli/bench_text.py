@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnkit.runtime.benchmark.compare import Comparison, Interval
+    from fcnkit.runtime.bench.compare import Comparison, Interval
 
 __all__ = ["comparison_text", "latency_text", "throughput_text"]
 

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fcnkit.train.check import FolderReport, SplitReport
+    from fcnkit.train.data.check import FolderReport, SplitReport
 
 __all__ = ["app"]
 
@@ -31,7 +31,7 @@ def shapes(
 ) -> None:
     """Make a small data set of shapes; the same seed gives the same bytes."""
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.shapes import write_shapes
+    from fcnkit.train.data.shapes import write_shapes
 
     with progress_of() as advance:
         written = write_shapes(
@@ -50,7 +50,7 @@ def shapes(
 def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit/.")]) -> None:
     """Download and unpack Pascal VOC 2012 (2 GB); an interrupted download resumes."""
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.download import download_voc2012
+    from fcnkit.train.data.download import download_voc2012
 
     with progress_of(in_bytes=True) as advance:
         folder = download_voc2012(out, progress=advance)
@@ -66,7 +66,7 @@ def check(
     from rich.console import Console
 
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.check import check_folder
+    from fcnkit.train.data.check import check_folder
 
     with progress_of() as advance:
         report = check_folder(folder, progress=lambda done, total: advance("check", done, total))

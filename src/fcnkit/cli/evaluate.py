@@ -22,7 +22,7 @@ from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover
-    from fcnkit.runtime.metrics import Scores
+    from fcnkit.runtime.pixels.metrics import Scores
 
 __all__ = ["evaluate"]
 
@@ -55,8 +55,8 @@ def evaluate(
     """Score a model on full pictures; void pixels count for nothing."""
     import fcnkit
     from fcnkit.cli.progress import progress_of
-    from fcnkit.train.evaluate import D2L_NOTE, Protocol, measure
-    from fcnkit.train.voc import open_voc
+    from fcnkit.train.data.voc import open_voc
+    from fcnkit.train.evaluation import D2L_NOTE, Protocol, measure
 
     # Before anything is measured: a report needs more packages than the measure does.
     write_report = _report_writer() if report else None

@@ -11,7 +11,7 @@ from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import missing_extra
-from fcnkit.runtime.spec import Head, Precision
+from fcnkit.runtime.artifacts.spec import Head, Precision
 
 __all__ = ["app"]
 

@@ -9,7 +9,7 @@ import typer
 
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
-from fcnkit.runtime.spec import Shape, ShapeRange, format_shape, parse_shape
+from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
 
 if TYPE_CHECKING:
     from fcnkit.export.engine import EngineReport
@@ -58,8 +58,8 @@ def engine(
         from fcnkit.export.engine import build_engine
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit export engine", str(error.name), "export") from error
-    from fcnkit.runtime.engine_file import BuilderOptions
-    from fcnkit.runtime.plan_header import Flavor
+    from fcnkit.runtime.artifacts.engine_file import BuilderOptions
+    from fcnkit.runtime.artifacts.engine_header import Flavor
 
     options = BuilderOptions(
         workspace_mib=workspace,

@@ -28,10 +28,10 @@ def info(
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    from fcnkit import CHECKPOINT_SUFFIXES
+    from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
 
     if path.suffix not in CHECKPOINT_SUFFIXES:
-        from fcnkit.runtime.describe import describe
+        from fcnkit.runtime.artifacts.description import describe
 
         return describe(path)
     try:

@@ -28,7 +28,7 @@ from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover, Segmenter
-    from fcnkit.runtime.folder import Format, Record
+    from fcnkit.runtime.predict.folder import Format, Record
 
 __all__ = ["predict"]
 
@@ -83,8 +83,8 @@ def predict(
 
     import fcnkit
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.folder import MANIFEST, SUFFIX_OF, find_jobs, predict_files
-    from fcnkit.runtime.pictures import MAX_PIXELS
+    from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, find_jobs, predict_files
+    from fcnkit.runtime.predict.pictures import MAX_PIXELS
 
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
@@ -202,7 +202,7 @@ def _peak_memory() -> float | None:
     """Return the most memory this process has held so far, in MB; None where nobody knows."""
     if sys.platform == "win32":
         return None
-    from fcnkit.runtime.benchmark.machine import host_memory
+    from fcnkit.runtime.machine import host_memory
 
     # Where the kernel tells of this program alone; getrusage counts what its parent held, too.
     peak_mb = host_memory()["peak_mb"]

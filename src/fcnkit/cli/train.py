@@ -11,7 +11,7 @@ import typer
 
 from fcnkit.cli.options import parse_range, parse_size
 from fcnkit.errors import message, missing_extra
-from fcnkit.runtime._checks import check_choice
+from fcnkit.runtime.checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def train(
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
-    opened = loop.open_training_data(data, chosen)
+    opened = loop.open_data(data, chosen)
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     if first:

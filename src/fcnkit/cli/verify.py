@@ -52,7 +52,7 @@ def verify(
 ) -> None:
     """Run two models on the same pictures; out of tolerance is an error."""
     try:
-        from fcnkit.export import verify as module
+        from fcnkit.export import verification as module
         from fcnkit.export.subject import open_subject
         from fcnkit.export.verify_data import open_data
     except ModuleNotFoundError as error:

@@ -1,0 +1,298 @@
+"""Whether two models are the same one: any two of checkpoint, ONNX file and engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import VerifyError, message
+from fcnkit.export.difference import Difference, DifferenceMeter
+from fcnkit.export.noise import noise_pictures
+from fcnkit.export.subject import Subject
+from fcnkit.export.verify_data import DataReport, Labelled, compare_on_data
+from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape
+
+__all__ = [
+    "MAX_PIXELS",
+    "TOLERANCES",
+    "Pictures",
+    "Tolerance",
+    "VerifyReport",
+    "comparison_shapes",
+    "less_exact",
+    "require",
+    "verify",
+]
+
+Pictures = Callable[[Shape], NDArray[np.uint8]]
+"""Makes pictures (N, H, W, 3) of a wanted size."""
+
+MAX_PIXELS: Final = 2**18
+"""Pixels of one batch that a comparison runs: the largest legal shapes are cut down to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What is still the same model; errors and margins as in Difference."""
+
+    max_error: float
+    mean_error: float
+    max_margin: float
+    min_agreement: float
+    """Share of equal labels on the pictures of all shapes."""
+    min_data_agreement: float
+    """Share of equal labels on the pictures of a data set."""
+    max_miou_drop: float
+    """Mean IoU of the first side less that of the second."""
+
+
+TOLERANCES: Final[dict[Precision, Tolerance]] = {
+    # The order of sums differs between libraries, nothing else.
+    "fp32": Tolerance(
+        max_error=1e-3,
+        mean_error=1e-4,
+        max_margin=1e-3,
+        min_agreement=0.999,
+        min_data_agreement=0.9999,
+        max_miou_drop=0.001,
+    ),
+    # Eleven bits per value, in some tens of layers.
+    "fp16": Tolerance(
+        max_error=2e-2,
+        mean_error=2e-3,
+        max_margin=2e-2,
+        min_agreement=0.95,
+        min_data_agreement=0.998,
+        max_miou_drop=0.005,
+    ),
+    # Eight bits: single pixels may be far off, so that the mean and the score on data decide.
+    "int8": Tolerance(
+        max_error=0.5,
+        mean_error=1e-1,
+        max_margin=0.5,
+        min_agreement=0.5,
+        min_data_agreement=0.9,
+        max_miou_drop=0.01,
+    ),
+}
+"""The tolerance of a comparison is that of its less exact side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What a comparison measured, and what of it is out of tolerance."""
+
+    a: dict[str, Any]
+    """The first side, see Subject.describe."""
+    b: dict[str, Any]
+    shapes: tuple[Shape, ...]
+    bounded: tuple[str, ...]
+    """The largest legal shapes and what was run in their place."""
+    difference: Difference
+    """Over the pictures of all shapes."""
+    data: DataReport | None
+    """Over a folder's pictures, where one was given."""
+    precision: Precision
+    """The less exact of both sides'."""
+    tolerance: Tolerance
+    failures: tuple[str, ...]
+    """What is out of tolerance; empty for the same model."""
+
+    @property
+    def label_agreement(self) -> float:
+        """Share of equal labels over the pictures of all shapes."""
+        return self.difference.label_agreement
+
+    def summary(self) -> str:
+        """Return one line for the spec."""
+        sizes = ", ".join(format_shape(shape) for shape in self.shapes)
+        return f"{self.difference.summary()} ({sizes})"
+
+    def to_json(self, **more: Any) -> str:
+        """Return the report, and what else is given, as indented JSON."""
+        return json.dumps({"passed": not self.failures, **asdict(self), **more}, indent=2)
+
+
+def verify(
+    a: Subject,
+    b: Subject,
+    *,
+    data: Labelled | None = None,
+    tolerance: Tolerance | None = None,
+    pictures: Pictures | None = None,
+    max_pixels: int = MAX_PIXELS,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Run both sides on the same pictures.
+
+    Args:
+        a: The one that is right.
+        b: The one in question.
+        data: Pictures, with truth where there is one, to compare on as well.
+        tolerance: What is still the same; by default that of the less exact side.
+        pictures: Makes the pictures of all shapes; by default noise of coarse and fine structure.
+        max_pixels: Pixels of one batch at most.
+        on_picture: Called with (pictures done, pictures in all) of the data.
+
+    Returns:
+        What was measured; ``require`` turns failures into an error.
+
+    Raises:
+        VerifyError: The specs tell of different models: another network, classes, palette or
+            normalisation.
+        DataError: A picture is broken, or the data's classes are others.
+    """
+    _check_specs(a, b)
+    shapes, bounded = comparison_shapes(a, b, max_pixels=max_pixels)
+    meter = DifferenceMeter()
+    for shape in shapes:
+        image_nhwc = (pictures or noise_pictures)(shape)
+        meter.add(a.answer(image_nhwc), b.answer(image_nhwc))
+    on_data = compare_on_data(a, b, data, on_picture=on_picture) if data else None
+    precision = less_exact(a, b)
+    tolerance = tolerance or TOLERANCES[precision]
+    difference = meter.result()
+    return VerifyReport(
+        a=a.describe(),
+        b=b.describe(),
+        shapes=shapes,
+        bounded=bounded,
+        difference=difference,
+        data=on_data,
+        precision=precision,
+        tolerance=tolerance,
+        failures=_failures(difference, on_data, tolerance),
+    )
+
+
+def less_exact(a: Subject, b: Subject) -> Precision:
+    """Return the precision of the less exact side, whose tolerance is the comparison's."""
+    return max(a.spec.precision, b.spec.precision, key=tuple(TOLERANCES).index)
+
+
+def require(report: VerifyReport, *, remedy: str) -> None:
+    """Refuse a comparison that is out of tolerance.
+
+    Args:
+        report: What was measured.
+        remedy: What the user can do about it.
+
+    Raises:
+        VerifyError: Naming every figure that is out of tolerance.
+    """
+    if report.failures:
+        rule = f"must agree with {report.a['name']} within the tolerance of {report.precision}"
+        raise VerifyError(message(report.b["name"], rule, ", ".join(report.failures), remedy))
+
+
+def comparison_shapes(
+    a: Subject, b: Subject, *, max_pixels: int = MAX_PIXELS
+) -> tuple[tuple[Shape, ...], tuple[str, ...]]:
+    """Return the shapes to compare on and a line per bounded one.
+
+    Smallest, typical, upright, wide and several pictures, largest batch and largest picture; for
+    head ``scene`` also odd sizes.
+    """
+    low, high, opt = _legal(a, b)
+    scene = "scene" in (a.spec.head, b.spec.head)
+    labels = "labels" in (a.spec.head, b.spec.head)
+    wanted: list[Shape] = [low, opt, (2, 96, 64), (3, 64, 160)]
+    if scene and not labels:
+        wanted += [(1, 63, 97), (1, 64, 65), (1, 95, 32), (1, 375, 500)]
+    wanted += [(1, *high[1:]), high]
+    shapes: list[Shape] = []
+    bounded = []
+    for profile in (*a.profiles, *b.profiles):
+        shapes += [profile.min, _bound(profile.opt, profile.min, max_pixels)]
+    for legal in dict.fromkeys(_clamp(low, shape, high) for shape in wanted):
+        shape = _bound(legal, low, max_pixels)
+        shapes.append(shape)
+        if shape != legal:
+            bounded.append(f"{format_shape(legal)} bounded to {format_shape(shape)}")
+    taken = (shape for shape in shapes if a.takes(shape) and b.takes(shape))
+    return tuple(dict.fromkeys(taken)), tuple(bounded)
+
+
+def _legal(a: Subject, b: Subject) -> tuple[Shape, Shape, Shape]:
+    """Return the smallest, the largest and a typical shape that both sides take."""
+    ranges = a.spec.shapes, b.spec.shapes
+    low = _each(max, ranges[0].min, ranges[1].min)
+    high = _each(min, ranges[0].max, ranges[1].max)
+    return low, high, _clamp(low, b.spec.shapes.opt, high)
+
+
+def _each(rule: Callable[..., int], *shapes: Shape) -> Shape:
+    batch, height, width = (rule(sides) for sides in zip(*shapes, strict=True))
+    return batch, height, width
+
+
+def _clamp(low: Shape, shape: Shape, high: Shape) -> Shape:
+    return _each(min, _each(max, low, shape), high)
+
+
+def _bound(shape: Shape, low: Shape, max_pixels: int) -> Shape:
+    """Shrink both sides alike until the batch has at most so many pixels or they are smallest."""
+    batch, height, width = shape
+    if batch * height * width <= max_pixels:
+        return shape
+    scale = (max_pixels / (batch * height * width)) ** 0.5
+    small = [
+        max(least, 32, int(side * scale) // 32 * 32)
+        for least, side in zip(low[1:], (height, width), strict=True)
+    ]
+    return batch, small[0], small[1]
+
+
+def _check_specs(a: Subject, b: Subject) -> None:
+    """Refuse to compare what cannot be the same model."""
+    for key in ("architecture", "classes", "palette", "ignore_index"):
+        _check_equal(a, b, key, getattr(a.spec, key), getattr(b.spec, key))
+    for key in ("color", "mean", "std"):
+        of_a, of_b = getattr(a.spec.input, key), getattr(b.spec.input, key)
+        _check_equal(a, b, f"input.{key}", of_a, of_b)
+
+
+def _check_equal(a: Subject, b: Subject, key: str, of_a: object, of_b: object) -> None:
+    if of_a != of_b:
+        rule = f"its spec key {key} must be that of {a.name}, {_short(of_a)}"
+        remedy = "export the model again, or compare it with the file it was made from"
+        raise VerifyError(message(b.name, rule, _short(of_b), remedy))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        shown = ", ".join(map(str, value[:4]))
+        return shown + (", ..." if len(value) > 4 else "")
+    return str(value)
+
+
+def _failures(
+    difference: Difference, data: DataReport | None, tolerance: Tolerance
+) -> tuple[str, ...]:
+    """Word every figure that is out of tolerance; a NaN is."""
+    most = [
+        ("max error", difference.max_error, tolerance.max_error),
+        ("mean error", difference.mean_error, tolerance.mean_error),
+        ("largest margin", difference.max_margin, tolerance.max_margin),
+    ]
+    least = [("label agreement", difference.label_agreement, tolerance.min_agreement)]
+    if data:
+        agreement = data.difference.label_agreement
+        least.append(("label agreement on data", agreement, tolerance.min_data_agreement))
+        most.append(("drop of mean IoU", data.miou_drop, tolerance.max_miou_drop))
+    too_high = [
+        f"{name} {value:.1e} above {limit:.0e}"
+        for name, value, limit in most
+        if value is not None and not value <= limit
+    ]
+    too_low = [
+        f"{name} {100 * value:.2f} % below {100 * limit:g} %"
+        for name, value, limit in least
+        if not value >= limit
+    ]
+    return (*too_high, *too_low)

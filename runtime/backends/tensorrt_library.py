@@ -1,0 +1,91 @@
+"""The two TensorRT modules, imported by flavour, and their log lines in Python logging.
+
+``tensorrt`` and ``tensorrt_rtx`` are near twins, so all that is built on them takes the module
+object. TensorRT-RTX builds ahead of time on machines without a GPU; ordinary TensorRT needs the GPU
+it builds for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any, Final, Literal
+
+from fcnkit.errors import missing_extra
+from fcnkit.runtime.artifacts.engine_header import Flavor
+
+__all__ = ["import_library", "library_name", "logger_of"]
+
+_MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+_loggers: dict[str, Any] = {}
+
+_log = logging.getLogger("fcnkit.tensorrt")
+
+
+def import_library(flavor: Flavor | Literal["auto"], *, what: str) -> tuple[Flavor, Any]:
+    """Import a flavour's module; auto takes ordinary TensorRT where it is installed.
+
+    Args:
+        flavor: The flavour asked for.
+        what: The command or function that needs it, for the error.
+
+    Returns:
+        The flavour and its module.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    if flavor == "auto":
+        try:
+            return "tensorrt", importlib.import_module(_MODULES["tensorrt"])
+        except ImportError:
+            flavor = "tensorrt-rtx"
+    try:
+        return flavor, importlib.import_module(_MODULES[flavor])
+    except ImportError as error:
+        raise missing_extra(what, _MODULES[flavor], flavor) from error
+
+
+def library_name(trt: Any) -> str:
+    """Return module and version, such as ``tensorrt_rtx 1.7.1.116``."""
+    return f"{trt.__name__} {trt.__version__}"
+
+
+def logger_of(trt: Any) -> Any:
+    """Return the one logger of a module, which hands the library's lines to Python logging.
+
+    There is one because the library keeps to the first that it is given in a process.
+
+    Args:
+        trt: The module.
+
+    Returns:
+        The logger. ``first_error`` is the first error since it was last set to None: what
+        follows it is mostly its consequences.
+    """
+    if trt.__name__ not in _loggers:
+        _loggers[trt.__name__] = _make_logger(trt)
+    return _loggers[trt.__name__]
+
+
+def _make_logger(trt: Any) -> Any:
+    levels = {
+        trt.ILogger.INTERNAL_ERROR: logging.ERROR,
+        trt.ILogger.ERROR: logging.ERROR,
+        trt.ILogger.WARNING: logging.WARNING,
+        trt.ILogger.INFO: logging.INFO,
+    }
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # the base is known at run time only
+        def __init__(self) -> None:
+            super().__init__()
+            self.first_error: str | None = None
+
+        def log(self, severity: Any, text: str) -> None:
+            level = levels.get(severity, logging.DEBUG)
+            if level == logging.ERROR and self.first_error is None:
+                self.first_error = text
+            _log.log(level, text)
+
+    return Logger()

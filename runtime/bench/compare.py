@@ -1,0 +1,214 @@
+"""Two reports side by side, with intervals that say how much of a difference is noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fcnkit.errors import message
+from fcnkit.runtime.bench.report import case_title
+
+__all__ = ["GATED", "Comparison", "Interval", "compare_reports", "compare_samples", "parse_limit"]
+
+GATED: Final = ("infer", "end_to_end")
+"""Stages whose slowing down fails a comparison; the others are shown."""
+
+_RESAMPLES: Final = 2000
+_AT_ONCE: Final = 4_000_000
+_CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate and its 95 % confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One stage of one case in both reports, in milliseconds."""
+
+    case: str
+    stage: str
+    a: Interval
+    b: Interval
+    ratio: Interval
+    """Median of B divided by median of A: above 1 where B is slower."""
+    samples: tuple[int, int]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval of the ratio leaves out 1."""
+        return not self.ratio.low <= 1 <= self.ratio.high
+
+    def slower_than(self, limit: float) -> bool:
+        """Whether B is slower by more than the limit, and the interval leaves out 1.
+
+        Args:
+            limit: Fraction of A's median, such as 0.05.
+        """
+        return self.ratio.estimate > 1 + limit and self.ratio.low > 1
+
+
+def compare_samples(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[Interval, ...]:
+    """Estimate both medians and their ratio by a bootstrap of the samples.
+
+    Whole stretches of neighbouring samples are drawn (a circular block bootstrap), because slow
+    moments come together: single draws would promise intervals that are too narrow.
+
+    Args:
+        a: Samples in the order of measuring, at least two.
+        b: The others.
+        seed: Of the draws.
+
+    Returns:
+        Intervals of the median of a, of b, and of b's divided by a's.
+
+    Raises:
+        ValueError: A side has fewer than two samples.
+    """
+    sides = [np.asarray(side, np.float64).ravel() for side in (a, b)]
+    for side in sides:
+        if len(side) < 2:
+            rule = "each side must have at least 2 samples"
+            raise ValueError(message("bench compare", rule, len(side), "measure with more --runs"))
+    random = np.random.default_rng(seed)
+    drawn_a, drawn_b = (_medians(side, random) for side in sides)
+    median_a, median_b = (float(np.median(side)) for side in sides)
+    return (
+        _interval(median_a, drawn_a),
+        _interval(median_b, drawn_b),
+        _interval(median_b / median_a, drawn_b / drawn_a),
+    )
+
+
+def _medians(samples: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
+    count = len(samples)
+    block = max(1, round(count ** (1 / 3)))
+    blocks = -(-count // block)
+    step = max(1, _AT_ONCE // count)
+    found = []
+    for first in range(0, _RESAMPLES, step):
+        starts = random.integers(0, count, (min(step, _RESAMPLES - first), blocks, 1))
+        places = ((starts + np.arange(block)) % count).reshape(len(starts), -1)[:, :count]
+        found.append(np.median(samples[places], axis=1))
+    return np.concatenate(found)
+
+
+def _interval(estimate: float, drawn: NDArray[np.float64]) -> Interval:
+    tail = 50 * (1 - _CONFIDENCE)
+    low, high = np.percentile(drawn, (tail, 100 - tail))
+    return Interval(estimate=estimate, low=float(low), high=float(high))
+
+
+def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[Comparison], list[str]]:
+    """Compare what two reports have in common.
+
+    Cases belong together when model name, backend, compute precision, threads, CUDA graphs and
+    shape are equal. Where each report holds one single case, these two belong together.
+
+    Args:
+        a: The earlier report, from ``read_report``.
+        b: The later one.
+
+    Returns:
+        A comparison per stage that both measured, and lines about what has no partner or what
+        else is different.
+
+    Raises:
+        ValueError: Nothing belongs together.
+    """
+    cases_a, cases_b = ({_key(case): case for case in report["cases"]} for report in (a, b))
+    notes = [
+        f"{len(report['cases']) - len(held)} cases of {name} have the name of another, left out"
+        for name, report, held in (("A", a, cases_a), ("B", b, cases_b))
+        if len(held) < len(report["cases"])
+    ]
+    pairs = [(cases_a[key], cases_b[key]) for key in cases_a if key in cases_b]
+    if not pairs and len(cases_a) == len(cases_b) == 1:
+        pairs = [(next(iter(cases_a.values())), next(iter(cases_b.values())))]
+        notes.append(f"comparing {case_title(pairs[0][0])} with {case_title(pairs[0][1])}")
+    elif not pairs:
+        rule = "the reports must have a case in common"
+        got = f"{len(cases_a)} and {len(cases_b)} cases without one"
+        raise ValueError(message("bench compare", rule, got, "measure the same models and shapes"))
+    else:
+        for name, cases, others in (("A", cases_a, cases_b), ("B", cases_b, cases_a)):
+            alone = [case_title(case) for key, case in cases.items() if key not in others]
+            notes += [f"only in {name}: {title}" for title in alone]
+    return [row for pair in pairs for row in _compare_case(*pair)], notes + _differences(a, b)
+
+
+def _key(case: dict[str, Any]) -> tuple[str, ...]:
+    details = case["details"]
+    about = [details.get(name, "") for name in ("compute", "threads", "cuda_graphs")]
+    return tuple(map(str, (case["model"], case["backend"], *about, case["cover"], case["shape"])))
+
+
+def _compare_case(a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:
+    stages_b = {stage["name"]: stage["samples_ms"] for stage in b["stages"]}
+    rows = []
+    for stage in a["stages"]:
+        sides = stage["samples_ms"], stages_b.get(stage["name"], [])
+        if not all(sides):
+            continue
+        interval_a, interval_b, ratio = compare_samples(*sides)
+        rows.append(
+            Comparison(
+                case=case_title(a),
+                stage=stage["name"],
+                a=interval_a,
+                b=interval_b,
+                ratio=ratio,
+                samples=(len(sides[0]), len(sides[1])),
+            )
+        )
+    return rows
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Name what about the two machines is not the same, for that may be what is compared."""
+    found = []
+    one, other = a["environment"], b["environment"]
+    if one["cpu"]["model"] != other["cpu"]["model"]:
+        found.append(f"different processors: {one['cpu']['model']} and {other['cpu']['model']}")
+    for name in sorted({*one["packages"], *other["packages"]}):
+        versions = one["packages"].get(name, "none"), other["packages"].get(name, "none")
+        if versions[0] != versions[1]:
+            found.append(f"{name} {versions[0]} in A, {versions[1]} in B")
+    for name, report in (("A", a), ("B", b)):
+        disturbed = sum(
+            any(loop["warnings"] for loop in case["stability"].values()) for case in report["cases"]
+        )
+        if disturbed:
+            found.append(f"{disturbed} of {len(report['cases'])} cases of {name} carry warnings")
+    return found
+
+
+def parse_limit(text: str, what: str) -> float:
+    """Read ``5%`` or ``0.05``.
+
+    Args:
+        text: A number of 0 or more, with or without a percent sign.
+        what: The option, for the error.
+
+    Returns:
+        The fraction.
+
+    Raises:
+        ValueError: text is something else.
+    """
+    number = text.strip().removesuffix("%")
+    try:
+        value = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        value = float("nan")
+    if 0 <= value < float("inf"):
+        return value
+    raise ValueError(message(what, "is a percentage or fraction", repr(text), "write 5%"))

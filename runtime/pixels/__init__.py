@@ -1,0 +1,3 @@
+"""The compiled kernels and their numpy API: color maps, tiling, argmax, confusion matrices."""
+
+from __future__ import annotations

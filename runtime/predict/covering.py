@@ -1,0 +1,188 @@
+"""How a picture of any size is covered by rectangles that a model takes.
+
+``average``: overlapping tiles vote with the mean of their logits. ``pad``: the picture grows at
+the bottom and on the right, by reflection, to the next legal shape, and the result is cropped.
+``auto``: ``pad`` where one pass of the model covers the picture, ``average`` where none does; why
+that is the default is measured in docs/covering.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+from fcnkit.errors import message
+from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.backends.base import nearest_legal
+from fcnkit.runtime.checks import check_int
+from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
+from fcnkit.runtime.pixels.tiling import TilePlan, plan_tiles
+
+__all__ = ["Cover", "Covering", "choose_covering"]
+
+Cover = Literal["auto", "average", "pad"]
+"""How a picture of any size is covered by rectangles that the model takes."""
+
+_COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
+    "logits": ("auto", "average", "pad"),
+    "labels": ("pad",),
+    "scene": ("average",),
+}
+"""What each head can do, its default first."""
+
+_REFUSALS: Final = {
+    "labels": "a labels graph gives no logits to average; use cover='pad', or export with "
+    "--head logits or --head scene",
+    "scene": "a scene graph covers the picture by itself; leave cover out, or export with "
+    "--head labels",
+}
+
+_OVERLAP: Final = 64
+"""Overlap of tiles of a given size: two strides of the coarsest networks."""
+
+
+@dataclass(frozen=True)
+class Covering:
+    """A way to cover pictures, fit for one model."""
+
+    spec: ModelSpec
+    cover: Cover
+    tile: tuple[int, int] | None
+    """Height and width of the tiles; None takes the largest that fit."""
+    overlap: int
+    """Pixels that neighbouring tiles share at least."""
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Say where the tiles of a picture lie.
+
+        Args:
+            height: Rows of the picture, >= 1.
+            width: Columns of the picture, >= 1.
+
+        Returns:
+            The plan; one tile for ``pad`` and for a graph that covers by itself.
+
+        Raises:
+            TypeError: height or width is no integer.
+            ValueError: One of them is out of range, or no legal shape of the model covers the
+                picture.
+        """
+        height = check_int("Segmenter.plan: height", height, 1, MAX_SIDE)
+        width = check_int("Segmenter.plan: width", width, 1, MAX_SIDE)
+        high = self.spec.shapes.max[1:]
+        fits = height <= high[0] and width <= high[1]
+        one = self.cover == "pad" or (self.cover == "auto" and fits)
+        if one or self.spec.head == "scene":
+            return self._plan_one(height, width)
+        low, multiple, tile = self.spec.shapes.min[1:], self.spec.input.multiple, self.tile or high
+        sides = plan_tiles(height, width, tile=tile, multiple=multiple).tile
+        tops, lefts = (
+            # A side on which the tile does not fit needs two smaller ones at most as it is.
+            plan_tiles(
+                extent,
+                extent,
+                tile=side,
+                overlap=self.overlap if side == asked else 0,
+                multiple=multiple,
+            ).tops
+            for extent, side, asked in zip((height, width), sides, tile, strict=True)
+        )
+        plan = TilePlan(height, width, *sides, tops, lefts)
+        # A side below the smallest legal one is covered by one tile that leaves the picture.
+        if plan.tile_height < low[0]:
+            plan = replace(plan, tile_height=low[0], tops=(0,))
+        if plan.tile_width < low[1]:
+            plan = replace(plan, tile_width=low[1], lefts=(0,))
+        return plan
+
+    def _plan_one(self, height: int, width: int) -> TilePlan:
+        """Plan one rectangle: the smallest legal shape that holds the whole picture."""
+        spec = self.spec
+        _, tile_height, tile_width = nearest_legal((1, height, width), spec)
+        if tile_height < height or tile_width < width:
+            high: Shape = (1, *spec.shapes.max[1:])
+            rule = f"one pass of this model covers at most {format_shape(high)}"
+            remedy = "make the picture smaller, or use a model with head logits"
+            if spec.head == "logits":
+                remedy = "use cover='average'"
+            got = f"a picture of {height}x{width}"
+            raise ValueError(message("Segmenter", rule, got, remedy))
+        return TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
+
+
+def choose_covering(
+    spec: ModelSpec,
+    *,
+    cover: Cover | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
+) -> Covering:
+    """Check the wishes against what the model's head can do.
+
+    Args:
+        spec: The model's promises.
+        cover: ``auto``, ``average`` or ``pad``; by default ``auto`` for the head ``logits``, and
+            ``average`` where a tile or overlap is given.
+        tile: Height and width of the tiles, for ``average`` with the head ``logits``.
+        overlap: Pixels that neighbours share at least; by default 64, and half a side for tiles
+            smaller than 128. Without ``tile`` it is between tiles of the largest legal shape.
+
+    Returns:
+        The covering.
+
+    Raises:
+        TypeError: tile or overlap is no integer.
+        ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
+            step.
+    """
+    head = spec.head
+    given: object = cover  # what callers without a type checker pass
+    if given is not None and not (isinstance(given, str) and given in get_args(Cover)):
+        rule = "cover must be 'auto', 'average' or 'pad'"
+        raise ValueError(message("Segmenter", rule, given, "leave it out"))
+    if cover is not None and cover not in _COVERS[head]:
+        rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
+        raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+    asked = tile is not None or overlap is not None
+    if cover is None:
+        cover = "average" if asked and head == "logits" else _COVERS[head][0]
+    if not asked:
+        return Covering(spec, cover, None, _default_overlap(spec.shapes.max[1:]))
+    if head != "logits" or cover != "average":
+        got = f"head {head} and cover={cover!r}"
+        remedy = "leave tile and overlap out, or use a model with head logits"
+        if head == "logits":
+            remedy = "leave them out, or use cover='average'"
+        rule = "tile and overlap need a model with head logits and cover='average'"
+        raise ValueError(message("Segmenter", rule, got, remedy))
+    return _tiled(spec, tile, overlap)
+
+
+def _default_overlap(tile: tuple[int, int]) -> int:
+    return min(_OVERLAP, min(tile) // 2)
+
+
+def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
+    if tile is not None:
+        sides: object = tile  # what callers without a type checker pass
+        whole = isinstance(sides, tuple) and all(type(side) is int for side in sides)
+        if not whole or len(tile) != 2:
+            rule = "tile must be two integers (height, width)"
+            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
+        legal = nearest_legal((1, *tile), spec)[1:]
+        if legal != tile:
+            low, high = (format_shape(end) for end in (spec.shapes.min, spec.shapes.max))
+            rule = f"tile must be a legal shape from {low} to {high} in steps of "
+            rule += str(spec.input.multiple)
+            remedy = f"the nearest is {legal[0]}x{legal[1]}"
+            raise ValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
+    sides = tile or spec.shapes.max[1:]
+    shortest = min(sides)
+    if overlap is None:
+        overlap = _default_overlap(sides)
+    if type(overlap) is not int:
+        raise TypeError(message("Segmenter", "overlap must be an int", overlap, "pass overlap=64"))
+    if not 0 <= overlap < shortest:
+        rule = f"overlap must be 0..{shortest - 1}, less than a tile's side"
+        raise ValueError(message("Segmenter", rule, overlap, "use half the side or less"))
+    return Covering(spec, "average", tile, overlap)

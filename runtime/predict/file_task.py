@@ -1,0 +1,219 @@
+"""One picture of a folder run: from its file to the model, and from the model to its result."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.runtime.pixels.tiling import TilePlan
+from fcnkit.runtime.predict.inputs import Job
+from fcnkit.runtime.predict.manifest import Options, Record, Stamp
+from fcnkit.runtime.predict.outputs import Output, Staging, open_output
+from fcnkit.runtime.predict.passes import BandPass, ImageRows, Rows, WholePass, tiles_at_once
+from fcnkit.runtime.predict.pictures import open_picture, read_picture
+from fcnkit.runtime.predict.pipeline import Work
+from fcnkit.runtime.predict.rows import open_rows
+from fcnkit.runtime.predict.segmenter import Segmenter
+
+__all__ = ["Sheet", "Studio"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studio:
+    """What the pictures of one run have in common."""
+
+    segmenter: Segmenter
+    options: Options
+    model_sha256: str
+    max_pixels: int
+
+    def begin(self, job: Job, staging: Staging) -> Work[Sheet]:
+        """Read a picture and cut it into tiles; any thread.
+
+        Args:
+            job: The picture.
+            staging: Where its result is written.
+
+        Returns:
+            The picture, or the error that it has instead.
+        """
+        sheet = Sheet(self, job, staging)
+        try:
+            return sheet.begin()
+        except (ValueError, OSError, MemoryError, ImportError) as error:
+            return Work(sheet, None, error)
+
+
+class Sheet:
+    """One picture on its way to its result."""
+
+    def __init__(self, studio: Studio, job: Job, staging: Staging) -> None:
+        self._studio, self._job, self._staging = studio, job, staging
+        self._stamp = Stamp.of(job.source)
+        self._size: tuple[int, int] | None = None
+        self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
+        self._file: tuple[Path, Output, Callable[[], None]] | None = None
+        self._unwritable: OSError | None = None
+        """Why the result could not be written, where the picture is not to blame."""
+
+    def begin(self) -> Work[Sheet]:
+        """Read the picture; see ``Studio.begin``.
+
+        Raises:
+            ValueError: It cannot be read, or the model cannot cover it.
+            OSError: It cannot be read, or its result cannot be begun.
+        """
+        segmenter, source = self._studio.segmenter, self._job.source
+        rows = self._large_rows()
+        if rows is not None:
+            self._size = (rows.height, rows.width)
+            plan = segmenter.plan(*self._size)
+            return Work(self, self._bands(rows, plan))
+        image_hwc = read_picture(source, max_pixels=self._studio.max_pixels)
+        start = time.perf_counter()
+        self._size = (image_hwc.shape[0], image_hwc.shape[1])
+        plan = segmenter.plan(*self._size)
+        if len(plan) > tiles_at_once(segmenter.spec, plan):
+            return Work(self, self._bands(ImageRows(image_hwc), plan))
+        # One thread: another picture is begun or finished beside this one.
+        picture = WholePass(image_hwc, plan, segmenter.spec, threads=1)
+        self._whole = (image_hwc, picture)
+        return Work(self, picture, seconds=time.perf_counter() - start)
+
+    def _large_rows(self) -> Rows | None:
+        """Return the picture row by row, where it is too large to be held and tiles are given."""
+        if self._studio.segmenter.tile is None:
+            return None
+        source, limit = self._job.source, self._studio.max_pixels
+        try:
+            with open_picture(source, max_pixels=1 << 62) as picture:
+                if picture.width * picture.height <= limit:
+                    return None
+        except DataError:
+            if not source.is_file():
+                raise  # opening a pipe would wait for a writer
+            # Pillow has a limit of its own, which is none for what streams.
+            rows = _rows_or_none(source)
+            if rows is None or rows.width * rows.height <= limit:
+                raise
+            return rows
+        return open_rows(source)
+
+    def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
+        segmenter = self._studio.segmenter
+
+        def write(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+            with self._writing():
+                # Opened only now: a picture that waits for the model may be dropped.
+                output = self._file[1] if self._file else self._open()
+                output.write(image_hwc, labels_hw)
+
+        return BandPass(rows, plan, segmenter.spec, write, threads=segmenter.threads)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Remember what goes wrong with the result, and name the file: a write does not."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                error.filename = str(self._job.output)
+            self._unwritable = error
+            raise
+
+    def _open(self) -> Output:
+        assert self._size is not None
+        path = self._staging.path()
+        format, spec = self._studio.options.format, self._studio.segmenter.spec
+        output, drop = open_output(path, *self._size, spec, format=format)
+        self._file = (path, output, drop)
+        return output
+
+    def finish(self, error: Exception | None, seconds: float) -> Record:
+        """Write what the model said, or drop what there is of it; any thread.
+
+        Args:
+            error: Why there is nothing to write.
+            seconds: Time spent on the picture so far.
+
+        Returns:
+            The line for the manifest.
+
+        Raises:
+            OSError: The result cannot be written.
+        """
+        if error is not None:
+            self._drop()
+            if self._unwritable is not None and error is self._unwritable:
+                raise self._unwritable
+            return self._record(error=error)
+        try:
+            with self._writing():
+                seconds += self._write()
+                assert self._file is not None
+                path, output, _ = self._file
+                output.close()
+                written = Stamp.of(path)  # a new name changes nothing of it
+                self._staging.publish(path, self._job.output)
+        except BaseException:
+            self._drop()
+            raise
+        return self._record(seconds=seconds, output_stamp=written)
+
+    def _write(self) -> float:
+        """Write a picture that came whole; return the seconds that its labels took."""
+        if self._whole is None:
+            return 0.0
+        (image_hwc, picture), self._whole = self._whole, None
+        start = time.perf_counter()
+        labels_hw = picture.labels()
+        seconds = time.perf_counter() - start
+        self._open().write(image_hwc, labels_hw)
+        return seconds
+
+    def _drop(self) -> None:
+        if self._file is not None:
+            path, _, drop = self._file
+            with contextlib.suppress(OSError):
+                drop()
+            path.unlink(missing_ok=True)
+
+    def _record(
+        self,
+        *,
+        seconds: float | None = None,
+        output_stamp: Stamp | None = None,
+        error: Exception | None = None,
+    ) -> Record:
+        return Record(
+            input=str(self._job.source),
+            input_stamp=self._stamp,
+            status="done" if error is None else "failed",
+            output=self._job.output.as_posix(),
+            output_stamp=output_stamp,
+            size=self._size,
+            milliseconds=None if seconds is None else round(1000 * seconds, 3),
+            error=None if error is None else _one_line(error, self._job.source),
+            options=self._studio.options,
+            model_sha256=self._studio.model_sha256,
+        )
+
+
+def _rows_or_none(source: Path) -> Rows | None:
+    try:
+        return open_rows(source)
+    except (FcnkitError, OSError):
+        return None
+
+
+def _one_line(error: Exception, source: Path) -> str:
+    if isinstance(error, MemoryError):
+        return message(str(source), "must fit into memory", "too large a picture", "pass --tile")
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,291 @@
+"""Labelling many pictures: a bounded pipeline from picture files to result files.
+
+Decoding and cutting into tiles, and stitching, colouring, encoding and writing run on worker
+threads beside the model, which is used from the caller's thread only. What is in flight is
+bounded, so memory does not grow with the number of files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import get_args
+
+from fcnkit.errors import message
+from fcnkit.runtime.checks import MAX_THREADS, check_flag
+from fcnkit.runtime.predict.file_task import Sheet, Studio
+from fcnkit.runtime.predict.inputs import SUFFIXES, Job, find_jobs
+from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
+from fcnkit.runtime.predict.pictures import MAX_PIXELS
+from fcnkit.runtime.predict.pipeline import (
+    Work,
+    ahead_of,
+    default_batch,
+    default_workers,
+    most_ahead,
+    run_works,
+)
+from fcnkit.runtime.predict.segmenter import Segmenter
+
+__all__ = [
+    "MANIFEST",
+    "SUFFIXES",
+    "SUFFIX_OF",
+    "Format",
+    "Job",
+    "Record",
+    "find_jobs",
+    "options_of",
+    "predict_files",
+    "run_into",
+]
+
+
+def options_of(segmenter: Segmenter, *, format: Format) -> Options:
+    """Say what a result depends on besides the picture and the model."""
+    backend = segmenter.backend
+    return Options(
+        format=format,
+        cover=segmenter.cover,
+        tile=segmenter.tile,
+        overlap=segmenter.overlap,
+        backend=backend.name,
+        compute=str(backend.details.get("compute", "")),
+    )
+
+
+def predict_files(
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    out: str | Path,
+    *,
+    model_sha256: str,
+    format: Format = "labels",
+    resume: bool = True,
+    fail_fast: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    batch: int | None = None,
+    workers: int | None = None,
+    stop: threading.Event | None = None,
+) -> Generator[Record, None, None]:
+    """Label pictures and write one result each, and a line of the manifest each.
+
+    A picture that cannot be read or covered is recorded and skipped; a result that cannot be
+    written ends the run, for the next ones would fare no better.
+
+    Args:
+        segmenter: The model; used by this thread only.
+        jobs: What ``find_jobs`` found.
+        out: The output folder, made where needed; one run at a time writes into it.
+        model_sha256: Hash of the model file, for the manifest.
+        format: What to write.
+        resume: Skip what the manifest and a valid output prove done with the same model and
+            options from a picture that has not changed since.
+        fail_fast: Stop after the first picture that fails.
+        max_pixels: Larger pictures fail before they are decoded, unless the segmenter has a
+            ``tile``: then they go through in bands.
+        batch: Tiles of one shape that share a batch, of different pictures too; by default 1 on
+            a CPU and 8 elsewhere.
+        workers: Threads that decode and write; by default 2 beside a model on the CPU, and
+            one per core elsewhere.
+        stop: Once set, no picture is begun any more; those in flight are finished.
+
+    Returns:
+        A generator that does the work as it is consumed, one record per picture. Closing it early
+        waits for what is in flight.
+
+    Raises:
+        TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
+            text; when called.
+        ValueError: format is unknown, max_pixels, batch or workers below 1, or
+            workers above 256; when called.
+        DataError: Another run writes into the folder; from the iterator.
+        OSError: A result cannot be written; from the iterator.
+    """
+    run = _Run(
+        _studio(segmenter, format, model_sha256, max_pixels),
+        batch=batch,
+        workers=workers,
+        fail_fast=check_flag("predict: fail_fast", fail_fast),
+        stop=stop,
+    )
+    return _with_manifest(run, jobs, Path(out), resume=check_flag("predict: resume", resume))
+
+
+def run_into(
+    segmenter: Segmenter,
+    jobs: Iterable[Job],
+    staging: Staging,
+    *,
+    model_sha256: str,
+    format: Format = "labels",
+    max_pixels: int = MAX_PIXELS,
+    batch: int | None = None,
+) -> Generator[Record, None, None]:
+    """Label pictures as ``predict_files`` does, without a manifest.
+
+    Args:
+        segmenter: As for ``predict_files``.
+        jobs: Asked for as the run comes to them.
+        staging: Where results are written until they are whole; says the output folder.
+        model_sha256: As for ``predict_files``.
+        format: As for ``predict_files``.
+        max_pixels: As for ``predict_files``.
+        batch: As for ``predict_files``.
+
+    Returns:
+        As for ``predict_files``.
+
+    Raises:
+        ValueError: As for ``predict_files``.
+        OSError: A result cannot be written; from the iterator.
+    """
+    studio = _studio(segmenter, format, model_sha256, max_pixels)
+    return _Run(studio, batch=batch).records(jobs, staging, lambda _: None)
+
+
+def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int) -> Studio:
+    _check_text("format", format, "leave it out for labels")
+    if format not in get_args(Format):
+        rule = f"format must be one of {', '.join(get_args(Format))}"
+        raise ValueError(message("predict", rule, format, "leave it out for labels"))
+    _check_positive("max_pixels", max_pixels)
+    _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
+    return Studio(
+        segmenter=segmenter,
+        options=options_of(segmenter, format=format),
+        model_sha256=model_sha256,
+        max_pixels=max_pixels,
+    )
+
+
+def _check_text(name: str, value: object, remedy: str) -> None:
+    if not isinstance(value, str):
+        got = type(value).__name__
+        raise TypeError(message("predict", f"{name} must be a text", got, remedy))
+
+
+def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        rule, got = f"{name} must be an integer", type(value).__name__
+        raise TypeError(message("predict", rule, got, "pass an int")) from None
+    if value < 1:
+        raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+    if most is not None and value > most:
+        raise ValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
+
+
+def _with_manifest(
+    run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool
+) -> Generator[Record, None, None]:
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        Manifest(
+            out, options=run.studio.options, model_sha256=run.studio.model_sha256, resume=resume
+        ) as manifest,
+        Staging(out) as staging,
+    ):
+        left: list[Job] = []
+        for job in jobs:
+            earlier = manifest.earlier(job.source, job.output)
+            if earlier is None:
+                left.append(job)
+            else:
+                yield earlier
+        yield from run.records(left, staging, manifest.append)
+
+
+class _Run:
+    """One run over many pictures."""
+
+    def __init__(
+        self,
+        studio: Studio,
+        *,
+        batch: int | None = None,
+        workers: int | None = None,
+        fail_fast: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
+        backend = studio.segmenter.backend
+        if workers is None:
+            workers = default_workers(backend)
+        if batch is None:
+            batch = default_batch(backend)
+        _check_positive("batch", batch)
+        _check_positive("workers", workers, most=MAX_THREADS)
+        self.studio = studio
+        self._batch, self._workers = batch, workers
+        self._limit = most_ahead(workers)
+        self._fail_fast, self._stop = fail_fast, stop or threading.Event()
+        self._ended = False
+        """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
+
+    def records(
+        self, jobs: Iterable[Job], staging: Staging, keep: Callable[[Record], None]
+    ) -> Generator[Record, None, None]:
+        """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
+        behind: deque[Future[Record]] = deque()
+
+        def written() -> Record:
+            record = behind.popleft().result()
+            keep(record)
+            return record
+
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
+            works = self._works(pool, jobs, staging)
+            finished = run_works(
+                self.studio.segmenter.backend,
+                works,
+                batch=self._batch,
+                sparing=self._sparing(),
+            )
+            try:
+                for one in finished:
+                    self._ended |= self._fail_fast and one.error is not None
+                    behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
+                    while len(behind) > self._limit or (behind and behind[0].done()):
+                        yield written()
+                while behind:
+                    yield written()
+            finally:
+                # Interrupted: what the model has gets written, and the manifest says so. What
+                # goes wrong here goes wrong on the way out of something worse.
+                self._ended = True
+                with contextlib.suppress(Exception):
+                    for one in finished:
+                        behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
+                while behind:
+                    with contextlib.suppress(Exception):
+                        written()
+
+    def _sparing(self) -> bool:
+        """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
+        segmenter = self.studio.segmenter
+        if segmenter.tile is None or default_batch(segmenter.backend) > 1:
+            return False
+        return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
+
+    def _works(
+        self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging
+    ) -> Iterator[Work[Sheet]]:
+        """Yield the pictures, each begun by the pool a few ahead of the model."""
+
+        def begin(job: Job) -> Work[Sheet]:
+            return self.studio.begin(job, staging)
+
+        def halted() -> bool:
+            return self._ended or self._stop.is_set()
+
+        for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
+            self._ended |= self._fail_fast and work.error is not None
+            yield work

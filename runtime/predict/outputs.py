@@ -1,0 +1,244 @@
+"""Results as files: written beside their name, put under it when whole.
+
+A run has one folder for what is being written, inside the output folder. A kill leaves that folder
+behind and never a half-written result; the next run that holds the manifest removes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import IO, Final, Literal, Protocol, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
+
+__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size"]
+
+Format = Literal["labels", "color", "overlay", "npy"]
+"""A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
+labels as a numpy file, uint8 (H, W)."""
+
+SUFFIX_OF: Final[dict[Format, str]] = {
+    "labels": ".png",
+    "color": ".png",
+    "overlay": ".png",
+    "npy": ".npy",
+}
+
+_PARTIAL: Final = ".fcnkit-partial"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_STRATEGY: Final[dict[Format, int]] = {
+    "labels": zlib.Z_RLE,
+    "color": zlib.Z_DEFAULT_STRATEGY,
+    "overlay": zlib.Z_RLE,
+}
+"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
+photograph nothing else repeats; colours repeat every three bytes."""
+
+
+class Staging:
+    """Where the results of one run are written until they are whole."""
+
+    def __init__(self, out: Path, *, name: str = "") -> None:
+        """Make the folder, empty; what a killed run of the same name left in it is removed.
+
+        Args:
+            out: The output folder; it exists.
+            name: Tells writers apart that share an output folder.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        self._out = out
+        self._folder = out / f"{_PARTIAL}{name}"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        self._numbers = count()
+        self._made: set[Path] = set()
+
+    def path(self) -> Path:
+        """Return a path to write to, another one each time."""
+        return self._folder / str(next(self._numbers))
+
+    def publish(self, temporary: Path, output: Path) -> None:
+        """Put a whole file under its name.
+
+        Args:
+            temporary: The file, from ``path``.
+            output: Its name relative to the output folder; a file of that name is replaced.
+
+        Raises:
+            OSError: The folder or the file cannot be made, or a link leads out of the output
+                folder.
+        """
+        target = self._out / output
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(self._out.resolve()):
+                raise OSError(errno.ELOOP, "A link leads out of the output folder", str(target))
+            self._made.add(target.parent)
+        # Not synced: a result can be made again, and waiting for the disk would double its cost.
+        temporary.replace(target)
+
+    def close(self) -> None:
+        """Remove the folder with what is left in it; closing twice is fine."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Output(Protocol):
+    """A result that is written from top to bottom."""
+
+    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Write the next rows: of the picture (rows, W, 3), and their labels (rows, W)."""
+
+    def close(self) -> None:
+        """End the file; without it the file is not whole."""
+
+
+def open_output(
+    path: Path, height: int, width: int, spec: ModelSpec, *, format: Format
+) -> tuple[Output, Callable[[], None]]:
+    """Begin a result.
+
+    Args:
+        path: The file to make.
+        height: Rows of the picture.
+        width: Columns of the picture.
+        spec: The model's promises; its palette is used.
+        format: What to write.
+
+    Returns:
+        The output, and a function that lets go of the file without ending it.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    file = path.open("wb")
+    try:
+        if format == "npy":
+            return _NpyOutput(file, height, width), file.close
+        return _PngOutput(file, height, width, spec, format), file.close
+    except BaseException:
+        file.close()
+        raise
+
+
+class _NpyOutput:
+    def __init__(self, file: IO[bytes], height: int, width: int) -> None:
+        self._file = file
+        header = {"descr": "|u1", "fortran_order": False, "shape": (height, width)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        del image_hwc
+        self._file.write(np.ascontiguousarray(labels_hw).data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _PngOutput:
+    """A PNG that is compressed as its rows come: no row is kept."""
+
+    def __init__(
+        self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
+    ) -> None:
+        self._file, self._spec, self._format = file, spec, format
+        # The fastest level: labels shrink well with it, and a higher one costs more than it saves.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
+        indexed = format == "labels"
+        file.write(_PNG)
+        self._chunk(
+            b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
+        )
+        if indexed:
+            # All 256 entries, so that viewers show void at 255 in VOC's colour for it.
+            palette = voc_palette()
+            palette[: spec.num_classes] = spec.palette
+            self._chunk(b"PLTE", palette.tobytes())
+
+    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Compress the next rows."""
+        height, width = labels_hw.shape
+        pixels = self._pixels(image_hwc, labels_hw).reshape(height, -1)
+        # Each row begins with its filter; none (0) suits labels, whose rows are runs of one value.
+        rows = np.zeros((height, pixels.shape[1] + 1), np.uint8)
+        rows[:, 1:] = pixels
+        if self._format == "overlay" and width > 1:
+            _subtract_left(rows)
+        self._data(self._deflate.compress(rows.data))
+
+    def _pixels(
+        self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        if self._format == "labels":
+            return labels_hw
+        labels_hw = np.ascontiguousarray(labels_hw)
+        if self._format == "color":
+            return decode(labels_hw, self._spec.palette, threads=1)
+        image_hwc = np.ascontiguousarray(image_hwc)
+        return overlay(image_hwc, labels_hw, self._spec.palette, threads=1)
+
+    def close(self) -> None:
+        self._data(self._deflate.flush())
+        self._file.write(_END)
+        self._file.close()
+
+    def _data(self, compressed: bytes) -> None:
+        if compressed:
+            self._chunk(b"IDAT", compressed)
+
+    def _chunk(self, kind: bytes, content: bytes) -> None:
+        self._file.write(struct.pack(">I", len(content)) + kind)
+        self._file.write(content)
+        self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+
+
+def _subtract_left(rows: NDArray[np.uint8]) -> None:
+    """Filter 1 of PNG, in place: each byte minus the one a pixel to its left."""
+    rows[:, 4:] -= rows[:, 1:-3].copy()
+    rows[:, 0] = 1
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Return height and width of a result that is whole at both ends, else None.
+
+    Args:
+        path: A file that ``open_output`` made, or anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".npy":
+                return _npy_size(file)
+            head = file.read(24)
+            if head[:8] != _PNG or len(head) < 24:
+                return None
+            file.seek(-len(_END), 2)
+            width, height = struct.unpack(">II", head[16:])
+            return (height, width) if file.read() == _END else None
+    except (OSError, ValueError):
+        return None
+
+
+def _npy_size(file: IO[bytes]) -> tuple[int, int] | None:
+    np.lib.format.read_magic(file)
+    shape, _, _ = np.lib.format.read_array_header_1_0(file)
+    begin = file.tell()
+    whole = len(shape) == 2 and file.seek(0, 2) - begin == shape[0] * shape[1]
+    return cast("tuple[int, int]", shape) if whole else None

@@ -1,0 +1,250 @@
+"""The loop around a backend: many pictures' tiles in, in batches of one shape, pictures out.
+
+Tiles of different pictures share a batch where they have the same shape. The backend's ``stream``
+runs the batches; what is waiting for a batch to fill is bounded by two batches.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import DataError
+from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.predict.passes import Pass
+
+__all__ = [
+    "Finished",
+    "Work",
+    "ahead_of",
+    "default_batch",
+    "default_workers",
+    "most_ahead",
+    "run_works",
+]
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+_MOST_BROKEN = 8
+"""Pictures that may break between two batches before they are handed out."""
+
+_TROUBLE = (DataError, ValueError, OSError, MemoryError)
+"""What one picture may raise without the others suffering."""
+
+
+@dataclass
+class Work(Generic[T]):
+    """A picture that is ready for the model, or is not."""
+
+    owner: T
+    """Whatever the caller wants back with the result."""
+    picture: Pass | None
+    error: Exception | None = None
+    """Why there is no picture."""
+    seconds: float = 0.0
+    """Time spent on it: by its maker, and its share of the model's."""
+    ended: bool = False
+
+
+@dataclass
+class Finished(Generic[T]):
+    """A picture that came out of the loop."""
+
+    owner: T
+    error: Exception | None
+    seconds: float
+
+
+class _Part(Generic[T]):
+    def __init__(self, work: Work[T], tiles: NDArray[Any], *, last: bool) -> None:
+        self.work, self.tiles, self.last = work, tiles, last
+        self.count = len(tiles)
+
+
+@dataclass
+class _State(Generic[T]):
+    sent: deque[list[_Part[T]]] = field(default_factory=deque)
+    """What is in the batches that the backend has and has not answered, oldest first."""
+    broken: deque[Finished[T]] = field(default_factory=deque)
+    more: bool = True
+    """Whether there may be pictures left."""
+
+
+def run_works(
+    backend: Backend, works: Iterable[Work[T]], *, batch: int, sparing: bool = False
+) -> Iterator[Finished[T]]:
+    """Run pictures through a backend.
+
+    Args:
+        backend: Used by this thread only, until the iterator ends.
+        works: The pictures; the next one is asked for when the backend can use it.
+        batch: Tiles that share a batch at most; one picture's may be more.
+        sparing: Run one batch at a time, as ``infer`` does, where ``stream`` would run several
+            and hold the memory of them all.
+
+    Returns:
+        An iterator that does the work as it is consumed: every picture once, as soon as its last
+        tile is answered. Pictures of other shapes may overtake each other.
+    """
+    state: _State[T] = _State()
+    most = min(batch, backend.spec.shapes.max[0])
+    before = time.perf_counter()
+    left = iter(works)
+    while state.more:
+        batches = _feed(left, most, state)
+        for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
+            now = time.perf_counter()
+            # Results come one after the other: what lies between two is this batch's time.
+            per_tile, before = (now - before) / len(outputs), now
+            while state.broken:
+                yield state.broken.popleft()
+            yield from _answered(state.sent.popleft(), outputs, per_tile)
+            before = time.perf_counter()
+        while state.broken:
+            yield state.broken.popleft()
+
+
+def _feed(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[NDArray[Any]]:
+    for parts in _pack(works, most, state):
+        state.sent.append(parts)
+        tiles = parts[0].tiles
+        if len(parts) > 1:
+            tiles = np.concatenate([part.tiles for part in parts])
+            for part in parts:
+                part.tiles = tiles  # in one piece; kept until the backend has answered
+        yield tiles
+
+
+def _answered(
+    parts: list[_Part[T]], outputs: NDArray[Any], per_tile: float
+) -> Iterator[Finished[T]]:
+    end = 0
+    for part in parts:
+        work, begin, end = part.work, end, end + part.count
+        if work.ended:  # it failed while later tiles of it were under way
+            continue
+        assert work.picture is not None
+        work.seconds += per_tile * part.count
+        start = time.perf_counter()
+        try:
+            work.picture.take(outputs[begin:end])
+        except _TROUBLE as error:
+            yield _end(work, error)
+        else:
+            work.seconds += time.perf_counter() - start
+            if part.last:
+                yield _end(work, None)
+
+
+def _end(work: Work[T], error: Exception | None) -> Finished[T]:
+    work.ended = True
+    if error is not None:
+        # Its frames hold the picture, and errors may have to wait for each other.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
+    return Finished(work.owner, error, work.seconds)
+
+
+def _pack(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[list[_Part[T]]]:
+    """Yield what goes into each batch: parts of one shape, together at most ``most`` tiles.
+
+    Ends early where pictures break one after the other, so that they are handed out.
+    """
+    waiting: dict[tuple[int, ...], list[_Part[T]]] = {}
+    for work in works:
+        for part in _parts(work, state.broken):
+            shape, count = part.tiles.shape[1:], part.count
+            if shape in waiting and _count(waiting[shape]) + count > most:
+                yield waiting.pop(shape)
+            waiting.setdefault(shape, []).append(part)
+            if _count(waiting[shape]) >= most:
+                yield waiting.pop(shape)
+            while sum(map(_count, waiting.values())) > 2 * most:
+                yield waiting.pop(next(iter(waiting)))
+        if len(state.broken) >= _MOST_BROKEN:
+            break
+    else:
+        state.more = False
+    yield from waiting.values()
+
+
+def _count(parts: list[_Part[T]]) -> int:
+    return sum(part.count for part in parts)
+
+
+def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
+    """Yield a picture's tiles; one that breaks on the way is put aside."""
+    if work.picture is None:
+        broken.append(_end(work, work.error))
+        return
+    left, batches = len(work.picture.plan), work.picture.batches()
+    while left and not work.ended:
+        start = time.perf_counter()
+        try:
+            tiles = next(batches)
+        except _TROUBLE as error:
+            broken.append(_end(work, error))
+            return
+        work.seconds += time.perf_counter() - start
+        left -= len(tiles)
+        yield _Part(work, tiles, last=left == 0)
+
+
+def default_batch(backend: Backend) -> int:
+    """Return how many tiles share a batch: what pays on the device that the backend runs on."""
+    # On a CPU one tile keeps every core busy, and the next one finds its memory in the cache.
+    on_cpu = "CPU" in str(backend.details.get("provider", "CPU")).upper()
+    return 1 if on_cpu else min(8, backend.spec.shapes.max[0])
+
+
+def default_workers(backend: Backend) -> int:
+    """Return how many threads read, cut, stitch and write beside a model."""
+    return 2 if default_batch(backend) == 1 else max(2, os.cpu_count() or 1)
+
+
+def most_ahead(workers: int) -> int:
+    """Return how many pictures are prepared ahead of the model, and may wait behind it."""
+    return 4 * max(1, workers // 2)
+
+
+def ahead_of(
+    pool: Executor,
+    begin: Callable[[A], B],
+    items: Iterable[A],
+    *,
+    limit: int,
+    halted: Callable[[], bool] = lambda: False,
+) -> Iterator[B]:
+    """Yield ``begin(item)`` of all items in order, worked out by the pool a few ahead.
+
+    Args:
+        pool: Does the work.
+        begin: What to do with an item.
+        items: Asked for by the caller's thread.
+        limit: How many more than the one that is waited for.
+        halted: Once true, nothing is begun any more, and what was begun is dropped.
+    """
+    ahead: deque[Future[B]] = deque()
+    more = iter(items)
+    try:
+        while not halted():
+            while len(ahead) <= limit:
+                try:
+                    ahead.append(pool.submit(begin, next(more)))
+                except StopIteration:
+                    break
+            if not ahead:
+                return
+            yield ahead.popleft().result()
+    finally:
+        for begun in ahead:
+            begun.cancel()

@@ -1,0 +1,113 @@
+"""Folder prediction as a plain callable, for engines that hand out work themselves.
+
+Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
+the paths, in a process of their own. ``Predictor`` is such a function: it can be pickled, opens
+the model where it runs, and returns plain dictionaries. There is no manifest and no lock: which
+shares are done is the engine's to know.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fcnkit.errors import message
+from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.predict.covering import Cover
+from fcnkit.runtime.predict.folder import run_into
+from fcnkit.runtime.predict.inputs import Job
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.pictures import MAX_PIXELS
+
+__all__ = ["Predictor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Labels the pictures of a share of paths; see ``fcnkit.runtime.load`` for the options.
+
+    Example:
+        >>> predictor = Predictor(model="m.onnx", root="/photos", out="/labels")  # doctest: +SKIP
+        >>> rdd.mapPartitions(predictor)  # doctest: +SKIP
+    """
+
+    model: str
+    """An exported model that every process can read."""
+    root: str
+    """The results mirror the tree below this folder."""
+    out: str
+    """The output folder; one for all processes."""
+    format: Format = "labels"
+    backend: str = "auto"
+    threads: int | None = None
+    compute: Compute = "auto"
+    options: Mapping[str, str] | None = None
+    spec: str | None = None
+    cover: Cover | None = None
+    tile: tuple[int, int] | None = None
+    overlap: int | None = None
+    batch: int | None = None
+    max_pixels: int = MAX_PIXELS
+
+    def __call__(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Label pictures.
+
+        Args:
+            paths: Files below ``root``.
+
+        Yields:
+            One dictionary per picture, as a line of the manifest.
+
+        Raises:
+            ArtifactError: The model cannot be read.
+            ValueError: A path lies outside ``root``, two of this share would have the same
+                result, ``out`` is ``root``, or an option does not fit.
+            OSError: A result cannot be written.
+        """
+        from fcnkit.runtime.predict.opening import load
+
+        if self.format not in SUFFIX_OF:
+            rule = f"format must be one of {', '.join(SUFFIX_OF)}"
+            raise ValueError(message("Predictor", rule, self.format, "leave it out for labels"))
+        out = Path(self.out)
+        out.mkdir(parents=True, exist_ok=True)
+        opened = load(
+            self.model,
+            backend=self.backend,
+            threads=self.threads,
+            compute=self.compute,
+            options=self.options,
+            spec=self.spec,
+            cover=self.cover,
+            tile=self.tile,
+            overlap=self.overlap,
+        )
+        # A name of its own: other processes write into the same folder.
+        name = f"-{os.getpid()}-{secrets.token_hex(4)}"
+        seen: dict[Path, str] = {}
+        jobs = (self._job(path, seen) for path in paths)
+        with opened as segmenter, Staging(out, name=name) as staging:
+            for record in run_into(
+                segmenter,
+                jobs,
+                staging,
+                model_sha256=sha256_of(Path(self.model)),
+                format=self.format,
+                batch=self.batch,
+                max_pixels=self.max_pixels,
+            ):
+                yield asdict(record)
+
+    def _job(self, path: str, seen: dict[Path, str]) -> Job:
+        """Name the result of a picture; ``seen`` holds the names that this share has given."""
+        output = Path(path).relative_to(self.root).with_suffix(SUFFIX_OF[self.format])
+        same = os.path.realpath(self.out) == os.path.realpath(self.root)
+        if same or ".." in output.parts or seen.setdefault(output, path) != path:
+            rule = "a result must lie in a folder apart from root, under a name of its own"
+            raise ValueError(message("Predictor", rule, path, "choose another out or rename one"))
+        return Job(Path(path), output)

@@ -1,0 +1,335 @@
+"""Comparing models, and every fault that was planted is found."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from fcnkit.errors import ArtifactError, DataError, VerifyError
+from fcnkit.export.heads import LABEL_GROUPS
+from fcnkit.export.subject import open_subject
+from fcnkit.export.verification import VerifyReport, comparison_shapes, require, verify
+from fcnkit.export.verify_data import open_data
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
+from tests.cli.shell import called, fcnkit, refused
+from tests.refusal import refusal
+
+SMALL = 96 * 96
+REMEDY = "one of both was changed"
+
+NARROW = ShapeRange(min=(1, 320, 480), opt=(4, 320, 480), max=(8, 320, 480))
+TWO = (
+    ShapeRange(min=(1, 32, 32), opt=(1, 64, 64), max=(1, 128, 128)),
+    ShapeRange(min=(2, 64, 32), opt=(2, 96, 64), max=(8, 96, 96)),
+)
+
+
+@pytest.mark.parametrize("profiles", [(NARROW,), TWO], ids=["narrow", "two"])
+def test_an_engine_is_compared_on_what_its_profiles_take(
+    profiles: tuple[ShapeRange, ...], exported: dict[str, Path]
+) -> None:
+    """An ONNX session in an engine's place: its spec, as an engine's, is that of all profiles."""
+    with open_subject(exported["logits"]) as source, open_subject(exported["labels"]) as opened:
+        opened.backend._spec = replace(opened.spec, shapes=hull(profiles))  # type: ignore[attr-defined]
+        opened.profiles = profiles
+        shapes, bounded = comparison_shapes(source, opened, max_pixels=2**18)
+        assert all(opened.takes(shape) for shape in shapes)
+        assert {profile.min for profile in profiles} <= set(shapes)
+        assert len(shapes) >= 2
+        # Cut to the pixels allowed where the profile has room for it, and said so.
+        for text in bounded:
+            assert " bounded to " in text
+        report = verify(source, opened)
+        assert report.failures == ()
+
+
+def compare(a: Path, b: Path, data: Path | None = None) -> VerifyReport:
+    with open_subject(a) as first, open_subject(b) as second:
+        return verify(first, second, data=open_data(data) if data else None, max_pixels=SMALL)
+
+
+def planted(source: Path, out: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """Copy an ONNX file with a fault."""
+    model = onnx.load(source)
+    change(model)
+    onnx.save(model, out)
+    return out
+
+
+def change_tensor(
+    name: str, rule: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        values = np.ascontiguousarray(rule(numpy_helper.to_array(tensor)))
+        tensor.CopyFrom(numpy_helper.from_array(values, name))
+
+    return change
+
+
+def change_spec(rule: Callable[[ModelSpec], ModelSpec]) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        entry = next(e for e in model.metadata_props if e.key == METADATA_KEY)
+        entry.value = rule(ModelSpec.from_json(entry.value, where="x")).to_json()
+
+    return change
+
+
+@pytest.mark.parametrize("head", ["logits", "labels", "scene"])
+def test_a_checkpoint_and_its_exports_are_the_same(
+    head: str, exported: dict[str, Path], run_folder: Path, shapes_folder: Path
+) -> None:
+    report = compare(run_folder / "best.pt", exported[head], shapes_folder)
+    assert report.failures == ()
+    assert report.difference.label_agreement >= 0.9999
+    assert (report.difference.max_error is None) == (head != "logits")
+    assert report.data is not None
+    assert report.data.pictures == 4
+    assert report.data.mean_iou_a == pytest.approx(report.data.mean_iou_b, abs=1e-3)
+    assert (report.a["kind"], report.b["kind"]) == ("checkpoint", "onnx")
+    assert report.b["source_sha256"] == report.a["sha256"]
+    assert report.b["layers"] == {"fp32": 21 + LABEL_GROUPS if head == "labels" else 22}
+
+
+def test_any_two_heads_are_compared(exported: dict[str, Path]) -> None:
+    both_labels = compare(exported["labels"], exported["scene"])
+    assert both_labels.failures == ()
+    # Neither gives logits, so nothing can be said of them.
+    assert both_labels.difference.max_error is None
+    assert both_labels.difference.max_margin is None
+    with_logits = compare(exported["scene"], exported["logits"])
+    assert with_logits.failures == ()
+    assert with_logits.difference.max_margin is not None
+    assert (1, 63, 97) in with_logits.shapes
+
+
+def test_shapes_are_the_smallest_typical_and_largest_bounded(
+    exported: dict[str, Path], run_folder: Path
+) -> None:
+    with open_subject(run_folder / "best.pt") as a, open_subject(exported["labels"]) as b:
+        shapes, bounded = comparison_shapes(a, b)
+    assert shapes == (
+        (1, 32, 32),
+        (1, 320, 480),
+        (2, 96, 64),
+        (3, 64, 160),
+        (1, 512, 512),
+        (16, 128, 128),
+    )
+    assert bounded == (
+        "1x2048x2048 bounded to 1x512x512",
+        "16x2048x2048 bounded to 16x128x128",
+    )
+
+
+LABELS_OFF = r"largest margin \S+ above 1e-03, label agreement \S+ % below 99\.9 %"
+LOGITS_OFF = rf"max error \S+ above 1e-03, mean error \S+ above 1e-04, {LABELS_OFF}"
+
+
+@pytest.mark.parametrize(
+    ("head", "tensor", "rule", "got"),
+    [
+        pytest.param("labels", "final_conv.bias", lambda b: b[::-1] + 1, LABELS_OFF, id="weights"),
+        pytest.param("logits", "final_conv.bias", lambda b: b[::-1] + 1, LOGITS_OFF, id="logits"),
+        pytest.param("labels", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean"),
+        pytest.param("scene", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean of scene"),
+        pytest.param("labels", "backbone.conv1.weight", lambda w: w[:, ::-1], LABELS_OFF, id="BGR"),
+        pytest.param(
+            "logits", "backbone.conv1.weight", lambda w: w[:, ::-1], LOGITS_OFF, id="BGR logits"
+        ),
+    ],
+)
+def test_a_changed_graph_is_found(
+    head: str,
+    tensor: str,
+    rule: Callable[[np.ndarray], np.ndarray],
+    got: str,
+    exported: dict[str, Path],
+    run_folder: Path,
+    tmp_path: Path,
+) -> None:
+    faulty = planted(exported[head], tmp_path / "m.onnx", change_tensor(tensor, rule))
+    report = compare(run_folder / "best.pt", faulty)
+    text = (
+        rf"m\.onnx: must agree with best\.pt within the tolerance of fp32, got {got}; "
+        "one of both was changed"
+    )
+    with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
+        require(report, remedy=REMEDY)
+
+
+def other_mean(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, input=replace(spec.input, mean=(0.5, 0.5, 0.5)))
+
+
+def other_classes(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, classes=("sky", *spec.classes[1:]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (
+            other_mean,
+            "m.onnx: its spec key input.mean must be that of best.pt, 0.485, 0.456, 0.406, "
+            "got 0.5, 0.5, 0.5; export the model again, or compare it with the file it was made "
+            "from",
+        ),
+        (
+            other_classes,
+            "m.onnx: its spec key classes must be that of best.pt, background, circle, square, "
+            "triangle, ..., got sky, circle, square, triangle, ...; export the model again, or "
+            "compare it with the file it was made from",
+        ),
+    ],
+)
+def test_a_spec_of_another_model_is_found(
+    rule: Callable[[ModelSpec], ModelSpec],
+    text: str,
+    exported: dict[str, Path],
+    run_folder: Path,
+    tmp_path: Path,
+) -> None:
+    faulty = planted(exported["logits"], tmp_path / "m.onnx", change_spec(rule))
+    with refusal(VerifyError, text):
+        compare(run_folder / "best.pt", faulty)
+
+
+def test_a_spec_that_does_not_fit_the_graph_is_found(
+    exported: dict[str, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    spec = read_onnx_file(exported["labels"]).spec(where="x")
+    faulty = planted(exported["logits"], tmp_path / "m.onnx", change_spec(lambda _: spec))
+    with refusal(
+        ArtifactError,
+        f"{faulty}: the input must be image uint8 (any, any, any, 3) as its spec says, "
+        "got image float32 (n, 3, 32*h, 32*w); export the model again with fcnkit export onnx",
+    ):
+        compare(run_folder / "best.pt", faulty)
+
+
+def test_a_spec_that_claims_another_precision_is_found(
+    exported: dict[str, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    claim = change_spec(lambda spec: replace(spec, precision="fp16"))
+    faulty = planted(exported["scene"], tmp_path / "m.onnx", claim)
+    with refusal(
+        ArtifactError,
+        f"{faulty}: every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
+        "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
+        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16",
+    ):
+        compare(run_folder / "best.pt", faulty)
+
+
+def test_a_truncated_file_is_found(
+    exported: dict[str, Path], run_folder: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "m.onnx"
+    cut.write_bytes(exported["labels"].read_bytes()[:-1000])
+    with pytest.raises(ArtifactError) as caught:
+        compare(run_folder / "best.pt", cut)
+    assert re.fullmatch(
+        rf"{re.escape(str(cut))}: must be a complete ONNX file, "
+        r"got a file that ends \d+ bytes early or is no protobuf; "
+        r"copy the file again or export the model again with fcnkit export onnx",
+        str(caught.value),
+    )
+
+
+def test_the_command_reports_and_fails(
+    exported: dict[str, Path], run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    source = run_folder / "best.pt"
+    options = ("--max-pixels", SMALL, "--json")
+    done = fcnkit("verify", source, exported["logits"], "--data", shapes_folder, *options)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["passed"] is True
+    assert report["data"]["pictures"] == 4
+    assert report["difference"]["max_error"] < 1e-3
+    twice = change_tensor("final_conv.bias", lambda bias: bias[::-1] + 1)
+    faulty = planted(exported["logits"], tmp_path / "m.onnx", twice)
+    done = fcnkit("verify", source, faulty, *options)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["passed"] is False
+    assert done.stderr.startswith(
+        "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
+    )
+    assert done.stderr.endswith("; one of both was changed, or another export is meant\n")
+    done = fcnkit("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
+    assert done.returncode == 2
+    assert "max error" not in done.stderr
+
+
+def test_the_command_in_words(
+    exported: dict[str, Path], shapes_folder: Path, tmp_path: Path
+) -> None:
+    labels, small = exported["labels"], ("--max-pixels", SMALL)
+    changed = tmp_path / "labels.onnx"
+    shutil.copy(labels.with_suffix(".verify.json"), changed.with_suffix(".verify.json"))
+    same = change_spec(lambda spec: spec.with_parity("another text"))
+    planted(labels, changed, same)
+    done = called("verify", labels, changed, "--data", shapes_folder, *small)
+    assert done.returncode == 0, done.stderr
+    summary, *bounded, on_data, warning = done.stdout.splitlines()
+    assert summary.startswith("label agreement 100.0000 % (1x32x32, ")
+    assert bounded[0] == "largest shape 1x320x480 bounded to 1x64x96"
+    assert on_data.startswith(f"label agreement 100.0000 % on 4 pictures of {shapes_folder}, mean ")
+    assert warning == "labels.onnx was changed after the report beside it was written"
+
+
+def test_the_command_refuses_what_it_cannot_judge(exported: dict[str, Path]) -> None:
+    labels = exported["labels"]
+    refused(
+        called("verify", labels, labels, "--split", "train"),
+        "--split: names a list of --data, got train without --data; add --data, or leave it out",
+    )
+    refused(
+        called("verify", labels, labels, "--max-error", 1, "--max-pixels", SMALL),
+        "--max-error: limits what can be measured: logits of both sides, a score on labelled data, "
+        "got models or data without; leave it out",
+    )
+
+
+def test_data_of_other_classes_or_none_is_refused(
+    exported: dict[str, Path], run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    with refusal(
+        DataError,
+        f"--data {tmp_path}: must be a folder of pictures or in VOC layout, got no pictures; "
+        "check the path",
+    ):
+        open_data(tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(shapes_folder, other)
+    labelmap = (other / "labelmap.txt").read_text()
+    (other / "labelmap.txt").write_text(labelmap.replace("circle", "wheel"))
+    with refusal(
+        DataError,
+        f"{other}: the data's classes must be the model's, background, circle, square, "
+        "triangle, star, ring, got background, wheel, square, triangle, star, ring; give the data "
+        "it was trained for",
+    ):
+        compare(run_folder / "best.pt", exported["labels"], other)
+
+
+def test_a_folder_without_truth_gives_agreement_but_no_score(
+    exported: dict[str, Path], run_folder: Path, shapes_folder: Path
+) -> None:
+    report = compare(run_folder / "best.pt", exported["scene"], shapes_folder / "JPEGImages")
+    assert report.failures == ()
+    assert report.data is not None
+    assert report.data.miou_drop is None
+    assert report.data.pictures == 20
+    assert report.data.summary().endswith("JPEGImages, which has no truth")

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fcnkit.errors import ArtifactError
+from fcnkit.runtime.artifacts.spec import (
+    InputSpec,
+    ModelSpec,
+    OutputSpec,
+    ShapeRange,
+    SourceSpec,
+    format_shape,
+    parse_shape,
+)
+
+SPEC = ModelSpec(
+    format=1,
+    architecture="fcn32s-resnet18",
+    head="labels",
+    precision="fp32",
+    classes=("background", "thing"),
+    palette=((0, 0, 0), (128, 0, 0)),
+    ignore_index=255,
+    input=InputSpec(
+        name="image",
+        layout="NHWC",
+        dtype="uint8",
+        color="RGB",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+        multiple=32,
+    ),
+    output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
+    shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 1024, 1024)),
+    source=SourceSpec(sha256="ab", parity=None),
+    versions={"fcnkit": "0.1.0"},
+)
+REMEDY = "export the model again with fcnkit export"
+
+
+def test_json_round_trip() -> None:
+    assert ModelSpec.from_json(SPEC.to_json(), where="x") == SPEC
+    assert json.loads(SPEC.to_json(indent=2))["shapes"]["opt"] == [1, 320, 480]
+    assert SPEC.with_parity("fine").source == SourceSpec(sha256="ab", parity="fine")
+
+
+def edited(path: str, value: Any) -> str:
+    """Return SPEC as JSON with the value at a dotted path replaced; None removes the key."""
+    data = json.loads(SPEC.to_json())
+    *parents, last = path.split(".")
+    target = data
+    for key in parents:
+        target = target[key]
+    if value is None:
+        del target[last]
+    else:
+        target[last] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("precision", None, "spec key precision: must be there, got nothing"),
+        ("input.mean", None, "spec key input.mean: must be there, got nothing"),
+        ("colour", "red", "spec key colour: is not a key of this format, got red"),
+        ("input.size", 3, "spec key input.size: is not a key of this format, got 3"),
+        ("head", "boxes", "spec key head: must be one of logits, labels, scene, got boxes"),
+        ("classes", "ab", "spec key classes: must be a list, got ab"),
+        ("classes", ["a", 3], "spec key classes[1]: must be of type str, got 3"),
+        ("ignore_index", True, "spec key ignore_index: must be of type int, got True"),
+        ("ignore_index", 0, "spec key ignore_index: must be 255, got 0"),
+        ("input", [], "spec key input: must be an object, got []"),
+        ("input.mean", [0.1, 0.2], "spec key input.mean: must have 3 entries, got [0.1, 0.2]"),
+        ("input.std", [0.1, 0, 0.1], "spec key input.std: must be positive, got [0.1, 0.0, 0.1]"),
+        (
+            "shapes.min",
+            [1, 33, 32],
+            "spec key shapes.min: sides must be multiples of 32, got 1x33x32",
+        ),
+        (
+            "shapes.opt",
+            [1, 2048, 480],
+            "spec key shapes: must be ordered 1 <= min <= opt <= max, "
+            "got 1x32x32 1x2048x480 16x1024x1024",
+        ),
+        (
+            "palette",
+            [[0, 0, 0]],
+            "spec key palette: must have one colour per class, 2, got 1 colours",
+        ),
+        (
+            "palette",
+            [[0, 0, 0], [0, 0, 256]],
+            "spec key palette: colours are 0..255, got [0, 0, 256]",
+        ),
+        (
+            "input.mean",
+            [0.5, 10**400, 0.5],
+            f"spec key input.mean[1]: must be a number that a float can hold, got {10**400}",
+        ),
+        ("classes", ["a", "a"], "spec key classes: names must differ, got ['a', 'a']"),
+        (
+            "input.dtype",
+            "float32",
+            "spec key input: head labels takes image NHWC uint8, got image NHWC float32",
+        ),
+        (
+            "output.name",
+            "logits",
+            "spec key output: head labels gives labels NHW uint8, got logits NHW uint8",
+        ),
+    ],
+)
+def test_wrong_specs_are_refused_by_key(path: str, value: Any, text: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        ModelSpec.from_json(edited(path, value), where="m.onnx")
+    assert str(caught.value) == f"m.onnx: {text}; {REMEDY}"
+
+
+def test_another_format_is_refused_before_its_keys_are_read() -> None:
+    with pytest.raises(ArtifactError) as caught:
+        ModelSpec.from_json('{"format": 2, "new": 1}', where="m.onnx")
+    assert str(caught.value) == (
+        "m.onnx: format: this fcnkit reads format 1, got 2; "
+        "use the fcnkit version that wrote the file, or export the model again"
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(sorted(json.loads(SPEC.to_json()))), json_values)
+def test_any_value_anywhere_is_read_or_refused(key: str, value: Any) -> None:
+    data = {**json.loads(SPEC.to_json()), key: value}
+    try:
+        read = ModelSpec.from_json(json.dumps(data), where="x")
+    except ArtifactError:
+        return
+    assert ModelSpec.from_json(read.to_json(), where="x") == read
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_refused(content: bytes) -> None:
+    with pytest.raises(ArtifactError):
+        ModelSpec.from_json(content, where="x")
+
+
+def test_shapes_are_written_n_h_w() -> None:
+    assert parse_shape("8x320x480", "--opt") == (8, 320, 480)
+    assert format_shape((8, 320, 480)) == "8x320x480"
+
+
+@pytest.mark.parametrize("text", ["", "8x320", "1x2x3x4", "-1x2x3", "ax2x3", "1x0x3", "٣x2x3"])
+def test_bad_shapes_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="NxHxW") as caught:
+        parse_shape(text, "--opt")
+    assert str(caught.value) == f"--opt: a shape is written NxHxW, got {text!r}; write 8x320x480"
+
+
+def test_the_classes_fit_a_byte() -> None:
+    names = tuple(f"c{i}" for i in range(256))
+    with pytest.raises(ArtifactError, match="must be 1 to 255 names, got 256 names"):
+        replace(SPEC, classes=names, palette=((0, 0, 0),) * 256)

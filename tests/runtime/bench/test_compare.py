@@ -1,0 +1,146 @@
+"""Intervals that hold what they promise, and verdicts that follow from them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcnkit.runtime.bench.compare import (
+    Comparison,
+    Interval,
+    compare_reports,
+    compare_samples,
+    parse_limit,
+)
+from tests.refusal import refusal
+
+
+def noisy(median: float, seed: int, count: int = 200) -> np.ndarray[Any, Any]:
+    """Log-normal times whose neighbours resemble each other, as those of a busy machine."""
+    random = np.random.default_rng(seed)
+    noise = np.zeros(count)
+    for number in range(1, count):
+        noise[number] = 0.5 * noise[number - 1] + random.normal()
+    return median * np.exp(0.05 * noise)
+
+
+def test_the_interval_holds_the_true_ratio_as_often_as_it_says() -> None:
+    held = 0
+    for seed in range(100):
+        _, _, ratio = compare_samples(noisy(10, 2 * seed), noisy(11, 2 * seed + 1), seed=seed)
+        held += ratio.low <= 1.1 <= ratio.high
+    # 95 are promised; a block bootstrap of 200 dependent samples falls a little short of it.
+    assert 85 <= held <= 100
+
+
+def test_medians_are_exact_and_intervals_narrow_with_samples() -> None:
+    few, many = noisy(10, 1, count=50), noisy(10, 1, count=5000)
+    a, b, ratio = compare_samples(few, many)
+    assert (a.estimate, b.estimate) == (np.median(few), np.median(many))
+    assert ratio.estimate == pytest.approx(b.estimate / a.estimate)
+    assert b.high - b.low < (a.high - a.low) / 4
+    assert a.low <= a.estimate <= a.high
+    again = compare_samples(few, many)
+    assert again == (a, b, ratio)
+
+
+def test_one_sample_is_not_enough() -> None:
+    text = "bench compare: each side must have at least 2 samples, got 1; measure with more --runs"
+    with refusal(ValueError, text):
+        compare_samples([1.0], [1.0, 2.0])
+
+
+def row(low: float, estimate: float, high: float) -> Comparison:
+    interval = Interval(estimate=estimate, low=low, high=high)
+    return Comparison(
+        case="c", stage="infer", a=interval, b=interval, ratio=interval, samples=(2, 2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratio", "differs", "slower"),
+    [
+        ((1.04, 1.06, 1.08), True, True),
+        ((0.99, 1.06, 1.13), False, False),  # above the limit, but noise
+        ((1.02, 1.04, 1.06), True, False),  # no noise, but below the limit
+        ((0.80, 0.85, 0.90), True, False),
+    ],
+)
+def test_slower_is_more_than_the_limit_and_more_than_noise(
+    ratio: tuple[float, float, float], differs: bool, slower: bool
+) -> None:
+    assert row(*ratio).differs == differs
+    assert row(*ratio).slower_than(0.05) == slower
+
+
+def slowed(report: dict[str, Any], factor: float) -> dict[str, Any]:
+    other = copy.deepcopy(report)
+    for case in other["cases"]:
+        for stage in case["stages"]:
+            stage["samples_ms"] = [factor * value for value in stage["samples_ms"]]
+    return other
+
+
+def test_a_report_against_a_slower_one(report: dict[str, Any]) -> None:
+    rows, notes = compare_reports(report, slowed(report, 1.5))
+    assert len(rows) == 7 * len(report["cases"])
+    for found in rows:
+        assert found.ratio.estimate == pytest.approx(1.5)
+    assert not [note for note in notes if note.startswith("only in")]
+    same, _ = compare_reports(report, report)
+    assert not any(found.differs for found in same)
+
+
+def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
+    fewer = {**report, "cases": report["cases"][:2]}
+    rows, notes = compare_reports(fewer, report)
+    assert len(rows) == 7 * 2
+    assert [note for note in notes if note.startswith("only in")] == [
+        f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}"
+        for name, shape in (
+            ("labels", "1x64x96"),
+            ("logits", "1x40x50"),
+            ("logits", "2x40x50"),
+            ("logits", "1x64x96"),
+        )
+    ]
+
+
+def test_single_cases_are_compared_whatever_they_are(report: dict[str, Any]) -> None:
+    one, other = ({**report, "cases": [report["cases"][at]]} for at in (0, 3))
+    rows, notes = compare_reports(one, other)
+    assert len(rows) == 7
+    assert notes[0] == (
+        "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50 "
+        "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
+    )
+    text = (
+        "bench compare: the reports must have a case in common, got 2 and 1 cases without one; "
+        "measure the same models and shapes"
+    )
+    with refusal(ValueError, text):
+        compare_reports({**report, "cases": report["cases"][:2]}, other)
+
+
+def test_other_machines_and_versions_are_named(report: dict[str, Any]) -> None:
+    other = copy.deepcopy(report)
+    other["environment"]["cpu"]["model"] = "Another"
+    other["environment"]["packages"]["onnxruntime"] = "0.1"
+    _, notes = compare_reports(report, other)
+    model = report["environment"]["cpu"]["model"]
+    assert f"different processors: {model} and Another" in notes
+    version = report["environment"]["packages"]["onnxruntime"]
+    assert f"onnxruntime {version} in A, 0.1 in B" in notes
+
+
+def test_limits() -> None:
+    assert parse_limit("5%", "--fail-over") == pytest.approx(0.05)
+    assert parse_limit("0.05", "--fail-over") == pytest.approx(0.05)
+    assert parse_limit(" 0 % ", "--fail-over") == 0
+    for text in ("five", "-1%", "", "%", "inf", "nan"):
+        refused = f"--fail-over: is a percentage or fraction, got {text!r}; write 5%"
+        with refusal(ValueError, refused):
+            parse_limit(text, "--fail-over")

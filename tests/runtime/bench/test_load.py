@@ -1,0 +1,141 @@
+"""The open loop: waiting counts, and a queue that grows is called by its name."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcnkit.errors import DataError
+from fcnkit.runtime import Segmenter, open_backend
+from fcnkit.runtime.bench.environment import environment
+from fcnkit.runtime.bench.load import poisson_arrivals, run_load
+from fcnkit.runtime.bench.stages import example_picture
+from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
+from fcnkit.runtime.predict.folder import find_jobs
+from tests.refusal import refusal
+from tests.runtime.bench.synthetic import Clock
+from tests.runtime.models import make_spec, write_model
+
+
+def test_arrivals_are_a_poisson_process() -> None:
+    arrivals = poisson_arrivals(50, 400, seed=2)
+    gaps = np.diff(arrivals)
+    assert arrivals[0] == 0
+    assert arrivals[-1] < 400
+    assert len(arrivals) == pytest.approx(20_000, rel=0.03)
+    # An exponential distribution: its standard deviation is its mean, 1/e of it lies above.
+    assert gaps.mean() == pytest.approx(1 / 50, rel=0.03)
+    assert gaps.std() == pytest.approx(1 / 50, rel=0.03)
+    assert (gaps > 1 / 50).mean() == pytest.approx(np.exp(-1), rel=0.03)
+    assert np.array_equal(arrivals, poisson_arrivals(50, 400, seed=2))
+    assert len(poisson_arrivals(0.001, 1)) == 1
+    text = "load: rate and seconds must be positive, got 0 per second for 1 s; raise them"
+    with refusal(ValueError, text):
+        poisson_arrivals(0, 1)
+
+
+def test_waiting_counts_from_the_arrival() -> None:
+    # Three requests at once, served one after the other in 10 ms each: 10, 20 and 30 ms.
+    clock = Clock()
+    arrivals = np.array([0.0, 0.0, 0.0, 1.0])
+    result = run_load(
+        [lambda _: clock.sleep(0.010)], arrivals, rate=3, clock=clock, sleep=clock.sleep
+    )
+    assert result.latency.tolist() == pytest.approx([0.01, 0.02, 0.03, 0.01])
+    assert result.waited.tolist() == pytest.approx([0, 0.01, 0.02, 0])
+    assert result.finished_rate == pytest.approx(4 / 1.01)
+    assert result.busy == pytest.approx(0.04 / 1.01)
+    assert result.keeps_up
+
+
+def test_the_mean_wait_is_that_of_queueing_theory() -> None:
+    # One server, 10 ms each, 70 % busy: Pollaczek and Khinchine give s * rho / (2 * (1 - rho)).
+    clock = Clock()
+    arrivals = poisson_arrivals(70, 600, seed=5)
+    result = run_load(
+        [lambda _: clock.sleep(0.010)], arrivals, rate=70, clock=clock, sleep=clock.sleep
+    )
+    assert result.busy == pytest.approx(0.7, abs=0.02)
+    assert result.waited.mean() == pytest.approx(0.010 * 0.7 / (2 * 0.3), rel=0.1)
+    assert result.keeps_up
+
+
+def test_a_queue_that_grows_is_seen() -> None:
+    clock = Clock()
+    arrivals = poisson_arrivals(120, 60, seed=1)
+    result = run_load(
+        [lambda _: clock.sleep(0.010)], arrivals, rate=120, clock=clock, sleep=clock.sleep
+    )
+    assert not result.keeps_up
+    assert result.finished_rate == pytest.approx(100, rel=0.02)
+    assert result.latency.max() > 5
+
+
+def test_two_servers_serve_two_at_a_time() -> None:
+    # Each waits for the other: with fewer than two at work at once this would never end.
+    together = threading.Barrier(2, timeout=20)
+    result = run_load([lambda _: together.wait()] * 2, np.zeros(6), rate=1)
+    assert len(result.latency) == 6
+    assert (result.latency > 0).all()
+
+
+def test_real_sleeps_take_at_least_as_long() -> None:
+    result = run_load([lambda _: time.sleep(0.002)], np.array([0.0, 0.01, 0.02]), rate=100)
+    assert (result.latency >= 0.002).all()
+
+
+def test_an_error_of_a_server_comes_out() -> None:
+    def broken(number: int) -> None:
+        if number == 1:
+            raise ValueError("no")
+
+    with refusal(ValueError, "no"):
+        run_load([broken], np.zeros(3), rate=1)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(6):
+        example_picture(40, 50, seed=number).save(folder / f"{number}.jpg")
+    return folder
+
+
+def test_a_folder_is_labelled_and_timed(pictures: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    jobs = find_jobs([pictures], tmp_path / "none")
+    segmenters = [Segmenter(open_backend(model, threads=1)) for _ in range(2)]
+    run = measure_folder(segmenters, jobs, rounds=2)
+    assert (run["streams"], run["pictures"], len(run["seconds"])) == (2, 6, 2)
+    assert run["images_per_second"] == pytest.approx(6 / np.median(run["seconds"]))
+    load = measure_load(segmenters, jobs, rate=40, duration=0.5)
+    assert load["requests"] == len(load["latency_ms"]) == load["latency"]["samples"]
+    assert load["latency"]["min_ms"] > 0
+    assert load["latency"]["max_ms"] >= load["waited"]["max_ms"]
+    report = throughput_report(
+        model, "0" * 64, data="pictures", runs=[run], loads=[load], environment=environment()
+    )
+    assert report["format"] == "fcnkit-bench-throughput-1"
+    assert not (tmp_path / "none").exists()
+    text = "bench throughput: rounds must be at least 1, got 0; leave it out for 3"
+    with refusal(ValueError, text):
+        measure_folder(segmenters, jobs, rounds=0)
+
+
+@pytest.mark.parametrize("streams", [1, 2])
+def test_a_broken_picture_ends_the_measurement(
+    streams: int, pictures: Path, tmp_path: Path
+) -> None:
+    (pictures / "3.jpg").write_bytes(b"no picture")
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    jobs = find_jobs([pictures], tmp_path / "none")
+    segmenters = [Segmenter(open_backend(model, threads=1)) for _ in range(streams)]
+    with pytest.raises(DataError, match="every picture must be labelled to be timed"):
+        measure_folder(segmenters, jobs, rounds=1)
+    with pytest.raises(DataError, match="must be a picture file"):
+        measure_load(segmenters, jobs, rate=1000, duration=0.05)

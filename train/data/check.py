@@ -1,0 +1,209 @@
+"""Checking a data set before training on it: every file is read, every problem is listed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from fcnkit.errors import DataError
+from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.train.data.masks import decode_mask, read_image, unknown_text
+from fcnkit.train.data.voc import (
+    FileIndex,
+    Sample,
+    read_labelmap_of,
+    read_split,
+    size_text,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from fcnkit.train.data.labelmap import LabelMap
+
+__all__ = ["FolderReport", "Problem", "ProblemKind", "SplitReport", "check_folder"]
+
+ProblemKind = Literal["missing", "unreadable", "unknown", "size"]
+
+
+class Problem(NamedTuple):
+    """Something to mend in one picture's files."""
+
+    kind: ProblemKind
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """What a split holds."""
+
+    split: str
+    pictures: int
+    """Names in the list."""
+    smallest: tuple[int, int] | None
+    """Least height and least width of the readable pictures; None where there are none."""
+    largest: tuple[int, int] | None
+    """Greatest height and greatest width."""
+    pixels: tuple[int, ...]
+    """Labelled pixels of each class."""
+    void: int
+    """Pixels labelled void."""
+    unknown: dict[str, int]
+    """Pixels by unknown colour or label, most frequent first."""
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not self.problems
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Each class's share of the labelled pixels, 0..1; zeros where there are none."""
+        total = sum(self.pixels)
+        return tuple(count / total if total else 0.0 for count in self.pixels)
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """What a data set holds."""
+
+    root: Path
+    labelmap: LabelMap
+    splits: tuple[SplitReport, ...]
+    leaked: tuple[str, ...]
+    """Names listed in both train and val, which makes validation scores too good."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing has to be mended."""
+        return not self.leaked and all(split.ok for split in self.splits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON data."""
+        return {
+            "root": str(self.root),
+            "ok": self.ok,
+            "classes": list(self.labelmap.classes),
+            "leaked": list(self.leaked),
+            "splits": {split.split: _split_dict(split, self.labelmap) for split in self.splits},
+        }
+
+
+class _Picture(NamedTuple):
+    """What one name's files hold."""
+
+    problems: tuple[Problem, ...]
+    size: tuple[int, int] | None
+    counts: NDArray[np.int64]
+    """Pixels by label, (256,)."""
+    unknown: Counter[str]
+
+
+def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderReport:
+    """Read every listed picture and mask of a data set and list what is wrong.
+
+    Args:
+        root: The folder that holds ``JPEGImages/``.
+        progress: Called with the names checked so far and the number of all.
+
+    Returns:
+        The report; a name listed in several splits is read once.
+
+    Raises:
+        DataError: A folder is missing, or a list or ``labelmap.txt`` is empty or malformed.
+        OSError: A folder cannot be read.
+    """
+    labelmap = read_labelmap_of(root)
+    listed = {split: read_split(root, split) for split in split_names(root)}
+    images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
+    names = dict.fromkeys(name for split in listed.values() for name in split)
+    pictures: dict[str, _Picture] = {}
+    for number, name in enumerate(names, start=1):
+        pictures[name] = _check_picture(name, images, masks, labelmap)
+        if progress is not None:
+            progress(number, len(names))
+    splits = [
+        _sum_up(split, [pictures[name] for name in members], len(labelmap.classes))
+        for split, members in listed.items()
+    ]
+    return FolderReport(root, labelmap, tuple(splits), _leaked(listed))
+
+
+def _leaked(listed: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    val = set(listed.get("val", ()))
+    return tuple(name for name in listed.get("train", ()) if name in val)
+
+
+def _check_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap) -> _Picture:
+    problems: list[Problem] = []
+    image, mask = _find(images, name, problems), _find(masks, name, problems)
+    size: tuple[int, int] | None = None
+    counts, unknown = np.zeros(VOID + 1, np.int64), Counter[str]()
+    if image is not None:
+        try:
+            height, width, _ = read_image(image).shape
+            size = height, width
+        except (DataError, OSError) as error:
+            problems.append(Problem("unreadable", name, str(error)))
+    if mask is not None:
+        try:
+            labels_hw, found = decode_mask(mask, labelmap)
+        except (DataError, OSError) as error:
+            problems.append(Problem("unreadable", name, str(error)))
+        else:
+            counts, unknown = np.bincount(labels_hw.ravel(), minlength=VOID + 1), Counter(found)
+            if found:
+                problems.append(Problem("unknown", name, unknown_text(mask, found, labelmap)))
+            if image is not None and size is not None and size != labels_hw.shape:
+                text = size_text(Sample(name, image, mask), size, labels_hw.shape)
+                problems.append(Problem("size", name, text))
+    return _Picture(tuple(problems), size, counts, unknown)
+
+
+def _find(index: FileIndex, name: str, problems: list[Problem]) -> Path | None:
+    try:
+        return index.only(name)
+    except DataError as error:
+        problems.append(Problem("missing", name, str(error)))
+        return None
+
+
+def _sum_up(split: str, pictures: Sequence[_Picture], classes: int) -> SplitReport:
+    sizes = [picture.size for picture in pictures if picture.size is not None]
+    heights, widths = [size[0] for size in sizes], [size[1] for size in sizes]
+    counts = np.sum([picture.counts for picture in pictures], axis=0)
+    unknown: Counter[str] = sum((picture.unknown for picture in pictures), Counter())
+    unknown_pixels = sum(unknown.values())
+    return SplitReport(
+        split=split,
+        pictures=len(pictures),
+        smallest=(min(heights), min(widths)) if sizes else None,
+        largest=(max(heights), max(widths)) if sizes else None,
+        pixels=tuple(int(count) for count in counts[:classes]),
+        # Unknown pixels are decoded as void; they are counted on their own.
+        void=int(counts[VOID]) - unknown_pixels,
+        unknown=dict(unknown.most_common()),
+        problems=tuple(problem for picture in pictures for problem in picture.problems),
+    )
+
+
+def _split_dict(split: SplitReport, labelmap: LabelMap) -> dict[str, Any]:
+    return {
+        "pictures": split.pictures,
+        "smallest": split.smallest,
+        "largest": split.largest,
+        "pixels": dict(zip(labelmap.classes, split.pixels, strict=True)),
+        "shares": dict(zip(labelmap.classes, split.shares, strict=True)),
+        "void": split.void,
+        "unknown": split.unknown,
+        "problems": [problem._asdict() for problem in split.problems],
+    }

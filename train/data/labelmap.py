@@ -1,0 +1,138 @@
+"""Which classes a data set has, and the colour of each in a mask.
+
+A data set in VOC layout may name its classes in ``labelmap.txt``, one ``name:r,g,b::`` line each
+as CVAT writes them; without that file the 21 classes of Pascal VOC apply.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fcnkit.errors import DataError, message
+from fcnkit.runtime.artifacts.spec import VOID, is_text
+from fcnkit.runtime.pixels.palette import VOC_CLASSES, VOID_COLOR, voc_palette
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Color", "LabelMap", "read_labelmap", "read_lines", "voc_labelmap"]
+
+VOID_NAME = "void"
+
+_MAX_BYTES = 64 << 20
+"""Of a label map or a list of names; ImageNet's list has 40 MB."""
+
+Color = tuple[int, int, int]
+"""Red, green and blue, 0..255."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Class names and colours; a class's label is its place in both."""
+
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    void_color: Color = VOID_COLOR
+    """Colour of void pixels in RGB masks. In index masks void is 255, always."""
+
+
+def voc_labelmap() -> LabelMap:
+    """Return the 21 classes of Pascal VOC with their colours."""
+    colors = [(red, green, blue) for red, green, blue in voc_palette(len(VOC_CLASSES)).tolist()]
+    return LabelMap(VOC_CLASSES, tuple(colors))
+
+
+def read_labelmap(path: Path) -> LabelMap:
+    """Read ``labelmap.txt``: ``name:r,g,b::`` lines, ``#`` comments and blank lines.
+
+    A last line named ``void`` is no class: it gives the colour that void has in RGB masks,
+    which is (224, 224, 192) otherwise.
+
+    Args:
+        path: The file, UTF-8.
+
+    Returns:
+        The classes in the order of the lines.
+
+    Raises:
+        DataError: A line is malformed, a name or colour occurs twice, void is not the last line,
+            or there are no classes or more than 255.
+        OSError: The file cannot be read.
+    """
+    colors: dict[str, Color] = {}
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line or line.startswith("#"):
+            continue
+        where = f"{path}:{number}"
+        name, color = _parse_line(line, where)
+        _check_new(name, color, colors, where)
+        colors[name] = color
+    void_color = colors.pop(VOID_NAME, VOID_COLOR)
+    if not 1 <= len(colors) <= VOID:
+        rule = f"must name 1 to {VOID} classes"
+        raise DataError(message(str(path), rule, f"{len(colors)}", "add name:r,g,b:: lines"))
+    if void_color in colors.values():
+        name = next(name for name, color in colors.items() if color == void_color)
+        rule = f"no class may have the colour of void, {_written(void_color)}"
+        raise DataError(message(str(path), rule, name, "add a last line void:r,g,b::"))
+    return LabelMap(tuple(colors), tuple(colors.values()), void_color)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Read a text file's lines, blanks at both ends removed.
+
+    Args:
+        path: A UTF-8 file, with or without a byte order mark.
+
+    Returns:
+        The lines.
+
+    Raises:
+        DataError: The file is no regular file, larger than 64 MB, or not UTF-8.
+        OSError: The file cannot be read.
+    """
+    if path.exists() and not path.is_file():
+        # Opening a pipe would wait for a writer that may never come.
+        raise DataError(message(str(path), "must be a text file", "no regular file", "replace it"))
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        rule, remedy = f"must have at most {_MAX_BYTES} bytes", "list names only, one per line"
+        raise DataError(message(str(path), rule, size, remedy))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        got = f"byte {error.object[error.start]:#04x} at position {error.start}"
+        raise DataError(message(str(path), "must be UTF-8 text", got, "save it as UTF-8")) from None
+    return [line.strip() for line in text.split("\n")]
+
+
+def _parse_line(line: str, where: str) -> tuple[str, Color]:
+    fields = line.split(":")
+    parts = [part.strip() for part in fields[1].split(",")] if len(fields) in (2, 3, 4) else []
+    name = fields[0].strip()
+    if name and is_text(name) and len(parts) == 3 and all(_is_byte(part) for part in parts):
+        return name, (int(parts[0]), int(parts[1]), int(parts[2]))
+    raise DataError(
+        message(where, "a class is written name:r,g,b:: with 0..255", repr(line), "mend the line")
+    )
+
+
+def _is_byte(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 255
+
+
+def _check_new(name: str, color: Color, colors: dict[str, Color], where: str) -> None:
+    if name in colors:
+        raise DataError(message(where, "class names must differ", f"{name} again", "rename one"))
+    if VOID_NAME in colors:
+        got = f"{name} after it"
+        raise DataError(message(where, "void must be the last line", got, "move it to the end"))
+    for other, taken in colors.items():
+        if taken == color:
+            got = f"{_written(color)} for {other} and {name}"
+            raise DataError(message(where, "class colours must differ", got, "change one"))
+
+
+def _written(color: Color) -> str:
+    return ",".join(str(value) for value in color)

@@ -1,0 +1,174 @@
+"""Evaluation: full pictures, void ignored, whatever computes the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import DataError, message
+from fcnkit.runtime.pixels.metrics import Scores, confusion, scores
+from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, read_pair
+
+__all__ = ["D2L_NOTE", "Measure", "PictureScore", "Protocol", "evaluate", "measure"]
+
+D2L_NOTE = (
+    "d2l protocol: random crops, void counted as background, smaller pictures left out; "
+    "not comparable with scores on full pictures, nor with other seeds"
+)
+"""What has to be said beside scores by ``Protocol.of_the_chapter``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is compared: by default full pictures, void pixels counting for nothing."""
+
+    crop: tuple[int, int] | None = None
+    """One random window (rows, columns) per picture instead; smaller pictures are left out."""
+    void_as_background: bool = False
+    """Count void as class 0."""
+    seed: int = 0
+    """Of the windows."""
+
+    @classmethod
+    def of_the_chapter(cls, *, crop: tuple[int, int] = (320, 480), seed: int = 0) -> Protocol:
+        """Return the protocol of the d2l.ai chapter, whose scores compare with no others'.
+
+        Source: d2l.ai, chapters "Semantic Segmentation and the Dataset" (VOCSegDataset: random
+        crops, pictures smaller than them dropped, any unlisted colour is background) and "Fully
+        Convolutional Networks".
+        """
+        return cls(crop=crop, void_as_background=True, seed=seed)
+
+    def samples(self, folder: VocFolder) -> tuple[Sample, ...]:
+        """Return the pictures of a split that are compared.
+
+        Raises:
+            DataError: There is none.
+        """
+        if self.crop is None:
+            return folder.samples
+        kept, dropped = drop_smaller(folder.samples, *self.crop)
+        if not kept:
+            rule = f"some picture must be at least {self.crop[0]}x{self.crop[1]}"
+            got, remedy = f"{len(dropped)} smaller ones", "measure full pictures"
+            raise DataError(message(str(folder.root), rule, got, remedy))
+        return kept
+
+    def read(
+        self, sample: Sample, folder: VocFolder
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Read what is compared of a picture: uint8 (H, W, 3) and labels (H, W).
+
+        A picture's window depends on its name and the seed alone.
+
+        Raises:
+            DataError: A file is broken.
+        """
+        image_hwc, labels_hw = read_pair(
+            sample, folder.labelmap, void_as_background=self.void_as_background
+        )
+        if self.crop is None:
+            return image_hwc, labels_hw
+        height, width = self.crop
+        random = np.random.default_rng((self.seed, *sample.name.encode()))
+        top = random.integers(labels_hw.shape[0] - height + 1)
+        left = random.integers(labels_hw.shape[1] - width + 1)
+        window = np.s_[top : top + height, left : left + width]
+        return image_hwc[window], np.ascontiguousarray(labels_hw[window])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureScore:
+    """How well one picture was labelled."""
+
+    sample: Sample
+    pixel_accuracy: float
+    mean_iou: float
+    """Over the classes in its truth or its prediction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """The confusion matrix of a split and what follows from it."""
+
+    classes: tuple[str, ...]
+    confusion: NDArray[np.int64]
+    """(K, K): entry [t, p] counts the pixels of class t that were labelled p."""
+    pictures: Sequence[PictureScore]
+    """In the split's order; pictures that are void all over have no score and are left out."""
+    protocol: Protocol
+
+    @property
+    def scores(self) -> Scores:
+        """The scores over all pictures together."""
+        return scores(self.confusion, self.classes)
+
+
+def evaluate(
+    segmenter: Segmenter, folder: VocFolder, *, on_picture: Callable[[int, int], None] | None = None
+) -> Scores:
+    """Compare predicted with true labels over every picture of a split.
+
+    One confusion matrix is accumulated over all pictures, as the Pascal VOC evaluation does.
+
+    Args:
+        segmenter: A checkpoint or an exported model.
+        folder: An opened split.
+        on_picture: Called with (pictures done, pictures in all).
+
+    Returns:
+        The scores; void pixels count for nothing.
+
+    Raises:
+        DataError: The model's classes are not the folder's, or a file is broken.
+    """
+    return measure(segmenter, folder, on_picture=on_picture).scores
+
+
+def measure(
+    segmenter: Segmenter,
+    folder: VocFolder,
+    *,
+    protocol: Protocol | None = None,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> Measure:
+    """Compare predicted with true labels, and keep the confusion matrix and each picture's score.
+
+    Args:
+        segmenter: A checkpoint or an exported model.
+        folder: An opened split.
+        protocol: What is compared; by default full pictures without void.
+        on_picture: Called with (pictures done, pictures in all).
+
+    Returns:
+        The measure.
+
+    Raises:
+        DataError: The model's classes are not the folder's, or a file is broken.
+    """
+    classes, protocol = segmenter.spec.classes, protocol or Protocol()
+    if classes != folder.classes:
+        rule = f"the data's classes must be the model's, {', '.join(classes)}"
+        got = ", ".join(folder.classes)
+        raise DataError(message(str(folder.root), rule, got, "give the data it was trained for"))
+    samples = protocol.samples(folder)
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    pictures = []
+    for done, sample in enumerate(samples, start=1):
+        image_hwc, target_hw = protocol.read(sample, folder)
+        of_picture = confusion(target_hw, segmenter(image_hwc), len(classes))
+        matrix += of_picture
+        if of_picture.any():
+            own = scores(of_picture, classes)
+            pictures.append(
+                PictureScore(
+                    sample=sample, pixel_accuracy=own.pixel_accuracy, mean_iou=own.mean_iou
+                )
+            )
+        if on_picture:
+            on_picture(done, len(samples))
+    return Measure(classes=classes, confusion=matrix, pictures=pictures, protocol=protocol)
