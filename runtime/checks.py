@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -34,6 +35,7 @@ __all__ = [
     "check_names",
     "check_output",
     "check_palette",
+    "check_path",
     "check_threads",
     "check_type",
 ]
@@ -150,6 +152,14 @@ def check_type(what: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         rule, remedy = f"must be of type {kind.__name__}", "pass one"
         raise TypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
+
+
+def check_path(what: str, value: object) -> Path:
+    """Return a str or Path as a Path, or raise TypeError."""
+    if isinstance(value, str | Path):
+        return Path(value)
+    got = f"one of type {type(value).__name__}"
+    raise TypeError(message(what, "must be a str or a Path", got, "pass the file's path"))
 
 
 def check_choice(what: str, value: object, choices: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from fcnkit.errors import ArtifactError, message
 __all__ = [
     "FORMAT",
     "METADATA_KEY",
+    "OPTIONAL_PARTS",
     "Head",
     "InputSpec",
     "ModelSpec",
@@ -37,8 +38,12 @@ __all__ = [
     "read_plain",
 ]
 
-FORMAT: Final = 1
-"""Version of the JSON form; a reader refuses every other."""
+FORMAT: Final = 2
+"""Version of the JSON form that is written. Format 1 is format 2 without its optional parts and
+stays readable; every other version is refused."""
+
+OPTIONAL_PARTS: Final = ("last_layer", "confidence", "adopted", "range")
+"""What format 2 added: keys that are always there and null where a model does not have the part."""
 
 METADATA_KEY: Final = "fcnkit.spec"
 """Key of the spec in an ONNX file's ``metadata_props``."""
@@ -154,6 +159,14 @@ class ModelSpec:
     shapes: ShapeRange
     source: SourceSpec
     versions: dict[str, str]
+    last_layer: None = None
+    """For head ``scores``: the upsampling that the runtime does. No model has it yet."""
+    confidence: None = None
+    """A second output with the probability of the label. No model has it yet."""
+    adopted: None = None
+    """What was said or found out about a network from elsewhere. No model has it yet."""
+    range: tuple[int, int] | None = None
+    """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
 
     def __post_init__(self) -> None:
         """Refuse values that no stage could honour.
@@ -198,11 +211,11 @@ class ModelSpec:
             raise ArtifactError(
                 message(where, "the model spec must be JSON", str(error), _EXPORT_AGAIN)
             ) from error
-        if isinstance(data, dict) and data.get("format") != FORMAT:
+        if isinstance(data, dict) and data.get("format") not in (1, FORMAT):
             raise ArtifactError(
                 message(
                     f"{where}: format",
-                    f"this fcnkit reads format {FORMAT}",
+                    f"this fcnkit reads formats 1 and {FORMAT}",
                     data.get("format"),
                     "use the fcnkit version that wrote the file, or export the model again",
                 )
@@ -253,7 +266,11 @@ def read_plain(kind: type[_T], data: object) -> _T:
 def _read(kind: Any, data: Any, key: str) -> Any:
     """Read plain JSON data as the annotated type ``kind``, refusing everything else."""
     if is_dataclass(kind):
-        return _read_dataclass(kind, data, key)
+        return _read_dataclass(kind, _from_format_1(data) if kind is ModelSpec else data, key)
+    if kind is type(None):
+        if data is not None:
+            raise _refuse(key, "must be null, this fcnkit does not know the part", data)
+        return None
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if not isinstance(data, str) or data not in args:
@@ -268,6 +285,16 @@ def _read(kind: Any, data: Any, key: str) -> Any:
             raise _refuse(key, "must be an object", data)
         return {name: _read(args[1], value, f"{key}.{name}") for name, value in data.items()}
     return _read_scalar(kind, data, key)
+
+
+def _from_format_1(data: Any) -> Any:
+    """Turn a spec of format 1 into format 2; anything else is left for the checks."""
+    if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != 1:
+        return data
+    for part in OPTIONAL_PARTS:
+        if part in data:
+            raise _refuse(part, "is not a key of format 1", data[part])
+    return {**data, "format": FORMAT, **dict.fromkeys(OPTIONAL_PARTS)}
 
 
 def _read_dataclass(kind: Any, data: Any, key: str) -> Any:
@@ -369,4 +396,9 @@ def _check_shapes(spec: ModelSpec) -> None:
         raise _refuse("shapes.min", rule, format_shape(low))
 
 
-_RULES = (_check_format, _check_classes, _check_input, _check_shapes)
+def _check_range(spec: ModelSpec) -> None:
+    if spec.range is not None and not 0 <= spec.range[0] < spec.range[1] <= 65535:
+        raise _refuse("range", "must be low < high within 0..65535", list(spec.range))
+
+
+_RULES = (_check_format, _check_classes, _check_input, _check_shapes, _check_range)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from fcnkit.errors import message
-from fcnkit.runtime.checks import MAX_THREADS, check_flag
+from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.file_task import Sheet, Studio
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record
@@ -109,6 +109,7 @@ def predict_files(
         DataError: Another run writes into the folder; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
+    check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
         _studio(segmenter, format, model_sha256, max_pixels),
         batch=batch,

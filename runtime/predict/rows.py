@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message, missing_extra
+from fcnkit.runtime.checks import check_path
 from fcnkit.runtime.predict.passes import Rows
 
 __all__ = ["open_rows"]
@@ -32,7 +33,7 @@ _STREAMED: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b
 them to libraries that are not meant for files from strangers."""
 
 
-def open_rows(path: Path) -> Rows:
+def open_rows(path: str | Path) -> Rows:
     """Open a picture that is read row by row.
 
     Args:
@@ -45,7 +46,9 @@ def open_rows(path: Path) -> Rows:
         DataError: The file is of another kind, broken, or cannot be read from top to bottom.
         MissingExtraError: pyvips is needed and not installed.
         OSError: The file cannot be read.
+        TypeError: path is neither a str nor a Path.
     """
+    path = check_path("open_rows: path", path)
     with path.open("rb") as file:
         begin = file.read(_HEADER_BYTES)
     head = _PLAIN.match(begin)

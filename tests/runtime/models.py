@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fcnkit.runtime.artifacts.spec import (
+    FORMAT,
     METADATA_KEY,
     Head,
     InputSpec,
@@ -54,7 +55,7 @@ def make_spec(
     floats = head == "logits"
     high = high or ((1, 2048, 2048) if head == "scene" else (16, 2048, 2048))
     return ModelSpec(
-        format=1,
+        format=FORMAT,
         architecture="conv5",
         head=head,
         precision="fp32",

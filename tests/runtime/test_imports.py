@@ -68,9 +68,9 @@ def imported(path: Path) -> set[str]:
 
 
 ALLOWED = {
-    "runtime": ("runtime", "errors"),
-    "train": ("train", "runtime", "errors"),
-    "export": ("export", "train", "runtime", "errors"),
+    "runtime": ("runtime", "errors", "faces"),
+    "train": ("train", "runtime", "errors", "faces"),
+    "export": ("export", "train", "runtime", "errors", "faces"),
 }
 
 

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fcnkit.errors import ArtifactError
 from fcnkit.runtime.artifacts.spec import (
+    FORMAT,
+    OPTIONAL_PARTS,
     InputSpec,
     ModelSpec,
     OutputSpec,
@@ -20,7 +22,7 @@ from fcnkit.runtime.artifacts.spec import (
 )
 
 SPEC = ModelSpec(
-    format=1,
+    format=FORMAT,
     architecture="fcn32s-resnet18",
     head="labels",
     precision="fp32",
@@ -116,6 +118,13 @@ def edited(path: str, value: Any) -> str:
             "logits",
             "spec key output: head labels gives labels NHW uint8, got logits NHW uint8",
         ),
+        ("range", None, "spec key range: must be there, got nothing"),
+        ("range", [5, 5], "spec key range: must be low < high within 0..65535, got [5, 5]"),
+        (
+            "confidence",
+            {"new": 1},
+            "spec key confidence: must be null, this fcnkit does not know the part, got {'new': 1}",
+        ),
     ],
 )
 def test_wrong_specs_are_refused_by_key(path: str, value: Any, text: str) -> None:
@@ -126,10 +135,21 @@ def test_wrong_specs_are_refused_by_key(path: str, value: Any, text: str) -> Non
 
 def test_another_format_is_refused_before_its_keys_are_read() -> None:
     with pytest.raises(ArtifactError) as caught:
-        ModelSpec.from_json('{"format": 2, "new": 1}', where="m.onnx")
+        ModelSpec.from_json('{"format": 3, "new": 1}', where="m.onnx")
     assert str(caught.value) == (
-        "m.onnx: format: this fcnkit reads format 1, got 2; "
+        "m.onnx: format: this fcnkit reads formats 1 and 2, got 3; "
         "use the fcnkit version that wrote the file, or export the model again"
+    )
+
+
+def test_format_1_is_read_as_format_2_without_its_parts() -> None:
+    data = json.loads(SPEC.to_json()) | {"format": 1}
+    old = {key: value for key, value in data.items() if key not in OPTIONAL_PARTS}
+    assert ModelSpec.from_json(json.dumps(old), where="x") == SPEC
+    with pytest.raises(ArtifactError) as caught:
+        ModelSpec.from_json(json.dumps({**old, "range": [0, 1]}), where="x")
+    assert str(caught.value) == (
+        f"x: spec key range: is not a key of format 1, got [0, 1]; {REMEDY}"
     )
 
 

@@ -9,8 +9,7 @@ from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.train.data.check import Problem, check_folder
-
-from .folders import make_folder, real, write_image, write_indices
+from tests.train.folders import make_folder, real, write_image, write_indices
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,7 @@ from fcnkit.errors import DataError
 from fcnkit.train.data import voc
 from fcnkit.train.data.labelmap import LabelMap, read_labelmap, voc_labelmap
 from fcnkit.train.data.masks import decode_mask, read_image, read_mask, size_of
-
-from .folders import make_folder, real, write_image, write_indices
+from tests.train.folders import make_folder, real, write_image, write_indices
 
 if TYPE_CHECKING:
     from pathlib import Path

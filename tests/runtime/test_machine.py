@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from fcnkit.runtime.bench import machine
+from fcnkit.runtime import machine
 from fcnkit.runtime.bench.environment import environment, parse_gpu_state
 
 STAT = "cpu  1000 20 300 50000 40 5 15 200 0 0\ncpu0 500 10 150 25000 20 2 7 100 0 0\nintr 1 2 3\n"
@@ -70,7 +70,7 @@ def test_memory_has_a_peak() -> None:
     code = """
 import json
 import numpy as np
-from fcnkit.runtime.bench import machine
+from fcnkit.runtime import machine
 before, restarted = machine.host_memory(), machine.reset_peak()
 held = np.ones(64 << 20, np.uint8)
 after = machine.host_memory()
