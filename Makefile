@@ -1,10 +1,10 @@
-# Two commands for a newcomer: make demo, make test. Both set everything up in $(VENV) first.
+# For a newcomer: make demo. For a change: make check. Both set everything up in $(VENV) first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,plots,dev
 
-.PHONY: setup demo test lint sanitize faults fuzz coverage audit clean
+.PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 
 setup: $(VENV)/.installed
 
@@ -60,19 +60,38 @@ $(OUT)/.trained: | setup
 	touch $@
 
 # ---------------------------------------------------------------------------------------------
-test: setup lint
-	$(BIN)/python -m pytest
+# Three tiers (tests/tiers.py says which test belongs to which):
+#   make check       style, types and the fast tests: two minutes, for every change
+#   make test        one test per command, option and claim: ten minutes, before a commit
+#   make test-all    everything, MINUTES=30 stops it then and names what it did not reach
+check: lint
+	$(BIN)/python -m tests check
 
-# The strict wheel proves two things: the C++ compiles without a warning, and the types hold in
-# the package as it is installed (in a checkout the folders have other names than the modules).
-lint: setup
+test: lint
+	$(BIN)/python -m tests test
+
+test-all: lint
+	$(BIN)/python -m tests all $(if $(MINUTES),--minutes $(MINUTES))
+
+lint: setup build/tree/.made build/strict/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	MYPYPATH=build/tree $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+
+# The package as it is installed, made of links: in a checkout the folders have other names.
+build/tree/.made: $(wildcard src/fcnkit/*)
+	rm -rf build/tree && mkdir -p build/tree/fcnkit
+	for path in $(wildcard src/fcnkit/*) runtime train export; do \
+	  ln -s ../../../$$path build/tree/fcnkit/ || exit 1; \
+	done
+	touch $@
+
+# The C++ compiles without a warning; only where it has changed.
+build/strict/.made: $(VENV)/.installed
 	rm -rf build/strict
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/strict \
 	  --config-settings=cmake.define.FCNKIT_WARNINGS_AS_ERRORS=ON .
-	$(BIN)/python -m zipfile -e build/strict/*.whl build/strict/site
-	MYPYPATH=build/strict/site $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+	touch $@
 
 # AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer over fuzz targets and kernel
 # tests: SECONDS per target, some eleven minutes in all at 60.

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import tier_of
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 
@@ -32,6 +34,22 @@ def _use_kernels(path: Path) -> None:
 
 if "FCNKIT_TEST_KERNELS" in os.environ:
     _use_kernels(Path(os.environ["FCNKIT_TEST_KERNELS"]).resolve())
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Choose a tier of tests/tiers.py; without the option every test is chosen."""
+    parser.addoption("--tier", choices=("check", "test", "all"), default="all")
+    parser.addoption("--only-tier", action="store_true", help="leave out the tiers below")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the chosen tier."""
+    order = ("check", "test", "all")
+    last = order.index(config.getoption("--tier"))
+    tiers = order[last : last + 1] if config.getoption("--only-tier") else order[: last + 1]
+    kept = [item for item in items if tier_of(item.nodeid) in tiers]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,6 @@ def test_verdicts_compare_like_with_like() -> None:
     }
 
 
-@pytest.mark.slow
 def test_the_bare_engine_is_read_out_of_benchmark_app(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
@@ -56,7 +55,6 @@ def test_the_bare_engine_is_read_out_of_benchmark_app(tmp_path: Path) -> None:
     assert row["ratio"] == row["ours_median_ms"] / row["benchmark_app_median_ms"]
 
 
-@pytest.mark.slow
 def test_every_way_gives_the_same_labels(
     run_folder: Path, shapes_folder: Path, tmp_path: Path
 ) -> None:

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.outputs import broken_results, torn_lines, write_pictures
-from tests.faults.table import Done, Setting, Trial, fcnkit, finish, judged, promise, start_fcnkit
+from tests.faults.table import (
+    PATIENCE,
+    Done,
+    Setting,
+    Trial,
+    fcnkit,
+    finish,
+    judged,
+    promise,
+    start_fcnkit,
+)
 from tests.runtime.models import make_spec, write_model
 
 # The library's own answer is spoilt from a certain call on, below everything that fcnkit checks.
@@ -77,12 +87,12 @@ def backends_that_hang(setting: Setting) -> Iterator[Trial]:
     arguments = ("predict", model, place / "in", "-o", out)
     hangs = _SPOILT.format(good=20, fault="time.sleep(1000)")
     process = start_fcnkit(*arguments, before=hangs)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while len(list(out.glob("*.png"))) < 10 and time.monotonic() < until:
         time.sleep(0.02)
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
-    done = finish(process, limit=20)
+    done = finish(process)
     ended = None if done.code == -signal.SIGTERM else f"exit code {done.code}: {done.err[-300:]}"
     yield judged("SIGTERM", done, ended)
     yield _kept("SIGTERM", out, names, whole)

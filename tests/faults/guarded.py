@@ -35,7 +35,7 @@ class Answer:
     """Names of the error's classes, the most special first."""
 
 
-def guarded(call: Callable[..., object], *arguments: object, seconds: float = 20) -> Answer:
+def guarded(call: Callable[..., object], *arguments: object, seconds: float = 600) -> Answer:
     """Call a function of a module with arguments that pickle, in a forked process."""
     ours, theirs = _CONTEXT.Pipe(duplex=False)
     process = _CONTEXT.Process(target=_main, args=(theirs, call, arguments))

@@ -19,7 +19,17 @@ from PIL import Image
 
 from tests.faults.guarded import guarded
 from tests.faults.outputs import broken_results, save_good, torn_lines, write_pictures
-from tests.faults.table import Done, Setting, Trial, fcnkit, finish, judged, promise, start_fcnkit
+from tests.faults.table import (
+    PATIENCE,
+    Done,
+    Setting,
+    Trial,
+    fcnkit,
+    finish,
+    judged,
+    promise,
+    start_fcnkit,
+)
 from tests.runtime.models import make_spec, write_model
 
 ENDED = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (130, 143, -signal.SIGTERM)}
@@ -50,7 +60,7 @@ def kills_of_predict(setting: Setting) -> Iterator[Trial]:
         shutil.rmtree(out)
 
 
-def _wait_for(folder: Path, *, some: int, limit: float = 60) -> None:
+def _wait_for(folder: Path, *, some: int, limit: float = PATIENCE) -> None:
     """Wait until a folder holds so many results."""
     until = time.monotonic() + limit
     while len(list(folder.glob("*.png"))) < some and time.monotonic() < until:
@@ -71,7 +81,7 @@ def signals(setting: Setting) -> Iterator[Trial]:
         process = start_fcnkit("predict", model, place / "in", "-o", out)
         _wait_for(out, some=20)
         process.send_signal(sent)
-        done = finish(process, limit=30)
+        done = finish(process)
         there = [name for name in names if (out / name).exists()]
         fault = broken_results(out, there) or _ended(done, sent) or _left(process.pid)
         yield judged(f"{sent.name} in predict", done, fault)
@@ -80,9 +90,9 @@ def signals(setting: Setting) -> Iterator[Trial]:
     for sent in (signal.SIGINT, signal.SIGTERM) if setting.full else (signal.SIGINT,):
         run = place / f"run-{sent.name}"
         process = start_fcnkit(*_train(data, run))
-        _wait_until((run / "last.pt").exists, 200)
+        _wait_until((run / "last.pt").exists, PATIENCE)
         process.send_signal(sent)
-        done = finish(process, limit=60)
+        done = finish(process)
         fault = _ended(done, sent) or _left(process.pid) or _unloadable(run)
         yield judged(f"{sent.name} in train", done, fault)
 
@@ -97,7 +107,7 @@ def signals(setting: Setting) -> Iterator[Trial]:
             process = start_fcnkit(*arguments)
             time.sleep(3)  # Between its imports and its end.
             process.send_signal(sent)
-            done = finish(process, limit=60)
+            done = finish(process)
             left = sorted(path.name for path in place.iterdir() if "m.onnx" in path.name)
             fault = _ended(done, sent) or _left(process.pid) or (f"left {left}" if left else None)
             yield judged(f"{sent.name} in {case}", done, fault)
@@ -217,11 +227,11 @@ def workers_that_die(setting: Setting) -> Iterator[Trial]:
     data, run = place / "shapes", place / "run"
     fcnkit("data", "shapes", data, "--train", 8, "--val", 2)
     process = start_fcnkit(*_train(data, run))
-    _wait_until((run / "last.pt").exists, 200)
+    _wait_until((run / "last.pt").exists, PATIENCE)
     for child in _children(process.pid):
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-    done = finish(process, limit=100)
+    done = finish(process)
     rule = "training: the processes that read pictures must live, got "
     fault = done.one_error() or (None if rule in done.err else done.err[-300:])
     fault = fault or _left(process.pid) or _unloadable(run)
@@ -282,7 +292,7 @@ def _killed(
     ready.unlink(missing_ok=True)
     process = _CONTEXT.Process(target=call, args=arguments)
     process.start()
-    _wait_until(lambda: ready.exists() or not process.is_alive(), 100)
+    _wait_until(lambda: ready.exists() or not process.is_alive(), PATIENCE)
     process.join(setting.random.uniform(0, after))
     ended = process.exitcode
     process.kill()
@@ -340,7 +350,7 @@ def _kill_and_rerun(
     """
     ready = out.with_name("ready")
     start = time.monotonic()
-    answer = guarded(call, source, out, ready, seconds=300)
+    answer = guarded(call, source, out, ready)
     took = time.monotonic() - start
     yield Trial(f"{case}: undisturbed", "kept" if answer.kind == "value" else "wrong", answer.text)
     whole = {path: path.read_bytes() for path in out.parent.glob(f"{out.stem}.*")}
@@ -357,7 +367,7 @@ def _kill_and_rerun(
             yield sound(f"{case}: killed", out)
         else:
             yield Trial(f"{case}: killed, no file yet", "kept" if number % 2 else "lost")
-    answer = guarded(call, source, out, ready, seconds=300)
+    answer = guarded(call, source, out, ready)
     yield Trial(f"{case}: the rerun", "kept" if answer.kind == "value" else "wrong", answer.text)
     yield sound(f"{case}: the rerun's file", out)
 

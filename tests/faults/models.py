@@ -15,8 +15,6 @@ from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Done, Setting, Trial, judged, promise
 from tests.faults.table import fcnkit as command
 
-SECONDS = 20
-
 _FOUR_PARTS = r"[^\n]+, got [^\n]*; [^\n]+"
 
 
@@ -51,9 +49,9 @@ def models_are_refused(setting: Setting) -> Iterator[Trial]:
         of_a_series = model.name.startswith(("cut-", "flipped-", "recipe-"))
         if model.name.endswith(".json") or (of_a_series and number % 3 and not setting.full):
             continue
-        yield _judged(model.name, guarded(use, path, seconds=SECONDS), model.rule)
+        yield _judged(model.name, guarded(use, path), model.rule)
         if setting.full:
-            yield _judged(f"info {model.name}", guarded(about, path, seconds=SECONDS), None)
+            yield _judged(f"info {model.name}", guarded(about, path), None)
     evil = [str(path) for place in (folder, Path.cwd()) for path in place.rglob("evil")]
     yield Trial("no code was run", "wrong" if evil else "kept", f"{evil}")
     secret = (folder / "secret").read_bytes() == make_models.SECRET

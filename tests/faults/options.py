@@ -41,7 +41,6 @@ COUNTS = {
 }
 """Of what a user may ask for any amount: a huge number is legal, and has no end."""
 
-SECONDS = 60
 LIMIT_BYTES = 16 * 2**30
 
 _FOUR_PARTS = re.compile(r"error: [^\n]+: [^\n]+, got [^\n]*; [^\n]+")
@@ -182,7 +181,7 @@ def prepare(given: Path) -> None:
         stems = [Path(name).stem for name in names]
         (data / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(stems) + "\n")
     report = ["bench", "latency", str(given / "m.onnx"), "--runs=3", "--warmup=1"]
-    guarded(run, [*report, f"--out={given / 'bench'}", "--no-plots"], str(given), seconds=SECONDS)
+    guarded(run, [*report, f"--out={given / 'bench'}", "--no-plots"], str(given))
 
 
 def _tree(folder: Path) -> dict[str, tuple[int, int]]:
@@ -213,7 +212,7 @@ def wrong_options(setting: Setting) -> Iterator[Trial]:
             # Two levels deep, so that ".." is a place for results too.
             cwd = place / f"{sum(counts.values())}" / "cwd"
             cwd.mkdir(parents=True)
-            answer = guarded(run, words, str(cwd), seconds=SECONDS)
+            answer = guarded(run, words, str(cwd))
             shown = " ".join(word if len(word) < 99 else f"{word[:99]}..." for word in words)
             case = ascii(shown.replace(f"{given}/", ""))
             if answer.kind != "value":

@@ -126,7 +126,7 @@ def outputs_stay_inside(setting: Setting) -> Iterator[Trial]:
     out = place / "out-pipe"
     out.mkdir()
     os.mkfifo(out / "manifest.jsonl")
-    done = fcnkit("predict", model, good, "-o", out, limit=20)
+    done = fcnkit("predict", model, good, "-o", out)
     yield judged("manifest is a pipe", done, done.one_error())
 
 
@@ -230,7 +230,7 @@ def full_disks(setting: Setting) -> Iterator[Trial]:
     if setting.full:
         with tmpfs(place / "disk", "10m") as disk:
             arguments = ("export", "onnx", place / "best.pt", "-o", disk / "m.onnx")
-            done = fcnkit(*arguments, limit=300)
+            done = fcnkit(*arguments)
             left = list(disk.iterdir())
             fault = done.one_error() or (f"left: {left}" if left else None)
             yield judged("export onnx", done, fault)

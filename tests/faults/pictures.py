@@ -21,6 +21,7 @@ from tests.corpus import make_pictures
 from tests.corpus.make_pictures import MAX_PIXELS, fault_of
 from tests.faults.outputs import broken_results, write_pictures
 from tests.faults.table import (
+    PATIENCE,
     ROOT,
     Setting,
     Trial,
@@ -33,7 +34,7 @@ from tests.faults.table import (
 from tests.runtime.models import make_spec, write_model
 
 SECONDS = 10
-"""Within which every picture of the corpus is read or refused."""
+"""Of processor time, within which every picture of the corpus is read or refused."""
 
 BYTES_PER_PIXEL, MEGABYTES = 20, 64
 """Memory for reading a picture: at most so much per pixel of the limit, and so much besides."""
@@ -59,8 +60,8 @@ def pictures_one_by_one(setting: Setting) -> Iterator[Trial]:
 def _judged(report: dict[str, object], expected: make_pictures.Picture | None, at: Path) -> Trial:
     name = str(report["name"])
     case, answer = ascii(name), Path(str(report["answer"]))
-    if report["code"] == -signal.SIGALRM:
-        return Trial(case, "hung", f"more than {SECONDS} s")
+    if report["code"] in (-signal.SIGPROF, -signal.SIGALRM):
+        return Trial(case, "hung", f"more than {SECONDS} s of processor time, or {PATIENCE} s")
     if report["code"] != 0:
         return Trial(case, "wrong", f"the process ended with {report['code']}")
     limit = MEGABYTES + BYTES_PER_PIXEL * MAX_PIXELS / 1e6
@@ -118,7 +119,7 @@ def _predicted(
     for name in without:
         (folder / name).unlink()
     options = ("--max-pixels", MAX_PIXELS, "--threads", 1, *chosen)
-    done = fcnkit("predict", model, folder, "-o", out, *options, limit=300)
+    done = fcnkit("predict", model, folder, "-o", out, *options)
     yield judged("exit code", done, None if done.code == 1 else f"{done.code}: {done.err[-300:]}")
     for picture in expected:
         if not (folder / picture.name).is_file():
@@ -146,7 +147,7 @@ def _vanishing(setting: Setting) -> Iterator[Trial]:
     names = write_pictures(place / "in", 300, side=128)
     out = place / "out"
     process = start_fcnkit("predict", model, place / "in", "-o", out, "--threads", 1)
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while len(list(out.glob("*.png"))) < 20 and time.monotonic() < until:
         time.sleep(0.002)
     for name in names[200:]:

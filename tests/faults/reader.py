@@ -21,6 +21,7 @@ from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime.predict.pictures import read_picture
+from tests.faults.table import PATIENCE
 
 NOBODY = 65534
 
@@ -59,7 +60,8 @@ def main() -> None:
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            signal.alarm(int(seconds))
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # of processor time
+            signal.alarm(int(PATIENCE))  # and of waiting
             _read(path, max_pixels, answers / str(number))
             os._exit(0)
         _, status, used = os.wait4(child, 0)

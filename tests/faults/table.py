@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["PROMISES", "Done", "Promise", "Setting", "Trial", "promise", "start_fcnkit"]
+__all__ = ["PATIENCE", "PROMISES", "Done", "Promise", "Setting", "Trial", "promise", "start_fcnkit"]
+
+PATIENCE = 600.0
+"""Seconds until something counts as hung: no busy machine needs so long for any of the cases."""
 
 Outcome = Literal["kept", "lost", "wrong", "hung"]
 """``lost``: something written before is gone or half-written, or something asked for is missing.
@@ -150,7 +153,7 @@ def start_fcnkit(
     )
 
 
-def finish(process: subprocess.Popen[str], *, limit: float = 120) -> Done:
+def finish(process: subprocess.Popen[str], *, limit: float = PATIENCE) -> Done:
     """Wait for a command; kill it after ``limit`` seconds."""
     with process:
         try:
@@ -162,7 +165,9 @@ def finish(process: subprocess.Popen[str], *, limit: float = 120) -> Done:
     return Done(process.returncode, out, err)
 
 
-def fcnkit(*arguments: object, before: str = "", limit: float = 120, **environment: str) -> Done:
+def fcnkit(
+    *arguments: object, before: str = "", limit: float = PATIENCE, **environment: str
+) -> Done:
     """Run ``fcnkit`` and wait for it."""
     return finish(start_fcnkit(*arguments, before=before, **environment), limit=limit)
 

@@ -10,7 +10,6 @@ from tests.faults import PROMISES
 from tests.faults.table import ROOT, Setting, tried
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("key", PROMISES)
 def test_promise(key: str, tmp_path: Path) -> None:
     counts, broken = tried(PROMISES[key], Setting(folder=tmp_path, seconds=2, full=False))

@@ -220,7 +220,6 @@ def test_what_diverged_in_the_last_step_is_not_saved(
     assert list((tmp_path / "run").glob("*.pt")) == []
 
 
-@pytest.mark.slow
 def test_a_compiled_step_trains_alike(shapes_folder: Path, tmp_path: Path) -> None:
     recipe = replace(TINY, epochs=1)
     plain = train_tiny(shapes_folder, tmp_path / "plain", recipe)

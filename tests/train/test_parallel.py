@@ -74,7 +74,7 @@ def test_torchrun_starts_the_command(shapes_folder: Path, tmp_path: Path) -> Non
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=600,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr

@@ -104,7 +104,6 @@ def test_names_from_outside_are_escaped(report: dict[str, Any]) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
-@pytest.mark.slow
 def test_pages_are_silent_in_chromium(report: dict[str, Any], tmp_path: Path) -> None:
     for name, text in (
         ("latency", latency_page(report)),

@@ -1,0 +1,72 @@
+"""Which tests run when: ``make check``, ``make test`` or ``make test-all``.
+
+A test is in ``make check`` unless a line here says otherwise. A line is the beginning of a test's
+name as pytest prints it; the longest line that fits decides.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+__all__ = ["PARTS", "TIERS", "Tier", "tier_of"]
+
+Tier = Literal["check", "test", "all"]
+
+TIERS: Final[dict[str, Tier]] = {
+    # Whole commands in processes of their own, trainings, exports: not in the two minutes of check.
+    "tests/cli/": "test",
+    "tests/cli/test_options.py": "check",
+    "tests/cli/test_progress.py": "check",
+    "tests/clients/": "test",
+    "tests/export/": "test",
+    "tests/faults/": "test",
+    "tests/faults/test_short.py::test_the_page_states_every_promise": "check",
+    "tests/runtime/backends/test_backends.py::test_opening_and_running_prints_nothing": "test",
+    "tests/runtime/predict/test_resume.py": "test",
+    "tests/runtime/predict/test_signals.py": "test",
+    "tests/test_peers.py": "test",
+    "tests/test_tiers.py::test_a_": "test",
+    "tests/test_tiers.py::test_no_test_is_a_failure": "test",
+    "tests/train/": "test",
+    "tests/train/data/": "check",
+    # More of the same, in other networks, heads and precisions; and what takes very long.
+    "tests/export/test_engine_family.py": "all",
+    "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
+    "tests/export/test_family.py::test_exports_verified_and_lean": "all",
+    "tests/export/test_family.py::test_exports_verified_and_lean[fcn8s-resnet18-scene]": "test",
+    "tests/export/test_family.py::test_exports_verified_and_lean[fpn-resnet18-labels]": "test",
+    "tests/export/test_family.py::test_other_precisions_are_proved_and_verified": "all",
+    "tests/export/test_precision.py::"
+    "test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures[scene]": "all",
+    "tests/export/test_precision.py::"
+    "test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs[scene]": "all",
+    "tests/test_peers.py::test_every_way_gives_the_same_labels": "all",
+    "tests/train/test_benchmark.py::test_it_runs_and_says_what_it_measured": "all",
+    "tests/train/test_kill.py": "all",
+    "tests/train/test_loop.py::test_a_compiled_step_trains_alike": "all",
+    "tests/train/test_models.py::test_one_traced_program_takes_every_multiple_of_32": "all",
+    "tests/train/test_models.py::test_one_traced_program_takes_every_multiple_of_32"
+    "[fcn32s-resnet18]": "test",
+    "tests/train/test_parallel.py::test_torchrun_starts_the_command": "all",
+}
+
+PARTS: Final = {
+    "kills": ["tests/train/test_kill.py"],
+    "training": ["tests/train"],
+    "export": ["tests/export"],
+    "peers": ["tests/test_peers.py"],
+}
+"""What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""
+
+
+def tier_of(name: str) -> Tier:
+    """Return the tier of a test.
+
+    Args:
+        name: The test's name relative to the root, ``tests/x/test_y.py::test_z[case]``.
+
+    Returns:
+        The first tier that runs it.
+    """
+    fitting = [beginning for beginning in TIERS if name.startswith(beginning)]
+    return TIERS[max(fitting, key=len)] if fitting else "check"
