@@ -23,13 +23,12 @@ from fcnkit.runtime.artifacts.engine_header import (
     read_plan_header,
 )
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.plain import SpecKeyError, read_plain
 from fcnkit.runtime.artifacts.spec import (
     ModelSpec,
     Shape,
     ShapeRange,
-    SpecKeyError,
     format_shape,
-    read_plain,
 )
 from fcnkit.runtime.files import sha256_of
 

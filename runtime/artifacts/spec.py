@@ -9,14 +9,12 @@ wrong type is an error that names the key.
 from __future__ import annotations
 
 import json
-import types
-import typing
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, SpecKeyError, is_text, read_plain
 
 __all__ = [
     "FORMAT",
@@ -30,12 +28,9 @@ __all__ = [
     "Shape",
     "ShapeRange",
     "SourceSpec",
-    "SpecKeyError",
     "format_shape",
     "hull",
-    "is_text",
     "parse_shape",
-    "read_plain",
 ]
 
 FORMAT: Final = 2
@@ -64,11 +59,6 @@ _MAX_SMALLEST: Final = 1 << 26
 def format_shape(shape: Shape) -> str:
     """Write a shape as users do: ``8x320x480`` for N x H x W."""
     return "x".join(str(side) for side in shape)
-
-
-def is_text(name: str) -> bool:
-    """Say whether a name can be shown and stored: no control characters, no half of a character."""
-    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
 def hull(ranges: Sequence[ShapeRange]) -> ShapeRange:
@@ -190,6 +180,16 @@ class ModelSpec:
         """Return the JSON form, keys in the order of the fields."""
         return json.dumps(asdict(self), indent=indent)
 
+    @staticmethod
+    def from_older(data: dict[str, Any]) -> dict[str, Any]:
+        """Turn the JSON form of format 1 into format 2; anything else is left for the checks."""
+        if type(data.get("format")) is not int or data["format"] != 1:
+            return data
+        for part in OPTIONAL_PARTS:
+            if part in data:
+                raise SpecKeyError(part, "is not a key of format 1", data[part])
+        return {**data, "format": FORMAT, **dict.fromkeys(OPTIONAL_PARTS)}
+
     @classmethod
     def from_json(cls, text: str | bytes, *, where: str) -> ModelSpec:
         """Read the JSON form, closed-world.
@@ -209,7 +209,7 @@ class ModelSpec:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ArtifactError(
-                message(where, "the model spec must be JSON", str(error), _EXPORT_AGAIN)
+                message(where, "the model spec must be JSON", str(error), EXPORT_AGAIN)
             ) from error
         if isinstance(data, dict) and data.get("format") not in (1, FORMAT):
             raise ArtifactError(
@@ -221,145 +221,33 @@ class ModelSpec:
                 )
             )
         try:
-            spec: ModelSpec = _read(cls, data, "")
+            spec = read_plain(cls, data)
         except ArtifactError as error:
             raise ArtifactError(f"{where}: {error}") from None
         return spec
 
 
-_EXPORT_AGAIN = "export the model again with fcnkit export"
-
-
-class SpecKeyError(ArtifactError):
-    """A key of the JSON form is missing, unknown, or of a wrong type or value."""
-
-    def __init__(self, key: str, rule: str, got: object) -> None:
-        super().__init__(message(f"spec key {key}", rule, got, _EXPORT_AGAIN))
-        self.key, self.rule, self.got = key, rule, got
-
-
-def _refuse(key: str, rule: str, got: object) -> SpecKeyError:
-    return SpecKeyError(key, rule, got)
-
-
-_T = TypeVar("_T")
-
-
-def read_plain(kind: type[_T], data: object) -> _T:
-    """Read what ``json.loads`` gave as a dataclass, closed-world.
-
-    Args:
-        kind: A dataclass whose annotations are dataclasses, tuples, dicts, Literals, scalars, or
-            one of these ``| None``.
-        data: Plain data.
-
-    Returns:
-        The dataclass.
-
-    Raises:
-        SpecKeyError: A key is missing, unknown or of a wrong type or value.
-    """
-    read: _T = _read(kind, data, "")
-    return read
-
-
-def _read(kind: Any, data: Any, key: str) -> Any:
-    """Read plain JSON data as the annotated type ``kind``, refusing everything else."""
-    if is_dataclass(kind):
-        return _read_dataclass(kind, _from_format_1(data) if kind is ModelSpec else data, key)
-    if kind is type(None):
-        if data is not None:
-            raise _refuse(key, "must be null, this fcnkit does not know the part", data)
-        return None
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        if not isinstance(data, str) or data not in args:
-            raise _refuse(key, f"must be one of {', '.join(args)}", data)
-        return data
-    if origin is types.UnionType:
-        return None if data is None else _read(args[0], data, key)
-    if origin is tuple:
-        return _read_tuple(args, data, key)
-    if origin is dict:
-        if not isinstance(data, dict):
-            raise _refuse(key, "must be an object", data)
-        return {name: _read(args[1], value, f"{key}.{name}") for name, value in data.items()}
-    return _read_scalar(kind, data, key)
-
-
-def _from_format_1(data: Any) -> Any:
-    """Turn a spec of format 1 into format 2; anything else is left for the checks."""
-    if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] != 1:
-        return data
-    for part in OPTIONAL_PARTS:
-        if part in data:
-            raise _refuse(part, "is not a key of format 1", data[part])
-    return {**data, "format": FORMAT, **dict.fromkeys(OPTIONAL_PARTS)}
-
-
-def _read_dataclass(kind: Any, data: Any, key: str) -> Any:
-    if not isinstance(data, dict):
-        raise _refuse(key or "(top)", "must be an object", data)
-    hints = typing.get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
-    prefix = f"{key}." if key else ""
-    for name in names:
-        if name not in data:
-            raise _refuse(prefix + name, "must be there", "nothing")
-    for name in data:
-        if name not in names:
-            raise _refuse(prefix + str(name), "is not a key of this format", data[name])
-    return kind(**{name: _read(hints[name], data[name], prefix + name) for name in names})
-
-
-def _read_tuple(args: tuple[Any, ...], data: Any, key: str) -> tuple[Any, ...]:
-    if not isinstance(data, list):
-        raise _refuse(key, "must be a list", data)
-    if args[-1] is Ellipsis:
-        kinds: list[Any] = [args[0]] * len(data)
-    elif len(data) == len(args):
-        kinds = list(args)
-    else:
-        raise _refuse(key, f"must have {len(args)} entries", data)
-    pairs = zip(kinds, data, strict=True)
-    return tuple(_read(kind, item, f"{key}[{i}]") for i, (kind, item) in enumerate(pairs))
-
-
-def _read_scalar(kind: Any, data: Any, key: str) -> Any:
-    if kind is float and type(data) in (int, float):
-        try:
-            return float(data)
-        except OverflowError:
-            raise _refuse(key, "must be a number that a float can hold", data) from None
-    # type() and not isinstance(): True is an int to isinstance.
-    if type(data) is not kind:
-        raise _refuse(key, f"must be of type {kind.__name__}", data)
-    if kind is str and not is_text(data):
-        raise _refuse(key, "must be text without control characters", repr(data))
-    return data
-
-
 def _check_format(spec: ModelSpec) -> None:
     if spec.format != FORMAT:
-        raise _refuse("format", f"must be {FORMAT}", spec.format)
+        raise SpecKeyError("format", f"must be {FORMAT}", spec.format)
 
 
 def _check_classes(spec: ModelSpec) -> None:
     if not 1 <= len(spec.classes) <= VOID:
-        raise _refuse("classes", f"must be 1 to {VOID} names", f"{len(spec.classes)} names")
+        raise SpecKeyError("classes", f"must be 1 to {VOID} names", f"{len(spec.classes)} names")
     if len(set(spec.classes)) != len(spec.classes):
-        raise _refuse("classes", "names must differ", list(spec.classes))
+        raise SpecKeyError("classes", "names must differ", list(spec.classes))
     if len(spec.palette) != len(spec.classes):
         rule = f"must have one colour per class, {len(spec.classes)}"
-        raise _refuse("palette", rule, f"{len(spec.palette)} colours")
+        raise SpecKeyError("palette", rule, f"{len(spec.palette)} colours")
     for name in spec.classes:
         if not is_text(name):
-            raise _refuse("classes", "must be text without control characters", repr(name))
+            raise SpecKeyError("classes", "must be text without control characters", repr(name))
     for color in spec.palette:
         if not all(0 <= value <= 255 for value in color):
-            raise _refuse("palette", "colours are 0..255", list(color))
+            raise SpecKeyError("palette", "colours are 0..255", list(color))
     if spec.ignore_index != VOID:
-        raise _refuse("ignore_index", f"must be {VOID}", spec.ignore_index)
+        raise SpecKeyError("ignore_index", f"must be {VOID}", spec.ignore_index)
 
 
 def _check_input(spec: ModelSpec) -> None:
@@ -367,17 +255,17 @@ def _check_input(spec: ModelSpec) -> None:
     layout, dtype = ("NCHW", "float32") if floats else ("NHWC", "uint8")
     if (spec.input.name, spec.input.layout, spec.input.dtype) != ("image", layout, dtype):
         got = f"{spec.input.name} {spec.input.layout} {spec.input.dtype}"
-        raise _refuse("input", f"head {spec.head} takes image {layout} {dtype}", got)
+        raise SpecKeyError("input", f"head {spec.head} takes image {layout} {dtype}", got)
     name, layout, dtype = ("logits", "NCHW", "float32") if floats else ("labels", "NHW", "uint8")
     if (spec.output.name, spec.output.layout, spec.output.dtype) != (name, layout, dtype):
         got = f"{spec.output.name} {spec.output.layout} {spec.output.dtype}"
-        raise _refuse("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
+        raise SpecKeyError("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
     if not all(0.0 < value < float("inf") for value in spec.input.std):
-        raise _refuse("input.std", "must be positive", list(spec.input.std))
+        raise SpecKeyError("input.std", "must be positive", list(spec.input.std))
     if not all(abs(value) < float("inf") for value in spec.input.mean):
-        raise _refuse("input.mean", "must be finite", list(spec.input.mean))
+        raise SpecKeyError("input.mean", "must be finite", list(spec.input.mean))
     if spec.input.multiple < 1:
-        raise _refuse("input.multiple", "must be at least 1", spec.input.multiple)
+        raise SpecKeyError("input.multiple", "must be at least 1", spec.input.multiple)
 
 
 def _check_shapes(spec: ModelSpec) -> None:
@@ -385,20 +273,20 @@ def _check_shapes(spec: ModelSpec) -> None:
     ordered = all(1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True))
     if not ordered:
         got = f"{format_shape(low)} {format_shape(opt)} {format_shape(high)}"
-        raise _refuse("shapes", "must be ordered 1 <= min <= opt <= max", got)
+        raise SpecKeyError("shapes", "must be ordered 1 <= min <= opt <= max", got)
     for name, shape in (("min", low), ("opt", opt), ("max", high)):
         if any(side % spec.input.multiple for side in shape[1:]):
             rule = f"sides must be multiples of {spec.input.multiple}"
-            raise _refuse(f"shapes.{name}", rule, format_shape(shape))
+            raise SpecKeyError(f"shapes.{name}", rule, format_shape(shape))
     # Every picture is grown to it, however small: a file must not ask for any amount of memory.
     if low[0] * low[1] * low[2] > _MAX_SMALLEST:
         rule = f"must have at most {_MAX_SMALLEST} pixels"
-        raise _refuse("shapes.min", rule, format_shape(low))
+        raise SpecKeyError("shapes.min", rule, format_shape(low))
 
 
 def _check_range(spec: ModelSpec) -> None:
     if spec.range is not None and not 0 <= spec.range[0] < spec.range[1] <= 65535:
-        raise _refuse("range", "must be low < high within 0..65535", list(spec.range))
+        raise SpecKeyError("range", "must be low < high within 0..65535", list(spec.range))
 
 
 _RULES = (_check_format, _check_classes, _check_input, _check_shapes, _check_range)

@@ -132,7 +132,7 @@ def many_threads(setting: Setting) -> Iterator[Trial]:
     ways = [*itertools.product(BACKENDS, models), ("torch", place / "best.pt")]
     for (backend, path), shared in itertools.product(ways, (False, True)):
         # A whole ResNet, sixteen times over, is slow.
-        full, short = ((16, 20), (4, 5)) if backend == "torch" else ((16, 200), (16, 10))
+        full, short = ((16, 20), (4, 2)) if backend == "torch" else ((16, 200), (16, 3))
         threads, rounds = full if setting.full else short
         answer = guarded(together, path, backend, threads, rounds, shared, seconds=300)
         right = (answer.kind, answer.text) == ("value", "0")

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.artifacts.spec import VOID, is_text
+from fcnkit.runtime.artifacts.plain import is_text
+from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import VOC_CLASSES, VOID_COLOR, voc_palette
 
 if TYPE_CHECKING:
