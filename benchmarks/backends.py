@@ -41,7 +41,8 @@ from fcnkit.errors import BackendUnavailableError
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, list_backends, open_backend
 from fcnkit.runtime.artifacts.spec import Head, Shape, format_shape, parse_shape
-from fcnkit.runtime.backends import CheckedBackend, Compute
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.settings import Compute
 from fcnkit.train.backend import open_checkpoint
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.build import build_graph, head_spec, trace_core
-from fcnkit.export.noise import noise_pictures
+from fcnkit.export.comparison_images import noise_pictures
 from fcnkit.export.trace import trace
 from fcnkit.runtime.artifacts.spec import InputSpec
 from fcnkit.train.checkpoint import checkpoint_spec

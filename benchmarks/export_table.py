@@ -44,7 +44,8 @@ from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.backends import Backend, open_backend
+from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import checkpoint_spec
 from fcnkit.train.data.shapes import write_shapes

@@ -35,7 +35,7 @@ from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import list_backends, open_backend
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.artifacts.spec import Head, Shape, format_shape, parse_shape
-from fcnkit.runtime.backends import CheckedBackend
+from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.train.backend import open_checkpoint
 

@@ -10,7 +10,7 @@ import onnx
 import torch
 
 from fcnkit.export.calibration import Calibration, model_inputs
-from fcnkit.export.graphs import CoreGraph
+from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
 from fcnkit.export.heads import Core, labels_model, logits_model, tiles_model
 from fcnkit.export.int8 import Activations, to_int8

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import DataError, message
-from fcnkit.export.noise import normalised
+from fcnkit.export.comparison_images import normalised
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.predict.folder import SUFFIXES
 from fcnkit.runtime.predict.pictures import read_picture

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, VerifyError, message
+from fcnkit.export.comparison_images import noise_pictures, normalised
 from fcnkit.export.engine_precision import check_engine
-from fcnkit.export.noise import noise_pictures, normalised
 from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape
-from fcnkit.runtime.backends import CheckedBackend, open_backend
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.runtime.backends.tensorrt import HOST_CODE, open_engine
 from fcnkit.runtime.backends.tensorrt_library import logger_of
 

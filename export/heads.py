@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from fcnkit.export.pieces import assemble, parse_piece
+from fcnkit.export.onnx_text import assemble, parse_piece
 from fcnkit.runtime.artifacts.spec import InputSpec
 
 __all__ = ["NORMALISE", "Core", "labels_model", "logits_model", "tiles_model"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import onnx
 
-from fcnkit.export.pieces import assemble, parse_piece
+from fcnkit.export.onnx_text import assemble, parse_piece
 
 __all__ = ["wrap_scene"]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from fcnkit.runtime.backends import open_backend
+from fcnkit.runtime.backends.opening import open_backend
 
 __all__ = ["measure_speedup"]
 

@@ -13,13 +13,15 @@ import onnx
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.export.noise import normalised
+from fcnkit.export.comparison_images import normalised
 from fcnkit.export.precision import PrecisionProof, prove_precision
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
-from fcnkit.runtime.backends import Backend, Compute, open_backend
+from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.backends.opening import open_backend
+from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
 from fcnkit.train.backend import open_checkpoint

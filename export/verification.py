@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import VerifyError, message
+from fcnkit.export.comparison_images import noise_pictures
 from fcnkit.export.difference import Difference, DifferenceMeter
-from fcnkit.export.noise import noise_pictures
 from fcnkit.export.subject import Subject
 from fcnkit.export.verify_data import DataReport, Labelled, compare_on_data
 from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape

@@ -21,18 +21,18 @@ from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
-from fcnkit.train.board import open_board
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, open_voc
 from fcnkit.train.dataset import training_loader, worker_errors
 from fcnkit.train.evaluation import evaluate
 from fcnkit.train.frozen import frozen_copy
-from fcnkit.train.grid import save_grid
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
+from fcnkit.train.sample_grid import save_grid
+from fcnkit.train.tensorboard_log import open_board
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_data", "train"]

@@ -16,7 +16,7 @@ from fcnkit.runtime.files import atomic_path, atomic_write
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder
 from fcnkit.train.evaluation import Measure, PictureScore
-from fcnkit.train.grid import save_rows
+from fcnkit.train.sample_grid import save_rows
 
 __all__ = ["write_report"]
 

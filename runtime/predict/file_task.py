@@ -22,11 +22,11 @@ from fcnkit.runtime.predict.pipeline import Work
 from fcnkit.runtime.predict.rows import open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
-__all__ = ["Sheet", "Studio"]
+__all__ = ["FileTask", "RunContext"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Studio:
+class RunContext:
     """What the pictures of one run have in common."""
 
     segmenter: Segmenter
@@ -34,7 +34,7 @@ class Studio:
     model_sha256: str
     max_pixels: int
 
-    def begin(self, job: Job, staging: Staging) -> Work[Sheet]:
+    def begin(self, job: Job, staging: Staging) -> Work[FileTask]:
         """Read a picture and cut it into tiles; any thread.
 
         Args:
@@ -44,18 +44,18 @@ class Studio:
         Returns:
             The picture, or the error that it has instead.
         """
-        sheet = Sheet(self, job, staging)
+        task = FileTask(self, job, staging)
         try:
-            return sheet.begin()
+            return task.begin()
         except (ValueError, OSError, MemoryError, ImportError) as error:
-            return Work(sheet, None, error)
+            return Work(task, None, error)
 
 
-class Sheet:
+class FileTask:
     """One picture on its way to its result."""
 
-    def __init__(self, studio: Studio, job: Job, staging: Staging) -> None:
-        self._studio, self._job, self._staging = studio, job, staging
+    def __init__(self, context: RunContext, job: Job, staging: Staging) -> None:
+        self._context, self._job, self._staging = context, job, staging
         self._stamp = Stamp.of(job.source)
         self._size: tuple[int, int] | None = None
         self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
@@ -63,20 +63,20 @@ class Sheet:
         self._unwritable: OSError | None = None
         """Why the result could not be written, where the picture is not to blame."""
 
-    def begin(self) -> Work[Sheet]:
-        """Read the picture; see ``Studio.begin``.
+    def begin(self) -> Work[FileTask]:
+        """Read the picture; see ``RunContext.begin``.
 
         Raises:
             ValueError: It cannot be read, or the model cannot cover it.
             OSError: It cannot be read, or its result cannot be begun.
         """
-        segmenter, source = self._studio.segmenter, self._job.source
+        segmenter, source = self._context.segmenter, self._job.source
         rows = self._large_rows()
         if rows is not None:
             self._size = (rows.height, rows.width)
             plan = segmenter.plan(*self._size)
             return Work(self, self._bands(rows, plan))
-        image_hwc = read_picture(source, max_pixels=self._studio.max_pixels)
+        image_hwc = read_picture(source, max_pixels=self._context.max_pixels)
         start = time.perf_counter()
         self._size = (image_hwc.shape[0], image_hwc.shape[1])
         plan = segmenter.plan(*self._size)
@@ -89,9 +89,9 @@ class Sheet:
 
     def _large_rows(self) -> Rows | None:
         """Return the picture row by row, where it is too large to be held and tiles are given."""
-        if self._studio.segmenter.tile is None:
+        if self._context.segmenter.tile is None:
             return None
-        source, limit = self._job.source, self._studio.max_pixels
+        source, limit = self._job.source, self._context.max_pixels
         try:
             with open_picture(source, max_pixels=1 << 62) as picture:
                 if picture.width * picture.height <= limit:
@@ -107,7 +107,7 @@ class Sheet:
         return open_rows(source)
 
     def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
-        segmenter = self._studio.segmenter
+        segmenter = self._context.segmenter
 
         def write(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
             with self._writing():
@@ -131,7 +131,7 @@ class Sheet:
     def _open(self) -> Output:
         assert self._size is not None
         path = self._staging.path()
-        format, spec = self._studio.options.format, self._studio.segmenter.spec
+        format, spec = self._context.options.format, self._context.segmenter.spec
         output, drop = open_output(path, *self._size, spec, format=format)
         self._file = (path, output, drop)
         return output
@@ -201,8 +201,8 @@ class Sheet:
             size=self._size,
             milliseconds=None if seconds is None else round(1000 * seconds, 3),
             error=None if error is None else _one_line(error, self._job.source),
-            options=self._studio.options,
-            model_sha256=self._studio.model_sha256,
+            options=self._context.options,
+            model_sha256=self._context.model_sha256,
         )
 
 

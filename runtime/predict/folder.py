@@ -18,7 +18,7 @@ from typing import get_args
 
 from fcnkit.errors import message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
-from fcnkit.runtime.predict.file_task import Sheet, Studio
+from fcnkit.runtime.predict.file_task import FileTask, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, find_jobs
 from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
@@ -111,7 +111,7 @@ def predict_files(
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
-        _studio(segmenter, format, model_sha256, max_pixels),
+        _context(segmenter, format, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
@@ -148,18 +148,20 @@ def run_into(
         ValueError: As for ``predict_files``.
         OSError: A result cannot be written; from the iterator.
     """
-    studio = _studio(segmenter, format, model_sha256, max_pixels)
-    return _Run(studio, batch=batch).records(jobs, staging, lambda _: None)
+    context = _context(segmenter, format, model_sha256, max_pixels)
+    return _Run(context, batch=batch).records(jobs, staging, lambda _: None)
 
 
-def _studio(segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int) -> Studio:
+def _context(
+    segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int
+) -> RunContext:
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise ValueError(message("predict", rule, format, "leave it out for labels"))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
-    return Studio(
+    return RunContext(
         segmenter=segmenter,
         options=options_of(segmenter, format=format),
         model_sha256=model_sha256,
@@ -191,7 +193,7 @@ def _with_manifest(
     out.mkdir(parents=True, exist_ok=True)
     with (
         Manifest(
-            out, options=run.studio.options, model_sha256=run.studio.model_sha256, resume=resume
+            out, options=run.context.options, model_sha256=run.context.model_sha256, resume=resume
         ) as manifest,
         Staging(out) as staging,
     ):
@@ -210,21 +212,21 @@ class _Run:
 
     def __init__(
         self,
-        studio: Studio,
+        context: RunContext,
         *,
         batch: int | None = None,
         workers: int | None = None,
         fail_fast: bool = False,
         stop: threading.Event | None = None,
     ) -> None:
-        backend = studio.segmenter.backend
+        backend = context.segmenter.backend
         if workers is None:
             workers = default_workers(backend)
         if batch is None:
             batch = default_batch(backend)
         _check_positive("batch", batch)
         _check_positive("workers", workers, most=MAX_THREADS)
-        self.studio = studio
+        self.context = context
         self._batch, self._workers = batch, workers
         self._limit = most_ahead(workers)
         self._fail_fast, self._stop = fail_fast, stop or threading.Event()
@@ -245,7 +247,7 @@ class _Run:
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
             works = self._works(pool, jobs, staging)
             finished = run_works(
-                self.studio.segmenter.backend,
+                self.context.segmenter.backend,
                 works,
                 batch=self._batch,
                 sparing=self._sparing(),
@@ -271,18 +273,18 @@ class _Run:
 
     def _sparing(self) -> bool:
         """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
-        segmenter = self.studio.segmenter
+        segmenter = self.context.segmenter
         if segmenter.tile is None or default_batch(segmenter.backend) > 1:
             return False
         return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
 
     def _works(
         self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging
-    ) -> Iterator[Work[Sheet]]:
+    ) -> Iterator[Work[FileTask]]:
         """Yield the pictures, each begun by the pool a few ahead of the model."""
 
-        def begin(job: Job) -> Work[Sheet]:
-            return self.studio.begin(job, staging)
+        def begin(job: Job) -> Work[FileTask]:
+            return self.context.begin(job, staging)
 
         def halted() -> bool:
             return self._ended or self._stop.is_set()

@@ -11,7 +11,7 @@ from PIL import Image
 import fcnkit
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.runtime import Segmenter, list_backends
-from fcnkit.runtime.backends import Compute
+from fcnkit.runtime.backends.settings import Compute
 
 SIZES = ((1, 1), (31, 33), (64, 96), (97, 131), (200, 150))
 AGREEMENT = 0.9999

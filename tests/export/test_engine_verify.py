@@ -16,7 +16,8 @@ from fcnkit.errors import VerifyError
 from fcnkit.export.engine_verify import compare
 from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.artifacts.spec import Head, ShapeRange
-from fcnkit.runtime.backends import CheckedBackend, open_backend
+from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.opening import open_backend
 from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import make_spec, write_model
 

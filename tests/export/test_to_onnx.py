@@ -13,8 +13,8 @@ import torch
 import fcnkit
 import fcnkit.export.to_onnx
 from fcnkit.errors import VerifyError
+from fcnkit.export.comparison_images import noise_pictures
 from fcnkit.export.heads import LABEL_GROUPS, Core
-from fcnkit.export.noise import noise_pictures
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec

@@ -12,10 +12,10 @@ import pytest
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, MissingExtraError
 from fcnkit.runtime.artifacts.spec import Head, Shape
-from fcnkit.runtime.backends import OnnxRuntimeBackend
 from fcnkit.runtime.backends.cuda import BindingsDriver, has_driver, host_view, open_driver
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Slot
+from fcnkit.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from fcnkit.runtime.backends.onnxruntime_cuda import OnnxRuntimeExecutor
 from fcnkit.runtime.bench.stages import DeviceTimed
 from tests.refusal import refusal

@@ -11,7 +11,7 @@ import pytest
 from fcnkit.errors import FcnkitError
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.spec import Head, Shape
-from fcnkit.runtime.backends import CheckedBackend
+from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime import calls_at_a_time
 from tests.refusal import refusal

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-import fcnkit.train.board
-from fcnkit.train.board import EVENTS, open_board
+import fcnkit.train.tensorboard_log
+from fcnkit.train.tensorboard_log import EVENTS, open_board
 
 
 def test_rows_become_scalars_and_a_resumed_run_voids_what_was_cut_off(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_rows_become_scalars_and_a_resumed_run_voids_what_was_cut_off(tmp_path: 
 def test_without_tensorboard_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fcnkit.train.board, "find_spec", lambda _: None)
+    monkeypatch.setattr(fcnkit.train.tensorboard_log, "find_spec", lambda _: None)
     with open_board(tmp_path, done=0) as write:
         write({"epoch": 1, "loss": 1.0})
     assert list(tmp_path.iterdir()) == []
