@@ -10,42 +10,64 @@ if TYPE_CHECKING:
     from fcnkit.export.calibration import Calibration, open_calibration
     from fcnkit.export.engine import EngineReport, build_engine
     from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
+    from fcnkit.export.engine_verify import EngineCheck
+    from fcnkit.export.precision import PrecisionProof
+    from fcnkit.export.speed import measure_speedup
+    from fcnkit.export.subject import Subject, open_subject
     from fcnkit.export.to_onnx import ExportReport, export_onnx
     from fcnkit.export.triton import TritonReport, write_triton_repository
-    from fcnkit.export.verification import VerifyReport, verify
+    from fcnkit.export.verification import TOLERANCES, Tolerance, VerifyReport, require, verify
+    from fcnkit.export.verify_data import DataReport, Labelled, open_data
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
+else:
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "fcnkit.export.calibration": ["Calibration", "open_calibration"],
+            "fcnkit.export.engine": ["EngineReport", "build_engine"],
+            "fcnkit.export.engine_profiles": ["ProfileRequest", "parse_profile"],
+            "fcnkit.export.engine_verify": ["EngineCheck"],
+            "fcnkit.export.precision": ["PrecisionProof"],
+            "fcnkit.export.speed": ["measure_speedup"],
+            "fcnkit.export.subject": ["Subject", "open_subject"],
+            "fcnkit.export.to_onnx": ["ExportReport", "export_onnx"],
+            "fcnkit.export.triton": ["TritonReport", "write_triton_repository"],
+            "fcnkit.export.verification": [
+                "TOLERANCES",
+                "Tolerance",
+                "VerifyReport",
+                "require",
+                "verify",
+            ],
+            "fcnkit.export.verify_data": ["DataReport", "Labelled", "open_data"],
+            "fcnkit.runtime.artifacts.engine_file": ["BuilderOptions"],
+        },
+        extra="export",
+    )
 
 __all__ = [
+    "TOLERANCES",
     "BuilderOptions",
     "Calibration",
+    "DataReport",
+    "EngineCheck",
     "EngineReport",
     "ExportReport",
+    "Labelled",
+    "PrecisionProof",
     "ProfileRequest",
+    "Subject",
+    "Tolerance",
     "TritonReport",
     "VerifyReport",
     "build_engine",
     "export_onnx",
+    "measure_speedup",
     "open_calibration",
+    "open_data",
+    "open_subject",
     "parse_profile",
+    "require",
     "verify",
     "write_triton_repository",
 ]
-
-__getattr__, __dir__ = lazy_face(
-    __name__,
-    {
-        "BuilderOptions": "fcnkit.runtime.artifacts.engine_file",
-        "Calibration": "fcnkit.export.calibration",
-        "EngineReport": "fcnkit.export.engine",
-        "ExportReport": "fcnkit.export.to_onnx",
-        "ProfileRequest": "fcnkit.export.engine_profiles",
-        "TritonReport": "fcnkit.export.triton",
-        "VerifyReport": "fcnkit.export.verification",
-        "build_engine": "fcnkit.export.engine",
-        "export_onnx": "fcnkit.export.to_onnx",
-        "open_calibration": "fcnkit.export.calibration",
-        "parse_profile": "fcnkit.export.engine_profiles",
-        "verify": "fcnkit.export.verification",
-        "write_triton_repository": "fcnkit.export.triton",
-    },
-)

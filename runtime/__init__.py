@@ -11,16 +11,30 @@ from typing import TYPE_CHECKING
 from fcnkit.faces import lazy_face
 
 if TYPE_CHECKING:
+    from fcnkit.runtime import bench
     from fcnkit.runtime.artifacts.description import describe
-    from fcnkit.runtime.artifacts.spec import ModelSpec
+    from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
+    from fcnkit.runtime.artifacts.onnx_file import OnnxFile, read_onnx_file
+    from fcnkit.runtime.artifacts.spec import (
+        Head,
+        InputSpec,
+        ModelSpec,
+        OutputSpec,
+        Precision,
+        Shape,
+        ShapeRange,
+        SourceSpec,
+    )
     from fcnkit.runtime.backends.base import Backend
     from fcnkit.runtime.backends.opening import open_backend
     from fcnkit.runtime.backends.probe import BackendStatus, list_backends
     from fcnkit.runtime.backends.settings import Compute
+    from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.pixels import metrics, palette, tiling
     from fcnkit.runtime.pixels.build import build_info
-    from fcnkit.runtime.pixels.tile_plan import TilePlan
-    from fcnkit.runtime.predict.covering import Cover
+    from fcnkit.runtime.pixels.metrics import Scores
+    from fcnkit.runtime.pixels.tile_plan import TilePlan, plan_padded, plan_tiles
+    from fcnkit.runtime.predict.covering import Cover, Covering, choose_covering
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Job, find_jobs
     from fcnkit.runtime.predict.manifest import Record
@@ -31,21 +45,75 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.rows import open_rows
     from fcnkit.runtime.predict.segmenter import Segmenter
     from fcnkit.runtime.predict.stream import Labelled
+else:
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "fcnkit.runtime.artifacts.description": ["describe"],
+            "fcnkit.runtime.artifacts.engine_file": ["EngineFile", "read_engine_file"],
+            "fcnkit.runtime.artifacts.onnx_file": ["OnnxFile", "read_onnx_file"],
+            "fcnkit.runtime.artifacts.spec": [
+                "Head",
+                "InputSpec",
+                "ModelSpec",
+                "OutputSpec",
+                "Precision",
+                "Shape",
+                "ShapeRange",
+                "SourceSpec",
+            ],
+            "fcnkit.runtime.backends.base": ["Backend"],
+            "fcnkit.runtime.backends.opening": ["open_backend"],
+            "fcnkit.runtime.backends.probe": ["BackendStatus", "list_backends"],
+            "fcnkit.runtime.backends.settings": ["Compute"],
+            "fcnkit.runtime.bench": ["bench"],
+            "fcnkit.runtime.files": ["sha256_of"],
+            "fcnkit.runtime.pixels.build": ["build_info"],
+            "fcnkit.runtime.pixels.metrics": ["Scores", "metrics"],
+            "fcnkit.runtime.pixels.palette": ["palette"],
+            "fcnkit.runtime.pixels.tile_plan": ["TilePlan", "plan_padded", "plan_tiles"],
+            "fcnkit.runtime.pixels.tiling": ["tiling"],
+            "fcnkit.runtime.predict.covering": ["Cover", "Covering", "choose_covering"],
+            "fcnkit.runtime.predict.folder": ["predict_files"],
+            "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
+            "fcnkit.runtime.predict.manifest": ["Record"],
+            "fcnkit.runtime.predict.opening": ["load"],
+            "fcnkit.runtime.predict.outputs": ["Format"],
+            "fcnkit.runtime.predict.pictures": ["read_picture"],
+            "fcnkit.runtime.predict.predictor": ["Predictor"],
+            "fcnkit.runtime.predict.rows": ["open_rows"],
+            "fcnkit.runtime.predict.segmenter": ["Segmenter"],
+            "fcnkit.runtime.predict.stream": ["Labelled"],
+        },
+    )
 
 __all__ = [
     "Backend",
     "BackendStatus",
     "Compute",
     "Cover",
+    "Covering",
+    "EngineFile",
     "Format",
+    "Head",
+    "InputSpec",
     "Job",
     "Labelled",
     "ModelSpec",
+    "OnnxFile",
+    "OutputSpec",
+    "Precision",
     "Predictor",
     "Record",
+    "Scores",
     "Segmenter",
+    "Shape",
+    "ShapeRange",
+    "SourceSpec",
     "TilePlan",
+    "bench",
     "build_info",
+    "choose_covering",
     "describe",
     "find_jobs",
     "list_backends",
@@ -54,37 +122,12 @@ __all__ = [
     "open_backend",
     "open_rows",
     "palette",
+    "plan_padded",
+    "plan_tiles",
     "predict_files",
+    "read_engine_file",
+    "read_onnx_file",
     "read_picture",
+    "sha256_of",
     "tiling",
 ]
-
-__getattr__, __dir__ = lazy_face(
-    __name__,
-    {
-        "Backend": "fcnkit.runtime.backends.base",
-        "BackendStatus": "fcnkit.runtime.backends.probe",
-        "Compute": "fcnkit.runtime.backends.settings",
-        "Cover": "fcnkit.runtime.predict.covering",
-        "Format": "fcnkit.runtime.predict.outputs",
-        "Job": "fcnkit.runtime.predict.inputs",
-        "Labelled": "fcnkit.runtime.predict.stream",
-        "ModelSpec": "fcnkit.runtime.artifacts.spec",
-        "Predictor": "fcnkit.runtime.predict.predictor",
-        "Record": "fcnkit.runtime.predict.manifest",
-        "Segmenter": "fcnkit.runtime.predict.segmenter",
-        "TilePlan": "fcnkit.runtime.pixels.tile_plan",
-        "build_info": "fcnkit.runtime.pixels.build",
-        "describe": "fcnkit.runtime.artifacts.description",
-        "find_jobs": "fcnkit.runtime.predict.inputs",
-        "list_backends": "fcnkit.runtime.backends.probe",
-        "load": "fcnkit.runtime.predict.opening",
-        "metrics": "fcnkit.runtime.pixels.metrics",
-        "open_backend": "fcnkit.runtime.backends.opening",
-        "open_rows": "fcnkit.runtime.predict.rows",
-        "palette": "fcnkit.runtime.pixels.palette",
-        "predict_files": "fcnkit.runtime.predict.folder",
-        "read_picture": "fcnkit.runtime.predict.pictures",
-        "tiling": "fcnkit.runtime.pixels.tiling",
-    },
-)

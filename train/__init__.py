@@ -12,64 +12,91 @@ from fcnkit.faces import lazy_face
 if TYPE_CHECKING:
     from fcnkit.train import data
     from fcnkit.train.backend import open_checkpoint
-    from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, load_model, save_checkpoint
-    from fcnkit.train.evaluation import Measure, Protocol, evaluate, measure
+    from fcnkit.train.checkpoint import (
+        Checkpoint,
+        Weights,
+        checkpoint_spec,
+        describe_checkpoint,
+        load_checkpoint,
+        load_model,
+        save_checkpoint,
+        save_weights,
+    )
+    from fcnkit.train.evaluation import Measure, PictureScore, Protocol, evaluate, measure
     from fcnkit.train.loop import EpochResult, TrainingData, open_data, train
     from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
-    from fcnkit.train.models.upsample import bilinear_kernel
+    from fcnkit.train.models.backbone import ResNetSegmentationNet
+    from fcnkit.train.models.registry import register
+    from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
     from fcnkit.train.recipe import RECIPES, Recipe
     from fcnkit.train.report import write_report
-    from fcnkit.train.weights import ModelOptions
+    from fcnkit.train.weights import LoadedWeights, ModelOptions, load_weights
+else:
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "fcnkit.train.backend": ["open_checkpoint"],
+            "fcnkit.train.checkpoint": [
+                "Checkpoint",
+                "Weights",
+                "checkpoint_spec",
+                "describe_checkpoint",
+                "load_checkpoint",
+                "load_model",
+                "save_checkpoint",
+                "save_weights",
+            ],
+            "fcnkit.train.data": ["data"],
+            "fcnkit.train.evaluation": [
+                "Measure",
+                "PictureScore",
+                "Protocol",
+                "evaluate",
+                "measure",
+            ],
+            "fcnkit.train.loop": ["EpochResult", "TrainingData", "open_data", "train"],
+            "fcnkit.train.models": ["ARCHITECTURES", "SegmentationNet", "create_model"],
+            "fcnkit.train.models.backbone": ["ResNetSegmentationNet"],
+            "fcnkit.train.models.registry": ["register"],
+            "fcnkit.train.models.upsample": ["SubpixelConvTranspose2d", "bilinear_kernel"],
+            "fcnkit.train.recipe": ["RECIPES", "Recipe"],
+            "fcnkit.train.report": ["write_report"],
+            "fcnkit.train.weights": ["LoadedWeights", "ModelOptions", "load_weights"],
+        },
+        extra="train",
+    )
 
 __all__ = [
     "ARCHITECTURES",
     "RECIPES",
     "Checkpoint",
     "EpochResult",
+    "LoadedWeights",
     "Measure",
     "ModelOptions",
+    "PictureScore",
     "Protocol",
     "Recipe",
+    "ResNetSegmentationNet",
     "SegmentationNet",
+    "SubpixelConvTranspose2d",
     "TrainingData",
+    "Weights",
     "bilinear_kernel",
+    "checkpoint_spec",
     "create_model",
     "data",
+    "describe_checkpoint",
     "evaluate",
     "load_checkpoint",
     "load_model",
+    "load_weights",
     "measure",
     "open_checkpoint",
     "open_data",
+    "register",
     "save_checkpoint",
+    "save_weights",
     "train",
     "write_report",
 ]
-
-__getattr__, __dir__ = lazy_face(
-    __name__,
-    {
-        "ARCHITECTURES": "fcnkit.train.models",
-        "Checkpoint": "fcnkit.train.checkpoint",
-        "EpochResult": "fcnkit.train.loop",
-        "Measure": "fcnkit.train.evaluation",
-        "ModelOptions": "fcnkit.train.weights",
-        "Protocol": "fcnkit.train.evaluation",
-        "RECIPES": "fcnkit.train.recipe",
-        "Recipe": "fcnkit.train.recipe",
-        "SegmentationNet": "fcnkit.train.models",
-        "TrainingData": "fcnkit.train.loop",
-        "bilinear_kernel": "fcnkit.train.models.upsample",
-        "create_model": "fcnkit.train.models",
-        "data": "fcnkit.train.data",
-        "evaluate": "fcnkit.train.evaluation",
-        "load_checkpoint": "fcnkit.train.checkpoint",
-        "load_model": "fcnkit.train.checkpoint",
-        "measure": "fcnkit.train.evaluation",
-        "open_checkpoint": "fcnkit.train.backend",
-        "open_data": "fcnkit.train.loop",
-        "save_checkpoint": "fcnkit.train.checkpoint",
-        "train": "fcnkit.train.loop",
-        "write_report": "fcnkit.train.report",
-    },
-)

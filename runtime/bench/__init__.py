@@ -12,43 +12,61 @@ from fcnkit.faces import lazy_face
 
 if TYPE_CHECKING:
     from fcnkit.runtime.bench.calls import Effort
-    from fcnkit.runtime.bench.compare import compare_reports, parse_limit
-    from fcnkit.runtime.bench.latency import Case, measure_latency, open_timed
+    from fcnkit.runtime.bench.compare import Comparison, compare_reports, parse_limit
+    from fcnkit.runtime.bench.environment import describe_environment
+    from fcnkit.runtime.bench.latency import Case, Series, measure_case, measure_latency, open_timed
+    from fcnkit.runtime.bench.load import LoadResult
     from fcnkit.runtime.bench.page import latency_page, throughput_page
-    from fcnkit.runtime.bench.report import latency_report, read_report
+    from fcnkit.runtime.bench.plots import PLOTS, draw, save_figure
+    from fcnkit.runtime.bench.report import latency_report, read_report, to_csv
     from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
+else:
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "fcnkit.runtime.bench.calls": ["Effort"],
+            "fcnkit.runtime.bench.compare": ["Comparison", "compare_reports", "parse_limit"],
+            "fcnkit.runtime.bench.environment": ["describe_environment"],
+            "fcnkit.runtime.bench.latency": [
+                "Case",
+                "Series",
+                "measure_case",
+                "measure_latency",
+                "open_timed",
+            ],
+            "fcnkit.runtime.bench.load": ["LoadResult"],
+            "fcnkit.runtime.bench.page": ["latency_page", "throughput_page"],
+            "fcnkit.runtime.bench.plots": ["PLOTS", "draw", "save_figure"],
+            "fcnkit.runtime.bench.report": ["latency_report", "read_report", "to_csv"],
+            "fcnkit.runtime.bench.throughput": [
+                "measure_folder",
+                "measure_load",
+                "throughput_report",
+            ],
+        },
+    )
 
 __all__ = [
+    "PLOTS",
     "Case",
+    "Comparison",
     "Effort",
+    "LoadResult",
+    "Series",
     "compare_reports",
+    "describe_environment",
+    "draw",
     "latency_page",
     "latency_report",
+    "measure_case",
     "measure_folder",
     "measure_latency",
     "measure_load",
     "open_timed",
     "parse_limit",
     "read_report",
+    "save_figure",
     "throughput_page",
     "throughput_report",
+    "to_csv",
 ]
-
-__getattr__, __dir__ = lazy_face(
-    __name__,
-    {
-        "Case": "fcnkit.runtime.bench.latency",
-        "Effort": "fcnkit.runtime.bench.calls",
-        "compare_reports": "fcnkit.runtime.bench.compare",
-        "latency_page": "fcnkit.runtime.bench.page",
-        "latency_report": "fcnkit.runtime.bench.report",
-        "measure_folder": "fcnkit.runtime.bench.throughput",
-        "measure_latency": "fcnkit.runtime.bench.latency",
-        "measure_load": "fcnkit.runtime.bench.throughput",
-        "open_timed": "fcnkit.runtime.bench.latency",
-        "parse_limit": "fcnkit.runtime.bench.compare",
-        "read_report": "fcnkit.runtime.bench.report",
-        "throughput_page": "fcnkit.runtime.bench.page",
-        "throughput_report": "fcnkit.runtime.bench.throughput",
-    },
-)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from fcnkit.runtime.pixels.build import build_info
 
-__all__ = ["environment", "gpu_memory", "gpu_state", "parse_gpu_state"]
+__all__ = ["describe_environment", "gpu_memory", "gpu_state", "parse_gpu_state"]
 
 _PACKAGES: Final = (
     "fcnkit", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
@@ -35,7 +35,7 @@ _GPU_FIELDS: Final = (
 )  # fmt: skip
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """Describe the machine and the installed libraries as they are now.
 
     Returns:

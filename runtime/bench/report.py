@@ -34,7 +34,7 @@ def latency_report(
 
     Args:
         cases: Model file, its SHA-256, and what was measured.
-        environment: From ``environment``.
+        environment: From ``describe_environment``.
 
     Returns:
         Plain data for JSON.

@@ -216,7 +216,7 @@ def throughput_report(
         data: What the user gave as the pictures.
         runs: From ``measure_folder``, each with ``title``, ``backend`` and ``details`` added.
         loads: From ``measure_load``, with the same added.
-        environment: From ``environment``.
+        environment: From ``describe_environment``.
 
     Returns:
         Plain data for JSON.

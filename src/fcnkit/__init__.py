@@ -21,10 +21,22 @@ from fcnkit.errors import (
 from fcnkit.faces import lazy_face
 
 if TYPE_CHECKING:
+    from fcnkit import export, runtime, train
     from fcnkit.runtime.artifacts.spec import ModelSpec
     from fcnkit.runtime.backends.settings import Compute
     from fcnkit.runtime.predict.covering import Cover
     from fcnkit.runtime.predict.segmenter import Segmenter
+else:
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "fcnkit.export": ["export"],
+            "fcnkit.runtime": ["runtime"],
+            "fcnkit.runtime.artifacts.spec": ["ModelSpec"],
+            "fcnkit.runtime.predict.segmenter": ["Segmenter"],
+            "fcnkit.train": ["train"],
+        },
+    )
 
 __version__ = version("fcnkit")
 
@@ -38,16 +50,12 @@ __all__ = [
     "Segmenter",
     "VerifyError",
     "__version__",
+    "export",
     "load",
+    "runtime",
+    "train",
 ]
 
-__getattr__, __dir__ = lazy_face(
-    __name__,
-    {
-        "ModelSpec": "fcnkit.runtime.artifacts.spec",
-        "Segmenter": "fcnkit.runtime.predict.segmenter",
-    },
-)
 
 # A library stays silent until its user configures logging.
 logging.getLogger("fcnkit").addHandler(logging.NullHandler())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fcnkit.runtime import machine
-from fcnkit.runtime.bench.environment import environment, parse_gpu_state
+from fcnkit.runtime.bench.environment import describe_environment, parse_gpu_state
 
 STAT = "cpu  1000 20 300 50000 40 5 15 200 0 0\ncpu0 500 10 150 25000 20 2 7 100 0 0\nintr 1 2 3\n"
 NVIDIA_SMI = (
@@ -98,7 +98,7 @@ def test_gpus_of_recorded_text() -> None:
 
 
 def test_the_environment_says_what_is_here() -> None:
-    found = environment()
+    found = describe_environment()
     assert found["packages"]["numpy"] == np.__version__
     assert found["cpu"]["cores"] >= found["cpu"]["usable_cores"] >= 1
     assert found["cpu"]["model"]

@@ -85,7 +85,7 @@ def latency(
     """Time every model on every backend at every shape and batch, stage by stage."""
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.bench.calls import Effort
-    from fcnkit.runtime.bench.environment import environment
+    from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.page import latency_page
     from fcnkit.runtime.bench.plots import PLOTS, check_matplotlib
     from fcnkit.runtime.bench.report import latency_report, to_csv
@@ -96,7 +96,7 @@ def latency(
         check_matplotlib("fcnkit bench latency --out")
     effort = Effort(runs=runs, duration=duration, warmup=warmup)
     sizes = [parse_size(text, "--shape") for text in shape or ()]
-    machine = environment()
+    machine = describe_environment()
     measured = []
     with progress_of(unit="cases") as advance:
         for path, name in product(models, backend or ["auto"]):
@@ -205,7 +205,7 @@ def throughput(
     as_json: Json = False,
 ) -> None:
     """Label a folder as predict does, and pictures that arrive at random; count all of it."""
-    from fcnkit.runtime.bench.environment import environment
+    from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.page import throughput_page
     from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
     from fcnkit.runtime.bench.throughput import throughput_report
@@ -217,7 +217,7 @@ def throughput(
     offered = [_parse_rate(text) for text in load or ()]
     # Nothing is written beside the pictures, so no result of another run is skipped here.
     jobs = find_jobs(data, Path("bench-throughput-writes-elsewhere"))[:limit]
-    machine = environment()
+    machine = describe_environment()
     runs: list[dict[str, Any]] = []
     loads: list[dict[str, Any]] = []
     for name in backend or ["auto"]:

@@ -8,7 +8,7 @@ import pytest
 
 from fcnkit.runtime import Segmenter, open_backend
 from fcnkit.runtime.bench.calls import Effort
-from fcnkit.runtime.bench.environment import environment
+from fcnkit.runtime.bench.environment import describe_environment
 from fcnkit.runtime.bench.latency import measure_case
 from fcnkit.runtime.bench.report import latency_report
 from tests.runtime.models import make_spec, write_model
@@ -26,4 +26,4 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 effort = Effort(runs=30, warmup=2)
                 case = measure_case(segmenter, shape, effort, opened=(None, 12.0))
                 cases.append((path, "0" * 64, case))
-    return latency_report(cases, environment())
+    return latency_report(cases, describe_environment())

@@ -11,7 +11,7 @@ import pytest
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, open_backend
-from fcnkit.runtime.bench.environment import environment
+from fcnkit.runtime.bench.environment import describe_environment
 from fcnkit.runtime.bench.load import poisson_arrivals, run_load
 from fcnkit.runtime.bench.stages import example_picture
 from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
@@ -118,7 +118,12 @@ def test_a_folder_is_labelled_and_timed(pictures: Path, tmp_path: Path) -> None:
     assert load["latency"]["min_ms"] > 0
     assert load["latency"]["max_ms"] >= load["waited"]["max_ms"]
     report = throughput_report(
-        model, "0" * 64, data="pictures", runs=[run], loads=[load], environment=environment()
+        model,
+        "0" * 64,
+        data="pictures",
+        runs=[run],
+        loads=[load],
+        environment=describe_environment(),
     )
     assert report["format"] == "fcnkit-bench-throughput-1"
     assert not (tmp_path / "none").exists()
