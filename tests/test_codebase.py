@@ -87,3 +87,43 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def files_in_the_architecture() -> list[str]:
+    """The files that docs/architecture.md describes, by path, in its order."""
+    found, folder = [], ""
+    for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = re.fullmatch(r"### `([\w/]+)`", line)
+            folder = heading[1] if heading else ""
+        elif folder and (row := re.fullmatch(r"\| `([\w.]+)` \| (.+) \|", line)):
+            assert row[2].endswith("."), line
+            found.append(f"{folder}/{row[1]}")
+    return found
+
+
+def test_the_architecture_page_describes_every_source_file_once() -> None:
+    kinds = {".py", ".pyi", ".cpp", ".hpp", ".sh"}
+    tree = [
+        str(path.relative_to(ROOT))
+        for folder in ("src/fcnkit", "runtime", "train", "export", "csrc")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in kinds
+    ]
+    assert sorted(files_in_the_architecture()) == sorted(tree)
+
+
+def paths_named_in(page: str) -> set[str]:
+    """What stands between backticks in a page and looks like a path of this repository."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    folders = "src|runtime|train|export|csrc|tests|docs|benchmarks"
+    return set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "extending.md"])
+def test_paths_named_in_the_guides_exist(page: str) -> None:
+    named = paths_named_in(page)
+    assert len(named) > 10
+    # Words in capitals stand for a name that the reader chooses.
+    fixed = {path for path in named if not re.search(r"[A-Z]{3,}", path)}
+    assert {path for path in fixed if not (ROOT / path).exists()} == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_the_page_lists_every_public_name_and_nothing_else(face: str) -> None:
     page = pages()[face]
     assert sorted(page) == sorted(public(face))
     assert all(len(text.split()) >= 3 for text in page.values())
+
+
+def test_the_example_on_the_page_calls_what_is_there() -> None:
+    [example] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    calls = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.Call)]
+    checked = []
+    for call in calls:
+        match ast.unparse(call.func).split("."):
+            case ["fcnkit" | "train" | "export" as face, name]:
+                module = importlib.import_module("fcnkit" if face == "fcnkit" else f"fcnkit.{face}")
+                assert name in module.__all__
+                keywords = {str(keyword.arg): None for keyword in call.keywords}
+                inspect.signature(getattr(module, name)).bind(*call.args, **keywords)
+                checked.append(name)
+    assert sorted(checked) == ["export_onnx", "load", "open_data", "train"]
 
 
 def test_importing_the_faces_loads_no_heavy_library() -> None:
