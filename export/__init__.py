@@ -1,4 +1,7 @@
-"""The export stage: checkpoints to verified ONNX files, engines and Triton repositories."""
+"""The export: checkpoints to verified ONNX files, engines and Triton repositories.
+
+``to_onnx`` and ``engine`` write files; ``verification`` compares any two models.
+"""
 
 from __future__ import annotations
 

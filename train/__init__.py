@@ -1,4 +1,4 @@
-"""The training stage: PyTorch networks and recipes for data sets in Pascal VOC layout.
+"""The training: PyTorch networks and recipes for data sets in Pascal VOC layout.
 
 ``fcnkit.train.data`` reads and checks data sets and needs no PyTorch.
 """

@@ -1,4 +1,7 @@
-"""The networks, by architecture name such as ``fcn32s-resnet18``."""
+"""The networks, by architecture name such as ``fcn32s-resnet18``.
+
+Each file of this folder adds its networks to the table in ``registry``.
+"""
 
 from __future__ import annotations
 
