@@ -84,9 +84,10 @@ def fit_crop(samples: Sequence[Sample], recipe: Recipe) -> FittedRecipe:
         for side, median in zip(recipe.crop, np.median(sizes, axis=0), strict=True)
     )
     fitted = replace(recipe, crop=(height, width), drop_smaller=False)
+    sampled = " sampled" if len(sizes) < len(samples) else ""
     note = (
-        f"crop {_text(fitted.crop)}: {smaller} of {len(sizes)} pictures are smaller than the "
-        f"recipe's {_text(recipe.crop)}; pictures smaller than the crop are padded; "
+        f"crop {_text(fitted.crop)}: {smaller} of {len(sizes)}{sampled} pictures are smaller than "
+        f"the recipe's {_text(recipe.crop)}; pictures smaller than the crop are padded; "
         "choose another with --crop"
     )
     return FittedRecipe(fitted, note)
