@@ -24,8 +24,8 @@ DATA ?=
 ifeq ($(DATA),)
 NAME := shapes
 FOLDER := demo/shapes-600
-EPOCHS ?= 20
-TRAIN := --crop 128x160 --batch 16 --half-size 0.5 --validate-every 5
+EPOCHS ?= 16
+TRAIN := --crop 128x160 --batch 16 --half-size 0.5 --validate-every 4
 else
 # The whole path: two folders of the same name are two demos.
 NAME := $(subst /,-,$(patsubst %/,%,$(DATA)))
