@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fcnkit.cli import app
-from tests.cli.shell import called
+from tests.cli.shell import called, refused
 from tests.train.test_crop import voc_folder
 
 NO_GPU = "a CUDA driver and a GPU are needed"
@@ -133,3 +133,15 @@ def test_the_help_lists_the_verbs_in_the_order_of_their_use() -> None:
     ]  # fmt: skip
     steps = re.findall(r"^ fcnkit (.*?) *$", shown, re.MULTILINE)
     assert [step.split()[0] for step in steps] == ["data", "train", "export", "predict"]
+
+
+def test_the_remedy_for_a_crop_that_is_too_large_works(tmp_path: Path) -> None:
+    data = voc_folder(tmp_path / "data", [(70, 100), (64, 96)])
+    options = ("-o", tmp_path / "run", "--epochs", 1, "--workers", 0)
+    refused(
+        called("train", data, *options, "--crop", "96x96"),
+        f"{data}: some picture must be at least 96x96, got 2 smaller ones; "
+        "use a smaller --crop, or leave it out",
+    )
+    for remedy in (("--crop", "64x96"), ()):
+        ran("train", data, *options, *remedy, "--resume")
