@@ -23,28 +23,40 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(shell find c
 DATA ?=
 ifeq ($(DATA),)
 NAME := shapes
-FOLDER := demo/shapes/data
-EPOCHS ?= 40
-TRAIN := --recipe modern --crop 128x160 --batch 16 --epochs $(EPOCHS)
+FOLDER := demo/shapes-600
+EPOCHS ?= 16
+TRAIN := --crop 128x160 --batch 16 --half-size 0.5 --validate-every 4
 else
-NAME := $(notdir $(patsubst %/,%,$(DATA)))
+# The whole path: two folders of the same name are two demos.
+NAME := $(subst /,-,$(patsubst %/,%,$(DATA)))
 FOLDER := $(DATA)
 EPOCHS ?= 3
-TRAIN := --recipe modern --epochs $(EPOCHS)
+TRAIN :=
 endif
-OUT := demo/$(NAME)-$(EPOCHS)
+# Features of stride 4 give sharp corners; FCN-32s takes as long and draws blobs.
+MODEL := fpn-resnet18
+OUT := demo/$(NAME)-$(MODEL)-$(EPOCHS)
 FCNKIT := $(BIN)/fcnkit
+# One line after each step: what it made, and where.
+say = @printf '==> %s\n' '$(1)'
 
 demo: setup $(OUT)/.trained
 	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER)
+	$(call say,the scores above: the network on the pictures of val)
 	for head in logits labels scene; do \
 	  $(FCNKIT) export onnx $(OUT)/run/best.pt -o $(OUT)/$$head.onnx --head $$head || exit 1; \
 	done
+	$(call say,three ONNX files that agree with PyTorch: logits.onnx labels.onnx scene.onnx in $(OUT))
 	$(FCNKIT) info $(OUT)/labels.onnx
+	$(call say,the facts above: what a client must know of $(OUT)/labels.onnx)
 	$(FCNKIT) export engine $(OUT)/labels.onnx -o $(OUT)/labels.engine
+	$(call say,a TensorRT engine to run on a machine with a GPU: $(OUT)/labels.engine)
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/labels
+	$(call say,a label picture for every picture: $(OUT)/labels)
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/overlay --format overlay
+	$(call say,every picture under its labels: $(OUT)/overlay)
 	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1
+	$(call say,the times above: one picture of 320x480 on this machine)
 	@echo
 	@echo "Look at  $(OUT)/run/samples.png    picture, prediction, truth"
 	@echo "         $(OUT)/run/curves.png     loss, pixel accuracy and mean IoU over the epochs"
@@ -53,10 +65,13 @@ demo: setup $(OUT)/.trained
 	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"
 
 $(OUT)/.trained: | setup
-	test -n '$(DATA)' || $(FCNKIT) data shapes $(FOLDER)
+	test -n '$(DATA)' || $(FCNKIT) data shapes $(FOLDER) --train 600
 	$(FCNKIT) data check $(FOLDER)
+	$(call say,a data set without faults: $(FOLDER))
 	mkdir -p $(OUT)
-	$(FCNKIT) train $(FOLDER) -o $(OUT)/run --resume $(TRAIN)
+	$(FCNKIT) train $(FOLDER) -o $(OUT)/run --resume --recipe modern --model $(MODEL) \
+	  --epochs $(EPOCHS) $(TRAIN)
+	$(call say,a trained network: $(OUT)/run/best.pt)
 	touch $@
 
 # ---------------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def open_data(root: Path, recipe: Recipe) -> TrainingData:
         samples, dropped = sifted.kept, len(sifted.dropped)
     if not samples:
         rule = f"some picture must be at least {recipe.crop[0]}x{recipe.crop[1]}"
-        raise DataError(message(str(root), rule, f"{dropped} smaller ones", "use a smaller --crop"))
+        remedy = "use a smaller --crop, or leave it out"
+        raise DataError(message(str(root), rule, f"{dropped} smaller ones", remedy))
     return TrainingData(train=train_split, val=val_split, samples=samples, dropped=dropped)
 
 

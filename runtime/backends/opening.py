@@ -45,7 +45,8 @@ def open_backend(
             fastest one that opens here, and ``details["auto"]`` says why.
         threads: CPU threads of one call; every core by default.
         compute: The precision to compute in; ``auto`` is what the file says.
-        options: The library's own options, by the library's names; only with a backend named.
+        options: The library's own options, by the library's names. For an ONNX file only with a
+            backend named; an engine says itself which library runs it.
         spec: For an engine without a sidecar: the ONNX file that it was built from.
 
     Returns:
@@ -64,7 +65,7 @@ def open_backend(
     options = as_options(options)
     is_engine = path.suffix in ENGINE_SUFFIXES
     _check_name(backend, path, is_engine=is_engine)
-    if options and backend == "auto":
+    if options and backend == "auto" and not is_engine:
         rule = "options are a library's own, so the backend must be named"
         raise ValueError(message("open_backend", rule, "backend='auto'", "name it"))
     if is_engine:

@@ -28,7 +28,7 @@ def test_shapes_then_check(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == f"{out}: 20 train, 1 val pictures\n"
     assert result.stderr.startswith("draw: 1 of 21\ndraw: 3 of 21\n")
-    assert result.stderr.endswith("draw: 21 of 21\n")
+    assert result.stderr.endswith(f"draw: 21 of 21\nnext: fcnkit train {out} -o run\n")
     assert run(data.app, args).stdout == f"{out}: 20 train, 1 val pictures, already there\n"
     checked = run(data.app, ["check", str(out)])
     assert checked.exit_code == 0
@@ -107,7 +107,10 @@ def test_voc2012_prints_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(download, "download_voc2012", fake)
     result = run(data.app, ["voc2012", str(tmp_path)])
     assert result.stdout == f"{tmp_path}/VOCdevkit/VOC2012\n"
-    assert result.stderr == "download: 0.0 MB of 4.0 MB\ndownload: 4.0 MB of 4.0 MB\n"
+    assert result.stderr == (
+        "download: 0.0 MB of 4.0 MB\ndownload: 4.0 MB of 4.0 MB\n"
+        f"next: fcnkit train {tmp_path}/VOCdevkit/VOC2012 -o run\n"
+    )
 
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,7 +146,7 @@ def test_chapter_recipe_counts_what_it_leaves_out(shapes_folder: Path) -> None:
         open_data(shapes_folder, RECIPES["d2l"])
     assert str(caught.value) == (
         f"{shapes_folder}: some picture must be at least 320x480, got 16 smaller ones; "
-        "use a smaller --crop"
+        "use a smaller --crop, or leave it out"
     )
 
 

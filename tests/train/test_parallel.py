@@ -79,7 +79,7 @@ def test_torchrun_starts_the_command(shapes_folder: Path, tmp_path: Path) -> Non
         )
         assert done.returncode == 0, done.stderr
         first, epoch, last = done.stdout.splitlines()
-        assert first == "read 16 examples (0 smaller than the crop)"
+        assert first == "read 16 examples"
         assert epoch.startswith(f"epoch {number}: loss ")
         assert last.startswith(f"wrote {run}: best.pt")
         assert load_checkpoint(run / "last.pt").epoch == number

@@ -10,22 +10,45 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
 from fcnkit.errors import FcnkitError, printable
 
 __all__ = ["app", "main"]
 
+_ORDER = ("data", "train", "eval", "export", "verify", "predict", "bench", "info", "doctor")
+"""The order in which a newcomer needs the verbs; typer would list the groups last."""
+
+_FIRST_STEPS = (
+    "First steps; each command works with its defaults:",
+    "fcnkit data shapes shapes",
+    "fcnkit train shapes -o run",
+    "fcnkit export onnx run/best.pt -o model.onnx",
+    "fcnkit predict model.onnx shapes/JPEGImages -o labels",
+)
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer passes it
+        def place(name: str) -> int:
+            return _ORDER.index(name) if name in _ORDER else len(_ORDER)
+
+        return sorted(self.commands, key=place)
+
+
 app = typer.Typer(
     name="fcnkit",
-    help="From labelled pictures to a segmentation model that runs fast wherever it is deployed.",
+    cls=_InOrder,
+    help="From labeled pictures to a segmentation model that runs fast wherever it is deployed.",
+    epilog="\n\n".join(_FIRST_STEPS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# One line per verb, in the order of the way through. A verb's module imports at its top what is
+# One line per verb. A verb's module imports at its top what is
 # light, and torch, onnxruntime and the like inside its functions: a help text must not load them.
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.RECIPE_HELP)(train.train)
@@ -55,7 +78,10 @@ def _options(
         bool, typer.Option("--debug", help=f"Show tracebacks of errors; or set {_DEBUG}=1.")
     ] = False,
     version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+        ),
     ] = False,
 ) -> None:
     if debug:

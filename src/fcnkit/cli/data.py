@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.following import say_next
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -44,6 +46,7 @@ def shapes(
         )
     counts = f"{train} train, {val} val" + (f", {test} test" if test else "")
     typer.echo(f"{out}: {counts} pictures{'' if written else ', already there'}")
+    say_next("train", out, "-o", "run")
 
 
 @app.command()
@@ -55,6 +58,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
     with progress_of(in_bytes=True) as advance:
         folder = download_voc2012(out, progress=advance)
     typer.echo(str(folder))
+    say_next("train", folder, "-o", "run")
 
 
 @app.command()
@@ -76,6 +80,8 @@ def check(
         _print_report(report, Console())
     if not report.ok:
         raise typer.Exit(1)
+    if not as_json and {"train", "val"} <= {split.split for split in report.splits}:
+        say_next("train", folder, "-o", "run")
 
 
 def _print_report(report: FolderReport, console: Console) -> None:

@@ -13,7 +13,7 @@ __all__ = ["doctor"]
 
 
 def doctor(as_json: Json = False) -> None:
-    """Try every backend on a tiny model and show versions and remedies."""
+    """Show which backends run on this machine, and how to get the others."""
     found = _examine()
     if as_json:
         typer.echo(json.dumps(found))

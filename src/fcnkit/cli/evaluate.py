@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from fcnkit.cli.following import say_next
 from fcnkit.cli.options import (
     Backend,
     BackendOptions,
@@ -52,9 +53,10 @@ def evaluate(
     spec: SpecFrom = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on full pictures; void pixels count for nothing."""
+    """Score a model on a labeled folder: full pictures, void ignored."""
     import fcnkit
     from fcnkit.cli.progress import progress_of
+    from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
     from fcnkit.train.data.voc import open_voc
     from fcnkit.train.evaluation import D2L_NOTE, Protocol, measure
 
@@ -98,6 +100,8 @@ def evaluate(
     _print(measured.scores)
     if report:
         typer.echo(f"wrote {report}: look at index.html")
+    if model.suffix in CHECKPOINT_SUFFIXES:
+        say_next("export", "onnx", model, "-o", model.with_name("model.onnx"))
 
 
 def _report_writer() -> Callable[..., None]:

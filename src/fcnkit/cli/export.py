@@ -9,13 +9,17 @@ import typer
 
 from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
+from fcnkit.cli.following import say_next
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.artifacts.spec import Head, Precision
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Write a trained network as ONNX or as an engine.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Write a trained network as ONNX, a TensorRT engine or a Triton repository.",
+)
 
 
 @app.command()
@@ -71,6 +75,7 @@ def onnx(
             typer.echo("mean IoU was not measured: the data has no second split with truth")
     if report.speedup is not None:
         typer.echo(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
+    say_next("predict", out, "PICTURES", "-o", "labels")
 
 
 app.command("engine")(engine)

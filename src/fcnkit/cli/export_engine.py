@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from fcnkit.cli.following import say_next
 from fcnkit.cli.progress import progress_of
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
@@ -80,6 +81,10 @@ def engine(
         )
     for line in _lines(report, out):
         typer.echo(line)
+    if report.check.verified is None:
+        say_next("verify", model, out, where=" on a machine with its GPU")
+    else:
+        say_next("bench", "latency", out)
 
 
 def _profiles(

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from fcnkit.cli.following import say_next
 from fcnkit.cli.options import parse_range, parse_size
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
 
 if TYPE_CHECKING:
-    from fcnkit.train.loop import EpochResult
+    from fcnkit.train.loop import EpochResult, TrainingData
     from fcnkit.train.models import UpsampleInit
     from fcnkit.train.recipe import Recipe
 
@@ -38,7 +39,10 @@ def train(
     ] = "d2l",
     model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
     backbone: Annotated[
-        str | None, typer.Option(help="Or here, with --model NAME: resnet18, 34, 50 or 101.")
+        str | None,
+        typer.Option(
+            help="Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101."
+        ),
     ] = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Start from ImageNet weights (a download).")
@@ -51,11 +55,14 @@ def train(
         str, typer.Option(help="How transposed convolutions start: bilinear or xavier.")
     ] = "bilinear",
     freeze_upsample: Annotated[
-        bool, typer.Option("--freeze-upsample", help="Keep them bilinear (fcn, deeplabv3).")
+        bool, typer.Option("--freeze-upsample", help="Do not train them (fcn, deeplabv3).")
     ] = False,
     epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     batch: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
-    crop: Annotated[str | None, typer.Option(help="HxW, default 320x480.")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(help="HxW; by default 320x480, or less where most pictures are smaller."),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="sgd (plain), momentum (Nesterov, 0.9) or adamw.")
@@ -75,7 +82,7 @@ def train(
         float | None, typer.Option(help="Share of the epochs, the first ones, at half the size.")
     ] = None,
     color: Annotated[
-        float | None, typer.Option(help="Strength of the colour augmentation, such as 0.3.")
+        float | None, typer.Option(help="Strength of the color augmentation, such as 0.3.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -111,16 +118,20 @@ def train(
     chosen: Recipe = replace(RECIPES[recipe], **given)
     architecture = _architecture(model, backbone)
     try:
+        from fcnkit.train import crop as cropping
         from fcnkit.train import loop
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
+    assumed = None
+    if crop is None:
+        resumed = run if resume else None
+        chosen, assumed = cropping.recipe_without_crop(data, chosen, resumed=resumed)
     opened = loop.open_data(data, chosen)
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     if first:
-        # The chapter's own words, for those who compare.
-        typer.echo(f"read {len(opened.samples)} examples ({opened.dropped} smaller than the crop)")
+        _say_data(opened, assumed)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -144,6 +155,16 @@ def train(
         )
     if first:
         typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
+        say_next("export", "onnx", run / "best.pt", "-o", run / "model.onnx")
+
+
+def _say_data(opened: TrainingData, assumed: str | None) -> None:
+    """Say what is trained on, and what was assumed about it."""
+    if assumed:
+        typer.echo(assumed)
+    # The chapter's own words, for those who compare.
+    left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
+    typer.echo(f"read {len(opened.samples)} examples{left_out}")
 
 
 def _architecture(model: str, backbone: str | None) -> str:

@@ -50,7 +50,7 @@ def verify(
     spec: SpecFrom = None,
     as_json: Json = False,
 ) -> None:
-    """Run two models on the same pictures; out of tolerance is an error."""
+    """Compare two models on the same pictures; a difference out of tolerance is an error."""
     try:
         from fcnkit.export import verification as module
         from fcnkit.export.subject import open_subject

@@ -10,7 +10,7 @@ import onnxruntime
 import openvino
 import pytest
 
-from fcnkit.errors import BackendUnavailableError
+from fcnkit.errors import BackendUnavailableError, FcnkitError
 from fcnkit.runtime import load, open_backend
 from fcnkit.runtime.backends.onnxruntime import RECORD_ASSIGNMENT
 from fcnkit.runtime.backends.onnxruntime_cuda import check_assignment
@@ -18,6 +18,7 @@ from fcnkit.runtime.backends.onnxruntime_options import apply_options
 from fcnkit.runtime.backends.openvino import compile_model
 from fcnkit.runtime.checks import PROCESSORS
 from tests.refusal import refusal
+from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import make_spec, write_model
 
 SESSION = (
@@ -203,3 +204,14 @@ def test_a_network_left_on_the_cpu_is_refused(tmp_path: Path) -> None:
     )
     with refusal(BackendUnavailableError, text):
         check_assignment(session, name="onnxruntime-cuda")
+
+
+def test_an_engine_takes_options_without_a_backend_named(tmp_path: Path) -> None:
+    plan = rtx_plan()
+    write_engine(tmp_path / "m.engine", plan, make_sidecar(plan))
+    given = []
+    for backend in ("auto", "tensorrt-rtx"):
+        with pytest.raises(FcnkitError) as caught:  # 256 bytes are no real plan
+            open_backend(tmp_path / "m.engine", backend=backend, options={"device_id": "0"})
+        given.append((caught.type, str(caught.value)))
+    assert given[0] == given[1]
