@@ -33,6 +33,7 @@ from fcnkit.runtime.artifacts.spec import (
 from fcnkit.runtime.files import sha256_of
 
 __all__ = [
+    "LARGEST_PROFILE",
     "SIDECAR_FORMAT",
     "BuilderOptions",
     "EngineFile",
@@ -50,6 +51,11 @@ _MOST_SIDECAR: Final = 1 << 20
 """Version of the sidecar's JSON form; a reader refuses every other."""
 
 
+LARGEST_PROFILE: Final[Shape] = (16, 1024, 1024)
+"""An engine reserves memory for its largest shape, so the default stays below what an ONNX file
+may take."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
     """What the builder was told; None and empty stand for the library's own default."""
@@ -59,7 +65,7 @@ class BuilderOptions:
     version_compatible: bool = False
     hardware_compatibility: str | None = None
     compute_capability: tuple[str, ...] = ()
-    """TensorRT-RTX only, such as ``8.9``."""
+    """TensorRT-RTX only, such as ``8.9``, or ``current`` for the GPU of the machine."""
 
     def arguments(self) -> list[str]:
         """Return the options of ``fcnkit export engine`` that say the same."""

@@ -59,6 +59,7 @@ class Engine:
     cuda: FakeCuda = field(default_factory=FakeCuda)
 
     def __post_init__(self) -> None:
+        self.cuda.activate()  # whoever opens an engine does
         path = write_model(self.folder / "m.onnx", make_spec(self.head))
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         spec = make_spec(self.head, low=SMALL.min, high=LARGE.max)
@@ -215,7 +216,7 @@ def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
     engine = Engine(tmp_path, rtx=True)
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.INVALID, 3
     engine.trt.loads = False  # would be the error if it were tried
-    rule = f"{engine.file.path}: the engine must suit fake and tensorrt_rtx 10.9.0.34"
+    rule = f"{engine.file.path}: the engine must suit fake and tensorrt_rtx 1.7.1.116"
     text = f"{rule}, got VERSION_MISMATCH, UNSUPPORTED_CC; build it again: {REBUILD}"
     with refusal(BackendUnavailableError, text):
         engine.executor()
