@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,23 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         ("b", "PyTorch eager, channels_last", "torch", "f32", "pad", ways.pytorch),
         ("b", "torch.compile, channels_last", "torch", "f32", "pad", ways.pytorch_compiled),
         ("c", "ONNX Runtime script", "onnxruntime", "f32", "pad",
-         lambda net: ways.onnxruntime_script(net, plain, threads, provider)),
+         lambda net: ways.onnxruntime_script(net, plain, threads, provider, {})),
         ("d", "OpenVINO script", "openvino", default, "pad",
          lambda net: ways.openvino_script(net, plain, threads, None)),
         ("d", "OpenVINO script, told f32", "openvino", "f32", "pad",
          lambda net: ways.openvino_script(net, plain, threads, "f32")),
         ("e", "MONAI sliding window", "torch", "f32", "average",
          ways.monai),
-        ("g", "PyTorch, CUDA graph", "cuda", "f32", "pad",
-         lambda net: ways.pytorch_cuda_graph(net, size)),
-        ("g", "ONNX Runtime script, CUDA", "cuda", "f32", "pad",
-         lambda net: ways.onnxruntime_script(net, plain, threads, "CUDAExecutionProvider")),
     ]  # fmt: skip
+    # TensorFloat-32 is the default of both libraries, and not what a float32 row may compute in.
+    for compute, tf32 in (("f32", False), ("tf32", True)):
+        made += [
+            ("g", "PyTorch, CUDA graph", "cuda", compute, "pad",
+             partial(ways.pytorch_cuda_graph, size=size, tf32=tf32)),
+            ("g", "ONNX Runtime script, CUDA", "cuda", compute, "pad",
+             partial(ways.onnxruntime_script, model=plain, threads=threads,
+                     provider="CUDAExecutionProvider", options={"use_tf32": str(int(tf32))})),
+        ]  # fmt: skip
     lacking = {}
     if not ways.installed("monai"):
         lacking["e"] = "monai is not installed"

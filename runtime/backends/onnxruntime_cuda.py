@@ -22,6 +22,7 @@ from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
 from fcnkit.runtime.backends.onnxruntime import (
+    EXTRAS,
     PROVIDERS,
     check_graph_compute,
     check_provider,
@@ -92,7 +93,7 @@ def open_onnxruntime_cuda(
     precision = _precision(compute, spec, name=name)
     device = int_option(options, "device_id", 0)
     check_provider(name)
-    driver = open_driver(device, extra="gpu")
+    driver = open_driver(device, extra=EXTRAS[name])
     driver.activate()
     provider_options = {"device_id": str(device)}
     if name == "onnxruntime-tensorrt":

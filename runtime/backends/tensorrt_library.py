@@ -11,7 +11,7 @@ import importlib
 import logging
 from typing import Any, Final, Literal
 
-from fcnkit.errors import BackendUnavailableError, message, missing_extra
+from fcnkit.errors import BackendUnavailableError, MissingExtraError, message, missing_extra
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.settings import version_of
 
@@ -44,7 +44,7 @@ def import_library(flavor: Flavor | Literal["auto"], *, what: str) -> tuple[Flav
     if flavor == "auto":
         try:
             return import_library("tensorrt", what=what)
-        except ImportError:
+        except MissingExtraError:
             flavor = "tensorrt-rtx"
     try:
         trt = importlib.import_module(_MODULES[flavor])

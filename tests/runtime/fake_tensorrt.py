@@ -166,8 +166,10 @@ class FakeConfig:
         return FakeCache(self.trt)
 
     def set_runtime_cache(self, cache: FakeCache) -> bool:
+        if self.trt.refuse == "set_runtime_cache":
+            return False
         self.cache = weakref.ref(cache)
-        return self.trt.refuse != "set_runtime_cache"
+        return True
 
     def set_execution_context_allocation_strategy(self, strategy: Strategy) -> None:
         self.strategy = strategy
