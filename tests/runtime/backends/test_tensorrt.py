@@ -14,14 +14,12 @@ from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
     FcnkitError,
-    MissingExtraError,
 )
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.engine_file import EngineFile
-from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.artifacts.spec import Head, ShapeRange
 from fcnkit.runtime.backends import tensorrt, tensorrt_cache, tensorrt_library
-from fcnkit.runtime.backends.cuda import has_driver, host_view, open_driver
+from fcnkit.runtime.backends.cuda import has_driver, host_view
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor, open_engine
@@ -508,45 +506,3 @@ def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BackendUnavailableError) as caught:
         run_tiny_engine(trt, PROBE_MODEL, cuda)
     assert str(caught.value).startswith(f"{rule}, got IRuntime::deserializeCudaEngine: ")
-
-
-# --- on a GPU ------------------------------------------------------------------------------------
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "flavor", [pytest.param("tensorrt", marks=pytest.mark.tensorrt), "tensorrt-rtx"]
-)
-@pytest.mark.parametrize("head", ["labels", "logits"])
-def test_a_real_engine_gives_what_onnxruntime_gives(
-    tmp_path: Path, flavor: Flavor, head: Head
-) -> None:
-    try:
-        open_driver(extra=flavor)
-        import_library(flavor, what="test")
-    except (BackendUnavailableError, MissingExtraError) as error:
-        pytest.skip(str(error))
-    from fcnkit.export.engine import build_engine
-
-    model = write_model(tmp_path / "m.onnx", make_spec(head, high=(4, 256, 256)))
-    build_engine(model, tmp_path / "m.engine", flavor=flavor)
-    shapes = [(1, 32, 32), (2, 64, 96), (1, 256, 256)] * 4
-    with (
-        open_backend(tmp_path / "m.engine") as engine,
-        open_backend(model, backend="onnxruntime") as cpu,
-    ):
-        assert engine.name == flavor
-        batches = [noise_batch(cpu.spec, shape) for shape in shapes]
-        for batch, result in zip(batches, engine.stream(batches), strict=True):
-            wanted = cpu.infer(batch)
-            assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
-            if head == "labels":
-                assert (result == wanted).mean() > 0.999
-            else:
-                np.testing.assert_allclose(result, wanted, atol=0.02)
-            # TensorRT-RTX compiles a shape's own kernels meanwhile: the last bits may change.
-            again = engine.infer(batch)
-            if head == "labels":
-                assert (again == result).mean() > 0.999
-            else:
-                np.testing.assert_allclose(again, result, atol=0.02)
