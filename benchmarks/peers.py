@@ -79,15 +79,7 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         ("e", "MONAI sliding window", "torch", "f32", "average",
          ways.monai),
     ]  # fmt: skip
-    # TensorFloat-32 is the default of both libraries, and not what a float32 row may compute in.
-    for compute, tf32 in (("f32", False), ("tf32", True)):
-        made += [
-            ("g", "PyTorch, CUDA graph", "cuda", compute, "pad",
-             partial(ways.pytorch_cuda_graph, size=size, tf32=tf32)),
-            ("g", "ONNX Runtime script, CUDA", "cuda", compute, "pad",
-             partial(ways.onnxruntime_script, model=plain, threads=threads,
-                     provider="CUDAExecutionProvider", options={"use_tf32": str(int(tf32))})),
-        ]  # fmt: skip
+    made += on_gpu(plain, threads, size)
     lacking = {}
     if not ways.installed("monai"):
         lacking["e"] = "monai is not installed"
@@ -107,6 +99,26 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
             Way(group=group, name=name, engine=engine, compute=compute, cover=cover, work=work)
         )
     MISSING["g, TensorRT"] = "its Python script wants a GPU and full TensorRT, and is not written"
+    return rows
+
+
+def on_gpu(
+    plain: Path, threads: int, size: tuple[int, int]
+) -> list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]]:
+    """Rows (g), in float32 and in TensorFloat-32, which both libraries take by default."""
+    provider, rows = "CUDAExecutionProvider", []
+    for compute, tf32 in (("f32", False), ("tf32", True)):
+        graph = partial(ways.pytorch_cuda_graph, size=size, tf32=tf32)
+        options = {"use_tf32": str(int(tf32))}
+        script = partial(
+            ways.onnxruntime_script,
+            model=plain,
+            threads=threads,
+            provider=provider,
+            options=options,
+        )
+        rows.append(("g", "PyTorch, CUDA graph", "cuda", compute, "pad", graph))
+        rows.append(("g", "ONNX Runtime script, CUDA", "cuda", compute, "pad", script))
     return rows
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,8 @@ __all__ = [
     "read_engine_file",
     "sidecar_path",
 ]
+
+_log = logging.getLogger("fcnkit.tensorrt")
 
 SIDECAR_FORMAT: Final = 1
 _MOST_SIDECAR: Final = 1 << 20
@@ -271,7 +274,13 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
     built = _library_of(header)
     if (header.flavor, _release(built)) != (sidecar.flavor, _release(sidecar.library)):
         rule = f"must be a plan of {sidecar.library}, as {held.name} says"
-        raise ArtifactError(message(str(path), rule, f"one of {built}", _build_again(rebuild)))
+        words = message(str(path), rule, f"one of {built}", _build_again(rebuild))
+        if header.flavor == sidecar.flavor == "tensorrt":
+            # Where ordinary TensorRT writes its version is known of few versions, and the hash
+            # has told that this is the plan. The library decides.
+            _log.warning("%s", words)
+        else:
+            raise ArtifactError(words)
     return EngineFile(
         path=path,
         plan=plan,

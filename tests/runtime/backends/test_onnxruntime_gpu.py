@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError
+from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError
+from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec
 from fcnkit.runtime.backends import onnxruntime as ours
-from fcnkit.runtime.backends import onnxruntime_cuda, onnxruntime_nvinfer
+from fcnkit.runtime.backends import onnxruntime_cuda, onnxruntime_nvinfer, opening
 from fcnkit.runtime.backends.onnxruntime import RECORD_ASSIGNMENT, create_session
 from fcnkit.runtime.backends.onnxruntime_cuda import check_assignment
 from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer, tensorrt_options
@@ -305,6 +306,26 @@ def onnxruntime_options_of_tensorrt() -> tuple[str, ...]:
     from fcnkit.runtime.backends import onnxruntime_options
 
     return onnxruntime_options._OF_PROVIDER["onnxruntime-tensorrt"]
+
+
+def test_auto_passes_over_a_gpu_that_cannot_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "GPU 0: cudaSetDevice must succeed, got cudaErrorDevicesUnavailable (busy); look"
+
+    def busy(*_: Any, **__: Any) -> Any:
+        raise FcnkitError(text)
+
+    monkeypatch.setattr(opening, "has_driver", lambda: True)
+    monkeypatch.setattr(opening, "open_onnxruntime_cuda", busy)
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    fact = text.removesuffix("; look")
+    with open_backend(path) as backend:
+        assert backend.name == "onnxruntime"
+        assert backend.details["auto"] == (
+            "onnxruntime is the first choice for fp32 files of those that open here, "
+            f"no onnxruntime-cuda ({fact}), no onnxruntime-tensorrt ({fact})"
+        )
 
 
 # --- a session that cannot be opened -------------------------------------------------------------
