@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,15 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         ("b", "PyTorch eager, channels_last", "torch", "f32", "pad", ways.pytorch),
         ("b", "torch.compile, channels_last", "torch", "f32", "pad", ways.pytorch_compiled),
         ("c", "ONNX Runtime script", "onnxruntime", "f32", "pad",
-         lambda net: ways.onnxruntime_script(net, plain, threads, provider)),
+         lambda net: ways.onnxruntime_script(net, plain, threads, provider, {})),
         ("d", "OpenVINO script", "openvino", default, "pad",
          lambda net: ways.openvino_script(net, plain, threads, None)),
         ("d", "OpenVINO script, told f32", "openvino", "f32", "pad",
          lambda net: ways.openvino_script(net, plain, threads, "f32")),
         ("e", "MONAI sliding window", "torch", "f32", "average",
          ways.monai),
-        ("g", "PyTorch, CUDA graph", "cuda", "f32", "pad",
-         lambda net: ways.pytorch_cuda_graph(net, size)),
-        ("g", "ONNX Runtime script, CUDA", "cuda", "f32", "pad",
-         lambda net: ways.onnxruntime_script(net, plain, threads, "CUDAExecutionProvider")),
     ]  # fmt: skip
+    made += on_gpu(plain, threads, size)
     lacking = {}
     if not ways.installed("monai"):
         lacking["e"] = "monai is not installed"
@@ -101,6 +99,26 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
             Way(group=group, name=name, engine=engine, compute=compute, cover=cover, work=work)
         )
     MISSING["g, TensorRT"] = "its Python script wants a GPU and full TensorRT, and is not written"
+    return rows
+
+
+def on_gpu(
+    plain: Path, threads: int, size: tuple[int, int]
+) -> list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]]:
+    """Rows (g), in float32 and in TensorFloat-32, which both libraries take by default."""
+    provider, rows = "CUDAExecutionProvider", []
+    for compute, tf32 in (("f32", False), ("tf32", True)):
+        graph = partial(ways.pytorch_cuda_graph, size=size, tf32=tf32)
+        options = {"use_tf32": str(int(tf32))}
+        script = partial(
+            ways.onnxruntime_script,
+            model=plain,
+            threads=threads,
+            provider=provider,
+            options=options,
+        )
+        rows.append(("g", "PyTorch, CUDA graph", "cuda", compute, "pad", graph))
+        rows.append(("g", "ONNX Runtime script, CUDA", "cuda", compute, "pad", script))
     return rows
 
 

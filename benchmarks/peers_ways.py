@@ -152,13 +152,15 @@ def export_plain(network: Network, path: Path) -> Path:
     return path
 
 
-def onnxruntime_script(network: Network, model: Path, threads: int, provider: str) -> Work:
+def onnxruntime_script(
+    network: Network, model: Path, threads: int, provider: str, options: dict[str, str]
+) -> Work:
     """A tutorial's script: normalise in numpy, run, argmax in numpy."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(model), settings, providers=[(provider, options)])
     assert session.get_providers()[0] == provider
 
     def work(pictures: list[Path], out: Path) -> None:
@@ -203,21 +205,28 @@ def openvino_default(model: Path) -> str:
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
-def pytorch_cuda_graph(network: Network, size: tuple[int, int]) -> Work:
+def pytorch_cuda_graph(network: Network, size: tuple[int, int], *, tf32: bool) -> Work:
     """PyTorch on a GPU: one captured CUDA graph, replayed for each picture."""
     height, width = (-(-side // 32) * 32 for side in size)
     net = network.net.cuda().to(memory_format=torch.channels_last)
     batch = torch.zeros(1, 3, height, width, device="cuda").contiguous(
         memory_format=torch.channels_last
     )
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side), torch.inference_mode():
-        for _ in range(3):
-            net(batch).argmax(dim=1)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph):
-        labels = net(batch).argmax(dim=1).to(torch.uint8)
+    side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    # The kernels that are captured keep the precision that is set while they are chosen.
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = tf32
+    with torch.inference_mode():
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                net(batch).argmax(dim=1)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            labels = net(batch).argmax(dim=1).to(torch.uint8)
+    for switch, held in zip(switches, before, strict=True):
+        switch.allow_tf32 = held
 
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:

@@ -10,12 +10,20 @@ from fcnkit.runtime.artifacts.engine_file import BuilderOptions
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.checks import check_choice
 
-__all__ = ["HARDWARE_LEVELS", "apply_options", "check_options", "read_timing_cache"]
+__all__ = [
+    "HARDWARE_LEVELS",
+    "apply_options",
+    "check_options",
+    "read_timing_cache",
+    "set_capabilities",
+]
 
 HARDWARE_LEVELS: Final = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
 """What ``--hardware-compatibility`` takes, and the library's names for it."""
 
 _LAST_LEVEL: Final = 5
+_CURRENT: Final = "current"
+"""``--compute-capability`` of the GPU of the machine that builds."""
 
 
 def check_options(
@@ -57,6 +65,10 @@ def check_options(
         if name not in known:
             rule = f"{trt.__name__} {trt.__version__} builds for {', '.join(known)}"
             raise ValueError(message("--compute-capability", rule, name, "choose among these"))
+    if _CURRENT in options.compute_capability and len(options.compute_capability) > 1:
+        rule, got = f"{_CURRENT} must stand alone", " ".join(options.compute_capability)
+        remedy = "name the generations, or that one only"
+        raise ValueError(message("--compute-capability", rule, got, remedy))
 
 
 def _not_here(option: str, flavor: Flavor, got: str, remedy: str) -> ValueError:
@@ -77,13 +89,14 @@ def _check_values(options: BuilderOptions) -> None:
 
 
 def _capabilities(trt: Any) -> dict[str, Any]:
-    """Return the library's members SM75 and so on, by ``7.5``."""
+    """Return the library's members SM75 and so on by ``7.5``, and CURRENT by ``current``."""
     members = trt.ComputeCapability.__members__
-    return {
+    generations = {
         f"{name[2:-1]}.{name[-1]}": member
         for name, member in members.items()
         if name.startswith("SM")
     }
+    return generations | {_CURRENT: members["CURRENT"]}
 
 
 def read_timing_cache(path: Path) -> bytes:
@@ -101,7 +114,8 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         cache: Content of the timing cache; None for none.
 
     Raises:
-        ValueError: The timing cache is another GPU's or version's.
+        ValueError: The timing cache is another GPU's or version's, or the library refuses a
+            compute capability.
     """
     # The inspector tells the types of an engine's tensors only of one that was built so.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -118,11 +132,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
             rule, got = "must be known to the library", f"{trt.__name__} {trt.__version__}"
             raise ValueError(message("--hardware-compatibility", rule, got, "leave it out"))
         config.hardware_compatibility_level = level
-    if options.compute_capability:
-        known = _capabilities(trt)
-        config.num_compute_capabilities = len(options.compute_capability)
-        for index, name in enumerate(options.compute_capability):
-            config.set_compute_capability(known[name], index)
+    set_capabilities(trt, config, options)
     # On by default, and not the float32 that the graph says.
     config.clear_flag(trt.BuilderFlag.TF32)
     if cache is not None:
@@ -130,3 +140,24 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         if held is None or not config.set_timing_cache(held, ignore_mismatch=False):
             rule = f"must hold times of this GPU and of {trt.__name__} {trt.__version__}"
             raise ValueError(message("--timing-cache", rule, "others", "name a new file"))
+
+
+def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
+    """Set the GPU generations to build for, if any were asked for.
+
+    Args:
+        trt: The module.
+        config: The configuration.
+        options: What was asked for.
+
+    Raises:
+        ValueError: The library refuses one, which it says by its result alone.
+    """
+    if not options.compute_capability:
+        return
+    known = _capabilities(trt)
+    config.num_compute_capabilities = len(options.compute_capability)
+    for index, name in enumerate(options.compute_capability):
+        if not config.set_compute_capability(known[name], index):
+            rule, remedy = "the library must take it", "choose another, or leave it out"
+            raise ValueError(message("--compute-capability", rule, name, remedy))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from fcnkit.errors import message
+from fcnkit.runtime.artifacts.engine_file import LARGEST_PROFILE
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
 from fcnkit.runtime.checks import check_type
 
 __all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
-
-_DEFAULT_MAX: Final[Shape] = (16, 1024, 1024)
-"""An engine reserves memory for its largest shape, so the default stays below what an ONNX file
-may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +69,7 @@ def complete_profiles(
 def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:
     legal = spec.shapes
     low = request.min or legal.min
-    high = request.max or _clamp(_DEFAULT_MAX, request.opt or low, legal.max)
+    high = request.max or _clamp(LARGEST_PROFILE, request.opt or low, legal.max)
     opt = request.opt or _clamp(legal.opt, low, high)
     for option, shape in (("--min", low), ("--opt", opt), ("--max", high)):
         _check_shape(shape, spec, option=request.option or option)

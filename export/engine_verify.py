@@ -17,7 +17,7 @@ from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.opening import open_backend
-from fcnkit.runtime.backends.tensorrt import HOST_CODE, open_engine
+from fcnkit.runtime.backends.tensorrt import CACHE, HOST_CODE, open_engine
 from fcnkit.runtime.backends.tensorrt_library import logger_of
 
 __all__ = ["EngineCheck", "check_built_engine", "compare"]
@@ -70,9 +70,11 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     logger.first_error = None
     runtime = trt.Runtime(logger)
     # This process built it a moment ago.
-    host_code = {HOST_CODE: "1"} if file.needs_host_code else {}
-    if host_code:
+    options = {HOST_CODE: "1"} if file.needs_host_code else {}
+    if options:
         runtime.engine_host_code_allowed = True
+    if file.flavor == "tensorrt-rtx":
+        options[CACHE] = "0"  # beside a temporary name it would be of no use
     engine = runtime.deserialize_cuda_engine(file.plan)
     if engine is None:
         reason = logger.first_error or "the library gave no reason"
@@ -84,7 +86,7 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     del inspector, engine, runtime
     with ExitStack() as stack:
         try:
-            ours = stack.enter_context(open_engine(path, options=host_code))
+            ours = stack.enter_context(open_engine(path, options=options))
             theirs = stack.enter_context(open_backend(model, backend="onnxruntime"))
         except BackendUnavailableError as error:
             return EngineCheck(inspected=inspected, verified=None, reason=str(error))

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.bare_engine import agreement as bare_engine
 from benchmarks.figures import PAGE, PARTS
-from benchmarks.peers import Timed, tables, verdicts
+from benchmarks.peers import Timed, on_gpu, tables, verdicts
 from benchmarks.peers_ways import Way
 from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
@@ -27,6 +27,20 @@ def timed(group: str, engine: str, compute: str, seconds: list[float]) -> Timed:
         work=lambda _pictures, _out: None,
     )
     return Timed(way, seconds=seconds, cpu_seconds=seconds)
+
+
+def test_rows_on_a_gpu_compute_what_they_say() -> None:
+    """Both libraries take TensorFloat-32 unless they are told not to."""
+    told = {}
+    for _, name, _, compute, _, build in on_gpu(Path("plain.onnx"), 2, (320, 480)):
+        keywords = build.keywords  # type: ignore[attr-defined]
+        told[name, compute] = keywords.get("tf32", keywords.get("options"))
+    assert told == {
+        ("PyTorch, CUDA graph", "f32"): False,
+        ("PyTorch, CUDA graph", "tf32"): True,
+        ("ONNX Runtime script, CUDA", "f32"): {"use_tf32": "0"},
+        ("ONNX Runtime script, CUDA", "tf32"): {"use_tf32": "1"},
+    }
 
 
 def test_verdicts_compare_like_with_like() -> None:

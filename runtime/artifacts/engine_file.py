@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from fcnkit.runtime.artifacts.spec import (
 from fcnkit.runtime.files import sha256_of
 
 __all__ = [
+    "LARGEST_PROFILE",
     "SIDECAR_FORMAT",
     "BuilderOptions",
     "EngineFile",
@@ -45,9 +47,16 @@ __all__ = [
     "sidecar_path",
 ]
 
+_log = logging.getLogger("fcnkit.tensorrt")
+
 SIDECAR_FORMAT: Final = 1
 _MOST_SIDECAR: Final = 1 << 20
 """Version of the sidecar's JSON form; a reader refuses every other."""
+
+
+LARGEST_PROFILE: Final[Shape] = (16, 1024, 1024)
+"""An engine reserves memory for its largest shape, so the default stays below what an ONNX file
+may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +68,7 @@ class BuilderOptions:
     version_compatible: bool = False
     hardware_compatibility: str | None = None
     compute_capability: tuple[str, ...] = ()
-    """TensorRT-RTX only, such as ``8.9``."""
+    """TensorRT-RTX only, such as ``8.9``, or ``current`` for the GPU of the machine."""
 
     def arguments(self) -> list[str]:
         """Return the options of ``fcnkit export engine`` that say the same."""
@@ -265,7 +274,13 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
     built = _library_of(header)
     if (header.flavor, _release(built)) != (sidecar.flavor, _release(sidecar.library)):
         rule = f"must be a plan of {sidecar.library}, as {held.name} says"
-        raise ArtifactError(message(str(path), rule, f"one of {built}", _build_again(rebuild)))
+        words = message(str(path), rule, f"one of {built}", _build_again(rebuild))
+        if header.flavor == sidecar.flavor == "tensorrt":
+            # Where ordinary TensorRT writes its version is known of few versions, and the hash
+            # has told that this is the plan. The library decides.
+            _log.warning("%s", words)
+        else:
+            raise ArtifactError(words)
     return EngineFile(
         path=path,
         plan=plan,

@@ -7,19 +7,48 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, message, missing_extra
+from fcnkit.runtime.backends.settings import version_of
 
-__all__ = ["BindingsDriver", "CudaDriver", "has_driver", "host_view", "open_driver"]
+__all__ = [
+    "RESTART",
+    "BindingsDriver",
+    "CudaDriver",
+    "GpuLostError",
+    "has_driver",
+    "host_view",
+    "open_driver",
+    "release",
+]
+
+RESTART: Final = "start a new process"
+"""The only remedy after an error that CUDA repeats at every call until the process ends."""
+
+_log = logging.getLogger("fcnkit.cuda")
+
+
+class GpuLostError(FcnkitError):
+    """This process can use the GPU no more."""
 
 
 class CudaDriver(Protocol):
-    """One GPU. Whatever is created must be destroyed, and nothing while it is in use."""
+    """One GPU. Whatever is created must be destroyed, and nothing while it is in use.
+
+    Every method may raise FcnkitError, those that give something back too: CUDA reports errors of
+    earlier work at any later call. ``release`` is how to give back.
+    """
+
+    @property
+    def lost(self) -> str:
+        """The first error after which this process can use the GPU no more; empty before."""
 
     @property
     def device(self) -> int:
@@ -31,6 +60,9 @@ class CudaDriver(Protocol):
 
     def activate(self) -> None:
         """Make this GPU the calling thread's; needed once per thread before anything else."""
+
+    def free_bytes(self) -> int:
+        """Return the bytes of device memory that nobody uses."""
 
     def malloc_host(self, size: int) -> int:
         """Return the address of page-locked host memory of so many bytes."""
@@ -93,6 +125,21 @@ class CudaDriver(Protocol):
         """Destroy a graph that is not running."""
 
 
+def release(step: Callable[..., object], *arguments: Any) -> None:
+    """Give something back, and log where that fails: the rest must be given back all the same.
+
+    Args:
+        step: Such as ``driver.destroy_stream``.
+        arguments: Its arguments.
+    """
+    try:
+        step(*arguments)
+    except Exception as error:  # libraries' own exceptions too
+        # After the loss of the GPU every step fails, and the loss itself has been reported.
+        level = logging.DEBUG if isinstance(error, GpuLostError) else logging.WARNING
+        _log.log(level, "something was not given back: %s", error)
+
+
 def host_view(address: int, size: int) -> NDArray[np.uint8]:
     """Return so many bytes of host memory as an array, which does not keep them alive."""
     memory = (ctypes.c_uint8 * size).from_address(address)
@@ -111,12 +158,14 @@ def open_driver(device: int = 0, *, extra: str) -> BindingsDriver:
 
     Raises:
         MissingExtraError: cuda-bindings is not installed.
-        BackendUnavailableError: There is no such GPU, or no driver for it.
+        BackendUnavailableError: There is no such GPU, no driver for it, or cuda-bindings is older
+            than 12.9.1.
     """
     try:
         runtime = importlib.import_module("cuda.bindings.runtime")
     except ImportError:
         raise missing_extra("open_backend", "cuda.bindings", extra) from None
+    _check_bindings(extra)
     code, count = runtime.cudaGetDeviceCount()
     if code != runtime.cudaError_t.cudaSuccess:
         remedy = "install the NVIDIA driver, or use an ONNX file with backend='onnxruntime'"
@@ -129,6 +178,19 @@ def open_driver(device: int = 0, *, extra: str) -> BindingsDriver:
         remedy = "choose another with the option device_id"
         raise BackendUnavailableError(message("open_backend", rule, got, remedy))
     return BindingsDriver(runtime, device)
+
+
+_OLDEST_BINDINGS: Final = "12.9.1"
+
+
+def _check_bindings(extra: str) -> None:
+    """Refuse bindings that hold Python's lock in every call, while waiting for the GPU too."""
+    version = str(importlib.import_module("cuda.bindings").__version__)
+    if version_of(version) < version_of(_OLDEST_BINDINGS):
+        rule = f"cuda-bindings must be {_OLDEST_BINDINGS} or later, which waits without stopping "
+        rule += "the other threads"
+        remedy = f"pip install --upgrade 'fcnkit[{extra}]'"
+        raise BackendUnavailableError(message("open_backend", rule, version, remedy))
 
 
 def has_driver() -> bool:
@@ -145,6 +207,27 @@ _REMEDIES: Final = {
     "cudaErrorInsufficientDriver": "install a newer NVIDIA driver",
 }
 
+_STICKY: Final = frozenset(
+    {
+        "cudaErrorAssert",
+        "cudaErrorContained",
+        "cudaErrorECCUncorrectable",
+        "cudaErrorExternalDevice",
+        "cudaErrorHardwareStackError",
+        "cudaErrorIllegalAddress",
+        "cudaErrorIllegalInstruction",
+        "cudaErrorInvalidAddressSpace",
+        "cudaErrorInvalidPc",
+        "cudaErrorLaunchFailure",
+        "cudaErrorLaunchTimeout",
+        "cudaErrorMisalignedAddress",
+        "cudaErrorMpsClientTerminated",
+        "cudaErrorNvlinkUncorrectable",
+        "cudaErrorTensorMemoryLeak",
+    }
+)
+"""Errors that leave the process without a usable GPU, as the CUDA runtime's reference says."""
+
 
 class BindingsDriver:
     """The real thing: every method is one call of the CUDA runtime."""
@@ -158,6 +241,12 @@ class BindingsDriver:
         """
         self._cuda = runtime
         self._device = device
+        self._lost = ""
+
+    @property
+    def lost(self) -> str:
+        """The first error after which this process can use the GPU no more; empty before."""
+        return self._lost
 
     @property
     def device(self) -> int:
@@ -173,6 +262,10 @@ class BindingsDriver:
     def activate(self) -> None:
         """Make this GPU the calling thread's."""
         self._call("cudaSetDevice", self._device)
+
+    def free_bytes(self) -> int:
+        """Return the bytes of device memory that nobody uses."""
+        return int(self._call("cudaMemGetInfo"))
 
     def malloc_host(self, size: int) -> int:
         """Return the address of page-locked host memory."""
@@ -268,14 +361,16 @@ class BindingsDriver:
         self._call("cudaGraphExecDestroy", self._cuda.cudaGraphExec_t(graph))
 
     def _call(self, function: str, *arguments: Any) -> Any:
-        """Call the CUDA runtime; return its only result, if it has one."""
+        """Call the CUDA runtime; return its first result, if it has one."""
         code, *results = getattr(self._cuda, function)(*arguments)
         if code != self._cuda.cudaError_t.cudaSuccess:
-            remedy = _REMEDIES.get(code.name, "see fcnkit doctor")
+            what, rule = f"GPU {self._device}", f"{function} must succeed"
             got = _error_text(self._cuda, code)
-            raise FcnkitError(
-                message(f"GPU {self._device}", f"{function} must succeed", got, remedy)
-            )
+            if code.name in _STICKY:
+                self._lost = self._lost or got
+                raise GpuLostError(message(what, rule, got, RESTART))
+            remedy = _REMEDIES.get(code.name, "see fcnkit doctor")
+            raise FcnkitError(message(what, rule, got, remedy))
         return results[0] if results else None
 
 

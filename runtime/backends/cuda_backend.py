@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
+from fcnkit.errors import FcnkitError, message
 from fcnkit.runtime.backends.base import CheckedBackend
-from fcnkit.runtime.backends.cuda import CudaDriver
+from fcnkit.runtime.backends.cuda import RESTART, CudaDriver, GpuLostError, release
 from fcnkit.runtime.backends.cuda_slot import Executor, Slot
 from fcnkit.runtime.backends.inflight import keep_in_flight
 
@@ -63,7 +65,8 @@ class CudaBackend(CheckedBackend):
         batch = self._checked(batch, f"{self._name}.infer_timed")
         slot = self._take()
         try:
-            return slot.run_timed(batch)
+            with self._worded():
+                return slot.run_timed(batch)
         finally:
             self._idle.append(slot)
 
@@ -75,6 +78,8 @@ class CudaBackend(CheckedBackend):
 
     def _take(self) -> Slot:
         """Return an idle slot, a new one where there is none."""
+        if self._driver.lost:
+            raise self._gone(self._driver.lost)
         self._driver.activate()
         if not self._idle:
             slot = Slot(self._driver, self._executor, graphs=self._graphs)
@@ -86,7 +91,8 @@ class CudaBackend(CheckedBackend):
     def _submit(self, batch: NDArray[Any]) -> Slot:
         slot = self._take()
         try:
-            slot.submit(batch)
+            with self._worded():
+                slot.submit(batch)
         except BaseException:
             self._idle.append(slot)
             raise
@@ -95,13 +101,29 @@ class CudaBackend(CheckedBackend):
     def _collect(self, slot: Slot) -> NDArray[Any]:
         self._check_open(f"{self._name}.stream")
         try:
-            return slot.collect()
+            with self._worded():
+                self._driver.activate()  # another thread may have begun the stream
+                return slot.collect()
         finally:
             self._idle.append(slot)
 
+    @contextmanager
+    def _worded(self) -> Iterator[None]:
+        """Add to a library's error that the GPU is lost, where it is."""
+        try:
+            yield
+        except FcnkitError as error:
+            if self._driver.lost and not isinstance(error, GpuLostError):
+                raise self._gone(f"{self._driver.lost}, after: {error}") from error
+            raise
+
+    def _gone(self, got: str) -> GpuLostError:
+        return GpuLostError(message(self._name, "the GPU must work", got, RESTART))
+
     def _free(self) -> None:
-        self._driver.activate()
+        """Give everything back, whatever fails; the first error has been raised before."""
+        release(self._driver.activate)
         slots, self._slots, self._idle = self._slots, [], []
         for slot in slots:
-            slot.free()
-        self._executor.free()
+            release(slot.free)
+        release(self._executor.free)

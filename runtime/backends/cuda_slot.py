@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import FcnkitError
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
-from fcnkit.runtime.backends.cuda import CudaDriver, host_view
+from fcnkit.runtime.backends.cuda import CudaDriver, GpuLostError, host_view, release
 
 __all__ = ["Dims", "Executor", "Slot", "Work"]
 
@@ -65,6 +65,10 @@ class Executor(Protocol):
     @property
     def capturable(self) -> bool:
         """Whether what a context queues may be captured as a graph from outside."""
+
+    @property
+    def contexts(self) -> int:
+        """Contexts that a slot keeps, one per shape; 1 where one does for all shapes."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -119,16 +123,16 @@ class _Buffer:
         host, device = self.host, self.device
         self.size = self.host = self.device = 0
         if host:
-            self._driver.free_host(host)
+            release(self._driver.free_host, host)
         if device:
-            self._driver.free(device)
+            release(self._driver.free, device)
 
 
 class Slot:
     """Runs one batch at a time: ``submit``, then ``collect``."""
 
     def __init__(self, driver: CudaDriver, executor: Executor, *, graphs: int) -> None:
-        """Create stream, events and a context.
+        """Create stream and events; contexts are created when their shape comes.
 
         Args:
             driver: The GPU.
@@ -138,15 +142,16 @@ class Slot:
         self._driver, self._executor = driver, executor
         self._limit = graphs if executor.capturable and executor.stream is None else 0
         self._graphs: OrderedDict[Dims, _Graph] = OrderedDict()
+        self._works: OrderedDict[Dims, Work] = OrderedDict()
         self._seen: set[Dims] = set()
         self._job: _Job | None = None
         with ExitStack() as stack:
             self._stream = driver.create_stream()
-            stack.callback(driver.destroy_stream, self._stream)
+            stack.callback(release, driver.destroy_stream, self._stream)
             events = []
             for _ in range(3):
                 events.append(driver.create_event())
-                stack.callback(driver.destroy_event, events[-1])
+                stack.callback(release, driver.destroy_event, events[-1])
             self._uploaded, self._computed, self._done = events
             self._source, self._target = _Buffer(driver), _Buffer(driver)
             stack.callback(self._source.free)
@@ -154,11 +159,10 @@ class Slot:
             self._scratch = 0
             if executor.scratch_bytes:
                 self._scratch = driver.malloc(executor.scratch_bytes)
-                stack.callback(driver.free, self._scratch)
-            self._work = executor.create(self._scratch)
-            stack.callback(self._work.free)
+                stack.callback(release, driver.free, self._scratch)
+            stack.callback(self._drop_works)
             stack.callback(self._drop_graphs)
-            # Last in, first out: graphs, context, memory, events, stream.
+            # Last in, first out: graphs, contexts, memory, events, stream. Each is tried.
             self._resources = stack.pop_all()
 
     @property
@@ -185,7 +189,7 @@ class Slot:
             elif job.shape in self._seen and self._limit:
                 self._run_and_capture(job)
             else:
-                self._queue(self._work, job)
+                self._queue(self._work_for(job.shape), job)
                 self._driver.record(self._done, self._stream)
                 self._seen.add(job.shape)
         except BaseException:
@@ -210,10 +214,10 @@ class Slot:
             timers = []
             for _ in range(4):
                 timers.append(driver.create_timer())
-                stack.callback(driver.destroy_event, timers[-1])
+                stack.callback(release, driver.destroy_event, timers[-1])
             stack.callback(self._drain)  # before the timers go, whatever happened
             driver.record(timers[0], stream)
-            self._queue(self._work, job, timers=(timers[1], timers[2]))
+            self._queue(self._work_for(job.shape), job, timers=(timers[1], timers[2]))
             driver.record(timers[3], stream)
             driver.record(self._done, stream)
             result = self.collect()
@@ -233,7 +237,12 @@ class Slot:
         """
         job = self._job
         assert job is not None  # submit came before
-        self._driver.synchronize(self._done)
+        try:
+            self._driver.synchronize(self._done)
+        except BaseException:
+            # What is still queued must not run into the next batch.
+            self._drain()
+            raise
         result = host_view(self._target.host, job.output_bytes).view(job.output_dtype)
         return result.reshape(job.output_shape).copy()
 
@@ -248,6 +257,17 @@ class Slot:
         self._make_room(job)
         np.copyto(host_view(self._source.host, job.input_bytes), batch.reshape(-1).view(np.uint8))
         return job
+
+    def _work_for(self, shape: Dims) -> Work:
+        """Return the context of a shape; beyond the executor's limit the least used one goes."""
+        limit = self._executor.contexts
+        key = shape if limit > 1 else ()
+        if key not in self._works:
+            if len(self._works) >= limit:
+                release(self._works.popitem(last=False)[1].free)
+            self._works[key] = self._executor.create(self._scratch)
+        self._works.move_to_end(key)
+        return self._works[key]
 
     def _queue(self, work: Work, job: _Job, *, timers: tuple[int, ...] = ()) -> None:
         """Queue upload, network and download; the network where the library insists on it."""
@@ -289,10 +309,10 @@ class Slot:
             handle = self._capture(work, job)
         except BaseException:
             self._drain()
-            work.free()
+            release(work.free)
             raise
         if handle is None:
-            work.free()
+            release(work.free)
         else:
             self._graphs[job.shape] = _Graph(handle, work)
 
@@ -307,6 +327,8 @@ class Slot:
                 self._abandon_capture()
                 raise
             return driver.end_capture(stream)
+        except GpuLostError:
+            raise
         except FcnkitError as error:
             _log.warning("no CUDA graphs from here on: %s", error)
             self._limit = 0
@@ -331,14 +353,16 @@ class Slot:
             self._drop(self._graphs.popitem(last=False)[1])
 
     def _drop(self, graph: _Graph) -> None:
-        self._driver.destroy_graph(graph.handle)
-        graph.work.free()
+        release(self._driver.destroy_graph, graph.handle)
+        release(graph.work.free)
+
+    def _drop_works(self) -> None:
+        while self._works:
+            release(self._works.popitem()[1].free)
 
     def _drain(self) -> None:
-        try:
-            self._driver.drain(self._stream)
-        except FcnkitError as error:  # the GPU is beyond help; what follows must still happen
-            _log.warning("%s", error)
+        """Wait for what is queued; where that fails, what follows must still happen."""
+        release(self._driver.drain, self._stream)
 
 
 def _job_of(batch: NDArray[Any], spec: ModelSpec) -> _Job:

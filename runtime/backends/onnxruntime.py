@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,10 +19,12 @@ from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision
 from fcnkit.runtime.backends.base import CheckedBackend, check_signature
 from fcnkit.runtime.backends.inflight import keep_in_flight
+from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options
 from fcnkit.runtime.backends.settings import Compute, check_threads, refuse_compute
 
 __all__ = [
+    "EXTRAS",
     "PROVIDERS",
     "RECORD_ASSIGNMENT",
     "OnnxRuntimeBackend",
@@ -51,10 +52,19 @@ _CALLS: Final = 4
 # ONNX Runtime computes in the types that stand in the graph.
 _COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 
-_GPU_REMEDY = (
-    "pip uninstall onnxruntime, then pip install 'fcnkit[gpu]' (never both at once) on a machine "
-    "with an NVIDIA GPU, or use backend='onnxruntime'"
-)
+EXTRAS: Final = {
+    "onnxruntime": "cpu",
+    "onnxruntime-cuda": "gpu",
+    "onnxruntime-tensorrt": "onnxruntime-tensorrt",
+}
+"""Backend name to the extra of fcnkit that installs what it needs."""
+
+
+def _gpu_remedy(name: str) -> str:
+    return (
+        f"pip uninstall onnxruntime, then pip install 'fcnkit[{EXTRAS[name]}]' (never both at "
+        "once) on a machine with an NVIDIA GPU, or use backend='onnxruntime'"
+    )
 
 
 class OnnxRuntimeBackend(CheckedBackend):
@@ -154,6 +164,7 @@ def create_session(
     where: str,
     options: Mapping[str, str] | None = None,
     provider_options: Mapping[str, str] | None = None,
+    cuda_options: Mapping[str, str] | None = None,
 ) -> Any:
     """Create a session that runs on exactly the provider asked for.
 
@@ -163,7 +174,8 @@ def create_session(
         threads: Threads of one call.
         where: The file, for the error.
         options: The user's options of the session and its provider.
-        provider_options: What else the provider is told.
+        provider_options: What else the providers on the GPU are told.
+        cuda_options: What else the CUDA provider is told.
 
     Returns:
         The onnxruntime.InferenceSession.
@@ -185,21 +197,26 @@ def create_session(
         session_options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     chosen = apply_options(onnxruntime, session_options, options or {}, name=name)
     if name != "onnxruntime":
-        _load_gpu_libraries(onnxruntime, name)
+        _load_gpu_libraries(onnxruntime)
     check_provider(name)
-    given = dict(provider_options or {})
+    if name == "onnxruntime-tensorrt":
+        check_nvinfer(onnxruntime)
+    given, cuda = dict(provider_options or {}), "onnxruntime-cuda"
+    of_cuda = PROVIDER_OPTIONS[cuda] | dict(cuda_options or {})
+    if name == cuda:
+        given |= of_cuda
     providers = [(provider, PROVIDER_OPTIONS[name] | given | chosen)]
     if name == "onnxruntime-tensorrt":
         # What TensorRT does not take stays on the GPU, and on the same stream.
-        cuda = "onnxruntime-cuda"
-        providers.append((PROVIDERS[cuda], PROVIDER_OPTIONS[cuda] | given))
+        shared = {key: value for key, value in given.items() if not key.startswith("trt_")}
+        providers.append((PROVIDERS[cuda], of_cuda | shared))
     try:
         session = _quiet_session(model, session_options, providers)
     except Exception as error:  # onnxruntime's exceptions share no base class but Exception
         if name != "onnxruntime":  # mostly the GPU's libraries, not the model
             rule = f"backend {name} must be able to open a session"
             raise BackendUnavailableError(
-                message("open_backend", rule, str(error), _GPU_REMEDY)
+                message("open_backend", rule, str(error), _gpu_remedy(name))
             ) from error
         rule = "onnxruntime must be able to load the model"
         remedy = "export it again with fcnkit export onnx, or try another backend"
@@ -229,15 +246,12 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _load_gpu_libraries(onnxruntime: Any, name: str) -> None:
-    """Load CUDA, cuDNN and TensorRT from their packages, where ONNX Runtime looks for no file."""
+def _load_gpu_libraries(onnxruntime: Any) -> None:
+    """Load CUDA and cuDNN from their packages, where ONNX Runtime looks for no file."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(onnxruntime, "preload_dlls"):  # it prints what it cannot load
             onnxruntime.preload_dlls(msvc=False)
-    if name == "onnxruntime-tensorrt":
-        with contextlib.suppress(ImportError):
-            importlib.import_module("tensorrt")
 
 
 def check_provider(name: str) -> None:
@@ -310,7 +324,7 @@ def _quiet_session(
 
 def _no_provider(name: str, got: str) -> BackendUnavailableError:
     rule = f"backend {name} needs {PROVIDERS[name]}"
-    return BackendUnavailableError(message("open_backend", rule, got, _GPU_REMEDY))
+    return BackendUnavailableError(message("open_backend", rule, got, _gpu_remedy(name)))
 
 
 def _version() -> str:

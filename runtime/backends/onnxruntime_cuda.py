@@ -6,8 +6,8 @@ that they run meanwhile.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,12 +15,14 @@ import numpy as np
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, message
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
-from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
+from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
 from fcnkit.runtime.backends.onnxruntime import (
+    EXTRAS,
     PROVIDERS,
     check_graph_compute,
     check_provider,
@@ -28,19 +30,33 @@ from fcnkit.runtime.backends.onnxruntime import (
     create_session,
     import_onnxruntime,
 )
+from fcnkit.runtime.backends.onnxruntime_nvinfer import tensorrt_options
 from fcnkit.runtime.backends.settings import (
     Compute,
     check_threads,
     int_option,
     refuse_compute,
+    version_of,
 )
 
-__all__ = ["OnnxRuntimeExecutor", "check_assignment", "open_onnxruntime_cuda"]
+__all__ = [
+    "OnnxRuntimeExecutor",
+    "check_assignment",
+    "drop_locals",
+    "open_onnxruntime_cuda",
+]
 
-_HEAVY: Final = frozenset(
-    {"Conv", "ConvTranspose", "FusedConv", "Gemm", "MatMul", "QLinearConv", "ArgMax"}
-)
-"""What must run on the GPU. Small integer arithmetic on shapes belongs on the CPU."""
+_ALWAYS_SMALL: Final = frozenset({"Constant", "Shape", "Size"})
+"""Operators whose results are few integers, whatever the optimizer called the node."""
+
+_PADS: Final = "1.26"
+"""The onnxruntime-gpu from which on every operator of fcnkit's exports has a kernel for the GPU.
+Earlier ones have none for the Pad of opset 19 and later, which the head ``scene`` holds."""
+
+_MOST_NAMED: Final = 4
+
+_SHARE_OF_FREE: Final = 0.9
+"""Of the GPU's free memory, what ONNX Runtime may take; the rest is for the batches."""
 
 
 def open_onnxruntime_cuda(
@@ -77,32 +93,64 @@ def open_onnxruntime_cuda(
     precision = _precision(compute, spec, name=name)
     device = int_option(options, "device_id", 0)
     check_provider(name)
-    driver = open_driver(device, extra="gpu")
+    driver = open_driver(device, extra=EXTRAS[name])
     driver.activate()
-    with ExitStack() as stack:
-        stream = driver.create_stream()
-        stack.callback(driver.destroy_stream, stream)
-        session = create_session(
-            str(path),
-            name=name,
-            threads=count,
-            where=str(path),
-            options=options,
-            provider_options={"device_id": str(device), "user_compute_stream": str(stream)},
-        )
-        check_session(session, spec, where=str(path))
-        check_assignment(session, name=name)
-        stack.pop_all()
-    executor = OnnxRuntimeExecutor(
-        session, spec, driver, stream=stream, kind="cuda", where=str(path)
+    provider_options = {"device_id": str(device)}
+    if name == "onnxruntime-tensorrt":
+        spec, more = tensorrt_options(path, spec, options)
+        provider_options |= more
+    executor = _open_session(
+        path, spec, driver, name=name, threads=count, options=options, given=provider_options
     )
     details: dict[str, str | int] = {
         "library": f"onnxruntime {import_onnxruntime().__version__}",
-        "provider": f"{session.get_providers()[0]} on cuda:{device} {driver.name}",
+        "provider": f"{PROVIDERS[name]} on cuda:{device} {driver.name}",
         "threads": count,
         "compute": precision,
     }
     return CudaBackend(driver, executor, name=name, details=details)
+
+
+def _open_session(
+    path: Path,
+    spec: ModelSpec,
+    driver: CudaDriver,
+    *,
+    name: str,
+    threads: int,
+    options: Mapping[str, str],
+    given: Mapping[str, str],
+) -> OnnxRuntimeExecutor:
+    """Create the session on a stream; where that fails, the session goes before its stream."""
+    where, session = str(path), None
+    limit = int(_SHARE_OF_FREE * driver.free_bytes())
+    stream = driver.create_stream()
+    try:
+        session = create_session(
+            where,
+            name=name,
+            threads=threads,
+            where=where,
+            options=options,
+            provider_options={**given, "user_compute_stream": str(stream)},
+            cuda_options={"gpu_mem_limit": str(limit)},
+        )
+        check_session(session, spec, where=where)
+        check_assignment(session, path, name=name)
+    except BaseException as error:
+        session = None
+        drop_locals(error)
+        release(driver.destroy_stream, stream)
+        raise
+    return OnnxRuntimeExecutor(session, spec, driver, stream=stream, kind="cuda", where=where)
+
+
+def drop_locals(error: BaseException) -> None:
+    """Clear the variables of the frames that an error went through, so that they are freed."""
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
 
 
 def _precision(compute: Compute, spec: ModelSpec, *, name: str) -> str:
@@ -120,6 +168,7 @@ class OnnxRuntimeExecutor:
 
     capturable = False
     """ONNX Runtime captures graphs by itself or not at all."""
+    contexts = 1
     scratch_bytes = 0
 
     def __init__(
@@ -167,9 +216,9 @@ class OnnxRuntimeExecutor:
 
     def free(self) -> None:
         """Drop the session, then its stream."""
-        self._driver.drain(self._stream)
+        release(self._driver.drain, self._stream)
         self._session = None
-        self._driver.destroy_stream(self._stream)
+        release(self._driver.destroy_stream, self._stream)
 
 
 class _Binding:
@@ -204,26 +253,34 @@ class _Binding:
         self._session = None
 
 
-def check_assignment(session: Any, *, name: str) -> None:
-    """Refuse a session that leaves part of the network to the CPU.
+def check_assignment(session: Any, path: Path, *, name: str) -> None:
+    """Refuse a session that leaves anything but arithmetic on sizes to the CPU.
 
     Args:
         session: The onnxruntime.InferenceSession, made with the entry RECORD_ASSIGNMENT.
+        path: The ONNX file.
         name: The backend.
 
     Raises:
-        BackendUnavailableError: A heavy operator runs on the CPU.
+        BackendUnavailableError: Another operator runs on the CPU, or this ONNX Runtime cannot say.
     """
+    rule = f"backend {name} must run the whole network on {PROVIDERS[name]}"
+    library = import_onnxruntime()
+    remedy = "use backend='onnxruntime'"
+    if version_of(library.__version__) < version_of(_PADS):
+        remedy = f"pip install 'onnxruntime-gpu>={_PADS}', or {remedy}"
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return  # before ONNX Runtime 1.24 there is no way to ask
-    left = {
-        node.op_type
+        got = f"onnxruntime {library.__version__}, which cannot say what runs where"
+        raise BackendUnavailableError(message("open_backend", rule, got, remedy))
+    sizes = size_nodes(path)
+    left = [
+        f"{node.op_type} {node.name}".strip()
         for part in session.get_provider_graph_assignment_info()
         if part.ep_name == PROVIDERS["onnxruntime"]
         for node in part.get_nodes()
-    } & _HEAVY
+        if (node.op_type, node.name) not in sizes and node.op_type not in _ALWAYS_SMALL
+    ]
     if left:
-        rule = f"backend {name} must run the whole network on {PROVIDERS[name]}"
-        got = f"{', '.join(sorted(left))} on {PROVIDERS['onnxruntime']}"
-        remedy = "use backend='onnxruntime' or another onnxruntime-gpu"
+        more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
+        got = f"{', '.join(left[:_MOST_NAMED])}{more} on {PROVIDERS['onnxruntime']}"
         raise BackendUnavailableError(message("open_backend", rule, got, remedy))

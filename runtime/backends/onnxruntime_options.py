@@ -16,7 +16,12 @@ PROVIDER_OPTIONS: Final[dict[str, dict[str, str]]] = {
     "onnxruntime": {},
     # EXHAUSTIVE, the default, searches again for hundreds of milliseconds at every new shape;
     # TF32, also a default, is not the float32 that the file says.
-    "onnxruntime-cuda": {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
+    # The arena's own way is to double what it holds at every growth.
+    "onnxruntime-cuda": {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+    },
     "onnxruntime-tensorrt": {},
 }
 """Backend name to the provider options that fcnkit sets; the user's go over them."""

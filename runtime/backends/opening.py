@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import BackendUnavailableError, MissingExtraError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Precision
@@ -126,7 +126,9 @@ def _open_fastest(path: Path, *, threads: int | None, compute: Compute) -> Check
     for name in _candidates(precision):
         try:
             opened = _open_onnx(path, name, threads=threads, compute=compute)
-        except (BackendUnavailableError, MissingExtraError) as error:
+        except ArtifactError:  # the file is at fault, and will be with every backend
+            raise
+        except FcnkitError as error:  # a GPU that another process has for itself, too
             passed.append(f"no {name} ({_fact(error)})")
             last = error
         else:

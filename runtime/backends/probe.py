@@ -14,7 +14,7 @@ import numpy as np
 from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.cuda import open_driver
-from fcnkit.runtime.backends.onnxruntime import PROVIDERS, create_session
+from fcnkit.runtime.backends.onnxruntime import EXTRAS, PROVIDERS, check_provider, create_session
 from fcnkit.runtime.backends.openvino import compile_model, cpu_capabilities
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name
 from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
@@ -72,7 +72,7 @@ def _remedy(name: str) -> str:
         return "pip install 'fcnkit[cpu]'"
     return (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
-        "then pip install 'fcnkit[gpu]' (never both at once)"
+        f"then pip install 'fcnkit[{EXTRAS[name]}]' (never both at once)"
     )
 
 
@@ -100,6 +100,9 @@ def _check_doubled(result: object) -> None:
 
 
 def _probe_onnxruntime(name: str) -> str:
+    if name != "onnxruntime":
+        check_provider(name)
+        open_driver(extra=EXTRAS[name])
     session = create_session(PROBE_MODEL, name=name, threads=1, where="a tiny model")
     _check_doubled(session.run(["y"], {"x": np.ones((1, 1, 2, 2), np.float32)})[0])
     import onnxruntime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
@@ -17,11 +18,25 @@ __all__ = [
     "int_option",
     "one_of",
     "refuse_compute",
+    "version_of",
 ]
 
 Compute = Literal["auto", "f32", "bf16", "f16"]
 """The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
 float32 file even where a library would by itself take less: less is fast, and is asked for."""
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Return a version's leading numbers, to be compared.
+
+    Args:
+        text: Such as ``13.5.0`` or ``1.26.0+cu13``.
+
+    Returns:
+        Such as ``(13, 5, 0)``; empty where the text begins with no number.
+    """
+    found = re.match(r"\d+(\.\d+)*", text)
+    return tuple(map(int, found.group().split("."))) if found else ()
 
 
 def check_compute(compute: object, *, what: str) -> Compute:

@@ -17,7 +17,7 @@ from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, re
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision, Shape, ShapeRange, hull
 from fcnkit.runtime.backends.base import check_signature
-from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
+from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
 from fcnkit.runtime.backends.settings import (
@@ -28,9 +28,10 @@ from fcnkit.runtime.backends.settings import (
     one_of,
     refuse_compute,
 )
+from fcnkit.runtime.backends.tensorrt_cache import RuntimeCache
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
 
-__all__ = ["TensorRtExecutor", "open_engine"]
+__all__ = ["CACHE", "HOST_CODE", "TensorRtExecutor", "open_engine"]
 
 _COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 _DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
@@ -38,11 +39,18 @@ _STRATEGIES: Final = {
     "cuda_graph_strategy": ("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE"),
     "dynamic_shapes_kernel_specialization_strategy": (
         "DynamicShapesKernelSpecializationStrategy",
-        "LAZY",
+        "EAGER",
     ),
 }
 """TensorRT-RTX's runtime options: the enumeration of each, and the member taken by default. It
-captures graphs by itself, since only it knows when a shape's own kernels have been compiled."""
+captures graphs by itself, since only it knows when a shape's own kernels have been compiled. LAZY
+compiles them on threads that go on while a context is dropped."""
+
+CACHE: Final = "runtime_cache"
+"""The option that keeps TensorRT-RTX's compiled kernels beside the engine (1), or does not (0)."""
+
+_CONTEXTS: Final = 4
+"""Contexts that a slot keeps for TensorRT-RTX, one per shape: its graph is one shape's own."""
 
 HOST_CODE: Final = "engine_host_code_allowed"
 """The option, by TensorRT's name, that lets an engine bring code of its own."""
@@ -69,7 +77,9 @@ def open_engine(
         options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in
             flight, and ``engine_host_code_allowed`` (1), without which no version-compatible
             engine is opened, for it brings code that runs on the host; for TensorRT-RTX
-            ``cuda_graph_strategy`` and ``dynamic_shapes_kernel_specialization_strategy``.
+            ``cuda_graph_strategy``, ``dynamic_shapes_kernel_specialization_strategy``,
+            ``runtime_cache`` (0 to keep no compiled kernels beside the engine) and ``contexts``,
+            how many are kept per batch in flight, each for one shape.
         spec: The ONNX file that the engine was built from, where no sidecar lies beside it.
 
     Returns:
@@ -97,7 +107,8 @@ def open_engine(
             computes=f"an engine built in {precision}",
             remedy="leave compute out, or use the ONNX file with backend='onnxruntime-cuda'",
         )
-    own = _STRATEGIES if file.flavor == "tensorrt-rtx" else ("cuda_graphs", HOST_CODE)
+    rtx = file.flavor == "tensorrt-rtx"
+    own = (*_STRATEGIES, CACHE, "contexts") if rtx else ("cuda_graphs", HOST_CODE)
     check_options(options, ("device_id", *own), taken={}, name=file.flavor)
     count = check_threads(threads, what="open_backend")
     graphs = int_option(options, "cuda_graphs", GRAPHS)
@@ -146,18 +157,21 @@ class TensorRtExecutor:
             ValueError: An option's value is none.
         """
         self._trt, self._driver = trt, driver
+        options = options or {}
+        rtx = file.flavor == "tensorrt-rtx"
         self._strategies = {
             attribute: getattr(
                 getattr(trt, enumeration),
-                one_of(options or {}, attribute, _members(trt, enumeration), default),
+                one_of(options, attribute, _members(trt, enumeration), default),
             )
             for attribute, (enumeration, default) in _STRATEGIES.items()
-            if file.flavor == "tensorrt-rtx"
+            if rtx
         }
+        self._contexts = max(1, int_option(options, "contexts", _CONTEXTS)) if rtx else 1
         self._logger = logger_of(trt)
         self._logger.first_error = None
         self._runtime: Any = trt.Runtime(self._logger)
-        if int_option(options or {}, HOST_CODE, 0):
+        if int_option(options, HOST_CODE, 0):
             self._runtime.engine_host_code_allowed = True
         _check_validity(trt, self._runtime, file, driver, self._logger)
         self._engine: Any = self._runtime.deserialize_cuda_engine(file.plan)
@@ -169,6 +183,19 @@ class TensorRtExecutor:
         inputs, outputs = _tensors(trt, self._engine)
         check_signature(inputs, outputs, file.spec, where=str(file.path))
         self._file = _with_profiles(self._engine, file)
+        self._config: Any = self._runtime_config() if rtx else None
+        keep = rtx and one_of(options, CACHE, ("0", "1"), "1") == "1"
+        self._cache = RuntimeCache(trt, self._config, file) if keep else None
+
+    def _runtime_config(self) -> Any:
+        """Return the configuration that every context of TensorRT-RTX is made from."""
+        config = self._engine.create_runtime_config()
+        for attribute, value in self._strategies.items():
+            setattr(config, attribute, value)
+        # The contexts of a slot run one at a time and share its memory.
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        config.set_execution_context_allocation_strategy(strategy)
+        return config
 
     @property
     def spec(self) -> ModelSpec:
@@ -186,6 +213,11 @@ class TensorRtExecutor:
         return not self._strategies
 
     @property
+    def contexts(self) -> int:
+        """Contexts that a slot keeps; several where each captures its own shape's graph."""
+        return self._contexts
+
+    @property
     def graph_strategy(self) -> str:
         """How TensorRT-RTX captures graphs by itself; empty for TensorRT."""
         strategy = self._strategies.get("cuda_graph_strategy")
@@ -193,31 +225,29 @@ class TensorRtExecutor:
 
     @property
     def scratch_bytes(self) -> int:
-        """Device memory that the contexts of a slot share; TensorRT-RTX manages its own."""
-        return 0 if self._strategies else int(self._engine.device_memory_size_v2)
+        """Device memory that the contexts of a slot share."""
+        return int(self._engine.device_memory_size_v2)
 
     def create(self, scratch: int) -> Work:
         """Create an execution context."""
-        config: Any = None
-        if self._strategies:
-            config = self._engine.create_runtime_config()
-            for attribute, value in self._strategies.items():
-                setattr(config, attribute, value)
-            context = self._engine.create_execution_context(config)
-        else:
-            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.create_execution_context(strategy)
+        how = self._config
+        if how is None:
+            how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(how)
         if context is None:
             raise self._refused("create_execution_context")
-        if not self._strategies and self.scratch_bytes:
+        if self.scratch_bytes:
             context.set_device_memory(scratch, self.scratch_bytes)
         if hasattr(context, "nvtx_verbosity"):
             # Engines are built in detail for the inspector, which would cost time at every call.
             context.nvtx_verbosity = self._trt.ProfilingVerbosity.NONE
-        return _Context(context, self._file, self._refused, config=config)
+        return _Context(context, self._file, self._refused)
 
     def free(self) -> None:
-        """Drop engine and runtime, in this order."""
+        """Keep the compiled kernels, then drop configuration, engine and runtime, in this order."""
+        if self._cache is not None and not self._driver.lost:
+            release(self._cache.keep)
+        self._config = self._cache = None
         self._engine = None
         self._runtime = None
 
@@ -233,10 +263,8 @@ class TensorRtExecutor:
 class _Context:
     """One execution context with the shape and profile that it was last given."""
 
-    def __init__(self, context: Any, file: EngineFile, refused: Any, *, config: Any) -> None:
+    def __init__(self, context: Any, file: EngineFile, refused: Any) -> None:
         self._context, self._file, self._refused = context, file, refused
-        self._config = config
-        """What it was made from has to live as long."""
         self._profile = 0
         self._shape: Dims | None = None
 
@@ -256,9 +284,8 @@ class _Context:
         self._do("execute_async_v3", stream)
 
     def free(self) -> None:
-        """Drop the context, then its configuration."""
+        """Drop the context."""
         self._context = None
-        self._config = None
 
     def _do(self, call: str, *arguments: Any) -> None:
         try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, message
-from fcnkit.runtime.backends.cuda import CudaDriver, host_view
+from fcnkit.runtime.backends.cuda import CudaDriver, host_view, release
 from fcnkit.runtime.backends.tensorrt_library import library_name, logger_of
 
 __all__ = ["run_tiny_engine"]
@@ -46,13 +46,13 @@ def run_tiny_engine(trt: Any, model: bytes, driver: CudaDriver) -> NDArray[np.fl
         raise BackendUnavailableError(message("open_backend", rule, got, "see its log"))
     with ExitStack() as stack:
         host = driver.malloc_host(16)
-        stack.callback(driver.free_host, host)
+        stack.callback(release, driver.free_host, host)
         devices = []
         for _ in range(2):
             devices.append(driver.malloc(16))
-            stack.callback(driver.free, devices[-1])
+            stack.callback(release, driver.free, devices[-1])
         stream = driver.create_stream()
-        stack.callback(driver.destroy_stream, stream)
+        stack.callback(release, driver.destroy_stream, stream)
         pixels = host_view(host, 16).view(np.float32)
         pixels[:] = 1
         driver.upload(devices[0], host, 16, stream)

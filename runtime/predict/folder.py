@@ -30,6 +30,7 @@ from fcnkit.runtime.predict.pipeline import (
     default_batch,
     default_workers,
     most_ahead,
+    on_cpu,
     run_works,
 )
 from fcnkit.runtime.predict.segmenter import Segmenter
@@ -274,7 +275,7 @@ class _Run:
     def _sparing(self) -> bool:
         """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
         segmenter = self.context.segmenter
-        if segmenter.tile is None or default_batch(segmenter.backend) > 1:
+        if segmenter.tile is None or not on_cpu(segmenter.backend):
             return False
         return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
 

@@ -6,7 +6,6 @@ runs the batches; what is waiting for a batch to fill is bounded by two batches.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import DataError
 from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.checks import MAX_THREADS, PROCESSORS
 from fcnkit.runtime.predict.passes import Pass
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "default_batch",
     "default_workers",
     "most_ahead",
+    "on_cpu",
     "run_works",
 ]
 
@@ -199,16 +200,21 @@ def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
         yield _Part(work, tiles, last=left == 0)
 
 
+def on_cpu(backend: Backend) -> bool:
+    """Return whether the model runs on the CPU; a backend that does not say so counts as one."""
+    return str(backend.details.get("provider", "CPU")).upper().startswith("CPU")
+
+
 def default_batch(backend: Backend) -> int:
     """Return how many tiles share a batch: what pays on the device that the backend runs on."""
     # On a CPU one tile keeps every core busy, and the next one finds its memory in the cache.
-    on_cpu = "CPU" in str(backend.details.get("provider", "CPU")).upper()
-    return 1 if on_cpu else min(8, backend.spec.shapes.max[0])
+    return 1 if on_cpu(backend) else min(8, backend.spec.shapes.max[0])
 
 
 def default_workers(backend: Backend) -> int:
     """Return how many threads read, cut, stitch and write beside a model."""
-    return 2 if default_batch(backend) == 1 else max(2, os.cpu_count() or 1)
+    # A model on the CPU uses the cores itself. On a GPU decoding is what takes them.
+    return 2 if on_cpu(backend) else min(MAX_THREADS, max(2, PROCESSORS))
 
 
 def most_ahead(workers: int) -> int:

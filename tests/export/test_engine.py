@@ -14,6 +14,7 @@ import pytest
 
 from fcnkit.errors import ArtifactError, FcnkitError, MissingExtraError
 from fcnkit.export.engine import build_engine
+from fcnkit.export.engine_config import set_capabilities
 from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
 from fcnkit.runtime.artifacts.engine_file import BuilderOptions, read_engine_file, sidecar_path
 from fcnkit.runtime.artifacts.spec import ShapeRange
@@ -167,7 +168,7 @@ def test_a_profile_that_is_none(text: str, error: str) -> None:
         parse_profile(text)
 
 
-CAPABILITIES = "7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
+CAPABILITIES = "7.5, 8.0, 8.6, 8.9, 12.0, 12.1, current"
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,16 @@ CAPABILITIES = "7.5, 8.0, 8.6, 8.9, 12.0, 12.1"
             BuilderOptions(compute_capability=("8.9", "9.0")),
             f"--compute-capability: {LIBRARY} builds for {CAPABILITIES}, got 9.0; "
             "choose among these",
+        ),
+        (
+            BuilderOptions(compute_capability=("current", "8.9")),
+            "--compute-capability: current must stand alone, got current 8.9; "
+            "name the generations, or that one only",
+        ),
+        (
+            BuilderOptions(compute_capability=("8.9", "current")),
+            "--compute-capability: current must stand alone, got 8.9 current; "
+            "name the generations, or that one only",
         ),
         (
             BuilderOptions(workspace_mib=0),
@@ -236,6 +247,27 @@ def test_arguments_of_another_type(
     with refusal(error, text):
         build_engine(model, model.with_suffix(".engine"), **wrong)
     assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
+
+
+def test_a_compute_capability_that_the_library_does_not_take() -> None:
+    """It says so by False alone, and would build for others."""
+
+    class Refusing:
+        num_compute_capabilities = 0
+
+        def set_compute_capability(self, _member: Any, index: int) -> bool:
+            return index == 0
+
+    real = trt.Builder(tensorrt_library.logger_of(trt)).create_builder_config()
+    real.num_compute_capabilities = 1
+    assert real.set_compute_capability(trt.ComputeCapability.CURRENT, 0)
+    assert not real.set_compute_capability(trt.ComputeCapability.NONE, 0)
+    options = BuilderOptions(compute_capability=("8.9", "12.0"))
+    text = (
+        "--compute-capability: the library must take it, got 12.0; choose another, or leave it out"
+    )
+    with refusal(ValueError, text):
+        set_capabilities(trt, Refusing(), options)
 
 
 def test_a_timing_cache_is_not_for_tensorrt_rtx(model: Path, tmp_path: Path) -> None:

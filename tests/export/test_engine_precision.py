@@ -110,6 +110,7 @@ def layer(name: str, *, text: str, field: str = "Format/Datatype") -> dict[str, 
 
 HALF = layer("conv1 + relu1", text="Channel major FP16 format where channel % 8 == 0")
 FULL = layer("cast", text="Row major linear FP32 format")
+PLAIN = layer("conv4", text="Row major linear FP32 format")
 NEW = layer("conv2", text="Half", field="DataType")
 INT8 = {**layer("conv3", text=""), "Weights": {"Type": "Int8", "Count": 9408}}
 
@@ -136,7 +137,7 @@ def test_what_the_inspector_says(layers: tuple[Any, ...], says: Precision, count
 @pytest.mark.parametrize(
     ("layers", "says", "got"),
     [
-        ((FULL,), "fp16", "fp32 in cast"),
+        ((FULL, PLAIN), "fp16", "fp32 in cast, fp32 in conv4"),
         ((HALF, FULL), "int8", "fp16 in conv1 + relu1, fp32 in cast"),
         ((HALF, FULL), "fp32", "fp16 in conv1 + relu1"),
     ],
@@ -151,3 +152,48 @@ def test_an_engine_of_another_precision_is_refused(
     )
     with refusal(VerifyError, text):
         check_engine(report(*layers), spec, where="m.engine")
+
+
+OPAQUE = {
+    "Name": "{ForeignNode[conv1...conv9]}",
+    "LayerType": "Myelin",
+    "Inputs": [{"Name": "image", "Format/Datatype": "Row major linear Int8 format"}],
+    "Outputs": [{"Name": "logits", "Format/Datatype": "Row major linear FP32 format"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("layers", "says", "counted", "got"),
+    [
+        ((OPAQUE,), "fp16", "fp32 in 1 layer, int8 in 1 layer", "fp32 int8 in {}"),
+        ((OPAQUE,), "fp32", "fp32 in 1 layer, int8 in 1 layer", "fp32 int8 in {}"),
+        ((FULL,), "fp16", "fp32 in 1 layer", "fp32 in cast"),
+        (
+            (OPAQUE, FULL),
+            "fp16",
+            "fp32 in 2 layers, int8 in 1 layer",
+            "fp32 int8 in {}, fp32 in cast",
+        ),
+    ],
+)
+def test_an_opaque_node_is_a_warning(
+    layers: tuple[Any, ...],
+    says: Precision,
+    counted: str,
+    got: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The one node of a plan tells the types of its ends alone; uint8 may be written Int8."""
+    spec = replace(make_spec("labels"), precision=says)
+    verdict = check_engine(report(*layers), spec, where="m.engine")
+    assert verdict == f"{counted}, not proved: an opaque layer"
+    named = got.format(OPAQUE["Name"])
+    assert caplog.messages == [
+        f"m.engine: the engine must compute in {says} as its spec says, got {named}, which hides "
+        "what it computes in; the parsed network does, and the comparison of results decides"
+    ]
+
+
+def test_a_plain_layer_beside_an_opaque_one_is_still_refused() -> None:
+    with pytest.raises(VerifyError, match=r"got fp32 int8 in .*, fp16 in conv1 \+ relu1"):
+        check_engine(report(OPAQUE, HALF), make_spec("labels"), where="m.engine")

@@ -1,14 +1,18 @@
 """A GPU made of numpy: it really copies, as late and in as odd an order as CUDA may.
 
 What is queued on a stream runs when somebody waits, streams in random turns, so that a missing
-event gives a wrong result and memory freed too early is noticed. What it cannot tell is whether
-the real driver takes these calls; the tests marked ``gpu`` do.
+event gives a wrong result and memory freed too early is noticed. It is as strict as CUDA: a thread
+must activate the GPU first, an event without timing has no time, memory has a limit, a failure
+inside a capture spoils the capture, and after ``poison`` every call fails, also those that give
+something back. What it cannot tell is whether the real driver takes these calls; the tests marked
+``gpu`` do.
 """
 
 from __future__ import annotations
 
 import ctypes
 import random
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,10 +23,12 @@ import numpy as np
 from fcnkit.errors import FcnkitError
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import output_shape
-from fcnkit.runtime.backends.cuda import host_view
+from fcnkit.runtime.backends.cuda import GpuLostError, host_view
 from fcnkit.runtime.backends.cuda_slot import Dims
 
 Operation = tuple[str, Any, tuple[object, ...]]
+
+LOST = "cudaErrorIllegalAddress (an illegal memory access was encountered)"
 
 
 @dataclass
@@ -37,8 +43,17 @@ class FakeCuda:
     calls: list[str] = field(default_factory=list)
     device: int = 0
     name: str = "fake"
+    limit: int = 1 << 30
+    """Bytes of device memory."""
+    lost: str = ""
 
     def __post_init__(self) -> None:
+        self.threads: set[int] = set()
+        self.broken: set[int] = set()
+        """Streams whose capture something has spoilt."""
+        self.timers: set[int] = set()
+        self.tried: set[object] = set()
+        """What somebody tried to give back."""
         self.random = random.Random(self.seed)
         self.memory: dict[int, Any] = {}
         self.pinned: dict[int, Any] = {}
@@ -56,19 +71,52 @@ class FakeCuda:
         kinds = (self.memory, self.pinned, self.streams, self.events, self.graphs)
         return sum(len(kind) for kind in kinds)
 
-    def _called(self, method: str) -> None:
+    @property
+    def forgotten(self) -> set[object]:
+        """What was created and nobody ever tried to give back."""
+        graphs = {f"graph {handle}" for handle in self.graphs}
+        kept = {*self.memory, *self.pinned, *self.streams, *self.events, *graphs}
+        return kept - self.tried
+
+    def poison(self) -> None:
+        """Queue what destroys the CUDA context, on every stream that has work."""
+        for queue in self.streams.values():
+            if queue:
+                queue.append(("poison", None, ()))
+
+    def _called(self, method: str, *, during_capture: bool = False) -> None:
+        """Begin a call; what CUDA forbids during a capture spoils it."""
+        assert threading.get_ident() in self.threads, f"{method} on a thread without activate"
         self.calls.append(method)
+        if self.lost:
+            raise GpuLostError(f"GPU 0: {method} must succeed, got {LOST}; start a new process")
+        failing = False
         if method in self.fail:
             self.fail[method] -= 1
-            if self.fail[method] < 0:
-                raise FcnkitError(f"GPU 0: {method} must succeed, got a failure; see the test")
+            failing = self.fail[method] < 0
+        if self.capturing and (failing or not during_capture):
+            self.broken |= set(self.capturing)
+            if not failing:
+                got = "cudaErrorStreamCaptureUnsupported"
+                raise FcnkitError(f"GPU 0: {method} must succeed, got {got}; see the test")
+        if failing:
+            raise FcnkitError(f"GPU 0: {method} must succeed, got a failure; see the test")
+
+    def _giving_back(self, method: str, what: object) -> None:
+        self.tried.add(what)
+        self._called(method)
+        self.check_unused(what)
 
     def _new(self) -> int:
         self.handle += 1
         return self.handle
 
     def activate(self) -> None:
-        pass
+        self.threads.add(threading.get_ident())
+        self._called("activate", during_capture=True)
+
+    def free_bytes(self) -> int:
+        return self.limit - sum(map(len, self.memory.values()))
 
     def malloc_host(self, size: int) -> int:
         self._called("malloc_host")
@@ -76,6 +124,9 @@ class FakeCuda:
 
     def malloc(self, size: int) -> int:
         self._called("malloc")
+        if size > self.free_bytes():
+            text = "cudaErrorMemoryAllocation (out of memory)"
+            raise FcnkitError(f"GPU 0: malloc must succeed, got {text}; see the test")
         return self._allocate(self.memory, size)
 
     def _allocate(self, kind: dict[int, Any], size: int) -> int:
@@ -84,11 +135,11 @@ class FakeCuda:
         return ctypes.addressof(block)
 
     def free_host(self, address: int) -> None:
-        self.check_unused(address)
+        self._giving_back("free_host", address)
         del self.pinned[address]
 
     def free(self, address: int) -> None:
-        self.check_unused(address)
+        self._giving_back("free", address)
         del self.memory[address]
 
     def check_unused(self, what: object) -> None:
@@ -103,6 +154,7 @@ class FakeCuda:
         return handle
 
     def destroy_stream(self, stream: int) -> None:
+        self._giving_back("destroy_stream", stream)
         assert not self.streams.pop(stream), "a busy stream is destroyed"
 
     def create_event(self) -> int:
@@ -112,26 +164,29 @@ class FakeCuda:
         return handle
 
     def create_timer(self) -> int:
-        return self.create_event()
+        self.timers.add(event := self.create_event())
+        return event
 
     def elapsed(self, first: int, second: int) -> float:
+        self._called("elapsed")
         for event in (first, second):
+            assert event in self.timers, "an event without timing"
             recorded, happened = self.events[event]
             assert recorded == happened > 0, "a timer has not happened"
         return float(self.times[second] - self.times[first])
 
     def destroy_event(self, event: int) -> None:
-        self.check_unused(event)
+        self._giving_back("destroy_event", event)
         del self.events[event]
 
     def upload(self, target: int, source: int, size: int, stream: int) -> None:
-        self._called("upload")
+        self._called("upload", during_capture=True)
         assert target in self.memory
         assert source in self.pinned
         self.queue(stream, lambda: self._copy(target, source, size), uses=(target, source))
 
     def download(self, target: int, source: int, size: int, stream: int) -> None:
-        self._called("download")
+        self._called("download", during_capture=True)
         assert target in self.pinned
         assert source in self.memory
         self.queue(stream, lambda: self._copy(target, source, size), uses=(target, source))
@@ -149,6 +204,9 @@ class FakeCuda:
 
     def _put(self, stream: int, operation: Operation) -> None:
         self.streams[stream]  # it exists
+        if stream in self.broken:
+            got = "cudaErrorStreamCaptureInvalidated"
+            raise FcnkitError(f"GPU 0: the call must succeed, got {got}; see the test")
         if stream in self.capturing:
             self.capturing[stream].append(operation)
         else:
@@ -157,12 +215,12 @@ class FakeCuda:
                 self.drain(stream)
 
     def record(self, event: int, stream: int) -> None:
-        self._called("record")
+        self._called("record", during_capture=True)
         self.events[event][0] += 1
         self._put(stream, ("record", (event, self.events[event][0]), (event,)))
 
     def wait(self, stream: int, event: int) -> None:
-        self._called("wait")
+        self._called("wait", during_capture=True)
         self._put(stream, ("wait", (event, self.events[event][0]), (event,)))
 
     def synchronize(self, event: int) -> None:
@@ -172,8 +230,6 @@ class FakeCuda:
 
     def drain(self, stream: int) -> None:
         self._called("drain")
-        if stream in self.capturing:
-            raise FcnkitError("GPU 0: drain must succeed, got a capturing stream; see the test")
         self._run_until(lambda: not self.streams[stream])
 
     def _run_until(self, done: Callable[[], bool]) -> None:
@@ -184,6 +240,11 @@ class FakeCuda:
             if kind == "work":
                 self.clock += 1
                 what()
+            elif kind == "poison":
+                self.lost = LOST
+                for queue in self.streams.values():
+                    queue.clear()  # nothing runs any more
+                self._called("synchronize")
             elif kind == "record":
                 self.events[what[0]][1] = what[1]
                 self.times[what[0]] = self.clock
@@ -198,8 +259,15 @@ class FakeCuda:
         self.capturing[stream] = []
 
     def end_capture(self, stream: int) -> int:
-        operations = self.capturing.pop(stream)
-        self._called("end_capture")
+        broken = stream in self.broken
+        try:
+            self._called("end_capture", during_capture=True)
+        finally:
+            operations = self.capturing.pop(stream)
+            self.broken.discard(stream)
+        if broken:
+            got = "cudaErrorStreamCaptureInvalidated"
+            raise FcnkitError(f"GPU 0: end_capture must succeed, got {got}; see the test")
         handle = self._new()
         self.graphs[handle] = operations
         return handle
@@ -212,7 +280,7 @@ class FakeCuda:
         self._put(stream, ("work", work, (f"graph {graph}", *uses)))
 
     def destroy_graph(self, graph: int) -> None:
-        self.check_unused(f"graph {graph}")
+        self._giving_back("destroy_graph", f"graph {graph}")
         del self.graphs[graph]
 
 
@@ -230,36 +298,40 @@ class FakeExecutor:
     ) -> None:
         self.session, self.spec, self.driver, self.stream = session, spec, driver, stream
         self.capturable, self.scratch_bytes = True, scratch_bytes
-        self.contexts = 0
+        self.contexts = 1
+        self.alive: list[FakeContext] = []
         self.freed = False
         self.fail_after: int | None = None
 
     def create(self, scratch: int) -> FakeContext:
         assert scratch in self.driver.memory or not self.scratch_bytes
-        self.contexts += 1
-        return FakeContext(self)
+        self.alive.append(FakeContext(self))
+        return self.alive[-1]
 
     def free(self) -> None:
-        assert not self.contexts
+        assert not self.alive
         self.freed = True
 
 
 class FakeContext:
     def __init__(self, executor: FakeExecutor) -> None:
         self.executor = executor
+        self.shapes: set[Dims] = set()
 
     def enqueue(self, shape: Dims, *, source: int, target: int, stream: int) -> None:
         executor = self.executor
         if executor.fail_after is not None:
             executor.fail_after -= 1
             if executor.fail_after < 0:
+                executor.driver.broken |= set(executor.driver.capturing)
                 raise FcnkitError("the library must run, got a failure; see the test")
+        self.shapes.add(shape)
         executor.driver.queue(
             stream, run_at(executor.session, executor.spec, shape, source, target)
         )
 
     def free(self) -> None:
-        self.executor.contexts -= 1
+        self.executor.alive.remove(self)
 
 
 def run_at(

@@ -1,11 +1,15 @@
 """TensorRT's Python module as far as the backend calls it, over an ONNX session and a FakeCuda.
 
+It refuses what the library refuses: a context made with the other flavour's argument, memory that
+the user manages and has not given, and a runtime cache that nobody holds any more.
+
 The real module cannot deserialise an engine without a GPU; the tests marked ``gpu`` use it.
 """
 
 from __future__ import annotations
 
 import enum
+import weakref
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -47,13 +51,21 @@ class FakeTensorRt:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     runtimes: list[Any] = field(default_factory=list)
 
+    compiled: bytes = b"kernels"
+    """What the runtime cache holds after a run."""
+    environment: bytes = b"this GPU"
+    """What a runtime cache must begin with to be taken."""
+
     ILogger = ILogger
     DataType, TensorIOMode, EngineValidity = DataType, TensorIOMode, EngineValidity
     ExecutionContextAllocationStrategy = Strategy
     CudaGraphStrategy = CudaGraphStrategy
     DynamicShapesKernelSpecializationStrategy = Specialization
     EngineInvalidityDiagnostics = Diagnostics
-    __version__ = "10.9.0.34"
+
+    @property
+    def __version__(self) -> str:
+        return "1.7.1.116" if self.rtx else "10.9.0.34"
 
     @property
     def __name__(self) -> str:
@@ -112,18 +124,66 @@ class FakeEngine:
 
     def create_runtime_config(self) -> Any:
         assert self.trt.rtx
-        return SimpleNamespace()
+        return FakeConfig(self.trt)
 
     def create_execution_context(self, how: Any) -> Any:
+        wanted: type[Any] = FakeConfig if self.trt.rtx else Strategy
+        if not isinstance(how, wanted):
+            raise TypeError("create_execution_context(): incompatible function arguments")
         self.trt.calls.append(("create_execution_context", how))
-        return None if self.trt.refuse == "create_execution_context" else FakeTrtContext(self.trt)
+        if self.trt.refuse == "create_execution_context":
+            return None
+        return FakeTrtContext(self.trt, how)
+
+
+class FakeCache:
+    """IRuntimeCache."""
+
+    def __init__(self, trt: FakeTensorRt) -> None:
+        self.trt, self.held = trt, b""
+
+    def deserialize(self, blob: bytes) -> bool:
+        if not blob.startswith(self.trt.environment):
+            return False
+        self.held = blob
+        return True
+
+    def serialize(self) -> bytes:
+        return self.held
+
+
+class FakeConfig:
+    """IRuntimeConfig, which does not keep its cache alive."""
+
+    def __init__(self, trt: FakeTensorRt) -> None:
+        self.trt = trt
+        self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
+        self.dynamic_shapes_kernel_specialization_strategy = Specialization.LAZY
+        self.strategy = Strategy.STATIC
+        self.cache: Any = None
+
+    def create_runtime_cache(self) -> FakeCache:
+        return FakeCache(self.trt)
+
+    def set_runtime_cache(self, cache: FakeCache) -> bool:
+        if self.trt.refuse == "set_runtime_cache":
+            return False
+        self.cache = weakref.ref(cache)
+        return True
+
+    def set_execution_context_allocation_strategy(self, strategy: Strategy) -> None:
+        self.strategy = strategy
 
 
 class FakeTrtContext:
     """Answers False like the library where a call is refused or out of order."""
 
-    def __init__(self, trt: FakeTensorRt) -> None:
+    def __init__(self, trt: FakeTensorRt, how: Any) -> None:
         self.trt, self.profile, self.shape = trt, 0, None
+        self.config = how if trt.rtx else None
+        strategy = how.strategy if trt.rtx else how
+        self.managed = strategy == Strategy.USER_MANAGED
+        self.shapes: list[tuple[int, ...]] = []
         self.addresses: dict[str, int] = {}
         self.memory = 0
 
@@ -144,6 +204,7 @@ class FakeTrtContext:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name == "image"
         self.shape = shape
+        self.shapes.append(shape)
         spec, profile = self.trt.spec, self.trt.profiles[self.profile]
         sides = (shape[0], *(shape[2:] if spec.input.layout == "NCHW" else shape[1:3]))
         limits = zip(profile.min, sides, profile.max, strict=True)
@@ -157,9 +218,21 @@ class FakeTrtContext:
     def execute_async_v3(self, stream: int) -> bool:
         if not self._call("execute_async_v3", stream) or self.shape is None:
             return False
+        if self.managed and not self.memory:
+            return False
+        if self.config is not None:
+            self._compile()
         spec = self.trt.spec
         source, target = self.addresses[spec.input.name], self.addresses[spec.output.name]
         work = run_at(self.trt.session, spec, self.shape, source, target)
-        uses = (source, target) if self.trt.rtx else (source, target, self.memory)
+        uses = (source, target, *([self.memory] if self.managed else []))
         self.trt.cuda.queue(stream, work, uses=uses)
         return True
+
+    def _compile(self) -> None:
+        """Put kernels into the configuration's cache, which must still be alive."""
+        if self.config.cache is None:
+            return
+        cache = self.config.cache()
+        assert cache is not None, "the library would use a cache that was freed"
+        cache.held = self.trt.environment + self.trt.compiled

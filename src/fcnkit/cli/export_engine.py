@@ -51,7 +51,9 @@ def engine(
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="GPU generation such as 8.9; again for more; tensorrt-rtx only."),
+        typer.Option(
+            help="GPU generation such as 8.9, again for more, or current; tensorrt-rtx only."
+        ),
     ] = None,
 ) -> None:
     """Build a TensorRT engine: a pure plan, and its spec beside it."""

@@ -258,6 +258,23 @@ def test_a_version_compatible_engine_runs_in_later_minor_versions(engine: Path) 
             check_installed(found, f"tensorrt {version}")
 
 
+def test_another_version_in_the_header_of_ordinary_tensorrt_is_a_warning(
+    engine: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where later versions write theirs is not known, and the hash has told which plan it is."""
+    plan = rtx_plan().replace(b"vtrt", b"ftrt").replace(bytes((1, 7, 1, 116)), bytes((0, 0, 7, 3)))
+    sidecar = dataclasses.replace(
+        make_sidecar(plan), flavor="tensorrt", library="tensorrt 11.4.0.106"
+    )
+    write_engine(engine, plan, sidecar)
+    found = read_engine_file(engine)
+    assert (found.flavor, found.library) == ("tensorrt", "tensorrt 11.4.0.106")
+    assert caplog.messages == [
+        f"{engine}: must be a plan of tensorrt 11.4.0.106, as m.engine.json says, got one of "
+        f"tensorrt 0.0.7.3; build it again: {found.rebuild}"
+    ]
+
+
 def test_the_header_tells_the_gpu_generations() -> None:
     header = read_plan_header(rtx_plan(), where="m", rebuild="")
     assert (header.flavor, header.version, header.bytes) == ("tensorrt-rtx", "1.7.1.116", 256)

@@ -607,13 +607,13 @@ def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setitem(sys.modules, module, None)
     gpu = (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
-        "then pip install 'fcnkit[gpu]' (never both at once)"
+        "then pip install 'fcnkit[{}]' (never both at once)"
     )
     needs = "needs the package {}, got no such package"
     assert [(s.opens, s.detail, s.remedy) for s in list_backends()] == [
         (False, needs.format("onnxruntime"), "pip install 'fcnkit[cpu]'"),
-        (False, needs.format("onnxruntime"), gpu),
-        (False, needs.format("onnxruntime"), gpu),
+        (False, needs.format("onnxruntime"), gpu.format("gpu")),
+        (False, needs.format("onnxruntime"), gpu.format("onnxruntime-tensorrt")),
         (False, needs.format("openvino"), "pip install 'fcnkit[openvino]'"),
         (False, needs.format("tensorrt"), "pip install 'fcnkit[tensorrt]'"),
         (False, needs.format("tensorrt_rtx"), "pip install 'fcnkit[tensorrt-rtx]'"),

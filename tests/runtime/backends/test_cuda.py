@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,21 @@ import pytest
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, MissingExtraError
 from fcnkit.runtime.artifacts.spec import Head, Shape
-from fcnkit.runtime.backends.cuda import BindingsDriver, has_driver, host_view, open_driver
+from fcnkit.runtime.backends import cuda as cuda_module
+from fcnkit.runtime.backends.cuda import (
+    BindingsDriver,
+    GpuLostError,
+    has_driver,
+    host_view,
+    open_driver,
+)
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Slot
 from fcnkit.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from fcnkit.runtime.backends.onnxruntime_cuda import OnnxRuntimeExecutor
 from fcnkit.runtime.bench.stages import DeviceTimed
 from tests.refusal import refusal
-from tests.runtime.fake_cuda import FakeCuda, FakeExecutor
+from tests.runtime.fake_cuda import LOST, FakeContext, FakeCuda, FakeExecutor
 from tests.runtime.models import make_spec, noise_batch, write_model
 
 SHAPES: tuple[Shape, ...] = ((1, 32, 32), (2, 64, 32), (1, 32, 96), (1, 64, 64))
@@ -33,6 +42,8 @@ class Bench:
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         self.cpu = OnnxRuntimeBackend(path, threads=1)
         self.cuda = FakeCuda(**settings)
+        self.cuda.activate()  # whoever opens a backend does
+        self.cuda.calls.clear()
         self.executor = FakeExecutor(self.session, self.cpu.spec, self.cuda)
         self.gpu = CudaBackend(self.cuda, self.executor, name="fake", details={}, graphs=graphs)
 
@@ -104,7 +115,7 @@ def test_copies_of_one_batch_are_queued_before_the_result_of_another_is_waited_f
     order = [call for call in bench.cuda.calls if call in (*wanted, "synchronize")]
     assert order == wanted * 3 + ["synchronize", *wanted] * 2 + ["synchronize"] * 3
     assert len(bench.cuda.streams) == 3
-    assert bench.executor.contexts == 3
+    assert len(bench.executor.alive) == 3
     bench.close()
 
 
@@ -149,7 +160,9 @@ def test_the_third_batch_of_a_shape_is_one_launch(bench: Bench) -> None:
         if index == 1:
             assert bench.cuda.calls.count("begin_capture") == 1
         if index > 1:
-            assert bench.cuda.calls == ["launch", "record", "synchronize"]
+            assert [call for call in bench.cuda.calls if call != "activate"] == [
+                *("launch", "record", "synchronize"),
+            ]
 
 
 def test_the_least_recently_used_graph_goes(tmp_path: Path) -> None:
@@ -171,7 +184,7 @@ def test_the_least_recently_used_graph_goes(tmp_path: Path) -> None:
     run(c)
     assert slot.graphs == (a.shape, c.shape)
     assert len(bench.cuda.graphs) == 2
-    assert bench.executor.contexts == 3  # one per graph, for TensorRT wants it so, and one
+    assert len(bench.executor.alive) == 3  # one per graph, for TensorRT wants it so, and one
     run(b, a, c)
     slot.free()
     bench.close()
@@ -273,6 +286,184 @@ def test_closing_in_the_middle_of_a_stream_waits_and_frees(tmp_path: Path) -> No
         next(stream)
 
 
+# --- a lost GPU, and what cannot be given back ----------------------------------------------------
+
+GONE = f"fake: the GPU must work, got {LOST}; start a new process"
+
+
+def test_a_lost_gpu_is_said_once_and_for_all_and_everything_is_visited(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+    batches = bench.batches([(1, 32, 32)] * 6)
+    for batch in batches[:3]:
+        bench.gpu.infer(batch)  # a graph is kept too
+    text = f"GPU 0: synchronize must succeed, got {LOST}; start a new process"
+    stream = bench.gpu.stream(batches)
+    np.testing.assert_array_equal(next(stream), bench.cpu.infer(batches[0]))
+    bench.cuda.poison()
+    with refusal(GpuLostError, text):
+        list(stream)
+    with refusal(GpuLostError, GONE):
+        bench.gpu.infer(batches[0])
+    with refusal(GpuLostError, GONE):
+        bench.gpu.infer_timed(batches[0])
+    bench.gpu.close()
+    bench.gpu.close()
+    assert bench.cuda.forgotten == set()
+    assert bench.executor.alive == []
+    assert bench.executor.freed
+    bench.cpu.close()
+
+
+def test_closing_does_not_hide_the_first_error(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+    batch = bench.batches([(1, 32, 32)])[0]
+    with refusal(KeyError, "'the first error'"), bench.gpu:
+        bench.gpu.infer(batch)
+        bench.cuda.lost = LOST
+        raise KeyError("the first error")
+    assert bench.cuda.forgotten == set()
+    assert bench.executor.freed
+
+
+def test_a_library_that_fails_because_the_gpu_is_lost(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+
+    class Failing(FakeContext):
+        def enqueue(self, shape: Any, *, source: int, target: int, stream: int) -> None:
+            self.executor.driver.poison()
+            raise FcnkitError("m.engine: tensorrt must do execute_async_v3, got no message; look")
+
+    def create(_scratch: int) -> FakeContext:
+        bench.executor.alive.append(Failing(bench.executor))
+        return bench.executor.alive[-1]
+
+    bench.executor.create = create  # type: ignore[method-assign]
+    text = (
+        f"fake: the GPU must work, got {LOST}, after: m.engine: tensorrt must do execute_async_v3, "
+        "got no message; look; start a new process"
+    )
+    with refusal(GpuLostError, text):
+        bench.gpu.infer(bench.batches([(1, 32, 32)])[0])
+    bench.gpu.close()
+    assert bench.cuda.forgotten == set()
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["destroy_stream", "destroy_event", "destroy_graph", "free", "free_host", "drain", "activate"],
+)
+def test_what_cannot_be_given_back_is_logged_and_the_rest_is(
+    tmp_path: Path, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, "labels")
+    batches = bench.batches([(1, 32, 32)] * 4)
+    for batch in batches:
+        bench.gpu.infer(batch)
+    list(bench.gpu.stream(batches))
+    bench.cuda.fail = {method: 0}
+    bench.gpu.close()
+    failed = f"GPU 0: {method} must succeed, got a failure; see the test"
+    assert set(caplog.messages) == {f"something was not given back: {failed}"}
+    assert bench.cuda.forgotten == set()
+    assert bench.executor.freed
+
+
+def test_a_stream_may_be_consumed_by_another_thread(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+    batches = bench.batches([(1, 32, 32)] * 5)
+    stream = bench.gpu.stream(batches)
+    results = [next(stream)]
+    thread = threading.Thread(target=lambda: results.extend(stream))
+    thread.start()
+    thread.join()
+    for result, batch in zip(results, batches, strict=True):
+        np.testing.assert_array_equal(result, bench.cpu.infer(batch))
+    bench.close()
+
+
+def test_memory_that_does_not_suffice_for_a_third_slot(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, "labels")
+    batches = bench.batches([(1, 64, 64)] * 4)
+    bench.gpu.infer(batches[0])
+    used = bench.cuda.limit - bench.cuda.free_bytes()
+    bench.cuda.limit = 2 * used + 10
+    got = []
+    text = "GPU 0: malloc must succeed, got cudaErrorMemoryAllocation (out of memory); see the test"
+    with refusal(FcnkitError, text):
+        for result in bench.gpu.stream(batches):
+            got.append(result)  # noqa: PERF402 - what came before the error is looked at
+    assert len(got) == 2
+    for result, batch in zip(got, batches, strict=False):
+        np.testing.assert_array_equal(result, bench.cpu.infer(batch))
+    np.testing.assert_array_equal(bench.gpu.infer(batches[3]), bench.cpu.infer(batches[3]))
+    bench.close()
+
+
+def test_a_library_that_allocates_while_it_is_captured_runs_without_graphs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, "labels")
+    cuda = bench.cuda
+
+    class Allocating(FakeContext):
+        def enqueue(self, shape: Any, *, source: int, target: int, stream: int) -> None:
+            with suppress(FcnkitError):  # as a library that does not look at the result
+                cuda.free(cuda.malloc(16))
+            super().enqueue(shape, source=source, target=target, stream=stream)
+
+    def create(_scratch: int) -> FakeContext:
+        bench.executor.alive.append(Allocating(bench.executor))
+        return bench.executor.alive[-1]
+
+    bench.executor.create = create  # type: ignore[method-assign]
+    batches = bench.batches([(1, 32, 32)] * 4)
+    for batch in batches:
+        np.testing.assert_array_equal(bench.gpu.infer(batch), bench.cpu.infer(batch))
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "no CUDA graphs from here on",
+    ]
+    bench.close()
+
+
+def test_a_slot_keeps_few_contexts_and_gives_each_one_shape(tmp_path: Path) -> None:
+    """As TensorRT-RTX wants it, whose graphs are one shape's own."""
+    bench = Bench(tmp_path, "labels")
+    bench.executor.capturable, bench.executor.contexts = False, 2
+    made: list[FakeContext] = []
+    create = bench.executor.create
+
+    def counted(scratch: int) -> FakeContext:
+        made.append(create(scratch))
+        return made[-1]
+
+    bench.executor.create = counted  # type: ignore[method-assign]
+    a, b, c = ((1, 32, 32), (1, 32, 64), (1, 64, 32))
+    for batch in bench.batches([a, b, a, a, c, a, b]):
+        np.testing.assert_array_equal(bench.gpu.infer(batch), bench.cpu.infer(batch))
+        assert len(bench.executor.alive) <= 2
+    assert [len(context.shapes) for context in made] == [1, 1, 1, 1]  # b went for c and came again
+    bench.close()
+
+
+def test_the_fake_gpu_is_as_strict_as_cuda() -> None:
+    cuda = FakeCuda()
+    with pytest.raises(AssertionError, match="create_stream on a thread without activate"):
+        cuda.create_stream()
+    cuda.activate()
+    stream, event = cuda.create_stream(), cuda.create_event()
+    cuda.record(event, stream)
+    cuda.synchronize(event)
+    with pytest.raises(AssertionError, match="an event without timing"):
+        cuda.elapsed(event, event)
+    cuda.begin_capture(stream)
+    for illegal in (lambda: cuda.malloc(8), lambda: cuda.drain(stream)):
+        with pytest.raises(FcnkitError, match="cudaErrorStreamCaptureUnsupported"):
+            illegal()
+    with pytest.raises(FcnkitError, match="cudaErrorStreamCaptureInvalidated"):
+        cuda.end_capture(stream)
+    cuda.drain(stream)
+
+
 # --- ONNX Runtime's binding ----------------------------------------------------------------------
 
 
@@ -281,6 +472,7 @@ def test_onnxruntime_reads_and_writes_where_the_slot_says(tmp_path: Path, head: 
     """The real IOBinding, on a CPU session whose device memory is the fake GPU's."""
     bench = Bench(tmp_path, head)
     cuda = FakeCuda(eager=True)  # a CPU session does not queue
+    cuda.activate()
     stream = cuda.create_stream()
     executor = OnnxRuntimeExecutor(
         bench.session, bench.cpu.spec, cuda, stream=stream, kind="cpu", where="m.onnx"
@@ -346,15 +538,67 @@ def test_every_call_reaches_the_cuda_runtime() -> None:
         "end_capture": (0,),
         "launch": (0, 0),
         "destroy_graph": (0,),
+        "free_bytes": (),
     }
     methods = {name for name in vars(BindingsDriver) if not name.startswith("_")}
-    assert methods == calls.keys() | {"device", "name"}
+    assert methods == calls.keys() | {"device", "lost", "name"}
     for method, arguments in calls.items():
         with pytest.raises(FcnkitError, match=r"^GPU 0: cuda\w+ must succeed, got cudaError") as e:
             getattr(real, method)(*arguments)
         assert "\n" not in str(e.value)
     with pytest.raises(FcnkitError, match="cudaGetDeviceProperties must succeed"):
         assert real.name
+
+
+def test_old_bindings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bindings = pytest.importorskip("cuda.bindings")
+    for version in ("12.8.0", "12.9.0"):
+        monkeypatch.setattr(bindings, "__version__", version)
+        text = (
+            "open_backend: cuda-bindings must be 12.9.1 or later, which waits without stopping "
+            f"the other threads, got {version}; pip install --upgrade 'fcnkit[gpu]'"
+        )
+        with refusal(BackendUnavailableError, text):
+            open_driver(extra="gpu")
+    for version in ("12.9.1", "12.9.10", "13.0.0"):
+        monkeypatch.setattr(bindings, "__version__", version)
+        if not has_driver():
+            with pytest.raises(BackendUnavailableError, match="a CUDA driver and a GPU are needed"):
+                open_driver(extra="gpu")
+
+
+class _Returning:
+    """The real runtime module, but for what one function returns."""
+
+    def __init__(self, runtime: Any, code: str) -> None:
+        self.cudaError_t, self.cudaGetErrorString = runtime.cudaError_t, runtime.cudaGetErrorString
+        self.cudaStream_t = runtime.cudaStream_t
+        self.code = code
+
+    def cudaStreamSynchronize(self, _stream: Any) -> tuple[Any]:
+        return (getattr(self.cudaError_t, self.code),)
+
+
+def test_errors_that_cuda_repeats_until_the_process_ends() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    fake = _Returning(runtime, "cudaErrorInvalidValue")
+    real = BindingsDriver(fake, 0)
+    text = (
+        "GPU 0: cudaStreamSynchronize must succeed, got cudaErrorInvalidValue (invalid argument); "
+        "see fcnkit doctor"
+    )
+    with refusal(FcnkitError, text):
+        real.drain(1)
+    assert real.lost == ""
+    fake.code = "cudaErrorIllegalAddress"
+    text = f"GPU 0: cudaStreamSynchronize must succeed, got {LOST}; start a new process"
+    with refusal(GpuLostError, text):
+        real.drain(1)
+    fake.code = "cudaErrorLaunchFailure"
+    with pytest.raises(GpuLostError):
+        real.drain(1)
+    assert real.lost == LOST  # the first is the cause
+    assert all(hasattr(runtime.cudaError_t, name) for name in cuda_module._STICKY)
 
 
 @pytest.mark.gpu

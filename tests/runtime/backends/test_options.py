@@ -10,10 +10,8 @@ import onnxruntime
 import openvino
 import pytest
 
-from fcnkit.errors import BackendUnavailableError, FcnkitError
+from fcnkit.errors import FcnkitError
 from fcnkit.runtime import load, open_backend
-from fcnkit.runtime.backends.onnxruntime import RECORD_ASSIGNMENT
-from fcnkit.runtime.backends.onnxruntime_cuda import check_assignment
 from fcnkit.runtime.backends.onnxruntime_options import apply_options
 from fcnkit.runtime.backends.openvino import compile_model
 from fcnkit.runtime.checks import PROCESSORS
@@ -189,21 +187,6 @@ def test_openvino_refuses_a_wrong_value_in_one_line(model: Path) -> None:
     assert text.startswith(f"{model}: openvino must be able to load the model, got ")
     assert "ENABLE_CPU_PINNING" in text
     assert "\n" not in text
-
-
-def test_a_network_left_on_the_cpu_is_refused(tmp_path: Path) -> None:
-    """Asked of a CPU session, where the whole network is."""
-    path = write_model(tmp_path / "m.onnx", make_spec("logits"))
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    text = (
-        "open_backend: backend onnxruntime-cuda must run the whole network on "
-        "CUDAExecutionProvider, got Conv on CPUExecutionProvider; "
-        "use backend='onnxruntime' or another onnxruntime-gpu"
-    )
-    with refusal(BackendUnavailableError, text):
-        check_assignment(session, name="onnxruntime-cuda")
 
 
 def test_an_engine_takes_options_without_a_backend_named(tmp_path: Path) -> None:

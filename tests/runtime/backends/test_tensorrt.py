@@ -14,14 +14,12 @@ from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
     FcnkitError,
-    MissingExtraError,
 )
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.engine_file import EngineFile
-from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.artifacts.spec import Head, ShapeRange
-from fcnkit.runtime.backends import tensorrt, tensorrt_library
-from fcnkit.runtime.backends.cuda import has_driver, host_view, open_driver
+from fcnkit.runtime.backends import tensorrt, tensorrt_cache, tensorrt_library
+from fcnkit.runtime.backends.cuda import has_driver, host_view
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor, open_engine
@@ -59,6 +57,7 @@ class Engine:
     cuda: FakeCuda = field(default_factory=FakeCuda)
 
     def __post_init__(self) -> None:
+        self.cuda.activate()  # whoever opens an engine does
         path = write_model(self.folder / "m.onnx", make_spec(self.head))
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         spec = make_spec(self.head, low=SMALL.min, high=LARGE.max)
@@ -133,25 +132,144 @@ def test_runtime_options_of_tensorrt_rtx(tmp_path: Path) -> None:
     engine = Engine(tmp_path, rtx=True)
     assert Engine(tmp_path).executor().graph_strategy == ""
     assert engine.executor().graph_strategy == "WHOLE_GRAPH_CAPTURE"
-    engine.executor().create(0)
+    memory = engine.cuda.malloc(4096)
+    engine.executor().create(memory)
     engine.executor(
-        cuda_graph_strategy="DISABLED", dynamic_shapes_kernel_specialization_strategy="EAGER"
-    ).create(0)
+        cuda_graph_strategy="DISABLED", dynamic_shapes_kernel_specialization_strategy="LAZY"
+    ).create(memory)
     configs = [call[1] for call in engine.trt.calls]
     assert [config.cuda_graph_strategy for config in configs] == [
         CudaGraphStrategy.WHOLE_GRAPH_CAPTURE,
         CudaGraphStrategy.DISABLED,
     ]
     assert [config.dynamic_shapes_kernel_specialization_strategy for config in configs] == [
-        Specialization.LAZY,
         Specialization.EAGER,
+        Specialization.LAZY,
     ]
+    assert {config.strategy for config in configs} == {Strategy.USER_MANAGED}
     text = (
         "open_backend: the option cuda_graph_strategy must be one of DISABLED, "
         "WHOLE_GRAPH_CAPTURE, got ON; correct or drop it"
     )
     with refusal(ValueError, text):
         engine.executor(cuda_graph_strategy="ON")
+
+
+def test_tensorrt_rtx_keeps_few_contexts_that_share_their_memory(tmp_path: Path) -> None:
+    engine = Engine(tmp_path, rtx=True)
+    shapes = [(1, 32, 32), (1, 32, 64), (1, 64, 32), (1, 64, 64), (1, 64, 96), (2, 64, 64)]
+    with engine.backend(contexts="2") as backend:
+        for shape in shapes * 2:
+            batch = noise_batch(backend.spec, shape)
+            np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))
+        (slot,) = backend._slots
+        contexts = [work._context for work in slot._works.values()]  # type: ignore[attr-defined]
+        assert [context.shapes for context in contexts] == [[(1, 64, 96, 3)], [(2, 64, 64, 3)]]
+        assert len({context.memory for context in contexts}) == 1
+        assert [len(block) for block in engine.cuda.memory.values()].count(4096) == 1
+    assert engine.cuda.alive == 0
+
+
+def run_once(engine: Engine, **options: str) -> bytes:
+    """Open, run and close an engine; return what the cache held before it ran."""
+    executor = engine.executor(**options)
+    held = executor._cache._held if executor._cache else b""
+    with CudaBackend(engine.cuda, executor, name="tensorrt-rtx", details={}) as backend:
+        backend.infer(noise_batch(backend.spec, (1, 32, 32)))
+    return held
+
+
+def test_compiled_kernels_are_kept_beside_the_engine(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path, rtx=True)
+    path = tmp_path / "m.engine.cache"
+    assert run_once(engine, runtime_cache="0") == b""
+    assert not path.exists()
+    assert run_once(engine) == b""
+    written = path.read_bytes()
+    assert written.endswith(b"this GPUkernels")
+    stamp = path.stat().st_mtime_ns
+    assert run_once(engine) == b"this GPUkernels"
+    assert path.stat().st_mtime_ns == stamp  # nothing new, nothing written
+    assert caplog.messages == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["m.engine.cache", "m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda _: b"", "broken (JSONDecodeError)"),
+        (lambda _: b"[1, 2]\nkernels", "broken (TypeError)"),
+        (lambda _: b"{}\nkernels", "broken (KeyError)"),
+        (lambda _: b"\xff" * 9000, "broken (UnicodeDecodeError)"),
+        (lambda held: held[:-3], "broken (other bytes than its hash says)"),
+        (lambda held: held.replace(b"1.7.1.116", b"1.7.0.100"), "of another engine or library"),
+    ],
+)
+def test_a_broken_cache_is_ignored_and_written_again(
+    tmp_path: Path, spoil: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path, rtx=True)
+    path = tmp_path / "m.engine.cache"
+    run_once(engine)
+    whole = path.read_bytes()
+    path.write_bytes(spoil(whole))
+    assert run_once(engine) == b""
+    assert caplog.messages == [f"{path}: ignored, for it is {why}; it is written again"]
+    assert path.read_bytes() == whole
+
+
+def test_a_cache_of_another_engine_or_gpu_is_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path, rtx=True)
+    path = tmp_path / "m.engine.cache"
+    run_once(engine)
+    engine.file = replace(engine.file, plan=b"another plan")
+    assert run_once(engine) == b""
+    engine.trt.environment = b"another GPU"
+    assert run_once(engine) == b""
+    assert caplog.messages == [
+        f"{path}: ignored, for it is {why}; it is written again"
+        for why in (
+            "of another engine or library",
+            "made on another GPU or with another driver",
+        )
+    ]
+    assert run_once(engine) == b"another GPUkernels"
+
+
+def test_a_cache_that_cannot_be_written_or_set_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(tmp_path, rtx=True)
+    path = tmp_path / "m.engine.cache"
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tensorrt_cache, "atomic_write", full)
+        run_once(engine)
+    engine.trt.refuse = "set_runtime_cache"
+    run_once(engine)
+    assert caplog.messages == [
+        f"{path}: the compiled kernels are not kept: [Errno 28] No space left on device",
+        f"{path}: the library takes no runtime cache",
+    ]
+    assert not path.exists()
+
+
+def test_an_old_tensorrt_rtx_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(trt, "__version__", "1.5.0.114")
+    text = (
+        "open_backend: needs tensorrt-rtx 1.6 or later, got 1.5.0.114; "
+        "pip install -U 'fcnkit[tensorrt-rtx]'"
+    )
+    with refusal(BackendUnavailableError, text):
+        import_library("tensorrt-rtx", what="open_backend")
 
 
 def test_profiles_come_from_the_engine_where_there_is_no_sidecar(tmp_path: Path) -> None:
@@ -215,7 +333,7 @@ def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
     engine = Engine(tmp_path, rtx=True)
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.INVALID, 3
     engine.trt.loads = False  # would be the error if it were tried
-    rule = f"{engine.file.path}: the engine must suit fake and tensorrt_rtx 10.9.0.34"
+    rule = f"{engine.file.path}: the engine must suit fake and tensorrt_rtx 1.7.1.116"
     text = f"{rule}, got VERSION_MISMATCH, UNSUPPORTED_CC; build it again: {REBUILD}"
     with refusal(BackendUnavailableError, text):
         engine.executor()
@@ -376,6 +494,7 @@ class _TinyRuntime:
 def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPatch) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     cuda = FakeCuda()
+    cuda.activate()
     with monkeypatch.context() as patch:
         patch.setattr(trt, "Runtime", _TinyRuntime(cuda))
         result = run_tiny_engine(trt, PROBE_MODEL, cuda)
@@ -387,45 +506,3 @@ def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPat
     with pytest.raises(BackendUnavailableError) as caught:
         run_tiny_engine(trt, PROBE_MODEL, cuda)
     assert str(caught.value).startswith(f"{rule}, got IRuntime::deserializeCudaEngine: ")
-
-
-# --- on a GPU ------------------------------------------------------------------------------------
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "flavor", [pytest.param("tensorrt", marks=pytest.mark.tensorrt), "tensorrt-rtx"]
-)
-@pytest.mark.parametrize("head", ["labels", "logits"])
-def test_a_real_engine_gives_what_onnxruntime_gives(
-    tmp_path: Path, flavor: Flavor, head: Head
-) -> None:
-    try:
-        open_driver(extra=flavor)
-        import_library(flavor, what="test")
-    except (BackendUnavailableError, MissingExtraError) as error:
-        pytest.skip(str(error))
-    from fcnkit.export.engine import build_engine
-
-    model = write_model(tmp_path / "m.onnx", make_spec(head, high=(4, 256, 256)))
-    build_engine(model, tmp_path / "m.engine", flavor=flavor)
-    shapes = [(1, 32, 32), (2, 64, 96), (1, 256, 256)] * 4
-    with (
-        open_backend(tmp_path / "m.engine") as engine,
-        open_backend(model, backend="onnxruntime") as cpu,
-    ):
-        assert engine.name == flavor
-        batches = [noise_batch(cpu.spec, shape) for shape in shapes]
-        for batch, result in zip(batches, engine.stream(batches), strict=True):
-            wanted = cpu.infer(batch)
-            assert (result.shape, result.dtype) == (wanted.shape, wanted.dtype)
-            if head == "labels":
-                assert (result == wanted).mean() > 0.999
-            else:
-                np.testing.assert_allclose(result, wanted, atol=0.02)
-            # TensorRT-RTX compiles a shape's own kernels meanwhile: the last bits may change.
-            again = engine.infer(batch)
-            if head == "labels":
-                assert (again == result).mean() > 0.999
-            else:
-                np.testing.assert_allclose(again, result, atol=0.02)
