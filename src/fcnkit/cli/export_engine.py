@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from fcnkit.cli.progress import progress_of
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
 
@@ -79,7 +80,7 @@ def engine(
             advance=advance,
         )
     for line in _lines(report, out):
-        typer.echo(line)
+        say(line)
 
 
 def _profiles(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.cli.options import parse_range, parse_size
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
@@ -120,7 +121,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     if first:
         # The chapter's own words, for those who compare.
-        typer.echo(f"read {len(opened.samples)} examples ({opened.dropped} smaller than the crop)")
+        say(f"read {len(opened.samples)} examples ({opened.dropped} smaller than the crop)")
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -139,11 +140,11 @@ def train(
             compiled=compiled,
             validate_every=validate_every,
             on_step=(lambda epoch, *amount: advance(f"epoch {epoch}", *amount)) if first else None,
-            on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
+            on_weights=lambda loaded: say(f"starts with {loaded.summary()}"),
             on_epoch=_report,
         )
     if first:
-        typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
+        say(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
 
 
 def _architecture(model: str, backbone: str | None) -> str:
@@ -160,7 +161,7 @@ def _report(result: EpochResult) -> None:
     scores = ""
     if result.mean_iou is not None:
         scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
-    typer.echo(
+    say(
         f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
         f"{result.images_per_second:.1f} images/s{' (best)' if result.best else ''}"
     )
