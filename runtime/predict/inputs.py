@@ -106,10 +106,10 @@ def search(
     texts = _texts(inputs)
     _check_suffix(suffix)
     _check_root(root)
-    passed: Counter[str] = Counter()
+    passed: dict[str, str] = {}
     jobs: dict[tuple[str, Path], Job] = {}
     for text in texts:
-        count, before = 0, passed.copy()
+        count, before = 0, len(passed)
         sources, base = _expand(text, Path(out).resolve(), suffix, passed, rooted=root is not None)
         for source in sources:
             relative = _below_root(source, Path(root)) if root is not None else _name(source, base)
@@ -117,8 +117,8 @@ def search(
             jobs.setdefault(_key(job), job)
             count += 1
         if not count:
-            raise ValueError(_nothing_in(text, passed - before))
-    found = Found(jobs=list(jobs.values()), passed_over=passed)
+            raise ValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
+    found = Found(jobs=list(jobs.values()), passed_over=Counter(passed.values()))
     check_outputs(found.jobs, Path(out))
     return found
 
@@ -172,7 +172,7 @@ def _check_root(root: object) -> None:
 
 
 def _expand(
-    text: str, out: Path, suffix: str, passed: Counter[str], *, rooted: bool
+    text: str, out: Path, suffix: str, passed: dict[str, str], *, rooted: bool
 ) -> tuple[Iterable[Path], Path | None]:
     """Return the files that an input names, and the folder that their results mirror.
 

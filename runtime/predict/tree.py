@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.manifest import is_results_folder
 from fcnkit.runtime.predict.pictures import SUFFIXES, begins_like_picture
 
@@ -23,15 +24,16 @@ _FOLDER: Final = "folder"
 class Tree:
     """A folder that is searched for pictures."""
 
-    def __init__(self, root: Path, out: Path, passed: Counter[str]) -> None:
+    def __init__(self, root: Path, out: Path, passed: dict[str, str]) -> None:
         """Begin a search.
 
         Args:
             root: The folder.
             out: The output folder, resolved; what lies in it is left out.
-            passed: Counts what is passed over: files by ending in lower case or as ``no ending``,
-                files and folders whose name begins with a dot as ``hidden``, folders with
-                ``results of another run``, and each ``folder`` that a pattern names.
+            passed: Gets the kind of everything that is passed over, by its path: of files the
+                ending in lower case or ``no ending``, of files and folders whose name begins with
+                a dot ``hidden``, of others ``results of another run``, or ``folder`` where a
+                pattern names one.
         """
         self._root, self._passed = root, passed
         # A folder inside the output folder holds input all the same: it was given.
@@ -48,7 +50,8 @@ class Tree:
         for hit in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - absolute patterns
             path = Path(hit)
             if os.path.isdir(path):  # noqa: PTH112 - never raises
-                self._passed[_FOLDER] += "**" not in pattern
+                if "**" not in pattern:
+                    self._pass_over(path, _FOLDER)
             elif not self._is_left_out(path.parent) and self._is_picture(path, hidden=True):
                 yield path
 
@@ -56,8 +59,11 @@ class Tree:
         if is_picture(path, hidden=hidden):
             return True
         kind = _HIDDEN if path.name.startswith(".") else path.suffix.lower() or _NO_ENDING
-        self._passed[kind] += 1
+        self._pass_over(path, kind)
         return False
+
+    def _pass_over(self, path: Path, kind: str) -> None:
+        self._passed[real_path(path)] = kind
 
     def _files(self) -> Iterator[Path]:
         """Yield what lies below the folder and is no folder, through links to folders too.
@@ -76,8 +82,9 @@ class Tree:
                 folders.clear()
                 continue
             seen.add(real)
+            for name in filter(lambda name: name.startswith("."), folders):
+                self._pass_over(Path(folder, name), _HIDDEN)
             visible = [name for name in folders if not name.startswith(".")]
-            self._passed[_HIDDEN] += len(folders) - len(visible)
             folders[:] = [name for name in visible if not self._is_left_out(Path(folder, name))]
             yield from (Path(folder, name) for name in names)
 
@@ -93,7 +100,8 @@ class Tree:
         if self._out is not None and Path(os.path.realpath(folder)).is_relative_to(self._out):
             return True
         found = is_results_folder(folder)
-        self._passed[_RESULTS] += found
+        if found:
+            self._pass_over(folder, _RESULTS)
         return found
 
 

@@ -30,6 +30,7 @@ from fcnkit.errors import message, printable
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover, Segmenter
     from fcnkit.runtime.predict.folder import Format, Record
+    from fcnkit.runtime.predict.inputs import Found
 
 __all__ = ["predict"]
 
@@ -134,13 +135,8 @@ def predict(
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
             counts = _consume(records, len(jobs))
-        seconds = time.perf_counter() - start
         summary = {
-            "found": len(jobs),
-            **counts,
-            "passed_over": found.passed_over.total(),
-            "seconds": round(seconds, 3),
-            "images_per_second": round(counts["done"] / seconds, 3),
+            **_counted(found, counts, time.perf_counter() - start),
             "manifest": str(out / MANIFEST),
             "format": format,
             **_how(segmenter),
@@ -161,6 +157,16 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
         rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
         raise ValueError(message("predict", rule, "neither", remedy))
     return given
+
+
+def _counted(found: Found, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+    return {
+        "found": len(found.jobs),
+        **counts,
+        "passed_over": found.passed_over.total(),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(counts["done"] / seconds, 3),
+    }
 
 
 def _how(segmenter: Segmenter) -> dict[str, Any]:
