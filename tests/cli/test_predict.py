@@ -125,7 +125,7 @@ def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
     refused(
         done,
         f"predict: every INPUT must name a picture, got {tmp_path}; give a file, "
-        "folder or pattern with .bmp .gif .jfif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff "
+        "folder or pattern with .bmp .gif .jfif .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp "
         "files",
     )
 
