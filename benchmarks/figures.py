@@ -162,7 +162,7 @@ def comparison(work: Work) -> str:
     from fcnkit.runtime.bench.report import read_report
 
     a, b = (read_report(work.folder / name / "report.json") for name in ("again-a", "again-b"))
-    found, _ = compare_reports(a, b)
+    found = compare_reports(a, b).rows
     rows = [
         (
             row.stage.replace("_", " "),

@@ -14,8 +14,8 @@ from PIL import Image
 from fcnkit.errors import DataError, message
 from fcnkit.export.comparison_images import normalised
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
-from fcnkit.runtime.predict.folder import SUFFIXES
 from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, split_names
 
 __all__ = ["Calibration", "model_inputs", "open_calibration", "sized_pictures"]
@@ -62,7 +62,7 @@ def open_calibration(root: Path) -> Calibration:
         found = [sample.image for sample in open_voc(root, split=first).samples]
         held_out = open_voc(root, split=others[0]) if others else None
     else:
-        found = sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
+        found = sorted(path for path in root.iterdir() if is_picture(path))
     if len(found) < LEAST:
         rule = f"at least {LEAST} pictures are needed"
         remedy = "give the training data, or more pictures like those to be labelled"

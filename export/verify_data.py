@@ -14,8 +14,8 @@ from fcnkit.export.difference import Difference, DifferenceMeter
 from fcnkit.export.subject import Answer, Subject
 from fcnkit.runtime.pixels.metrics import confusion, scores
 from fcnkit.runtime.pixels.tiling import cut, plan_padded
-from fcnkit.runtime.predict.folder import SUFFIXES
 from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, read_pair
 
 __all__ = ["DataReport", "Labelled", "compare_on_data", "open_data"]
@@ -88,7 +88,7 @@ def open_data(root: Path, *, split: str = "val") -> Labelled:
         return Labelled(root=root, pictures=(), truth=open_voc(root, split=split))
     found: tuple[Path, ...] = ()
     if root.is_dir():
-        found = tuple(sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES))
+        found = tuple(sorted(path for path in root.iterdir() if is_picture(path)))
     if not found:
         rule = "must be a folder of pictures or in VOC layout"
         got = "no pictures" if root.is_dir() else "no such folder"

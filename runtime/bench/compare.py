@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,10 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from fcnkit.errors import message
 from fcnkit.runtime.bench.report import case_title
 
-__all__ = ["GATED", "Comparison", "Interval", "compare_reports", "compare_samples", "parse_limit"]
+__all__ = [
+    "GATED",
+    "Compared",
+    "Comparison",
+    "Interval",
+    "compare_reports",
+    "compare_samples",
+    "parse_limit",
+]
 
 GATED: Final = ("infer", "end_to_end")
-"""Stages whose slowing down fails a comparison; the others are shown."""
+"""Stages that fail a comparison where they are slower or missing; the others are shown."""
 
 _RESAMPLES: Final = 2000
 _AT_ONCE: Final = 4_000_000
@@ -107,48 +116,74 @@ def _interval(estimate: float, drawn: NDArray[np.float64]) -> Interval:
     return Interval(estimate=estimate, low=float(low), high=float(high))
 
 
-def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> tuple[list[Comparison], list[str]]:
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two reports side by side."""
+
+    rows: list[Comparison]
+    """One per stage that both measured."""
+    missing: list[str]
+    """What of A is not in B: cases, and stages of GATED in cases that both hold."""
+    notes: list[str]
+    """What else is different."""
+
+
+def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> Compared:
     """Compare what two reports have in common.
 
-    Cases belong together when model name, backend, compute precision, threads, CUDA graphs and
-    shape are equal. Where each report holds one single case, these two belong together.
+    Cases belong together when model name, backend, compute precision, threads, CUDA graphs, cover
+    and shape are equal; several such cases of one report belong to those of the other in their
+    order. Where each report holds one single case, these two are compared whatever they are.
 
     Args:
         a: The earlier report, from ``read_report``.
         b: The later one.
 
     Returns:
-        A comparison per stage that both measured, and lines about what has no partner or what
-        else is different.
+        The comparison. It has no rows where the reports have no case in common.
 
     Raises:
-        ValueError: Nothing belongs together.
+        ValueError: A holds no case, or a stage has fewer than two samples.
     """
-    cases_a, cases_b = ({_key(case): case for case in report["cases"]} for report in (a, b))
-    notes = [
-        f"{len(report['cases']) - len(held)} cases of {name} have the name of another, left out"
-        for name, report, held in (("A", a, cases_a), ("B", b, cases_b))
-        if len(held) < len(report["cases"])
-    ]
-    pairs = [(cases_a[key], cases_b[key]) for key in cases_a if key in cases_b]
+    if not a["cases"]:
+        rule, remedy = "the earlier report must have a case", "measure it again"
+        raise ValueError(message("bench compare", rule, "none", remedy))
+    cases_a, cases_b = _by_key(a), _by_key(b)
+    pairs = [(case, cases_b[key]) for key, case in cases_a.items() if key in cases_b]
+    alone = [case for key, case in cases_a.items() if key not in cases_b]
+    missing = [f"{case_title(case)}, cover {case['cover']}" for case in alone]
+    notes = [f"only in A: {case_title(case)}" for case in alone]
+    notes += [f"only in B: {case_title(cases_b[key])}" for key in cases_b if key not in cases_a]
     if not pairs and len(cases_a) == len(cases_b) == 1:
-        pairs = [(next(iter(cases_a.values())), next(iter(cases_b.values())))]
-        notes.append(f"comparing {case_title(pairs[0][0])} with {case_title(pairs[0][1])}")
-    elif not pairs:
-        rule = "the reports must have a case in common"
-        got = f"{len(cases_a)} and {len(cases_b)} cases without one"
-        raise ValueError(message("bench compare", rule, got, "measure the same models and shapes"))
-    else:
-        for name, cases, others in (("A", cases_a, cases_b), ("B", cases_b, cases_a)):
-            alone = [case_title(case) for key, case in cases.items() if key not in others]
-            notes += [f"only in {name}: {title}" for title in alone]
-    return [row for pair in pairs for row in _compare_case(*pair)], notes + _differences(a, b)
+        pairs = [(a["cases"][0], b["cases"][0])]
+        notes = [f"comparing {case_title(pairs[0][0])} with {case_title(pairs[0][1])}"]
+    rows = []
+    for pair in pairs:
+        rows += _compare_case(*pair)
+        missing += _missing_stages(*pair)
+    return Compared(rows=rows, missing=missing, notes=notes + _differences(a, b))
 
 
-def _key(case: dict[str, Any]) -> tuple[str, ...]:
-    details = case["details"]
-    about = [details.get(name, "") for name in ("compute", "threads", "cuda_graphs")]
-    return tuple(map(str, (case["model"], case["backend"], *about, case["cover"], case["shape"])))
+def _by_key(report: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Return the cases by what they must have in common with those of another report."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    count: Counter[tuple[str, ...]] = Counter()
+    for case in report["cases"]:
+        details = case["details"]
+        about = [details.get(name, "") for name in ("compute", "threads", "cuda_graphs")]
+        held = (case["model"], case["backend"], *about, case["cover"], case["shape"])
+        key = tuple(map(str, held))
+        found[(*key, str(count[key]))] = case
+        count[key] += 1
+    return found
+
+
+def _missing_stages(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    measured = [
+        {stage["name"] for stage in case["stages"] if stage["samples_ms"]} for case in (a, b)
+    ]
+    lost = [name for name in GATED if name in measured[0] - measured[1]]
+    return [f"{name} of {case_title(a)}" for name in lost]
 
 
 def _compare_case(a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:

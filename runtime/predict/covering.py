@@ -49,8 +49,8 @@ class Covering:
     cover: Cover
     tile: tuple[int, int] | None
     """Height and width of the tiles; None takes the largest that fit."""
-    overlap: int
-    """Pixels that neighbouring tiles share at least."""
+    overlap: int | None
+    """Pixels that neighboring tiles share at least; None where one tile covers every picture."""
 
     def plan(self, height: int, width: int) -> TilePlan:
         """Say where the tiles of a picture lie.
@@ -82,7 +82,7 @@ class Covering:
                 extent,
                 extent,
                 tile=side,
-                overlap=self.overlap if side == asked else 0,
+                overlap=(self.overlap or 0) if side == asked else 0,
                 multiple=multiple,
             ).tops
             for extent, side, asked in zip((height, width), sides, tile, strict=True)
@@ -147,7 +147,9 @@ def choose_covering(
     if cover is None:
         cover = "average" if asked and head == "logits" else _COVERS[head][0]
     if not asked:
-        return Covering(spec, cover, None, _default_overlap(spec.shapes.max[1:]))
+        tiled = head == "logits" and cover != "pad"
+        overlap = _default_overlap(spec.shapes.max[1:]) if tiled else None
+        return Covering(spec, cover, None, overlap)
     if head != "logits" or cover != "average":
         got = f"head {head} and cover={cover!r}"
         remedy = "leave tile and overlap out, or use a model with head logits"

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.pixels.tiling import TilePlan
+from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
-from fcnkit.runtime.predict.manifest import Options, Record, Stamp
+from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import Output, Staging, open_output
 from fcnkit.runtime.predict.passes import BandPass, ImageRows, Rows, WholePass, tiles_at_once
 from fcnkit.runtime.predict.pictures import open_picture, read_picture
@@ -22,7 +23,18 @@ from fcnkit.runtime.predict.pipeline import Work
 from fcnkit.runtime.predict.rows import open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
-__all__ = ["FileTask", "RunContext"]
+__all__ = ["FileTask", "Place", "RunContext"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the results of one run go."""
+
+    staging: Staging
+    announce: Callable[[Record], None]
+    """Called on any thread before a result comes under its name."""
+    keep: Callable[[Record], None]
+    """Called on the caller's thread for every picture, in the order of the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,17 +46,17 @@ class RunContext:
     model_sha256: str
     max_pixels: int
 
-    def begin(self, job: Job, staging: Staging) -> Work[FileTask]:
+    def begin(self, job: Job, place: Place) -> Work[FileTask]:
         """Read a picture and cut it into tiles; any thread.
 
         Args:
             job: The picture.
-            staging: Where its result is written.
+            place: Where its result goes.
 
         Returns:
             The picture, or the error that it has instead.
         """
-        task = FileTask(self, job, staging)
+        task = FileTask(self, job, place)
         try:
             return task.begin()
         except (ValueError, OSError, MemoryError, ImportError) as error:
@@ -54,9 +66,9 @@ class RunContext:
 class FileTask:
     """One picture on its way to its result."""
 
-    def __init__(self, context: RunContext, job: Job, staging: Staging) -> None:
-        self._context, self._job, self._staging = context, job, staging
-        self._stamp = Stamp.of(job.source)
+    def __init__(self, context: RunContext, job: Job, place: Place) -> None:
+        self._context, self._job, self._place = context, job, place
+        self._origin = Origin.of(job.source)
         self._size: tuple[int, int] | None = None
         self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
         self._file: tuple[Path, Output, Callable[[], None]] | None = None
@@ -130,7 +142,7 @@ class FileTask:
 
     def _open(self) -> Output:
         assert self._size is not None
-        path = self._staging.path()
+        path = self._place.staging.path()
         format, spec = self._context.options.format, self._context.segmenter.spec
         output, drop = open_output(path, *self._size, spec, format=format)
         self._file = (path, output, drop)
@@ -148,6 +160,7 @@ class FileTask:
 
         Raises:
             OSError: The result cannot be written.
+            DataError: It would replace another picture's, written meanwhile.
         """
         if error is not None:
             self._drop()
@@ -160,12 +173,14 @@ class FileTask:
                 assert self._file is not None
                 path, output, _ = self._file
                 output.close()
-                written = Stamp.of(path)  # a new name changes nothing of it
-                self._staging.publish(path, self._job.output)
+                # A new name changes nothing of the stamp.
+                record = self._record(seconds=seconds, output_stamp=Stamp.of(path))
+                self._place.announce(record)
+                self._place.staging.publish(path, self._job.output)
         except BaseException:
             self._drop()
             raise
-        return self._record(seconds=seconds, output_stamp=written)
+        return record
 
     def _write(self) -> float:
         """Write a picture that came whole; return the seconds that its labels took."""
@@ -193,8 +208,9 @@ class FileTask:
         error: Exception | None = None,
     ) -> Record:
         return Record(
-            input=str(self._job.source),
-            input_stamp=self._stamp,
+            input=self._origin.input,
+            input_path=self._origin.input_path,
+            input_stamp=self._origin.input_stamp,
             status="done" if error is None else "failed",
             output=self._job.output.as_posix(),
             output_stamp=output_stamp,

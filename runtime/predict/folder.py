@@ -11,17 +11,18 @@ import contextlib
 import operator
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
 from fcnkit.errors import message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
-from fcnkit.runtime.predict.file_task import FileTask, RunContext
-from fcnkit.runtime.predict.inputs import SUFFIXES, Job, find_jobs
-from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.claims import Claims, read_claim
+from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
+from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
+from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record, line_of
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging, read_journal
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.pictures import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
@@ -83,7 +84,7 @@ def predict_files(
 
     Args:
         segmenter: The model; used by this thread only.
-        jobs: What ``find_jobs`` found.
+        jobs: What ``find_jobs`` found; each has an output name that no other has.
         out: The output folder, made where needed; one run at a time writes into it.
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
@@ -106,8 +107,9 @@ def predict_files(
         TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
             text; when called.
         ValueError: format is unknown, max_pixels, batch or workers below 1, or
-            workers above 256; when called.
-        DataError: Another run writes into the folder; from the iterator.
+            workers above 256; when called. Two results have one name; from the iterator.
+        DataError: Another run writes into the folder, or a result would replace one of another
+            picture; from the iterator, before anything is written.
         OSError: A result cannot be written; from the iterator.
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
@@ -125,6 +127,7 @@ def run_into(
     segmenter: Segmenter,
     jobs: Iterable[Job],
     staging: Staging,
+    claims: Claims,
     *,
     model_sha256: str,
     format: Format = "labels",
@@ -137,6 +140,7 @@ def run_into(
         segmenter: As for ``predict_files``.
         jobs: Asked for as the run comes to them.
         staging: Where results are written until they are whole; says the output folder.
+        claims: Of the same output folder.
         model_sha256: As for ``predict_files``.
         format: As for ``predict_files``.
         max_pixels: As for ``predict_files``.
@@ -147,10 +151,12 @@ def run_into(
 
     Raises:
         ValueError: As for ``predict_files``.
+        DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
     context = _context(segmenter, format, model_sha256, max_pixels)
-    return _Run(context, batch=batch).records(jobs, staging, lambda _: None)
+    place = Place(staging=staging, announce=claims.take, keep=lambda _: None)
+    return _Run(context, batch=batch).records(jobs, place)
 
 
 def _context(
@@ -192,20 +198,31 @@ def _with_manifest(
     run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool
 ) -> Generator[Record, None, None]:
     out.mkdir(parents=True, exist_ok=True)
-    with (
-        Manifest(
-            out, options=run.context.options, model_sha256=run.context.model_sha256, resume=resume
-        ) as manifest,
-        Staging(out) as staging,
-    ):
-        left: list[Job] = []
-        for job in jobs:
-            earlier = manifest.earlier(job.source, job.output)
-            if earlier is None:
-                left.append(job)
-            else:
-                yield earlier
-        yield from run.records(left, staging, manifest.append)
+    options, sha256 = run.context.options, run.context.model_sha256
+    with Manifest(out, options=options, model_sha256=sha256, resume=resume) as manifest:
+        manifest.adopt(read_journal(out))
+        with Staging(out) as staging:
+
+            def announce(record: Record) -> None:
+                staging.announce(record.output, line_of(record))
+
+            def keep(record: Record) -> None:
+                manifest.append(record)
+                staging.listed(record.output)
+
+            wanted = unique_jobs(jobs)
+            check_outputs(wanted, out, fold=staging.folds_case())
+            for job in wanted:  # all of them before the first result is replaced
+                manifest.check(job.source, job.output, read_claim(out, job.output))
+            left: list[Job] = []
+            for job in wanted:
+                earlier = manifest.earlier(job.source, job.output)
+                if earlier is None:
+                    left.append(job)
+                else:
+                    yield earlier
+            place = Place(staging=staging, announce=announce, keep=keep)
+            yield from run.records(left, place)
 
 
 class _Run:
@@ -234,19 +251,17 @@ class _Run:
         self._ended = False
         """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
 
-    def records(
-        self, jobs: Iterable[Job], staging: Staging, keep: Callable[[Record], None]
-    ) -> Generator[Record, None, None]:
+    def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
         behind: deque[Future[Record]] = deque()
 
         def written() -> Record:
             record = behind.popleft().result()
-            keep(record)
+            place.keep(record)
             return record
 
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
-            works = self._works(pool, jobs, staging)
+            works = self._works(pool, jobs, place)
             finished = run_works(
                 self.context.segmenter.backend,
                 works,
@@ -280,12 +295,12 @@ class _Run:
         return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
 
     def _works(
-        self, pool: ThreadPoolExecutor, jobs: Iterable[Job], staging: Staging
+        self, pool: ThreadPoolExecutor, jobs: Iterable[Job], place: Place
     ) -> Iterator[Work[FileTask]]:
         """Yield the pictures, each begun by the pool a few ahead of the model."""
 
         def begin(job: Job) -> Work[FileTask]:
-            return self.context.begin(job, staging)
+            return self.context.begin(job, place)
 
         def halted() -> bool:
             return self._ended or self._stop.is_set()

@@ -6,28 +6,28 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fcnkit.errors import message
+from fcnkit.runtime.predict.identity import common_root, real_path
+from fcnkit.runtime.predict.pictures import SUFFIXES
+from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
 
-__all__ = ["SUFFIXES", "Job", "find_jobs"]
-
-SUFFIXES: Final = (
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-)
-"""Endings of the files that a folder is searched for, in any case."""
+__all__ = [
+    "SUFFIXES",
+    "Found",
+    "Job",
+    "check_outputs",
+    "find_jobs",
+    "relative_path",
+    "search",
+    "unique_jobs",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,43 +38,104 @@ class Job:
     output: Path
 
 
-def find_jobs(inputs: Iterable[str | Path], out: str | Path, *, suffix: str = ".png") -> list[Job]:
+@dataclass(frozen=True)
+class Found:
+    """The pictures of a run, and what else there was."""
+
+    jobs: list[Job]
+    passed_over: Counter[str]
+    """How many files in the given folders and patterns are not labelled, by kind; see ``Tree``."""
+
+
+def find_jobs(
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    *,
+    suffix: str = ".png",
+    root: str | Path | None = None,
+) -> list[Job]:
     """Find the pictures that files, folders, patterns and lists name, and name their results.
 
     Results mirror the tree below each given folder (below the fixed part of a pattern); a file
     given by itself goes to the top, and the files of a list mirror the tree below the folder that
-    they share. What lies in ``out`` is not taken for input.
+    they share. With ``root``, all of them mirror the tree below it. What lies in ``out`` is not
+    taken for input, nor is what begins with a dot, unless it is given by itself.
 
     Args:
         inputs: Files, folders (searched recursively), glob patterns (``**`` too), ``@list.txt``
             with one file per line, and ``-`` for such a list on standard input.
         out: The output folder; it need not exist.
         suffix: What the names of results end in.
+        root: The folder where the mirrored tree begins; every picture lies below it.
 
     Returns:
         The jobs in order, each picture once.
 
     Raises:
-        TypeError: inputs are no list of paths.
-        ValueError: An input names no picture, two results would have the same name, a result
-            would replace a picture or become input, or suffix is none.
+        TypeError: inputs is not a list of paths, or root is not a path.
+        ValueError: An input names no picture, a picture lies outside root, two results would have
+            the same name, a result would replace a picture or become input, or suffix is none.
         OSError: A list cannot be read, or a folder cannot be listed.
+    """
+    return search(inputs, out, suffix=suffix, root=root).jobs
+
+
+def search(
+    inputs: Iterable[str | Path],
+    out: str | Path,
+    *,
+    suffix: str = ".png",
+    root: str | Path | None = None,
+) -> Found:
+    """Find pictures as ``find_jobs`` does, and count what is passed over.
+
+    Args:
+        inputs: As for ``find_jobs``.
+        out: As for ``find_jobs``.
+        suffix: As for ``find_jobs``.
+        root: As for ``find_jobs``.
+
+    Returns:
+        The jobs and the counts.
+
+    Raises:
+        TypeError: As for ``find_jobs``.
+        ValueError: As for ``find_jobs``.
+        OSError: As for ``find_jobs``.
     """
     texts = _texts(inputs)
     _check_suffix(suffix)
+    _check_root(root)
+    passed: dict[str, str] = {}
     jobs: dict[tuple[str, Path], Job] = {}
     for text in texts:
-        found = 0
-        for source, relative in _expand(text, Path(out).resolve(), suffix):
+        count, before = 0, len(passed)
+        sources, base = _expand(text, Path(out).resolve(), suffix, passed, rooted=root is not None)
+        for source in sources:
+            relative = _below_root(source, Path(root)) if root is not None else _name(source, base)
             job = Job(source, relative.with_suffix(suffix))
-            jobs.setdefault((os.path.realpath(source), job.output), job)
-            found += 1
-        if not found:
-            rule = "every INPUT must name a picture"
-            remedy = f"give a file, folder or pattern with {' '.join(SUFFIXES)} files"
-            raise ValueError(message("predict", rule, text, remedy))
-    _check_names(jobs.items(), Path(out))
-    return list(jobs.values())
+            jobs.setdefault(_key(job), job)
+            count += 1
+        if not count:
+            raise ValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
+    found = Found(jobs=list(jobs.values()), passed_over=Counter(passed.values()))
+    check_outputs(found.jobs, Path(out))
+    return found
+
+
+def _key(job: Job) -> tuple[str, Path]:
+    return os.path.realpath(job.source), job.output
+
+
+def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
+    """Return jobs without those that label one picture under one name again."""
+    return list({_key(job): job for job in jobs}.values())
+
+
+def _nothing_in(text: str, passed: Counter[str]) -> str:
+    got = f"{text}, where nothing is taken of {in_words(passed)}" if passed else text
+    remedy = f"give a file, folder or pattern with {' '.join(SUFFIXES)} files"
+    return message("predict", "every INPUT must name a picture", got, remedy)
 
 
 def _texts(inputs: Any) -> list[str]:
@@ -87,7 +148,7 @@ def _texts(inputs: Any) -> list[str]:
         rule, got = "inputs must be a list of paths", type(inputs).__name__
         raise TypeError(message("find_jobs", rule, got, "put it in a list"))
     texts = []
-    for one in given:  # one by one: what is no list of paths may have any length
+    for one in given:  # one by one: what is not a list of paths may have any length
         if not isinstance(one, (str, Path)):
             rule, got = "every input must be a text or a Path", type(one).__name__
             raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
@@ -101,101 +162,155 @@ def _check_suffix(suffix: object) -> None:
         raise ValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
 
 
-def _expand(text: str, out: Path, suffix: str) -> Iterator[tuple[Path, Path]]:
-    """Yield (file, its name below the given folder) in order of name."""
+def _check_root(root: object) -> None:
+    if root is not None and not isinstance(root, (str, Path)):
+        rule, got = "root must be a text or a Path", type(root).__name__
+        raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+    if root is not None and not Path(root).is_dir():
+        rule, remedy = "root must be a folder", "give one that holds every picture"
+        raise ValueError(message("predict", rule, repr(str(root)), remedy))
+
+
+def _expand(
+    text: str, out: Path, suffix: str, passed: dict[str, str], *, rooted: bool
+) -> tuple[Iterable[Path], Path | None]:
+    """Return the files that an input names, and the folder that their results mirror.
+
+    Without such a folder, results have the names of the files alone.
+    """
     path = Path(text)
     if path.is_file():
-        yield path, Path(path.name)
-    elif path.is_dir():
+        return [path], path.parent
+    if path.is_dir():
         if out == path.resolve() and suffix in SUFFIXES:
             rule = "results must lie apart from a folder of pictures, or they become input"
             raise ValueError(message("predict", rule, text, "choose another output folder"))
-        yield from _pictures(sorted(_below(path)), path, out)
-    elif text == "-":
-        yield from _listed(sys.stdin.read())
-    elif text.startswith("@"):
-        # A name need not be UTF-8; what is not comes through unchanged.
-        yield from _listed(Path(text[1:]).read_text(encoding="utf-8", errors="surrogateescape"))
-    elif glob.has_magic(text):
-        hits = [Path(hit) for hit in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207 - absolute patterns
-        yield from _pictures(hits, _fixed_part(text), out)
+        return Tree(path, out, passed).pictures(), path
+    if text == "-":
+        return _listed(_standard_input(), rooted=rooted)
+    if text.startswith("@"):
+        return _listed(_decoded(Path(text[1:]).read_bytes()), rooted=rooted)
+    if glob.has_magic(text):
+        root = fixed_part(text)
+        return Tree(root, out, passed).matches(text), root
+    return [], None
 
 
-def _listed(text: str) -> Iterator[tuple[Path, Path]]:
-    """Yield the files of a list, whether they exist or not: a missing one fails by itself."""
-    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
-    paths = [Path(line) for line in lines if line]
-    if not paths:
-        return
-    for line, path in zip(filter(None, lines), paths, strict=True):
-        if not path.name or "\0" in line:
+def _standard_input() -> str:
+    # Names of files are bytes. A terminal's encoding may not know all of them.
+    buffer = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read() if buffer is None else _decoded(buffer.read())
+
+
+def _decoded(content: bytes) -> str:
+    # A name need not be UTF-8; what is not comes through unchanged.
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _listed(text: str, *, rooted: bool) -> tuple[list[Path], Path | None]:
+    """Return the files of a list, whether they exist or not: a missing one fails by itself."""
+    # Not splitlines(), which also splits at characters that a name may hold.
+    lines = [line.strip() for line in re.split(r"[\r\n]", text.removeprefix("\ufeff"))]
+    paths = []
+    for line in filter(None, lines):
+        path = Path(line)
+        if not path.name or path.name == ".." or "\0" in line:
             rule = "a list names one file per line"
             raise ValueError(message("predict", rule, repr(line), "take the line out"))
-    # As given where they are relative, so that a list means the same on another machine.
+        paths.append(path)
+    return paths, None if rooted or not paths else _shared_folder(paths)
+
+
+def _shared_folder(paths: list[Path]) -> Path | None:
+    """Return the folder that files share, as it is written where they are written alike.
+
+    Relative paths stay relative, so that a list means the same on another machine.
+    """
     folders = {path.parent for path in paths}
-    kinds = {folder.is_absolute() for folder in folders}
-    common = Path(os.path.commonpath(folders)) if len(kinds) == 1 else None
-    for path in paths:
-        yield path, path.relative_to(common) if common is not None else Path(path.name)
+    climbing = [path for path in paths if ".." in path.parts]
+    for path in climbing:
+        if not path.is_absolute() and relative_path(path, Path()) is None:
+            rule = "relative paths of a list must lie below the working folder"
+            remedy = "write absolute paths or pass --root"
+            raise ValueError(message("predict", rule, str(path), remedy))
+    if climbing:
+        folders = {Path(real_path(path)).parent for path in paths}
+    elif len({folder.is_absolute() for folder in folders}) > 1:
+        folders = {folder.absolute() for folder in folders}
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError:  # on two drives
+        return None
 
 
-def _below(root: Path) -> Iterator[Path]:
-    """Yield what lies below a folder and is no folder, through links to folders too.
+def relative_path(path: Path, root: Path) -> Path | None:
+    """Return the path of a file below a folder, None where it lies elsewhere.
+
+    Links to folders on the way keep their names, but where ``..`` leads out of them.
+    """
+    pairs = [(Path(real_path(path)), Path(os.path.realpath(root)))]
+    if ".." not in (*path.parts, *root.parts):
+        pairs = [(path, root), (path.absolute(), root.absolute()), *pairs]
+    for inner, outer in pairs:
+        if inner.is_relative_to(outer):
+            return inner.relative_to(outer)
+    return None
+
+
+def _name(source: Path, base: Path | None) -> Path:
+    relative = Path(source.name) if base is None else relative_path(source, base)
+    if relative is None:
+        rule = "a result must lie in the output folder"
+        remedy = "write the input without .., or pass --root"
+        raise ValueError(message("predict", rule, str(source), remedy))
+    return relative
+
+
+def _below_root(source: Path, root: Path) -> Path:
+    relative = relative_path(source, root)
+    if relative is None:
+        rule, got = f"every picture must lie below --root {root}", str(source)
+        raise ValueError(message("predict", rule, got, "give a folder that holds every picture"))
+    return relative
+
+
+def check_outputs(jobs: Iterable[Job], out: Path, *, fold: bool = False) -> None:
+    """Refuse jobs whose results would replace each other or a picture, or leave the output folder.
+
+    Args:
+        jobs: Each picture and name once.
+        out: The output folder.
+        fold: Whether names that differ in case alone are one name there.
 
     Raises:
-        OSError: A folder cannot be listed, which would hide its pictures.
+        ValueError: Which they are.
     """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
-        folders.sort()
-        real = os.path.realpath(folder)
-        if real in seen:  # a circle of links
-            folders.clear()
-            continue
-        seen.add(real)
-        yield from (Path(folder, name) for name in names)
-
-
-def _pictures(paths: Iterable[Path], root: Path, out: Path) -> Iterator[tuple[Path, Path]]:
-    # Where the results go below the folder itself, an earlier run's must not become input.
-    nested = out.is_relative_to(root.resolve()) and out != root.resolve()
-    for path in paths:
-        # A pipe or a link to nothing fails by itself: it must not be passed over in silence.
-        if path.suffix.lower() not in SUFFIXES or os.path.isdir(path):  # noqa: PTH112 - never raises
-            continue
-        if not (nested and path.resolve().is_relative_to(out)):
-            yield path, path.relative_to(root)
-
-
-def _fixed_part(pattern: str) -> Path:
-    """Return the folders of a pattern before its first wildcard."""
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
-
-
-def _check_names(jobs: Iterable[tuple[tuple[str, Path], Job]], out: Path) -> None:
-    pairs = list(jobs)
-    sources = {real for (real, _), _ in pairs}
-    taken: dict[Path, Path] = {}
-    for _, job in pairs:
-        if ".." in job.output.parts:
+    given = list(jobs)
+    sources = {os.path.realpath(job.source) for job in given}
+    taken: dict[str, Job] = {}
+    for job in given:
+        if ".." in job.output.parts or job.output.is_absolute():
             rule = "a result must lie in the output folder"
-            remedy = "write the list with absolute paths, or without .."
-            raise ValueError(message("predict", rule, str(job.output), remedy))
-        other = taken.setdefault(job.output, job.source)
-        if other != job.source:
-            rule = "every picture needs its own output name"
-            got = f"{other} and {job.source} for {job.output}"
-            raise ValueError(message("predict", rule, got, "rename one or run them apart"))
+            raise ValueError(message("predict", rule, str(job.output), "name it without .."))
+        other = taken.setdefault(_folded(job.output) if fold else str(job.output), job)
+        if other is not job:
+            raise ValueError(_shared_name(other, job, fold=fold))
         if os.path.realpath(out / job.output) in sources:
             rule = "a result must not replace a picture"
             remedy = "choose another output folder"
             raise ValueError(message("predict", rule, str(out / job.output), remedy))
+
+
+def _folded(path: Path) -> str:
+    # File systems that fold case fold ways to write an accent, too.
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _shared_name(one: Job, other: Job, *, fold: bool) -> str:
+    paths = [real_path(job.source) for job in (one, other)]
+    common = common_root(*(_folded(Path(path)) if fold else path for path in paths))
+    remedy = "rename one, or label them into different folders"
+    if common is not None:
+        remedy = f"pass --root {common_root(*paths)}"
+    got = f"{one.source} and {other.source} for {other.output}"
+    return message("predict", "every picture needs its own output name", got, remedy)

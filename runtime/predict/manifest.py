@@ -11,15 +11,24 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
 from fcnkit.runtime.predict.outputs import Format, read_size
 
-__all__ = ["MANIFEST", "Manifest", "Options", "Record", "Stamp"]
+__all__ = [
+    "MANIFEST",
+    "Manifest",
+    "Options",
+    "Record",
+    "is_results_folder",
+    "line_of",
+    "read_origins",
+]
 
 MANIFEST: Final = "manifest.jsonl"
 """Name of the file in the output folder."""
@@ -32,27 +41,11 @@ class Options:
     format: Format
     cover: str
     tile: tuple[int, int] | None
-    overlap: int
+    overlap: int | None
+    """None where no tiles share pixels."""
     backend: str
     compute: str
     """The precision the backend computes in."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stamp:
-    """What tells a file from another of the same name."""
-
-    bytes: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp | None:
-        """Return a file's stamp, None where there is no such file."""
-        try:
-            found = path.stat()
-        except OSError:
-            return None
-        return cls(bytes=found.st_size, mtime_ns=found.st_mtime_ns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +53,9 @@ class Record:
     """What became of one picture: a line of the manifest."""
 
     input: str
+    """Its path as it was given."""
+    input_path: str
+    """Its absolute path, links to folders resolved."""
     input_stamp: Stamp | None
     """Before it was read; None where there is no such file."""
     status: Literal["done", "failed", "skipped"]
@@ -86,31 +82,86 @@ class Manifest:
             out: The output folder; it exists.
             options: Of this run.
             model_sha256: Of this run's model.
-            resume: Read what earlier runs did; otherwise nothing counts as done.
+            resume: Whether results of earlier runs count as done.
 
         Raises:
             DataError: Another run holds it.
             OSError: It cannot be read or written.
         """
         self._out, self._options, self._sha256 = out, options, model_sha256
+        self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
         path = out / MANIFEST
         if path.is_symlink() or (path.exists() and not path.is_file()):
             # A link would be written through, and opening a pipe waits for a reader.
             rule, remedy = "must be a file of its own", "remove it, or choose another folder"
             raise DataError(message(str(path), rule, "a link or no regular file", remedy))
+        self._made: dict[str, int] = {}
+        """Byte offset of the line that says from which picture a result was made, by output."""
+        self._done: set[str] = set()
+        """Outputs whose last line says that this run would make the same."""
+        self._is_damaged = False
+        """Whether a line cannot be read: a power cut tore it."""
         self._file = path.open("a+b")
         try:
             _lock(self._file, path)
-            self._done = _finished(self._file, self._wanted()) if resume else {}
+            for offset, data in _lines(self._file):
+                if data is None:
+                    self._is_damaged = True
+                else:
+                    self._note(offset, data)
             self._end_torn_line()
         except BaseException:
             self._file.close()
             raise
 
-    def _wanted(self) -> dict[str, Any]:
-        """Return what a line of a result that need not be made again says."""
-        options = json.loads(json.dumps(asdict(self._options)))
-        return {"status": "done", "options": options, "model_sha256": self._sha256}
+    def _note(self, offset: int, data: dict[str, Any]) -> None:
+        name = data.get("output")
+        if not isinstance(name, str):
+            return
+        if data.get("status") == "done":
+            self._made[name] = offset
+        if self._resume and self._is_wanted(data):
+            self._done.add(name)
+        else:
+            self._done.discard(name)
+
+    def _is_wanted(self, data: dict[str, Any]) -> bool:
+        """Whether a line tells of a result of this run's model and options."""
+        if data.get("status") != "done" or data.get("model_sha256") != self._sha256:
+            return False
+        options = data.get("options")
+        if self._wanted["overlap"] is None and isinstance(options, dict):
+            options = {**options, "overlap": None}  # older lines tell of one that was not used
+        return bool(options == self._wanted)
+
+    def adopt(self, lines: Iterable[bytes]) -> None:
+        """Append lines about results that a run has made and was stopped before it could say so.
+
+        Args:
+            lines: From ``Staging.unlisted``.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        for line in lines:
+            data = _parsed(line)
+            if data is None or not isinstance(data.get("output"), str):
+                continue
+            stamp = Stamp.read(data.get("output_stamp"))
+            if stamp is None or stamp != Stamp.of(self._out / data["output"]):
+                continue  # stopped before the result came under its name
+            if (listed := self._line_of(data["output"])) is None or listed != data:
+                offset = self._file.seek(0, os.SEEK_END)
+                self._write(line.rstrip(b"\n") + b"\n")
+                self._note(offset, data)
+
+    def _line_of(self, output: str) -> dict[str, Any] | None:
+        """Return the line that says from which picture a result was made."""
+        offset = self._made.get(output)
+        if offset is None:
+            return None
+        self._file.seek(offset)
+        return _parsed(self._file.readline())
 
     def _end_torn_line(self) -> None:
         """A line that a power cut tore must not swallow the next one."""
@@ -122,27 +173,48 @@ class Manifest:
         self._file.seek(-1, os.SEEK_END)
         return self._file.read(1)
 
+    def check(self, source: Path, output: Path, claimed: Origin | None) -> None:
+        """Refuse a picture whose result would replace another picture's.
+
+        Args:
+            source: The picture.
+            output: Name of its result.
+            claimed: The picture that ``Predictor`` made the result from, where it did.
+
+        Raises:
+            DataError: See ``check_replaces``.
+        """
+        if not os.path.lexists(self._out / output):
+            return
+        line = self._line_of(output.as_posix())
+        listed = None if line is None else Origin.read(line)
+        if self._is_damaged and listed is claimed is None:
+            return  # a line that cannot be read may have told of it
+        check_replaces(self._out / output, (listed, claimed), Origin.of(source))
+
     def earlier(self, source: Path, output: Path) -> Record | None:
         """Return the record of an earlier run whose result still stands, as ``skipped``.
 
-        It stands if input, model and options are the same, the input has not changed since, and
-        the output is the file that was written: whole, and of the size in bytes and pixels.
+        It stands if picture, model and options are the same, the picture has not changed since,
+        and the output is the file that was written: whole, and of the size in bytes and pixels.
         """
-        offset = self._done.get(output.as_posix())
-        if offset is None:
+        if output.as_posix() not in self._done:
             return None
-        self._file.seek(offset)
-        record = _parse(self._file.readline(), self._options)
-        stamp = Stamp.of(source)
-        same = record.input == str(source) and stamp is not None and record.input_stamp == stamp
-        if not same or not self._stands(record):
+        line = self._line_of(output.as_posix())
+        before = None if line is None else Origin.read(line)
+        if line is None or before is None:
             return None
-        return replace(record, status="skipped")
+        now = Origin.of(source)
+        unchanged = now.input_stamp is not None and now.input_stamp == before.input_stamp
+        if not unchanged or not before.is_same_picture(now):
+            return None
+        record = _record(line, now, self._options, self._sha256)
+        return record if self._stands(record) else None
 
     def _stands(self, record: Record) -> bool:
         path = self._out / record.output
         stamp = Stamp.of(path)
-        # Size and time: a run of another model may have been killed before it said what it wrote.
+        # Size and time: another run may have written there without saying so here.
         if stamp is None or stamp != record.output_stamp:
             return False
         return record.size is not None and read_size(path) == record.size
@@ -153,8 +225,10 @@ class Manifest:
         Raises:
             OSError: It cannot be written; the manifest is as it was.
         """
-        line = memoryview(json.dumps(asdict(record)).encode() + b"\n")
-        file = self._file.fileno()
+        self._write(line_of(record))
+
+    def _write(self, content: bytes) -> None:
+        line, file = memoryview(content), self._file.fileno()
         end = os.fstat(file).st_size
         try:
             # One write per line, but on a full disk: a kill leaves the line or nothing.
@@ -176,52 +250,83 @@ class Manifest:
         self.close()
 
 
-def _finished(file: IO[bytes], wanted: dict[str, Any]) -> dict[str, int]:
-    """Return by output where the lines stand that count: a number each, for there may be many."""
-    done: dict[str, int] = {}
-    for offset, data in _lines(file):
-        name = data.get("output")
-        if not isinstance(name, str):
-            continue
-        if all(data.get(key) == value for key, value in wanted.items()):
-            done[name] = offset
-        else:
-            done.pop(name, None)
-    return done
+def line_of(record: Record) -> bytes:
+    """Return a record as a line of the manifest."""
+    return json.dumps(asdict(record)).encode() + b"\n"
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_origins(path: Path) -> dict[str, Origin]:
+    """Read from which pictures the results of a folder were made.
+
+    Args:
+        path: A manifest, which may be missing.
+
+    Returns:
+        The picture of every output that has one.
+
+    Raises:
+        OSError: The manifest is there and cannot be read.
+    """
+    found: dict[str, Origin] = {}
+    if not path.is_file():
+        return found
+    with path.open("rb") as file:
+        for _, data in _lines(file):
+            if data is None or data.get("status") != "done":
+                continue
+            origin = Origin.read(data)
+            if origin is not None:
+                found[str(data.get("output"))] = origin
+    return found
+
+
+def is_results_folder(folder: Path) -> bool:
+    """Whether a folder holds a manifest that a run wrote."""
+    path = folder / MANIFEST
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            data = _parsed(file.readline(1 << 16))
+    except OSError:
+        return False
+    return data is not None and {"input", "output", "model_sha256"} <= data.keys()
+
+
+def _lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield where each line begins and what it holds, None where it cannot be read."""
     file.seek(0)
     offset = 0
     for line in file:
-        with contextlib.suppress(ValueError, RecursionError):  # torn by a power cut, or made so
-            data = json.loads(line)
-            if isinstance(data, dict):
-                yield offset, data
+        if not line.isspace():
+            yield offset, _parsed(line)
         offset += len(line)
 
 
-_STAMP: Final = {"bytes", "mtime_ns"}
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the object that a line holds; None where it was torn by a power cut, or made so."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
 
 
-def _stamp(data: object) -> Stamp | None:
-    return Stamp(**data) if isinstance(data, dict) and set(data) == _STAMP else None
-
-
-def _parse(line: bytes, options: Options) -> Record:
-    data = json.loads(line)
-    size = data.get("size")
+def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
+    """Return what a line says of a result, told of the picture as it was given now."""
+    size = line.get("size")
     return Record(
-        input=str(data.get("input")),
-        input_stamp=_stamp(data.get("input_stamp")),
-        status="done",
-        output=str(data["output"]),
-        output_stamp=_stamp(data.get("output_stamp")),
+        input=now.input,
+        input_path=now.input_path,
+        input_stamp=now.input_stamp,
+        status="skipped",
+        output=str(line["output"]),
+        output_stamp=Stamp.read(line.get("output_stamp")),
         size=(size[0], size[1]) if isinstance(size, list) and len(size) == 2 else None,
-        milliseconds=data.get("milliseconds"),
+        milliseconds=line.get("milliseconds"),
         error=None,
         options=options,
-        model_sha256=str(data["model_sha256"]),
+        model_sha256=sha256,
     )
 
 

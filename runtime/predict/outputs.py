@@ -1,12 +1,16 @@
 """Results as files: written beside their name, put under it when whole.
 
 A run has one folder for what is being written, inside the output folder. A kill leaves that folder
-behind and never a half-written result; the next run that holds the manifest removes it.
+behind and never a half-written result; the next run that holds the manifest removes it. A journal
+in it says of every result what its line in the manifest will say, so that a result that a kill
+separates from its line is still known.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
+import os
 import shutil
 import struct
 import zlib
@@ -21,7 +25,7 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
 
-__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_size"]
+__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_journal", "read_size"]
 
 Format = Literal["labels", "color", "overlay", "npy"]
 """A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
@@ -35,6 +39,7 @@ SUFFIX_OF: Final[dict[Format, str]] = {
 }
 
 _PARTIAL: Final = ".fcnkit-partial"
+_JOURNAL: Final = "manifest.jsonl"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _STRATEGY: Final[dict[Format, int]] = {
@@ -44,6 +49,21 @@ _STRATEGY: Final[dict[Format, int]] = {
 }
 """How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
 photograph nothing else repeats; colours repeat every three bytes."""
+
+
+def read_journal(out: Path) -> list[bytes]:
+    """Return the lines of the journal that a stopped run left in an output folder.
+
+    Args:
+        out: The output folder.
+
+    Raises:
+        OSError: The journal is there and cannot be read.
+    """
+    path = out / _PARTIAL / _JOURNAL
+    if path.parent.is_symlink() or not path.is_file():
+        return []
+    return path.read_bytes().splitlines()
 
 
 class Staging:
@@ -65,6 +85,33 @@ class Staging:
         self._folder.mkdir()
         self._numbers = count()
         self._made: set[Path] = set()
+        self._unlisted: set[str] = set()
+
+    def announce(self, output: str, line: bytes) -> None:
+        """Write a result's line to the journal, before the result comes under its name.
+
+        Args:
+            output: Its name relative to the output folder.
+            line: What the manifest will say of it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._unlisted.add(output)
+        path = self._folder / _JOURNAL
+        content = b"\n" + line  # a torn line must not swallow the next one
+        # One write per line: those of several threads do not mix.
+        with path.open("ab", buffering=0) as file:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def listed(self, output: str) -> None:
+        """Note that the manifest has a result's line."""
+        self._unlisted.discard(output)
+
+    def folds_case(self) -> bool:
+        """Whether the file system takes names that differ in case alone for one."""
+        return (self._out / self._folder.name.upper()).is_dir()
 
     def path(self) -> Path:
         """Return a path to write to, another one each time."""
@@ -91,8 +138,16 @@ class Staging:
         temporary.replace(target)
 
     def close(self) -> None:
-        """Remove the folder with what is left in it; closing twice is fine."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what is left; closing twice is fine.
+
+        The journal stays where the manifest lacks a line of it: the next run adds the line.
+        """
+        if not self._unlisted:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        for path in self._folder.iterdir():
+            if path.name != _JOURNAL:
+                path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +194,14 @@ def open_output(
         raise
 
 
+@functools.lru_cache(maxsize=16)
+def _all_colors(palette: tuple[tuple[int, int, int], ...]) -> bytes:
+    """Return 256 colors, so that viewers show void at 255 in VOC's color for it."""
+    colors = voc_palette()
+    colors[: len(palette)] = palette
+    return colors.tobytes()
+
+
 class _NpyOutput:
     def __init__(self, file: IO[bytes], height: int, width: int) -> None:
         self._file = file
@@ -168,10 +231,7 @@ class _PngOutput:
             b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
         )
         if indexed:
-            # All 256 entries, so that viewers show void at 255 in VOC's colour for it.
-            palette = voc_palette()
-            palette[: spec.num_classes] = spec.palette
-            self._chunk(b"PLTE", palette.tobytes())
+            self._chunk(b"PLTE", _all_colors(spec.palette))
 
     def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
         """Compress the next rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +18,15 @@ from fcnkit.errors import DataError, message
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "checked_image", "open_picture", "read_picture"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "begins_like_picture",
+    "checked_image",
+    "open_picture",
+    "read_picture",
+]
 
 MAX_PIXELS: Final = 89_478_485
 """Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
@@ -26,8 +35,41 @@ FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of what is read, whatever the file's name says. Pillow knows thirty more, and
 hands some of them to other programs: EPS goes to Ghostscript, which executes it."""
 
+SUFFIXES: Final = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""Endings of the files that a folder is searched for, in any case."""
+
+_BEGINNINGS: Final = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{4}\0{4}|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|P[1-6]\s",
+    re.DOTALL,
+)
+"""First bytes of the files of FORMATS."""
+
 _BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError)
 """What Pillow raises for files that are cut short or damaged, besides the two kinds below."""
+
+
+def begins_like_picture(path: Path) -> bool:
+    """Whether a regular file that can be read begins as those of FORMATS do."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return False
+        with path.open("rb") as file:
+            return _BEGINNINGS.match(file.read(16)) is not None
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
 the paths, in a process of their own. ``Predictor`` is such a function: it can be pickled, opens
 the model where it runs, and returns plain dictionaries. There is no manifest and no lock: which
-shares are done is the engine's to know.
+shares are done is the engine's to know. A small file per result says which picture it was made
+from, so that no other picture replaces it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 from fcnkit.errors import message
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.predict.claims import Claims
 from fcnkit.runtime.predict.covering import Cover
 from fcnkit.runtime.predict.folder import run_into
-from fcnkit.runtime.predict.inputs import Job
+from fcnkit.runtime.predict.identity import real_path
+from fcnkit.runtime.predict.inputs import Job, relative_path
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
 from fcnkit.runtime.predict.pictures import MAX_PIXELS
 
@@ -65,6 +68,7 @@ class Predictor:
 
         Raises:
             ArtifactError: The model cannot be read.
+            DataError: A result would replace one of another picture.
             ValueError: A path lies outside ``root``, two of this share would have the same
                 result, ``out`` is ``root``, or an option does not fit.
             OSError: A result cannot be written.
@@ -90,12 +94,14 @@ class Predictor:
         # A name of its own: other processes write into the same folder.
         name = f"-{os.getpid()}-{secrets.token_hex(4)}"
         seen: dict[Path, str] = {}
-        jobs = (self._job(path, seen) for path in paths)
+        claims = Claims(out)
+        jobs = (self._job(path, seen, claims) for path in paths)
         with opened as segmenter, Staging(out, name=name) as staging:
             for record in run_into(
                 segmenter,
                 jobs,
                 staging,
+                claims,
                 model_sha256=sha256_of(Path(self.model)),
                 format=self.format,
                 batch=self.batch,
@@ -103,11 +109,17 @@ class Predictor:
             ):
                 yield asdict(record)
 
-    def _job(self, path: str, seen: dict[Path, str]) -> Job:
+    def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""
-        output = Path(path).relative_to(self.root).with_suffix(SUFFIX_OF[self.format])
-        same = os.path.realpath(self.out) == os.path.realpath(self.root)
-        if same or ".." in output.parts or seen.setdefault(output, path) != path:
+        source, root = Path(path), Path(self.root)
+        relative = relative_path(source, root)
+        if relative is None:
+            rule = f"every picture must lie below root {self.root}"
+            raise ValueError(message("Predictor", rule, path, "pass a root that holds them all"))
+        output, real = relative.with_suffix(SUFFIX_OF[self.format]), real_path(source)
+        same = os.path.realpath(self.out) == os.path.realpath(root)
+        if same or ".." in source.parts or seen.setdefault(output, real) != real:
             rule = "a result must lie in a folder apart from root, under a name of its own"
             raise ValueError(message("Predictor", rule, path, "choose another out or rename one"))
-        return Job(Path(path), output)
+        claims.check(source, output)
+        return Job(source, output)

@@ -83,8 +83,8 @@ class Segmenter:
         return self._covering.tile
 
     @property
-    def overlap(self) -> int:
-        """Pixels that neighbouring tiles share at least."""
+    def overlap(self) -> int | None:
+        """Pixels that neighboring tiles share at least; None where one tile covers a picture."""
         return self._covering.overlap
 
     @property

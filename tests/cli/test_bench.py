@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -184,6 +185,42 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
     refused(
         called("bench", "compare", reports["a"], reports["b"], "--fail-over", "lots"),
         "--fail-over: is a percentage or fraction, got 'lots'; write 5%",
+    )
+
+
+def write_reports(folder: Path, report: dict[str, Any], **cases: list[int]) -> list[Path]:
+    """Write reports with some of the cases of one."""
+    paths = [folder / f"{name}.json" for name in cases]
+    for path, places in zip(paths, cases.values(), strict=True):
+        held = [report["cases"][place] for place in places]
+        path.write_text(json.dumps({**report, "cases": held}))
+    return paths
+
+
+def test_compare_fails_where_b_lacks_a_case(model: Path, tmp_path: Path) -> None:
+    shapes = ("--shape", "64x64", "--shape", "32x64")
+    done = fcnkit("bench", "latency", model, *shapes, *QUICK, "--json")
+    report = json.loads(done.stdout)
+    both, one, other, none = write_reports(
+        tmp_path, report, both=[0, 1], one=[0], other=[1], none=[]
+    )
+    gate = ("--fail-over", "900%")
+    lost = "missing in B: m.onnx, onnxruntime f32, 1 threads, 1x32x64, cover pad"
+    last = "B lacks what A has, 1 times: the comparison fails"
+    done = called("bench", "compare", both, one, *gate)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (1, [lost, last])
+    assert called("bench", "compare", one, both, *gate).returncode == 0
+    assert called("bench", "compare", both, one).returncode == 0  # without a gate nothing fails
+    # No case in common, one of each or none at all.
+    done = called("bench", "compare", other, one, *gate)
+    assert (done.returncode, done.stdout.splitlines()[-2:]) == (1, [lost, last])
+    done = called("bench", "compare", other, none, *gate, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["missing"] == [lost.removeprefix("missing in B: ")]
+    refused(
+        called("bench", "compare", both, none),
+        "bench compare: the reports must have a case in common, got 2 and 0 cases without one; "
+        "measure the same models and shapes",
     )
 
 

@@ -42,6 +42,47 @@ def test_piped_lines_say_how_fast_and_how_long(
     ]
 
 
+def test_the_speed_of_a_run_is_what_it_finished_by_its_time(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the pace of a moment: results of several pictures come together, failures at once."""
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    finished = 0
+    with progress_of(unit="images", finished=lambda: finished) as advance:
+        clock.now = 10.0
+        for done in range(1, 5):  # all at once, every other one failed
+            finished += done % 2
+            advance("predict", done, 4)
+            clock.now += 0.001
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: 1 of 4 images, 0.1 images/s, 0:00:30 left",
+        "predict: 2 of 4 images, 0.1 images/s, 0:00:10 left",
+        "predict: 3 of 4 images, 0.2 images/s, 0:00:03 left",
+        "predict: 4 of 4 images, 0.2 images/s, 0:00:00 left",
+    ]
+    with progress_of(unit="images", finished=lambda: 0) as advance:
+        clock.now += 10.0
+        advance("predict", 1, 4)
+    assert capsys.readouterr().err == "predict: 1 of 4 images, 0:00:30 left\n"
+
+
+def test_a_bar_shows_the_speed_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.progress import Progress
+
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    speed = progress._Speed("images", lambda: 3)
+    bars = Progress(speed)
+    bars.add_task("predict", total=4)
+    (task,) = bars.tasks
+    clock.now = 6.0
+    assert speed.render(task).plain == "0.5 images/s"
+    bars.update(task.id, completed=4)
+    clock.now = 600.0  # writing the manifest, for instance
+    assert speed.render(task).plain == "0.5 images/s"
+
+
 def test_things_without_a_unit_are_counted_only(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_of() as advance:
         advance("check", 1, 2)

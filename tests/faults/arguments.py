@@ -150,6 +150,7 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "read_picture.path": [place / "good.png", str(place / "good.png"), place / "none.png"],
         "find_jobs.inputs": [[place / "good.png"], [str(place)], [place / "none"]],
         "find_jobs.out": [place / "out", str(place / "out")], "suffix": [".png", ".npy"],
+        "root": [None, place],
         "jobs": [[Job(place / "good.png", Path("good.png"))], []], "model_sha256": ["0" * 64],
         "segmenter.out": [place / "out", str(place / "out")], "workers": [None, 1], "stop": [None],
         "format": ["labels", "npy"], "resume": [True, False], "fail_fast": [True, False],

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
+from fcnkit.cli.say import escape_unknown, say
 from fcnkit.errors import FcnkitError, printable
 
 __all__ = ["app", "main"]
@@ -67,7 +68,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from fcnkit import __version__
 
-        typer.echo(f"fcnkit {__version__}")
+        say(f"fcnkit {__version__}")
         raise typer.Exit
 
 
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: What follows ``fcnkit``; by default the process's own.
     """
+    escape_unknown()
     # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:

@@ -13,6 +13,7 @@ import typer
 
 from fcnkit.cli import bench_text
 from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options, parse_size
+from fcnkit.cli.say import say
 from fcnkit.errors import message
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def latency(
     if out is not None:
         page, drawn = (latency_page, PLOTS) if plots else (None, {})
         _write(report, out, csv=to_csv(report), page=page, plots=drawn)
-    typer.echo(json.dumps(report) if as_json else bench_text.latency_text(report))
+    say(json.dumps(report) if as_json else bench_text.latency_text(report))
 
 
 def _measure(
@@ -240,7 +241,7 @@ def throughput(
     if out is not None:
         page, drawn = (throughput_page, FOLDER_PLOTS) if plots else (None, {})
         _write(report, out, csv=None, page=page, plots=drawn)
-    typer.echo(json.dumps(report) if as_json else bench_text.throughput_text(report))
+    say(json.dumps(report) if as_json else bench_text.throughput_text(report))
 
 
 def _run_streams(
@@ -308,7 +309,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="5%",
-            help="Exit with 1 where B is slower by more than this and it is not noise.",
+            help="Exit with 1 where B is slower by more than this and it is not noise, or lacks "
+            "a case of A.",
         ),
     ] = None,
     as_json: Json = False,
@@ -318,16 +320,27 @@ def compare(
     from fcnkit.runtime.bench.report import read_report
 
     limit = None if fail_over is None else parse_limit(fail_over, "--fail-over")
-    rows, notes = compare_reports(read_report(a), read_report(b))
+    reports = read_report(a), read_report(b)
+    found = compare_reports(*reports)
+    if not found.rows and limit is None:
+        rule = "the reports must have a case in common"
+        remedy = "measure the same models and shapes"
+        got = f"{len(reports[0]['cases'])} and {len(reports[1]['cases'])} cases without one"
+        raise ValueError(message("bench compare", rule, got, remedy))
     slower = [
-        row for row in rows if limit is not None and row.stage in GATED and row.slower_than(limit)
+        row
+        for row in found.rows
+        if limit is not None and row.stage in GATED and row.slower_than(limit)
     ]
     if as_json:
-        plain = [{**asdict(row), "differs": row.differs, "slower": row in slower} for row in rows]
-        typer.echo(json.dumps({"rows": plain, "notes": notes, "slower": len(slower)}))
+        rows = [
+            {**asdict(row), "differs": row.differs, "slower": row in slower} for row in found.rows
+        ]
+        about = {"notes": found.notes, "missing": found.missing, "slower": len(slower)}
+        say(json.dumps({"rows": rows, **about}))
     else:
-        typer.echo(bench_text.comparison_text(rows, notes, slower, limit))
-    if slower:
+        say(bench_text.comparison_text(found, slower, limit))
+    if limit is not None and (slower or found.missing):
         raise typer.Exit(1)
 
 

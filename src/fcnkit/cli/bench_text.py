@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fcnkit.runtime.bench.compare import Comparison, Interval
+    from fcnkit.runtime.bench.compare import Compared, Comparison, Interval
 
 __all__ = ["comparison_text", "latency_text", "throughput_text"]
 
@@ -107,17 +107,11 @@ def throughput_text(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def comparison_text(
-    rows: Sequence[Comparison],
-    notes: Sequence[str],
-    slower: Sequence[Comparison],
-    limit: float | None,
-) -> str:
+def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: float | None) -> str:
     """Write a comparison as text.
 
     Args:
-        rows: What was compared.
-        notes: What else there is to say.
+        compared: What was compared, and what could not be.
         slower: The rows that fail.
         limit: The limit they fail; None where there is none.
 
@@ -125,27 +119,30 @@ def comparison_text(
         The lines: a table per case, the notes, the verdict.
     """
     lines: list[str] = []
-    for title in dict.fromkeys(row.case for row in rows):
+    for title in dict.fromkeys(row.case for row in compared.rows):
         table = [
             ["stage", "A median ms", "95 % of A", "B median ms", "95 % of B", "B/A", "95 %", ""]
         ]
-        for row in (row for row in rows if row.case == title):
+        for row in (row for row in compared.rows if row.case == title):
             ratio = f"{row.ratio.estimate:.3f}"
             verdict = ("slower" if row.ratio.low > 1 else "faster") if row.differs else "same"
             cells = [*_interval(row.a), *_interval(row.b), ratio, _span(row.ratio), verdict]
             table.append([row.stage.replace("_", " "), *cells])
         lines += [title, *_aligned(table), ""]
-    lines += [f"note: {note}" for note in notes]
-    if limit is not None:
-        verdict = f"B is not slower than A by more than {100 * limit:g} %"
-        for row in slower:
-            lines.append(
-                f"slower: {row.stage} of {row.case}: {100 * (row.ratio.estimate - 1):.1f} %"
-            )
-        if slower:
-            verdict = f"B is slower than A by more than {100 * limit:g} %, {len(slower)} times"
-        lines.append(verdict)
-    return "\n".join(lines)
+    lines += [f"note: {note}" for note in compared.notes]
+    return "\n".join([*lines, *(() if limit is None else _verdict(compared, slower, limit))])
+
+
+def _verdict(compared: Compared, slower: Sequence[Comparison], limit: float) -> Iterator[str]:
+    for row in slower:
+        yield f"slower: {row.stage} of {row.case}: {100 * (row.ratio.estimate - 1):.1f} %"
+    yield from (f"missing in B: {what}" for what in compared.missing)
+    if slower:
+        yield f"B is slower than A by more than {100 * limit:g} %, {len(slower)} times"
+    elif not compared.missing:
+        yield f"B is not slower than A by more than {100 * limit:g} %"
+    if compared.missing:
+        yield f"B lacks what A has, {len(compared.missing)} times: the comparison fails"
 
 
 def _interval(interval: Interval) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnkit.cli.following import say_next
+from fcnkit.cli.say import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def shapes(
             progress=lambda done, total: advance("draw", done, total),
         )
     counts = f"{train} train, {val} val" + (f", {test} test" if test else "")
-    typer.echo(f"{out}: {counts} pictures{'' if written else ', already there'}")
+    say(f"{out}: {counts} pictures{'' if written else ', already there'}")
     say_next("train", out, "-o", "run")
 
 
@@ -57,7 +58,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 
     with progress_of(in_bytes=True) as advance:
         folder = download_voc2012(out, progress=advance)
-    typer.echo(str(folder))
+    say(str(folder))
     say_next("train", folder, "-o", "run")
 
 
@@ -75,7 +76,7 @@ def check(
     with progress_of() as advance:
         report = check_folder(folder, progress=lambda done, total: advance("check", done, total))
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=2))
+        say(json.dumps(report.to_dict(), indent=2))
     else:
         _print_report(report, Console())
     if not report.ok:

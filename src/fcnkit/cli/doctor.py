@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import typer
-
 from fcnkit.cli.options import Json
+from fcnkit.cli.say import say
 
 __all__ = ["doctor"]
 
@@ -16,19 +15,19 @@ def doctor(as_json: Json = False) -> None:
     """Show which backends run on this machine, and how to get the others."""
     found = _examine()
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for name, value in found["versions"].items():
-        typer.echo(f"{name:<8} {value}")
+        say(f"{name:<8} {value}")
     for name, value in found["build"].items():
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
-        typer.echo(f"{name:<8} {text}")
+        say(f"{name:<8} {text}")
     width = max(len(status["name"]) for status in found["backends"])
     for status in found["backends"]:
         opens = "opens" if status["opens"] else "does not open"
-        typer.echo(f"{status['name']:<{width}}  {opens}: {status['detail']}")
+        say(f"{status['name']:<{width}}  {opens}: {status['detail']}")
         if status["remedy"]:
-            typer.echo(f"{'':<{width}}  -> {status['remedy']}")
+            say(f"{'':<{width}}  -> {status['remedy']}")
 
 
 def _examine() -> dict[str, Any]:

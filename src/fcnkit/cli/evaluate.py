@@ -19,6 +19,7 @@ from fcnkit.cli.options import (
     Threads,
     load_options,
 )
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
@@ -93,13 +94,13 @@ def evaluate(
         if write_report and report:
             write_report(report, measured, segmenter, folder, facts=facts)
     if as_json:
-        typer.echo(json.dumps({**facts, **measured.scores.to_dict()}))
+        say(json.dumps({**facts, **measured.scores.to_dict()}))
         return
     if d2l_protocol:
-        typer.echo(note)
+        say(note)
     _print(measured.scores)
     if report:
-        typer.echo(f"wrote {report}: look at index.html")
+        say(f"wrote {report}: look at index.html")
     if model.suffix in CHECKPOINT_SUFFIXES:
         say_next("export", "onnx", model, "-o", model.with_name("model.onnx"))
 
@@ -114,6 +115,6 @@ def _report_writer() -> Callable[..., None]:
 
 def _print(scores: Scores) -> None:
     for name in ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"):
-        typer.echo(f"{name}: {getattr(scores, name):.4f}")
+        say(f"{name}: {getattr(scores, name):.4f}")
     for name, value in scores.iou.items():
-        typer.echo(f"iou {name}: {'absent' if value is None else f'{value:.4f}'}")
+        say(f"iou {name}: {'absent' if value is None else f'{value:.4f}'}")

@@ -11,6 +11,7 @@ from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.following import say_next
 from fcnkit.cli.progress import progress_of
+from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.artifacts.spec import Head, Precision
 
@@ -66,15 +67,15 @@ def onnx(
             max_miou_drop=max_miou_drop,
             on_picture=lambda done, total: advance("verify", done, total),
         )
-    typer.echo(f"{out}: {report.summary()}")
+    say(f"{out}: {report.summary()}")
     for line in report.verify.bounded:
-        typer.echo(f"largest shape {line}")
+        say(f"largest shape {line}")
     if report.calibration:
-        typer.echo(f"calibrated on {len(report.calibration)} pictures")
+        say(f"calibrated on {len(report.calibration)} pictures")
         if report.verify.data is None:
-            typer.echo("mean IoU was not measured: the data has no second split with truth")
+            say("mean IoU was not measured: the data has no second split with truth")
     if report.speedup is not None:
-        typer.echo(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
+        say(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
     say_next("predict", out, "PICTURES", "-o", "labels")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from fcnkit.cli.following import say_next
 from fcnkit.cli.progress import progress_of
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
 
@@ -82,7 +83,7 @@ def engine(
             advance=advance,
         )
     for line in _lines(report, out):
-        typer.echo(line)
+        say(line)
     if report.check.verified is None:
         say_next("verify", model, out, where=" on a machine with its GPU")
     else:

@@ -7,6 +7,8 @@ from typing import Annotated, cast
 
 import typer
 
+from fcnkit.cli.say import say
+
 __all__ = ["triton"]
 
 
@@ -35,5 +37,5 @@ def triton(
         queue_delay=queue_delay,
     )
     batches = f"batches up to {report.max_batch_size}" if report.max_batch_size else "no batching"
-    typer.echo(f"{report.folder}: model {report.name}, version {version}, {batches}")
-    typer.echo(f"serve it with tritonserver --model-repository {out}")
+    say(f"{report.folder}: model {report.name}, version {version}, {batches}")
+    say(f"serve it with tritonserver --model-repository {out}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-import typer
+from fcnkit.cli.say import say
 
 __all__ = ["say_next"]
 
@@ -17,4 +17,4 @@ def say_next(*arguments: object, where: str = "") -> None:
         where: Where to type it, if not here.
     """
     command = shlex.join(["fcnkit", *map(str, arguments)])
-    typer.echo(f"next{where}: {command}", err=True)
+    say(f"next{where}: {command}", err=True)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli.options import Json
+from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra, printable
 
 __all__ = ["info"]
@@ -21,10 +22,10 @@ def info(
     """Show what a model file promises: classes, head, legal shapes, versions."""
     found = _describe(path)
     if as_json:
-        typer.echo(json.dumps(found))
+        say(json.dumps(found))
         return
     for line in _lines(found):
-        typer.echo(printable(line))
+        say(printable(line))
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -24,11 +24,13 @@ from fcnkit.cli.options import (
     load_options,
     parse_size,
 )
+from fcnkit.cli.say import say
 from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover, Segmenter
     from fcnkit.runtime.predict.folder import Format, Record
+    from fcnkit.runtime.predict.inputs import Found
 
 __all__ = ["predict"]
 
@@ -51,6 +53,14 @@ def predict(
     lists: Annotated[
         list[str] | None,
         typer.Option("--list", help="A text file with one picture per line, as @FILE."),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Mirror the tree below DIR; by default below each folder, fixed part of a "
+            "pattern, or folder that the files of a list share.",
+        ),
     ] = None,
     format: Annotated[
         str, typer.Option(help="labels (palette PNG), color (RGB), overlay, or npy.")
@@ -83,15 +93,18 @@ def predict(
 
     import fcnkit
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, find_jobs, predict_files
+    from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, predict_files
+    from fcnkit.runtime.predict.inputs import search
     from fcnkit.runtime.predict.pictures import MAX_PIXELS
+    from fcnkit.runtime.predict.tree import in_words
 
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
     suffix = SUFFIX_OF.get(cast("Format", format), ".png")
-    jobs = find_jobs(given, out, suffix=suffix)
+    found = search(given, out, suffix=suffix, root=root)
+    jobs = found.jobs
     opened = fcnkit.load(
         model,
         **load_options(
@@ -122,18 +135,16 @@ def predict(
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
             counts = _consume(records, len(jobs))
-        seconds = time.perf_counter() - start
         summary = {
-            "found": len(jobs),
-            **counts,
-            "seconds": round(seconds, 3),
-            "images_per_second": round(counts["done"] / seconds, 3),
+            **_counted(found, counts, time.perf_counter() - start),
             "manifest": str(out / MANIFEST),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
-    typer.echo(json.dumps(summary) if as_json else _sentence(summary))
+    say(json.dumps(summary) if as_json else _sentence(summary))
+    if found.passed_over and not as_json:
+        say(f"passed over, not pictures: {printable(in_words(found.passed_over))}")
     if stop.is_set():
         raise typer.Exit(130)
     if counts["done"] + counts["skipped"] < len(jobs):
@@ -146,6 +157,16 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
         rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
         raise ValueError(message("predict", rule, "neither", remedy))
     return given
+
+
+def _counted(found: Found, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+    return {
+        "found": len(found.jobs),
+        **counts,
+        "passed_over": found.passed_over.total(),
+        "seconds": round(seconds, 3),
+        "images_per_second": round(counts["done"] / seconds, 3),
+    }
 
 
 def _how(segmenter: Segmenter) -> dict[str, Any]:
@@ -186,14 +207,14 @@ def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
     from fcnkit.cli.progress import progress_of
 
     counts = {"done": 0, "failed": 0, "skipped": 0}
-    with progress_of(unit="images") as advance:
+    # What an earlier run did and what fails says nothing about how fast this one labels.
+    with progress_of(unit="images", finished=lambda: counts["done"]) as advance:
         for record in records:
             counts[record.status] += 1
             if record.status == "failed":
                 name, why = printable(" ".join(record.input.split())), record.error or ""
-                typer.echo(f"failed: {why if name in why else f'{name}: {why}'}", err=True)
+                say(f"failed: {why if name in why else f'{name}: {why}'}", err=True)
             if record.status != "skipped":
-                # What an earlier run did says nothing about how fast this one is.
                 advance("predict", counts["done"] + counts["failed"], total - counts["skipped"])
     return counts
 

@@ -34,7 +34,11 @@ Advance = Callable[[str, int, int | None], None]
 
 @contextmanager
 def progress_of(
-    *, in_bytes: bool = False, unit: str = "", lasting: bool = True
+    *,
+    in_bytes: bool = False,
+    unit: str = "",
+    lasting: bool = True,
+    finished: Callable[[], int] | None = None,
 ) -> Iterator[Advance]:
     """Show progress while the block runs.
 
@@ -42,15 +46,17 @@ def progress_of(
         in_bytes: Whether amounts are bytes; else they are things.
         unit: What the things are called, such as images.
         lasting: Leave a stage's bar on the screen when the next stage begins.
+        finished: Returns how many things count for the speed, which is their number by the time
+            since the block began. By default it is what a stage does after its first call.
 
     Yields:
         The function to call; a new stage starts a new bar.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console, in_bytes=in_bytes, unit=unit)
+        yield _Lines(console, in_bytes=in_bytes, unit=unit, finished=finished)
         return
-    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _Speed(unit))
+    amounts: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), _Speed(unit, finished))
     if in_bytes:
         amounts = (DownloadColumn(), TransferSpeedColumn())
     text = TextColumn("{task.description}")
@@ -74,31 +80,45 @@ def progress_of(
 class _Speed(ProgressColumn):
     """Things per second, as TransferSpeedColumn shows bytes."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, finished: Callable[[], int] | None) -> None:
         super().__init__()
         self._unit = f" {unit}" if unit else ""
+        self._finished, self._began = finished, time.monotonic()
+        self._speed: float | None = None
 
     def render(self, task: Task) -> Text:
         """Return the text; empty until there is a speed."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}{self._unit}/s" if speed else "")
+        if self._finished is None:
+            self._speed = task.finished_speed or task.speed
+        elif self._speed is None or not task.finished:
+            self._speed = self._finished() / max(1e-9, time.monotonic() - self._began)
+        return Text(f"{self._speed:.1f}{self._unit}/s" if self._speed else "")
 
 
 class _Lines:
     """Writes a line when a stage begins, at every tenth of it, and none in between."""
 
-    def __init__(self, console: Console, *, in_bytes: bool, unit: str) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        in_bytes: bool,
+        unit: str,
+        finished: Callable[[], int] | None,
+    ) -> None:
         self._console = console
         self._in_bytes = in_bytes
         self._unit = f" {unit}" if unit else ""
+        self._finished = finished
         self._written: tuple[str, int] | None = None
-        self._began = (0.0, 0)
+        self._began = (time.monotonic(), 0)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         tenth = 10 * done // total if total else 0
         if self._written == (stage, tenth):
             return
-        if self._written is None or self._written[0] != stage:
+        begins = self._written is None or self._written[0] != stage
+        if begins and self._finished is None:
             self._began = (time.monotonic(), done)
         self._written = (stage, tenth)
         amount = self._amount(done) + (f" of {self._amount(total)}" if total else "")
@@ -106,13 +126,15 @@ class _Lines:
         self._console.print(f"{stage}: {amount}", markup=False, highlight=False, soft_wrap=True)
 
     def _pace(self, done: int, total: int | None) -> str:
-        """Say how fast the stage has been since its first line, and how long it will take on."""
+        """Say how fast the stage is, and how long it will take on."""
         then, before = self._began
         if not self._unit or not total or done <= before:
             return self._unit
-        speed = (done - before) / max(1e-9, time.monotonic() - then)
-        left = timedelta(seconds=round((total - done) / speed))
-        return f"{self._unit}, {speed:.1f}{self._unit}/s, {left} left"
+        seconds = max(1e-9, time.monotonic() - then)
+        counted = done - before if self._finished is None else self._finished()
+        left = timedelta(seconds=round((total - done) * seconds / (done - before)))
+        speed = f", {counted / seconds:.1f}{self._unit}/s" if counted else ""
+        return f"{self._unit}{speed}, {left} left"
 
     def _amount(self, count: int) -> str:
         return f"{count / 1e6:.1f} MB" if self._in_bytes else str(count)

@@ -11,6 +11,7 @@ import typer
 
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import parse_range, parse_size
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 from fcnkit.runtime.checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
@@ -150,21 +151,21 @@ def train(
             compiled=compiled,
             validate_every=validate_every,
             on_step=(lambda epoch, *amount: advance(f"epoch {epoch}", *amount)) if first else None,
-            on_weights=lambda loaded: typer.echo(f"starts with {loaded.summary()}"),
+            on_weights=lambda loaded: say(f"starts with {loaded.summary()}"),
             on_epoch=_report,
         )
     if first:
-        typer.echo(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
+        say(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
         say_next("export", "onnx", run / "best.pt", "-o", run / "model.onnx")
 
 
 def _say_data(opened: TrainingData, assumed: str | None) -> None:
     """Say what is trained on, and what was assumed about it."""
     if assumed:
-        typer.echo(assumed)
+        say(assumed)
     # The chapter's own words, for those who compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
-    typer.echo(f"read {len(opened.samples)} examples{left_out}")
+    say(f"read {len(opened.samples)} examples{left_out}")
 
 
 def _architecture(model: str, backbone: str | None) -> str:
@@ -181,7 +182,7 @@ def _report(result: EpochResult) -> None:
     scores = ""
     if result.mean_iou is not None:
         scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
-    typer.echo(
+    say(
         f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
         f"{result.images_per_second:.1f} images/s{' (best)' if result.best else ''}"
     )

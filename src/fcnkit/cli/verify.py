@@ -18,6 +18,7 @@ from fcnkit.cli.options import (
     load_options,
 )
 from fcnkit.cli.progress import progress_of
+from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 
 __all__ = ["verify"]
@@ -97,18 +98,18 @@ def verify(
             rule = "limits what can be measured: logits of both sides, a score on labelled data"
             raise ValueError(message(option, rule, "models or data without", "leave it out"))
     if as_json:
-        typer.echo(report.to_json())
+        say(report.to_json())
     else:
         _print(report.summary(), report.data.summary() if report.data else None, report.bounded)
         for side in (report.a, report.b):
             if side["matches_its_report"] is False:
-                typer.echo(f"{side['name']} was changed after the report beside it was written")
+                say(f"{side['name']} was changed after the report beside it was written")
     module.require(report, remedy="one of both was changed, or another export is meant")
 
 
 def _print(summary: str, on_data: str | None, bounded: tuple[str, ...]) -> None:
-    typer.echo(summary)
+    say(summary)
     for line in bounded:
-        typer.echo(f"largest shape {line}")
+        say(f"largest shape {line}")
     if on_data:
-        typer.echo(on_data)
+        say(on_data)

@@ -85,20 +85,21 @@ def slowed(report: dict[str, Any], factor: float) -> dict[str, Any]:
 
 
 def test_a_report_against_a_slower_one(report: dict[str, Any]) -> None:
-    rows, notes = compare_reports(report, slowed(report, 1.5))
-    assert len(rows) == 7 * len(report["cases"])
-    for found in rows:
+    compared = compare_reports(report, slowed(report, 1.5))
+    assert len(compared.rows) == 7 * len(report["cases"])
+    for found in compared.rows:
         assert found.ratio.estimate == pytest.approx(1.5)
-    assert not [note for note in notes if note.startswith("only in")]
-    same, _ = compare_reports(report, report)
-    assert not any(found.differs for found in same)
+    assert compared.missing == []
+    assert not [note for note in compared.notes if note.startswith("only in")]
+    assert not any(found.differs for found in compare_reports(report, report).rows)
 
 
 def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
     fewer = {**report, "cases": report["cases"][:2]}
-    rows, notes = compare_reports(fewer, report)
-    assert len(rows) == 7 * 2
-    assert [note for note in notes if note.startswith("only in")] == [
+    compared = compare_reports(fewer, report)
+    assert len(compared.rows) == 7 * 2
+    assert compared.missing == []  # what only B has is new, not lost
+    assert [note for note in compared.notes if note.startswith("only in")] == [
         f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}"
         for name, shape in (
             ("labels", "1x64x96"),
@@ -111,25 +112,47 @@ def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
 
 def test_single_cases_are_compared_whatever_they_are(report: dict[str, Any]) -> None:
     one, other = ({**report, "cases": [report["cases"][at]]} for at in (0, 3))
-    rows, notes = compare_reports(one, other)
-    assert len(rows) == 7
-    assert notes[0] == (
+    compared = compare_reports(one, other)
+    assert len(compared.rows) == 7
+    assert compared.notes[0] == (
         "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50 "
         "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
     )
-    text = (
-        "bench compare: the reports must have a case in common, got 2 and 1 cases without one; "
-        "measure the same models and shapes"
-    )
+    assert compared.missing == ["labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"]
+    apart = compare_reports({**report, "cases": report["cases"][:2]}, other)
+    assert (apart.rows, len(apart.missing)) == ([], 2)
+
+
+def test_what_b_lacks_is_named(report: dict[str, Any]) -> None:
+    fewer = copy.deepcopy({**report, "cases": report["cases"][1:]})
+    for stage in fewer["cases"][0]["stages"]:
+        if stage["name"] in ("end_to_end", "decode"):  # as with --no-stages
+            stage["samples_ms"] = []
+    assert compare_reports(report, fewer).missing == [
+        "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad",
+        "end_to_end of labels.onnx, onnxruntime f32, 1 threads, 2x40x50",
+    ]
+    nothing = compare_reports(report, {**report, "cases": []})
+    assert (nothing.rows, len(nothing.missing)) == ([], len(report["cases"]))
+    text = "bench compare: the earlier report must have a case, got none; measure it again"
     with refusal(ValueError, text):
-        compare_reports({**report, "cases": report["cases"][:2]}, other)
+        compare_reports({**report, "cases": []}, report)
+
+
+def test_cases_of_one_name_are_compared_in_their_order(report: dict[str, Any]) -> None:
+    once = {**report, "cases": report["cases"][:1]}
+    twice = {**once, "cases": once["cases"] + slowed(once, 2.0)["cases"]}
+    compared = compare_reports(twice, twice)
+    assert len(compared.rows) == 2 * 7
+    assert not any(row.differs for row in compared.rows)
+    assert len(compare_reports(twice, once).missing) == 1
 
 
 def test_other_machines_and_versions_are_named(report: dict[str, Any]) -> None:
     other = copy.deepcopy(report)
     other["environment"]["cpu"]["model"] = "Another"
     other["environment"]["packages"]["onnxruntime"] = "0.1"
-    _, notes = compare_reports(report, other)
+    notes = compare_reports(report, other).notes
     model = report["environment"]["cpu"]["model"]
     assert f"different processors: {model} and Another" in notes
     version = report["environment"]["packages"]["onnxruntime"]

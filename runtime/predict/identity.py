@@ -1,0 +1,148 @@
+"""Which picture a result was made from, and whether another picture may replace it.
+
+Two pictures of one output name are the same picture if they have the same path, or the same path
+below the root with the same size and time: a folder may be mounted elsewhere. Where both files
+can be read, their bytes decide.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fcnkit.errors import DataError, message
+
+__all__ = ["Origin", "Stamp", "check_replaces", "real_path"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """What tells a file from another of the same name."""
+
+    bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp | None:
+        """Return a file's stamp, None where there is no such file."""
+        try:
+            found = path.stat()
+        except (OSError, ValueError):  # ValueError: a manifest may name what cannot be a path
+            return None
+        return cls(bytes=found.st_size, mtime_ns=found.st_mtime_ns)
+
+    @classmethod
+    def read(cls, data: object) -> Stamp | None:
+        """Return the stamp that a JSON value holds, None where it holds none."""
+        if not isinstance(data, dict) or set(data) != {"bytes", "mtime_ns"}:
+            return None
+        return cls(**data)
+
+
+def real_path(source: Path) -> str:
+    """Return a file's absolute path, links to folders resolved.
+
+    A link to the file itself stays: the file that it points to may change, the picture is the same.
+    """
+    return str(Path(os.path.realpath(source.parent), source.name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The picture that a result was made from."""
+
+    input: str
+    """Its path as it was given."""
+    input_path: str
+    """Its path from ``real_path``."""
+    input_stamp: Stamp | None
+
+    @classmethod
+    def of(cls, source: Path) -> Self:
+        """Return the origin that a result of this picture has now."""
+        return cls(input=str(source), input_path=real_path(source), input_stamp=Stamp.of(source))
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Self | None:
+        """Return the origin that a line of a manifest tells, None where it tells none.
+
+        Older lines have no ``input_path``; a relative ``input`` means the working folder there.
+        """
+        given, path = data.get("input"), data.get("input_path")
+        if not isinstance(given, str):
+            return None
+        if not isinstance(path, str):
+            try:
+                path = real_path(Path(given))
+            except (OSError, ValueError):  # it cannot be a path
+                return None
+        return cls(input=given, input_path=path, input_stamp=Stamp.read(data.get("input_stamp")))
+
+    def is_same_picture(self, now: Origin) -> bool:
+        """Whether a picture with the same output name is this one, changed or not."""
+        if self.input_path == now.input_path:
+            return True
+        before, after = Path(self.input_path), Path(now.input_path)
+        if before.suffix != after.suffix or self.input_stamp is None:
+            return False
+        return self.input_stamp == now.input_stamp and not self._differs(before, after)
+
+    def _differs(self, before: Path, after: Path) -> bool:
+        """Whether both files are there, as they were, with different bytes."""
+        try:
+            unchanged = Stamp.of(before) == self.input_stamp
+            return unchanged and not filecmp.cmp(before, after, shallow=False)
+        except (OSError, ValueError):
+            return False
+
+
+def check_replaces(target: Path, before: Iterable[Origin | None], now: Origin) -> None:
+    """Refuse a picture whose result would replace another picture's.
+
+    Args:
+        target: The result's path.
+        before: What is known of the pictures that the file there was made from.
+        now: The picture.
+
+    Raises:
+        DataError: The file there was made from another picture, or nobody knows from which.
+    """
+    if not os.path.lexists(target):
+        return
+    known = [origin for origin in before if origin is not None]
+    for origin in known:
+        if not origin.is_same_picture(now):
+            raise DataError(_another(target, origin, now))
+    if not known:
+        rule = "a result replaces no file of unknown origin"
+        got = "a file that no manifest lists"
+        raise DataError(message(str(target), rule, got, "remove it or choose another folder"))
+
+
+def _another(target: Path, before: Origin, now: Origin) -> str:
+    rule = "a result replaces only results of the same picture"
+    got = f"one of {before.input} and now {now.input}"
+    remedy = "choose another output folder or remove that result"
+    common = common_root(before.input_path, now.input_path)
+    if common is not None:
+        remedy += f", or pass --root {common}"
+    return message(str(target), rule, got, remedy)
+
+
+def common_root(one: str, other: str) -> str | None:
+    """Return the folder below which two pictures have results of different names, if there is one.
+
+    Args:
+        one: Path of a picture, absolute.
+        other: Path of the other.
+    """
+    if os.path.splitext(one)[0] == os.path.splitext(other)[0]:  # noqa: PTH122 - texts
+        return None
+    try:
+        return os.path.commonpath([os.path.dirname(one), os.path.dirname(other)])  # noqa: PTH120
+    except ValueError:  # two drives
+        return None

@@ -1,0 +1,33 @@
+"""Lines on standard output and standard error, whatever their encoding can write."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["escape_unknown", "say"]
+
+
+def escape_unknown() -> None:
+    r"""Make both streams write what their encoding lacks as escapes such as ``\u732b``.
+
+    Names of files and classes may hold any character, also halves of one. Windows pipes and old
+    terminals take few.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # not every stream has an encoding
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Write a line at once.
+
+    Not ``typer.echo``: on an ASCII stream it writes UTF-8.
+
+    Args:
+        text: The line, or several.
+        err: Whether it goes to standard error.
+    """
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
