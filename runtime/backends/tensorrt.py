@@ -50,7 +50,7 @@ CACHE: Final = "runtime_cache"
 """The option that keeps TensorRT-RTX's compiled kernels beside the engine (1), or does not (0)."""
 
 _CONTEXTS: Final = 4
-"""Contexts that a slot keeps for TensorRT-RTX, one per shape: its graph is one shape's own."""
+"""Contexts that a slot keeps for TensorRT-RTX, one per shape: a graph is captured for one shape."""
 
 HOST_CODE: Final = "engine_host_code_allowed"
 """The option, by TensorRT's name, that lets an engine bring code of its own."""

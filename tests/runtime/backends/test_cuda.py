@@ -426,7 +426,7 @@ def test_a_library_that_allocates_while_it_is_captured_runs_without_graphs(
 
 
 def test_a_slot_keeps_few_contexts_and_gives_each_one_shape(tmp_path: Path) -> None:
-    """As TensorRT-RTX wants it, whose graphs are one shape's own."""
+    """TensorRT-RTX captures each graph for one shape."""
     bench = Bench(tmp_path, "labels")
     bench.executor.capturable, bench.executor.contexts = False, 2
     made: list[FakeContext] = []

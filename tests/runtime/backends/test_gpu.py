@@ -236,7 +236,7 @@ _LOSE_THE_GPU = """
 
 
 def test_a_gpu_that_is_lost_is_said_and_closing_goes_on(tmp_path: Path) -> None:
-    """In a process of its own, which can use the GPU no more afterwards."""
+    """In another process, which cannot use the GPU afterwards."""
     path = write(tmp_path, "labels")
     try:
         check_provider("onnxruntime-cuda")
