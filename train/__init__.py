@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         save_checkpoint,
         save_weights,
     )
+    from fcnkit.train.crop import FittedRecipe, fit_crop
     from fcnkit.train.evaluation import Measure, PictureScore, Protocol, evaluate, measure
     from fcnkit.train.loop import EpochResult, TrainingData, open_data, train
     from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
@@ -46,6 +47,7 @@ else:
                 "save_checkpoint",
                 "save_weights",
             ],
+            "fcnkit.train.crop": ["FittedRecipe", "fit_crop"],
             "fcnkit.train.data": ["data"],
             "fcnkit.train.evaluation": [
                 "Measure",
@@ -71,6 +73,7 @@ __all__ = [
     "RECIPES",
     "Checkpoint",
     "EpochResult",
+    "FittedRecipe",
     "LoadedWeights",
     "Measure",
     "ModelOptions",
@@ -88,6 +91,7 @@ __all__ = [
     "data",
     "describe_checkpoint",
     "evaluate",
+    "fit_crop",
     "load_checkpoint",
     "load_model",
     "load_weights",
