@@ -183,7 +183,10 @@ def _reader_error(text: str) -> FcnkitError:
     raised = re.match(r"Caught (\w+) in DataLoader worker", head)
     if raised:  # a traceback follows, whose end is the cause
         _, _, cause = text.rpartition(f"{raised[1]}:")
-        rule, got = "the processes that read pictures must not fail", f"{raised[1]}: {cause.strip()}"
+        rule, got = (
+            "the processes that read pictures must not fail",
+            f"{raised[1]}: {cause.strip()}",
+        )
         remedy = "mend the cause, or read in the training process with --workers 0"
     else:
         rule, got = "the processes that read pictures must live", head
