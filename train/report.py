@@ -110,7 +110,9 @@ def _families(text: str) -> list[str]:
     default = FontProperties()
     families = [default.get_name()]
     missing = {ord(c) for c in text} - set(get_font(findfont(default)).get_charmap())
-    for font in fontManager.ttflist if missing else ():
+    # The last resort holds everything, as boxes.
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    for font in fonts if missing else ():
         held = missing & _characters(font.fname)
         if held:
             families.append(font.name)

@@ -132,7 +132,7 @@ def test_a_missing_package_is_named_before_anything_is_measured(
     [
         ("背景", "裂缝", "$\\frac", "a_b"),
         ("\U000e0001", "\u0378", "x", "y"),
-        ("a", "b", "$c$", "d"),
+        ("Ⓐ", "b", "$c$", "d"),
     ],
 )
 def test_class_names_of_any_script(
@@ -154,6 +154,9 @@ def test_class_names_of_any_script(
 
 def test_names_are_drawn_where_a_font_has_them() -> None:
     assert _families("background, void") == [FontProperties().get_name()]
+    default, *others = _families("background, Ⓐ")  # which matplotlib's own STIX has
+    assert default == FontProperties().get_name()
+    assert others != []
     assert _families("\u0378") == []  # no character has this number
 
 
@@ -161,7 +164,9 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
     root = tmp_path / "data"
     shutil.copytree(shapes_folder, root)
     for path in (root / "SegmentationClass").iterdir():
-        Image.new("L", Image.open(path).size, 0).save(path)
+        with Image.open(path) as mask:
+            size = mask.size
+        Image.new("L", size, 0).save(path)
     done = shell("eval", run_folder / "best.pt", root)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("warning: ")] == [
@@ -172,7 +177,9 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
     assert answer["without_truth"] == list(open_voc(root, split="val").classes[1:])
     assert len(answer["warnings"]) == 1
     for path in (root / "SegmentationClass").iterdir():
-        Image.new("L", Image.open(path).size, 255).save(path)
+        with Image.open(path) as mask:
+            size = mask.size
+        Image.new("L", size, 255).save(path)
     done = shell("eval", run_folder / "best.pt", root)
     assert done.stderr.splitlines()[-1] == (
         f"error: {root}: val: some pixel must be labelled, got 4 masks of void alone; "
