@@ -75,7 +75,7 @@ class TorchBackend(CheckedBackend):
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
         if os.getpid() != self._process:
-            # PyTorch's threads did not come along: it would wait for them for ever.
+            # PyTorch's threads did not come along: it would wait for them forever.
             rule = "a checkpoint runs in the process that opened it"
             got, remedy = "a fork of that process", "open it in a process started with spawn"
             raise FcnkitError(message("torch", rule, got, remedy))

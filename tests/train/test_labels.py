@@ -45,7 +45,7 @@ def test_one_class_in_val_is_never_a_success(tmp_path: Path) -> None:
         "crack, only background, while "
     )
     (epoch,) = (line for line in done.stdout.splitlines() if line.startswith("epoch 1: "))
-    assert epoch.endswith(" images/s (not scored: val shows one class alone)")
+    assert epoch.endswith(" images/s (not scored: val shows only one class)")
     assert not any(word in epoch for word in ("IoU", "accuracy", "best"))
     (row,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     assert row["without_truth"] == ["crack"]
@@ -84,7 +84,7 @@ def test_masks_of_void_alone_are_refused_before_training(tmp_path: Path, split: 
     names = names_of(root, split)
     for name in names:
         Image.new("L", (48, 40), 255).save(root / f"SegmentationClass/{name}.png")
-    text = f"{root}: {split}: some pixel must be labelled, got {len(names)} masks of void alone; "
+    text = f"{root}: {split}: some pixel must be labelled, got {len(names)} masks with only void; "
     with refusal(DataError, text + "save the labels 0..1, for 255 is void"):
         open_data(root, RECIPES["modern"])
 

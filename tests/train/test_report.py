@@ -171,7 +171,7 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("warning: ")] == [
         f"warning: {root}: val: two classes or more must have pixels, or the scores say nothing, "
-        "got background alone; choose a --split whose masks show others"
+        "got only background; choose a --split whose masks show others"
     ]
     answer = json.loads(shell("eval", run_folder / "best.pt", root, "--json").stdout)
     assert answer["without_truth"] == list(open_voc(root, split="val").classes[1:])
@@ -182,6 +182,6 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
         Image.new("L", size, 255).save(path)
     done = shell("eval", run_folder / "best.pt", root)
     assert done.stderr.splitlines()[-1] == (
-        f"error: {root}: val: some pixel must be labelled, got 4 masks of void alone; "
+        f"error: {root}: val: some pixel must be labelled, got 4 masks with only void; "
         f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, for 255 is void"
     )

@@ -54,7 +54,7 @@ class Picture(NamedTuple):
     orientation: int = 1
     """EXIF's, 1..8."""
     digest: bytes = b""
-    """Of the pixels; empty where there is one colour only, which many pictures may share."""
+    """Of the pixels; empty where there is one color only, which many pictures may share."""
     mask: DecodedMask | None = None
     """Without its labels."""
     counts: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
@@ -64,7 +64,7 @@ class Picture(NamedTuple):
 
     @property
     def unknown(self) -> Counter[str]:
-        """Pixels by unknown colour or label."""
+        """Pixels by unknown color or label."""
         return Counter(self.mask.unknown if self.mask else {})
 
 
@@ -132,7 +132,7 @@ def _reads_as_mask(image: Path, labelmap: LabelMap) -> bool:
         decoded = decode_mask(image, labelmap)
     except (DataError, OSError):
         return False
-    # One label all over could be a picture of one colour.
+    # One label all over could be a picture of one color.
     return not decoded.unknown and len(np.unique(decoded.labels_hw)) > 1
 
 
@@ -168,23 +168,23 @@ def _void(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     # Where all are, it is said of the splits.
     if void and any(picture.counts[:VOID].any() for picture in pictures):
         rule, remedy = "a mask should have labelled pixels", "label them, or take them off the list"
-        got = f"void alone in {_named(void)}"
+        got = f"only void in {_named(void)}"
         yield Remark("void", message(str(root / MASKS), rule, got, remedy))
 
 
 def _transparent(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     if clear := _with(pictures, lambda mask: mask.transparent):
-        rule = "transparent pixels of a mask are read by their colour"
-        got, remedy = f"some in {_named(clear)}", "save the masks opaque, in the colour of a class"
+        rule = "transparent pixels of a mask are read by their color"
+        got, remedy = f"some in {_named(clear)}", "save the masks opaque, in the color of a class"
         yield Remark("alpha", message(str(root / MASKS), rule, got, remedy))
 
 
 def _repainted(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     if painted := _with(pictures, lambda mask: mask.repainted):
-        rule = "a mask's palette should have the label map's colours"
+        rule = "a mask's palette should have the label map's colors"
         first = next(picture.mask.repainted for picture in painted if picture.mask)
-        got = f"{_named(painted)} with label numbers painted otherwise, such as {first}"
-        remedy = "check that the numbers are the label map's, then give it the palette's colours"
+        got = f"{_named(painted)} with other colors, such as {first}"
+        remedy = "check that the numbers are the label map's, then give it the palette's colors"
         yield Remark("palette", message(str(root / MASKS), rule, got, remedy))
 
 
@@ -200,7 +200,7 @@ def _turned(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     # Where other masks fit their turned pictures, these were drawn on what a viewer shows, too.
     if unclear and not fitting:
         rule = "pictures are turned and mirrored as EXIF says, and masks are not"
-        got = f"{_named(unclear)} of a size that does not change"
+        got = f"{_named(unclear)} whose size does not change"
         remedy = "check that the masks are drawn on what a viewer shows, or remove the EXIF tag"
         yield Remark("exif", message(str(root / IMAGES), rule, got, remedy))
 
@@ -217,14 +217,14 @@ def _mixed(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     scaled = [p for p in split_by(objects=False, void=True) if p.counts[0]]
     if len(scaled) > 1 and len(split_by(True, False)) > 1 and not split_by(True, True):
         rule = f"{VOID} is void in every mask"
-        got = f"{_named(scaled)} with 0 and {VOID} alone, while no other mask has {VOID}"
+        got = f"{_named(scaled)} with only 0 and {VOID}, while no other mask has {VOID}"
         remedy = f"if {VOID} stands for a class in them, save that class's label instead"
         yield Remark("mixed", message(str(root / MASKS), rule, got, remedy))
 
 
 def _swapped(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     if swapped := [picture for picture in pictures if picture.swapped]:
-        rule = f"pictures belong into {IMAGES} and masks into {MASKS}"
+        rule = f"pictures belong in {IMAGES} and masks in {MASKS}"
         got = f"{_named(swapped)} the other way round"
         remedy = "exchange them"
         yield Remark("swapped", message(str(root), rule, got, remedy))
@@ -243,5 +243,5 @@ def _copies(
             if pictures[name].digest in digests and name not in listed[first]
         ]
         if pairs:
-            got = f"{len(pairs)} alike under two names ({named(pairs)})"
+            got = f"{len(pairs)} identical under two names ({named(pairs)})"
             yield Remark("copies", shared_text(root, first, second, got))

@@ -60,9 +60,9 @@ class DecodedMask(NamedTuple):
     unknown: dict[str, int]
     """Pixels by unknown colour (``r,g,b``) or unknown label (``37``), most frequent first."""
     transparent: int = 0
-    """Pixels that are not opaque. They are read by their colour."""
+    """Number of pixels that are not opaque. Their color counts all the same."""
     repainted: str = ""
-    """Where the file's palette paints a label otherwise than the label map: which, and how."""
+    """A label whose color in the file's palette is not the label map's; empty if there is none."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -240,7 +240,7 @@ def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, 
             )
         )
     text = f"label {label} ({labelmap.classes[label]}) in {','.join(map(str, wrong[label]))}"
-    return f"{text}, the colour of {names[wrong[label]]}" if label in renamed else text
+    return f"{text}, the color of {names[wrong[label]]}" if label in renamed else text
 
 
 def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:
@@ -271,5 +271,5 @@ def _remedy(unknown: list[str], labelmap: LabelMap) -> str:
         return "save it as RGB, for its channels are in the order blue, green, red"
     classes = len(labelmap.classes)
     if colors and all(len(set(color)) == 1 and color[0] < classes for color in colors):
-        return "save it in grayscale, for its channels hold labels instead of colours"
+        return "save it in grayscale, for its channels hold labels instead of colors"
     return "mend the mask or name the class in labelmap.txt"

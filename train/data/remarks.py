@@ -118,7 +118,7 @@ def about_labels(
         root: The folder that holds ``labelmap.txt``, or does not.
         labelmap: The classes.
         splits: The pixels of each label.
-        unknown: Labels and colours in ``train`` that are no class.
+        unknown: Labels and colors in ``train`` that are no class.
 
     Returns:
         Warnings for classes that cannot be learned or scored; a note for those that ``val`` lacks,
@@ -130,7 +130,7 @@ def about_labels(
     classes = len(labelmap.classes)
     if classes == 1:
         rule, remedy = "training needs two classes or more", "name background on the first line"
-        text = message(str(root / LABELMAP), rule, labelmap.classes[0] + " alone", remedy)
+        text = message(str(root / LABELMAP), rule, f"only {labelmap.classes[0]}", remedy)
         warnings.append(Remark("one class", text))
     for split, counts in splits._asdict().items():
         if counts is not None and not counts[:classes].any() and counts[VOID]:
@@ -210,7 +210,7 @@ def _present(counts: NDArray[np.int64] | None, labelmap: LabelMap) -> list[str]:
 
 
 def _all_void(root: Path, split: str, labelmap: LabelMap) -> Remark:
-    rule, got = "some pixel must be labelled", f"masks of {VOID} alone, which is void"
+    rule, got = "some pixel must be labelled", f"masks of only {VOID}, which is void"
     remedy = f"save the labels 0..{len(labelmap.classes) - 1}"
     return Remark("void", message(f"{root}: {split}", rule, got, remedy))
 
@@ -218,7 +218,7 @@ def _all_void(root: Path, split: str, labelmap: LabelMap) -> Remark:
 def _one_class(root: Path, val: Sequence[str]) -> Remark:
     rule = "two classes or more must have pixels, or the mean IoU says nothing"
     remedy = "list pictures in val.txt that show the others"
-    return Remark("one class", message(f"{root}: val", rule, f"{val[0]} alone", remedy))
+    return Remark("one class", message(f"{root}: val", rule, f"only {val[0]}", remedy))
 
 
 def _assumed(root: Path, labelmap: LabelMap, absent: Sequence[str], train: Sequence[str]) -> Remark:
@@ -240,7 +240,7 @@ def _absent(root: Path, labelmap: LabelMap, splits: Splits, absent: Sequence[str
     if len(seen) == 1:
         got += f", only {seen[0]}"
     remedy = "list pictures in train.txt that show it"
-    if moved := [f"{count} of {name}" for name, count in in_val.items() if count]:
+    if moved := [f"{count} px of {name}" for name, count in in_val.items() if count]:
         got += f", while val has {named(moved)}"
     if train[VOID] >= _FREQUENT * train.sum():
         got += f", while {train[VOID] / train.sum():.1%} of the pixels are {VOID}, which is void"

@@ -154,7 +154,7 @@ def size_text(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> 
 
 def no_labels(folder: VocFolder, masks: int) -> DataError:
     """Word that every mask of a split is void all over."""
-    rule, got = "some pixel must be labelled", f"{masks} masks of void alone"
+    rule, got = "some pixel must be labelled", f"{masks} masks with only void"
     remedy = f"save the labels 0..{len(folder.classes) - 1}, for 255 is void"
     return DataError(message(f"{folder.root}: {folder.split}", rule, got, remedy))
 

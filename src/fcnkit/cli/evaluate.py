@@ -123,7 +123,7 @@ def _warnings(measured: Measure, folder: VocFolder) -> list[str]:
     shown = next(name for name in measured.classes if name not in measured.without_truth)
     rule = "two classes or more must have pixels, or the scores say nothing"
     remedy = "choose a --split whose masks show others"
-    return [message(f"{folder.root}: {folder.split}", rule, f"{shown} alone", remedy)]
+    return [message(f"{folder.root}: {folder.split}", rule, f"only {shown}", remedy)]
 
 
 def _print(measured: Measure) -> None:

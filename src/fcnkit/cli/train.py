@@ -198,10 +198,10 @@ def _report(result: EpochResult) -> None:
     scores, end = "", ""
     if result.mean_iou is not None and result.tells:
         scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
+        end = " (best)" if result.best else ""
+    elif result.mean_iou is not None:
+        end = " (not scored: val shows only one class)"
     say(
-        f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
-        f"{result.images_per_second:.1f} images/s{end}"
-    )
         f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
         f"{result.images_per_second:.1f} images/s{end}"
     )

@@ -204,12 +204,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "0 and 255": (scale_to_255, f"{LABELLED} cat, dog, only background, while "),
     "all void": (
         lambda root: relabel(root, lambda labels: labels * 0 + 255),
-        "train: some pixel must be labelled, got masks of 255 alone, which is void; "
+        "train: some pixel must be labelled, got masks of only 255, which is void; "
         "save the labels 0..2",
     ),
     "one mask void": (
         lambda root: Drawing().save_mask(root, "val1", np.full((24, 32), 255, np.uint8)),
-        "a mask should have labelled pixels, got void alone in 1 (val1); label them, or take "
+        "a mask should have labelled pixels, got only void in 1 (val1); label them, or take "
         "them off the list",
     ),
     "all background": (
@@ -223,8 +223,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "class in val alone": (move_class_to_val, f"{LABELLED} dog, while val has "),
     "val of one class": (
         lambda root: relabel(root, lambda labels: labels * 0, "val"),
-        "val: two classes or more must have pixels, or the mean IoU says nothing, got "
-        "background alone; list pictures in val.txt that show the others",
+        "val: two classes or more must have pixels, or the mean IoU says nothing, got only "
+        "background; list pictures in val.txt that show the others",
     ),
     "counted from 1": (shift, "train: labels are 0..2 or 255, got 1..3; subtract 1"),
     "counted from 1, last class absent": (shift_without_the_last, "if the masks count from 1"),
@@ -232,19 +232,22 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "two conventions": (two_conventions, "255 is void in every mask, got 3 (train0, train1, "),
     "palette of other classes": (
         lambda root: palette_of_others(root, [(0, 0, 0), Drawing().color(2), (200, 0, 0)]),
-        "such as label 1 (cat) in 14,42,253, the colour of dog",
+        "such as label 1 (cat) in 14,42,253, the color of dog",
     ),
     "palette of no class": (
         lambda root: palette_of_others(root, [(0, 0, 0), (1, 99, 3), (200, 0, 0)]),
         "such as label 1 (cat) in 1,99,3;",
     ),
-    "transparent": (make_clear, "transparent pixels of a mask are read by their colour, got some"),
-    "swapped": (swap, "pictures belong into JPEGImages and masks into SegmentationClass, got 10"),
+    "transparent": (make_clear, "transparent pixels of a mask are read by their color, got some"),
+    "swapped": (swap, "pictures belong in JPEGImages and masks in SegmentationClass, got 10"),
     "turned by 180 degrees": (
         lambda root: turn(root, 3),
         "pictures are turned and mirrored as EXIF says, and masks are not, got 6 (train0, ",
     ),
-    "copies": (copy_to_val, "got 1 alike under two names (train0 = val0); take them off one list"),
+    "copies": (
+        copy_to_val,
+        "got 1 identical under two names (train0 = val0); take them off one list",
+    ),
     "test in train": (
         lambda root: list_names(root, "test", ["train1"]),
         "train.txt and test.txt must share no picture, or scores come out too good, got 1 in both "
@@ -256,7 +259,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "one class": (
         lambda root: (root / "labelmap.txt").write_text("crack:0,0,0::\n") and None,
-        "labelmap.txt: training needs two classes or more, got crack alone; "
+        "labelmap.txt: training needs two classes or more, got only crack; "
         "name background on the first line",
     ),
     "no labelmap": (
@@ -311,7 +314,7 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "blue first": (as_bgr, "; save it as RGB, for its channels are in the order blue, green, red"),
     "labels in three channels": (
         labels_in_channels,
-        "; save it in grayscale, for its channels hold labels instead of colours",
+        "; save it in grayscale, for its channels hold labels instead of colors",
     ),
     "names with extensions": (
         lambda root: list_names(root, "val", ["val0.jpg"]),
