@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fcnkit.errors import FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.settings import (
@@ -67,10 +69,16 @@ class TorchBackend(CheckedBackend):
         }
         super().__init__(spec, name="torch", details=details)
         self._net: nn.Module | None = net
+        self._process = os.getpid()
         self._device = device
         self._dtype = _DTYPES.get(compute)
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
+        if os.getpid() != self._process:
+            # PyTorch's threads did not come along: it would wait for them forever.
+            rule = "a checkpoint runs in the process that opened it"
+            got, remedy = "a fork of that process", "open it in a process started with spawn"
+            raise FcnkitError(message("torch", rule, got, remedy))
         with _TURN:
             return self._logits(batch)
 

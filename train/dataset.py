@@ -6,6 +6,7 @@ workers read them, and a resumed run continues with the ones it would have seen.
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -30,6 +31,9 @@ __all__ = ["CropDataset", "EpochSampler", "training_loader", "worker_errors"]
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
+
+_OF_SHARED_MEMORY = ("shared memory", "</torch_", "Bus error")
+"""What torch and the system say where batches do not fit into it."""
 
 
 class EpochSampler(Sampler[Key]):
@@ -148,7 +152,7 @@ def worker_errors() -> Iterator[None]:
 
     Raises:
         DataError: A picture or mask is broken.
-        FcnkitError: A reading process has died, or the GPU's memory is too small.
+        FcnkitError: A reading process has failed or died, or the GPU's memory is too small.
     """
     try:
         yield
@@ -161,17 +165,36 @@ def worker_errors() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         rule, got = "a step must fit into the GPU's memory", str(error).partition(". ")[0]
         raise FcnkitError(message("training", rule, got, "lower --batch or --crop")) from error
-    except RuntimeError as error:
-        # torch raises it in the middle of whatever this process does.
+    except Exception as error:
+        # torch raises it in the middle of whatever this process does: a death as a RuntimeError,
+        # and what a reading process raised as the same type again.
         if "DataLoader worker" not in str(error):
             raise
         on_posix = sys.platform != "win32"
         if on_posix and threading.current_thread() is threading.main_thread():
             # Else the next process to die would raise on the way out, and hide this error.
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        rule, got = "the processes that read pictures must live", str(error).splitlines()[0]
+        raise _reader_error(str(error)) from error
+
+
+def _reader_error(text: str) -> FcnkitError:
+    """Word what torch says of a reading process that raised an error or died."""
+    head = text.strip().splitlines()[0]
+    raised = re.match(r"Caught (\w+) in DataLoader worker", head)
+    if raised:  # a traceback follows, whose end is the cause
+        _, _, cause = text.rpartition(f"{raised[1]}:")
+        rule, got = (
+            "the processes that read pictures must not fail",
+            f"{raised[1]}: {cause.strip()}",
+        )
+        remedy = "mend the cause, or read in the training process with --workers 0"
+    else:
+        rule, got = "the processes that read pictures must live", head
         remedy = "continue with --resume, with fewer --workers if memory is short"
-        raise FcnkitError(message("training", rule, got, remedy)) from error
+    if any(sign in text for sign in _OF_SHARED_MEMORY):
+        rule = "the processes that read pictures need room in shared memory, /dev/shm"
+        remedy = "use --workers 0, or give a container more with docker run --shm-size=2g"
+    return FcnkitError(message("training", rule, got, remedy))
 
 
 def _augment(

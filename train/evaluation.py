@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.pixels.metrics import Scores, confusion, scores
 from fcnkit.runtime.predict.segmenter import Segmenter
-from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, read_pair
+from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, read_pair
 
-__all__ = ["D2L_NOTE", "Measure", "PictureScore", "Protocol", "evaluate", "measure"]
-
-D2L_NOTE = (
-    "d2l protocol: random crops, void counted as background, smaller pictures left out; "
-    "not comparable with scores on full pictures, nor with other seeds"
-)
-"""What has to be said beside scores by ``Protocol.of_the_chapter``."""
+__all__ = ["Measure", "PictureScore", "Protocol", "evaluate", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +23,21 @@ class Protocol:
     crop: tuple[int, int] | None = None
     """One random window (rows, columns) per picture instead; smaller pictures are left out."""
     void_as_background: bool = False
-    """Count void as class 0."""
+    """Count void as class 0 where that is named background; see ``read_mask``."""
     seed: int = 0
     """Of the windows."""
+
+    def note(self, folder: VocFolder) -> str:
+        """Return what has to be said beside the scores of a split."""
+        if self.crop is None:
+            return "full pictures, void ignored"
+        void = "void counted as background"
+        if not folder.labelmap.has_background:
+            void = f"void ignored since class 0 is {folder.classes[0]} and not background"
+        return (
+            f"d2l protocol: random crops, {void}, smaller pictures left out; not comparable "
+            f"with scores on full pictures, nor with other seeds (seed {self.seed})"
+        )
 
     @classmethod
     def of_the_chapter(cls, *, crop: tuple[int, int] = (320, 480), seed: int = 0) -> Protocol:
@@ -107,6 +113,21 @@ class Measure:
         """The scores over all pictures together."""
         return scores(self.confusion, self.classes)
 
+    @property
+    def without_truth(self) -> tuple[str, ...]:
+        """The classes that no mask shows.
+
+        One that was predicted all the same has an IoU of 0 and counts in the mean; one that was
+        not has none, as in the evaluation of Pascal VOC.
+        """
+        pixels = self.confusion.sum(axis=1).tolist()
+        return tuple(name for name, count in zip(self.classes, pixels, strict=True) if not count)
+
+    @property
+    def tells(self) -> bool:
+        """Whether the scores say something: one class alone is right wherever it is predicted."""
+        return len(self.classes) - len(self.without_truth) > 1
+
 
 def evaluate(
     segmenter: Segmenter, folder: VocFolder, *, on_picture: Callable[[int, int], None] | None = None
@@ -124,7 +145,7 @@ def evaluate(
         The scores; void pixels count for nothing.
 
     Raises:
-        DataError: The model's classes are not the folder's, or a file is broken.
+        DataError: As for ``measure``.
     """
     return measure(segmenter, folder, on_picture=on_picture).scores
 
@@ -148,7 +169,8 @@ def measure(
         The measure.
 
     Raises:
-        DataError: The model's classes are not the folder's, or a file is broken.
+        DataError: The model's classes are not the folder's, a file is broken, or every mask is
+            void all over.
     """
     classes, protocol = segmenter.spec.classes, protocol or Protocol()
     if classes != folder.classes:
@@ -171,4 +193,6 @@ def measure(
             )
         if on_picture:
             on_picture(done, len(samples))
+    if not matrix.any():
+        raise no_labels(folder, len(samples))
     return Measure(classes=classes, confusion=matrix, pictures=pictures, protocol=protocol)

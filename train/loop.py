@@ -15,16 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
-from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.checks import check_flag, check_int, check_type
 from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
-from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, open_voc
+from fcnkit.train.data.remarks import count_labels
+from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, open_voc
 from fcnkit.train.dataset import training_loader, worker_errors
-from fcnkit.train.evaluation import evaluate
+from fcnkit.train.evaluation import measure
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
@@ -67,6 +68,11 @@ class EpochResult:
     images_per_second: float
     """Of training alone, without validation."""
     best: bool
+    """Whether the network was kept as best.pt."""
+    without_truth: tuple[str, ...] = ()
+    """Classes that no mask of val shows."""
+    tells: bool = True
+    """Whether the scores say something; see ``Measure.tells``."""
 
 
 def open_data(root: Path, recipe: Recipe) -> TrainingData:
@@ -80,7 +86,8 @@ def open_data(root: Path, recipe: Recipe) -> TrainingData:
         The data of a run.
 
     Raises:
-        DataError: The folder is not in VOC layout, or no picture is left to train on.
+        DataError: The folder is not in VOC layout, no picture is left to train on, or the masks
+            of a split are void all over.
     """
     train_split, val_split = open_voc(root, split="train"), open_voc(root, split="val")
     samples, dropped = train_split.samples, 0
@@ -91,6 +98,10 @@ def open_data(root: Path, recipe: Recipe) -> TrainingData:
         rule = f"some picture must be at least {recipe.crop[0]}x{recipe.crop[1]}"
         remedy = "use a smaller --crop, or leave it out"
         raise DataError(message(str(root), rule, f"{dropped} smaller ones", remedy))
+    for split, chosen in ((train_split, samples), (val_split, val_split.samples)):
+        # Else validation would find it out after the first epoch.
+        if not count_labels(chosen, split.labelmap, enough=1)[:VOID].any():
+            raise no_labels(split, len(chosen))
     return TrainingData(train=train_split, val=val_split, samples=samples, dropped=dropped)
 
 
@@ -149,6 +160,7 @@ def train(
     validate_every = check_int("--validate-every", validate_every, 1, 2**31 - 1)
     for name, flag in (("resume", resume), ("compiled", compiled)):
         check_flag(f"train: {name}", flag)
+    recipe = recipe.for_classes(data.train.labelmap)
     with (
         worker_errors(),
         parallel.process_group(device) as where,
@@ -241,6 +253,7 @@ def _finish_epoch(
 ) -> EpochResult:
     """Validate if there is something to, append the epoch's row and write the run's files."""
     best = val is not None and _validate(learner, spec, val, run, row, history)
+    without_truth = tuple(row.get("without_truth", ()))
     history.append(row)
     checkpoint = Checkpoint(
         spec=spec,
@@ -258,6 +271,8 @@ def _finish_epoch(
         mean_iou=row.get("mean_iou"),
         images_per_second=row["images_per_second"],
         best=best,
+        without_truth=without_truth,
+        tells=len(spec.classes) - len(without_truth) > 1,
     )
 
 
@@ -273,11 +288,12 @@ def _validate(
     net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
     with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
         try:
-            scores = evaluate(segmenter, val)
+            measured = measure(segmenter, val)
         except ArtifactError as error:  # Weights may be finite and so large that logits are not.
             rule = f"the logits on val after epoch {row['epoch']} must be finite"
             raise _diverged(rule, "NaN") from error
-        row |= scores.to_dict()
+        scores = measured.scores
+        row |= scores.to_dict() | {"without_truth": list(measured.without_truth)}
         before = (past["mean_iou"] for past in history if "mean_iou" in past)
         best = scores.mean_iou > max(before, default=-1.0)
         grid = run / GRIDS / f"{row['epoch']:04}.png"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from fcnkit.errors import message
 from fcnkit.runtime.checks import check_choice
+
+if TYPE_CHECKING:
+    from fcnkit.train.data.labelmap import LabelMap
 
 __all__ = ["RECIPES", "Recipe", "recipe_lines"]
 
@@ -46,7 +49,8 @@ class Recipe:
     """Brightness, contrast and saturation change by factors 1 - color..1 + color, the hue by a
     tenth of that in turns; 0: none."""
     void_as_background: bool
-    """Train void as class 0, as the chapter does, instead of ignoring it."""
+    """Train void as class 0, as the chapter does, where that is named background; else, and by
+    default, it is ignored."""
     drop_smaller: bool
     """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
     precision: Literal["fp32", "bf16"]
@@ -98,6 +102,12 @@ class Recipe:
                 raise TypeError(
                     message(option, f"must be of type {wanted}", repr(value), "convert it")
                 )
+
+    def for_classes(self, labelmap: LabelMap) -> Recipe:
+        """Return the recipe as a data set allows it: void is no background where there is none."""
+        if labelmap.has_background or not self.void_as_background:
+            return self
+        return replace(self, void_as_background=False)
 
     def of_epoch(self, epoch: int) -> Recipe:
         """Return the recipe of one epoch, counted from 1: it may train at half the size."""

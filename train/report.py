@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from fcnkit.runtime.files import atomic_path, atomic_write
 from fcnkit.runtime.predict.segmenter import Segmenter
@@ -87,8 +88,12 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
     figure = Figure(figsize=(3 + 0.45 * count, 2.5 + 0.45 * count), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    axes.set_xticks(range(count), measure.classes, rotation=90)
-    axes.set_yticks(range(count), measure.classes)
+    families = _families("".join(measure.classes))
+    # Without the glyphs, numbers: the page lists them with the names, and a browser has fonts.
+    names = measure.classes if families else [str(number) for number in range(count)]
+    style: dict[str, Any] = {"parse_math": False, "fontfamily": families or None}
+    axes.set_xticks(range(count), names, rotation=90, **style)
+    axes.set_yticks(range(count), names, **style)
     axes.set(xlabel="prediction", ylabel="truth")
     for row, column in np.argwhere(shares >= 0.005).tolist():
         share = shares[row, column]
@@ -100,12 +105,38 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
         figure.savefig(temporary, dpi=110)
 
 
+def _families(text: str) -> list[str]:
+    """Return the installed fonts that together hold every character; none where they do not."""
+    default = FontProperties()
+    families = [default.get_name()]
+    missing = {ord(c) for c in text} - set(get_font(findfont(default)).get_charmap())
+    # The last resort holds everything, as boxes.
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
+    for font in fonts if missing else ():
+        held = missing & _characters(font.fname)
+        if held:
+            families.append(font.name)
+            missing -= held
+        if not missing:
+            break
+    return [] if missing else families
+
+
+def _characters(font: str) -> set[int]:
+    try:
+        return set(get_font(font).get_charmap())
+    except (OSError, RuntimeError):  # removed since matplotlib listed it, or broken
+        return set()
+
+
 def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) -> str:
     scores = measure.scores
     pixels = measure.confusion.sum(axis=1).tolist()
     classes = [
-        [name, "absent" if value is None else f"{value:.4f}", f"{count:,}"]
-        for (name, value), count in zip(scores.iou.items(), pixels, strict=True)
+        [str(number), name, "absent" if value is None else f"{value:.4f}", f"{count:,}"]
+        for number, ((name, value), count) in enumerate(
+            zip(scores.iou.items(), pixels, strict=True)
+        )
     ]
     shown = [[p.sample.name, f"{p.mean_iou:.4f}", f"{p.pixel_accuracy:.4f}"] for p in worst]
     parts = [
@@ -113,11 +144,11 @@ def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) ->
         "<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:70em}"
         "td,th{padding:.1em 1em .1em 0;text-align:left}img{max-width:100%}</style>",
         f"<h1>{html.escape(str(facts.get('model', 'model')))}</h1>",
-        _table([[str(key), str(value)] for key, value in facts.items()]),
+        _table([[key, _shown(value)] for key, value in facts.items() if value != []]),
         "<h2>Scores</h2>",
         _table([[name, f"{getattr(scores, name):.4f}"] for name in _FOUR]),
         "<h2>Classes</h2>",
-        _table([["class", "IoU", "true pixels"], *classes]),
+        _table([["label", "class", "IoU", "true pixels"], *classes]),
         "<h2>Confusion</h2><p>Per cent of the true class's pixels; counts in "
         '<a href="confusion.csv">confusion.csv</a>.</p><img src="confusion.png" alt="matrix">',
         '<h2>Worst pictures</h2><p>All of them in <a href="pictures.csv">pictures.csv</a>.</p>',
@@ -125,6 +156,10 @@ def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) ->
         '<img src="worst.png" alt="picture, prediction, truth"></html>',
     ]
     return "\n".join(parts) + "\n"
+
+
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _table(rows: list[list[str]]) -> str:

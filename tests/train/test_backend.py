@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +167,30 @@ def test_wrong_requests(
 ) -> None:
     with refusal(kind, text):
         fcnkit.load(checkpoint, **given)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_is_refused_instead_of_hanging(checkpoint: Path) -> None:
+    image_hwc = np.zeros((64, 64, 3), np.uint8)
+    with fcnkit.load(checkpoint, threads=2) as segmenter:
+        segmenter(image_hwc)  # starts the threads that a fork would wait for
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                segmenter(image_hwc)
+            except BaseException as error:
+                os.write(writing, str(error).encode())
+            os._exit(0)
+        os.close(writing)
+        ready, _, _ = select.select([reading], [], [], 60)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(reading, "rb") as pipe:
+            assert pipe.read().decode() == (
+                "torch: a checkpoint runs in the process that opened it, got a fork of that "
+                "process; open it in a process started with spawn"
+            )
+        assert segmenter(image_hwc).shape == (64, 64)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.recipe import RECIPES, Recipe, recipe_lines
 from tests.refusal import refusal
 
@@ -98,3 +99,11 @@ def test_help_states_every_value() -> None:
     assert "ema 0.999" in modern
     assert "scale 0.75..1.5" in modern
     assert modern.count(",") == len(MODERN.to_dict()) - 2
+
+
+def test_void_is_trained_as_background_only_where_there_is_one() -> None:
+    colors = ((0, 0, 0), (1, 1, 1))
+    sky, background = (LabelMap((name, "car"), colors) for name in ("sky", "Background"))
+    for recipe in RECIPES.values():
+        assert recipe.for_classes(background) == recipe
+        assert recipe.for_classes(sky) == replace(recipe, void_as_background=False)

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
+import shutil
+import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 import fcnkit
 from fcnkit.train.data.voc import open_voc
 from fcnkit.train.evaluation import measure
-from fcnkit.train.report import write_report
+from fcnkit.train.report import _families, write_report
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused
 
@@ -119,4 +124,64 @@ def test_a_missing_package_is_named_before_anything_is_measured(
         shell("eval", run_folder / "best.pt", shapes_folder, "--report", tmp_path, before=block),
         "fcnkit eval --report: needs the package matplotlib.figure, got no such package; "
         "pip install 'fcnkit[train]'",
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("背景", "裂缝", "$\\frac", "a_b"),
+        ("\U000e0001", "\u0378", "x", "y"),
+        ("Ⓐ", "b", "$c$", "d"),
+    ],
+)
+def test_class_names_of_any_script(
+    names: tuple[str, ...], run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    folder = open_voc(shapes_folder, split="val")
+    with fcnkit.load(run_folder / "best.pt") as segmenter:
+        measured = measure(segmenter, folder)
+        # The names alone differ from the ones that were trained.
+        names += folder.classes[len(names) :]
+        renamed = replace(measured, classes=names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            write_report(tmp_path / "r", renamed, segmenter, folder, facts={}, worst=1)
+    page = (tmp_path / "r" / "index.html").read_text(encoding="utf-8")
+    for number, name in enumerate(names):
+        assert f"<tr><td>{number}</td><td>{html.escape(name)}</td>" in page
+
+
+def test_names_are_drawn_where_a_font_has_them() -> None:
+    assert _families("background, void") == [FontProperties().get_name()]
+    default, *others = _families("background, Ⓐ")  # which matplotlib's own STIX has
+    assert default == FontProperties().get_name()
+    assert others != []
+    assert _families("\u0378") == []  # no character has this number
+
+
+def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes_folder, root)
+    for path in (root / "SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            size = mask.size
+        Image.new("L", size, 0).save(path)
+    done = shell("eval", run_folder / "best.pt", root)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("warning: ")] == [
+        f"warning: {root}: val: two classes or more must have pixels, or the scores say nothing, "
+        "got only background; choose a --split whose masks show others"
+    ]
+    answer = json.loads(shell("eval", run_folder / "best.pt", root, "--json").stdout)
+    assert answer["without_truth"] == list(open_voc(root, split="val").classes[1:])
+    assert len(answer["warnings"]) == 1
+    for path in (root / "SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            size = mask.size
+        Image.new("L", size, 255).save(path)
+    done = shell("eval", run_folder / "best.pt", root)
+    assert done.stderr.splitlines()[-1] == (
+        f"error: {root}: val: some pixel must be labelled, got 4 masks with only void; "
+        f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, for 255 is void"
     )

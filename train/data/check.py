@@ -4,41 +4,30 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.spec import VOID
-from fcnkit.train.data.masks import decode_mask, read_image, unknown_text
-from fcnkit.train.data.voc import (
-    FileIndex,
-    Sample,
-    read_labelmap_of,
-    read_split,
-    size_text,
-    split_names,
+from fcnkit.train.data.inspection import (
+    Picture,
+    Problem,
+    ProblemKind,
+    about_pictures,
+    inspect_picture,
 )
+from fcnkit.train.data.remarks import Remark, Remarks, Splits, about_labels, about_names
+from fcnkit.train.data.voc import FileIndex, read_labelmap_of, read_split, split_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["FolderReport", "Problem", "ProblemKind", "SplitReport", "check_folder"]
-
-ProblemKind = Literal["missing", "unreadable", "unknown", "size"]
-
-
-class Problem(NamedTuple):
-    """Something to mend in one picture's files."""
-
-    kind: ProblemKind
-    name: str
-    text: str
+__all__ = ["FolderReport", "Problem", "ProblemKind", "Remark", "SplitReport", "check_folder"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +70,10 @@ class FolderReport:
     splits: tuple[SplitReport, ...]
     leaked: tuple[str, ...]
     """Names listed in both train and val, which makes validation scores too good."""
+    warnings: tuple[Remark, ...] = ()
+    """What can be read, but would make training silently meaningless."""
+    notes: tuple[Remark, ...] = ()
+    """What was assumed, and what cannot be scored."""
 
     @property
     def ok(self) -> bool:
@@ -94,22 +87,14 @@ class FolderReport:
             "ok": self.ok,
             "classes": list(self.labelmap.classes),
             "leaked": list(self.leaked),
+            "warnings": [remark._asdict() for remark in self.warnings],
+            "notes": [remark._asdict() for remark in self.notes],
             "splits": {split.split: _split_dict(split, self.labelmap) for split in self.splits},
         }
 
 
-class _Picture(NamedTuple):
-    """What one name's files hold."""
-
-    problems: tuple[Problem, ...]
-    size: tuple[int, int] | None
-    counts: NDArray[np.int64]
-    """Pixels by label, (256,)."""
-    unknown: Counter[str]
-
-
 def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderReport:
-    """Read every listed picture and mask of a data set and list what is wrong.
+    """Read every listed picture and mask of a data set, list what is wrong and warn of what is odd.
 
     Args:
         root: The folder that holds ``JPEGImages/``.
@@ -126,16 +111,43 @@ def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = No
     listed = {split: read_split(root, split) for split in split_names(root)}
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     names = dict.fromkeys(name for split in listed.values() for name in split)
-    pictures: dict[str, _Picture] = {}
+    pictures: dict[str, Picture] = {}
     for number, name in enumerate(names, start=1):
-        pictures[name] = _check_picture(name, images, masks, labelmap)
+        pictures[name] = inspect_picture(name, images, masks, labelmap)
         if progress is not None:
             progress(number, len(names))
     splits = [
         _sum_up(split, [pictures[name] for name in members], len(labelmap.classes))
         for split, members in listed.items()
     ]
-    return FolderReport(root, labelmap, tuple(splits), _leaked(listed))
+    remarks = (
+        about_names(root, listed),
+        _about_labels(root, labelmap, {split.split: split for split in splits}),
+        about_pictures(root, listed, pictures),
+    )
+    return FolderReport(
+        root=root,
+        labelmap=labelmap,
+        splits=tuple(splits),
+        leaked=_leaked(listed),
+        warnings=tuple(remark for found in remarks for remark in found.warnings),
+        notes=tuple(remark for found in remarks for remark in found.notes),
+    )
+
+
+def _about_labels(root: Path, labelmap: LabelMap, splits: Mapping[str, SplitReport]) -> Remarks:
+    train = splits.get("train")
+    counted = Splits(_counts(train), _counts(splits.get("val")))
+    return about_labels(root, labelmap, counted, unknown=list(train.unknown) if train else [])
+
+
+def _counts(split: SplitReport | None) -> NDArray[np.int64] | None:
+    """Return a split's pixels by label, (256,)."""
+    if split is None:
+        return None
+    counts = np.zeros(VOID + 1, np.int64)
+    counts[: len(split.pixels)], counts[VOID] = split.pixels, split.void
+    return counts
 
 
 def _leaked(listed: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
@@ -143,41 +155,7 @@ def _leaked(listed: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(name for name in listed.get("train", ()) if name in val)
 
 
-def _check_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap) -> _Picture:
-    problems: list[Problem] = []
-    image, mask = _find(images, name, problems), _find(masks, name, problems)
-    size: tuple[int, int] | None = None
-    counts, unknown = np.zeros(VOID + 1, np.int64), Counter[str]()
-    if image is not None:
-        try:
-            height, width, _ = read_image(image).shape
-            size = height, width
-        except (DataError, OSError) as error:
-            problems.append(Problem("unreadable", name, str(error)))
-    if mask is not None:
-        try:
-            labels_hw, found = decode_mask(mask, labelmap)
-        except (DataError, OSError) as error:
-            problems.append(Problem("unreadable", name, str(error)))
-        else:
-            counts, unknown = np.bincount(labels_hw.ravel(), minlength=VOID + 1), Counter(found)
-            if found:
-                problems.append(Problem("unknown", name, unknown_text(mask, found, labelmap)))
-            if image is not None and size is not None and size != labels_hw.shape:
-                text = size_text(Sample(name, image, mask), size, labels_hw.shape)
-                problems.append(Problem("size", name, text))
-    return _Picture(tuple(problems), size, counts, unknown)
-
-
-def _find(index: FileIndex, name: str, problems: list[Problem]) -> Path | None:
-    try:
-        return index.only(name)
-    except DataError as error:
-        problems.append(Problem("missing", name, str(error)))
-        return None
-
-
-def _sum_up(split: str, pictures: Sequence[_Picture], classes: int) -> SplitReport:
+def _sum_up(split: str, pictures: Sequence[Picture], classes: int) -> SplitReport:
     sizes = [picture.size for picture in pictures if picture.size is not None]
     heights, widths = [size[0] for size in sizes], [size[1] for size in sizes]
     counts = np.sum([picture.counts for picture in pictures], axis=0)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Color", "LabelMap", "read_labelmap", "read_lines", "voc_labelmap"]
 
 VOID_NAME = "void"
+_BACKGROUND = "background"
 
 _MAX_BYTES = 64 << 20
 """Of a label map or a list of names; ImageNet's list has 40 MB."""
@@ -36,6 +37,11 @@ class LabelMap:
     palette: tuple[Color, ...]
     void_color: Color = VOID_COLOR
     """Colour of void pixels in RGB masks. In index masks void is 255, always."""
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is named background, in any case; only then can void count as class 0."""
+        return self.classes[0].casefold() == _BACKGROUND
 
 
 def voc_labelmap() -> LabelMap:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import ExifTags
+from PIL import ExifTags, Image
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
@@ -22,13 +22,31 @@ if TYPE_CHECKING:
 
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "unknown_text"]
+__all__ = [
+    "MANY",
+    "ON_ITS_SIDE",
+    "DecodedMask",
+    "decode_mask",
+    "orientation_of",
+    "read_image",
+    "read_mask",
+    "size_of",
+    "unknown_text",
+]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+ON_ITS_SIDE = 5
+"""EXIF orientations from here on, up to 8, swap height and width."""
+
+MANY = 16
+"""More unknown colours or labels than this are no forgotten class but smoothing, or a photo."""
+
 _IMAGES = ("JPEG", "PNG")
 _MASKS = ("PNG",)
+_JPEG_START, _DEPTH_AT = b"\xff\xd8", 24
+"""How a JPEG file begins, and which byte of a PNG file tells the bits per channel."""
 
 _SHOWN = 5
 """So many unknown colours or labels are named in an error."""
@@ -41,6 +59,10 @@ class DecodedMask(NamedTuple):
     """Labels; unknown pixels are void."""
     unknown: dict[str, int]
     """Pixels by unknown colour (``r,g,b``) or unknown label (``37``), most frequent first."""
+    transparent: int = 0
+    """Number of pixels that are not opaque. Their color counts all the same."""
+    repainted: str = ""
+    """A label whose color in the file's palette is not the label map's; empty if there is none."""
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -72,9 +94,29 @@ def size_of(path: Path) -> Size:
     """
     with open_picture(path, formats=_IMAGES) as image:
         width, height = image.size
-        # Orientations 5 to 8 lie on their side.
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) >= ON_ITS_SIDE
     return (width, height) if turned else (height, width)
+
+
+def orientation_of(path: Path) -> int:
+    """Return how ``read_image`` turns or mirrors a picture: its EXIF orientation, 1 for not at all.
+
+    Args:
+        path: A JPEG or PNG file.
+
+    Returns:
+        1..8, as EXIF counts them; 1 where the file says nothing or something else.
+
+    Raises:
+        DataError: The file is missing, no JPEG or PNG, or too large.
+    """
+    with open_picture(path, formats=_IMAGES) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return value if value in range(1, 9) else 1
 
 
 def read_mask(
@@ -88,7 +130,8 @@ def read_mask(
     Args:
         path: A PNG file.
         labelmap: The classes and their colours.
-        void_as_background: Give void pixels label 0, as the d2l chapter does.
+        void_as_background: Give void pixels label 0, as the d2l chapter does, where class 0 is
+            named background. Elsewhere they stay void: they would become whatever comes first.
 
     Returns:
         uint8 array (H, W) of labels below the number of classes, and 255 for void.
@@ -97,10 +140,11 @@ def read_mask(
         DataError: The file is missing, cut short or no such PNG, or a colour or label in it is
             no class; the message counts the pixels.
     """
-    labels_hw, unknown = decode_mask(path, labelmap)
-    if unknown:
-        raise DataError(unknown_text(path, unknown, labelmap))
-    if void_as_background:
+    decoded = decode_mask(path, labelmap)
+    if decoded.unknown:
+        raise DataError(unknown_text(path, decoded.unknown, labelmap))
+    labels_hw = decoded.labels_hw
+    if void_as_background and labelmap.has_background:
         labels_hw[labels_hw == VOID] = 0
     return labels_hw
 
@@ -119,23 +163,44 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
         DataError: The file is missing, cut short or no such PNG, or its palette contradicts
             its labels.
     """
+    start = _start(path)
+    if start.startswith(_JPEG_START):
+        remedy = "make it again as PNG from the labels, for JPEG has changed them"
+        raise DataError(message(str(path), "a mask must be a PNG file", "a JPEG file", remedy))
     with open_picture(path, formats=_MASKS) as mask:
-        if mask.mode in ("P", "L"):
-            decoded = _check_indices(np.array(mask), labelmap)
-            if mask.mode == "P":
-                _check_palette(np.asarray(mask), mask.getpalette() or [], labelmap, path)
-            return decoded
         # A 1-bit mask is refused: its set pixels could be class 1 or void.
-        if mask.mode not in ("RGB", "RGBA"):
-            raise DataError(
-                message(
-                    str(path),
-                    "a mask is a PNG of mode P, L, RGB or RGBA",
-                    f"mode {mask.mode}",
-                    "save it with 8 bits per channel",
-                )
-            )
-        return _decode_colors(np.array(mask.convert("RGB")), labelmap)
+        if mask.mode not in ("P", "L", "RGB", "RGBA"):
+            rule = "a mask is a PNG of mode P, L, RGB or RGBA"
+            raise _depth_error(path, rule, f"mode {mask.mode}")
+        # Pillow would multiply labels of 2 or 4 bits and keep the high byte of 16.
+        if mask.mode != "P" and start[_DEPTH_AT:] not in (b"", b"\x08"):
+            raise _depth_error(path, "a mask has 8 bits per channel", f"{start[_DEPTH_AT]} bits")
+        if mask.mode == "P":
+            decoded = _check_indices(np.array(mask), labelmap)
+            palette = mask.getpalette() or []
+            return decoded._replace(repainted=_check_palette(decoded, palette, labelmap, path))
+        if mask.mode == "L":
+            return _check_indices(np.array(mask), labelmap)
+        decoded = _decode_colors(np.array(mask.convert("RGB")), labelmap)
+        if mask.mode == "RGBA":
+            opaque = np.asarray(mask.getchannel("A")) == 255
+            return decoded._replace(transparent=opaque.size - int(np.count_nonzero(opaque)))
+        return decoded
+
+
+def _start(path: Path) -> bytes:
+    """Return a file's first bytes, up to a PNG's bits per channel."""
+    if not path.is_file():  # opening a pipe would wait for a writer
+        return b""
+    try:
+        with path.open("rb") as file:
+            return file.read(_DEPTH_AT + 1)
+    except OSError:  # open_picture words it
+        return b""
+
+
+def _depth_error(path: Path, rule: str, got: str) -> DataError:
+    return DataError(message(str(path), rule, got, "save it with 8 bits per channel"))
 
 
 def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:
@@ -147,31 +212,35 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
     return DecodedMask(labels_hw, {str(label): int(counts[label]) for label in beyond})
 
 
-def _check_palette(
-    labels_hw: NDArray[np.uint8], values: list[int], labelmap: LabelMap, path: Path
-) -> None:
+def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
     """Refuse a mask whose numbers name other classes than its colours do.
 
     Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
-    another. Colours that are not the label map's say nothing, such as a grayscale palette's.
+    another. Where only some of the colours are the label map's, this may be so: it is described.
+    A grayscale palette says nothing, and neither does the colour of 255, which is always void.
     """
     names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
     names[labelmap.void_color] = "void"
     colors = list(zip(values[0::3], values[1::3], values[2::3], strict=True))
-    used = np.flatnonzero(np.bincount(labels_hw.ravel(), minlength=VOID + 1)).tolist()
-    if not all(label < len(colors) and colors[label] in names for label in used):
-        return
-    for label in used:
-        expected = labelmap.palette[label] if label < len(labelmap.palette) else labelmap.void_color
-        if colors[label] != expected:
-            raise DataError(
-                message(
-                    str(path),
-                    "a mask's labels and colours must name the same class",
-                    f"label {label} in the colour of {names[colors[label]]}",
-                    "save the mask as RGB, or give it the label map's palette",
-                )
+    counts = np.bincount(decoded.labels_hw.ravel(), minlength=VOID + 1)[: len(labelmap.classes)]
+    used = {label: colors[label] for label in np.flatnonzero(counts).tolist()[: len(colors)]}
+    wrong = {label: color for label, color in used.items() if color != labelmap.palette[label]}
+    grayscale = len(colors) > 1 and all(color == (n,) * 3 for n, color in enumerate(colors))
+    if not wrong or grayscale:
+        return ""
+    renamed = [label for label, color in wrong.items() if color in names]
+    label = (renamed or list(wrong))[0]
+    if all(color in names for color in used.values()):
+        raise DataError(
+            message(
+                str(path),
+                "a mask's labels and colours must name the same class",
+                f"label {label} in the colour of {names[wrong[label]]}",
+                "save the mask as RGB, or give it the label map's palette",
             )
+        )
+    text = f"label {label} ({labelmap.classes[label]}) in {','.join(map(str, wrong[label]))}"
+    return f"{text}, the color of {names[wrong[label]]}" if label in renamed else text
 
 
 def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMask:
@@ -190,5 +259,17 @@ def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str
         rule = "every colour must be a class's or void's"
     else:
         rule = f"labels are 0..{len(labelmap.classes) - 1} or {VOID}"
-    remedy = "mend the mask or name the class in labelmap.txt"
-    return message(str(path), rule, ", ".join(shown), remedy)
+    return message(str(path), rule, ", ".join(shown), _remedy(list(unknown), labelmap))
+
+
+def _remedy(unknown: list[str], labelmap: LabelMap) -> str:
+    """Say what may have happened to a mask with these unknown colours or labels."""
+    if len(unknown) > MANY:
+        return "save labels without smoothing or JPEG compression, or check that it is no photo"
+    colors = [tuple(map(int, value.split(","))) for value in unknown if "," in value]
+    if colors and all(color[::-1] in labelmap.palette for color in colors):
+        return "save it as RGB, for its channels are in the order blue, green, red"
+    classes = len(labelmap.classes)
+    if colors and all(len(set(color)) == 1 and color[0] < classes for color in colors):
+        return "save it in grayscale, for its channels hold labels instead of colors"
+    return "mend the mask or name the class in labelmap.txt"

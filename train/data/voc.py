@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.checks import check_type
 from fcnkit.train.data.labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
-from fcnkit.train.data.masks import read_image, read_mask, size_of
+from fcnkit.train.data.masks import ON_ITS_SIDE, orientation_of, read_image, read_mask, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "IMAGES",
+    "LABELMAP",
     "LISTS",
     "MASKS",
     "FileIndex",
@@ -31,6 +32,7 @@ __all__ = [
     "Sifted",
     "VocFolder",
     "drop_smaller",
+    "no_labels",
     "open_voc",
     "read_labelmap_of",
     "read_pair",
@@ -42,9 +44,11 @@ __all__ = [
 IMAGES = "JPEGImages"
 MASKS = "SegmentationClass"
 LISTS = "ImageSets/Segmentation"
+LABELMAP = "labelmap.txt"
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
+_JPEG = (".jpg", ".jpeg")
 _SHOWN = 3
 """So many missing names are named in an error."""
 
@@ -121,7 +125,7 @@ def read_pair(
     Args:
         sample: Where they are.
         labelmap: The classes and their colours.
-        void_as_background: Give void pixels label 0, as the d2l chapter does.
+        void_as_background: As for ``read_mask``.
 
     Returns:
         uint8 arrays: the picture (H, W, 3) RGB, and its labels (H, W), void 255.
@@ -138,12 +142,21 @@ def read_pair(
 
 def size_text(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> str:
     """Word the error for a mask of another size than its picture, both (height, width)."""
-    return message(
-        str(sample.mask),
-        f"a mask has its picture's size, {image[0]}x{image[1]}",
-        f"{mask[0]}x{mask[1]}",
-        f"make it again for {sample.image.name}",
-    )
+    rule, got = f"a mask has its picture's size, {image[0]}x{image[1]}", f"{mask[0]}x{mask[1]}"
+    remedy = f"make it again for {sample.image.name}"
+    orientation = orientation_of(sample.image)
+    if orientation >= ON_ITS_SIDE and image == mask[::-1]:
+        rule += f" after EXIF orientation {orientation} turned it"
+        got += ", the size before"
+        remedy = f"turn the mask likewise, or remove the EXIF orientation of {sample.image.name}"
+    return message(str(sample.mask), rule, got, remedy)
+
+
+def no_labels(folder: VocFolder, masks: int) -> DataError:
+    """Word that every mask of a split is void all over."""
+    rule, got = "some pixel must be labelled", f"{masks} masks with only void"
+    remedy = f"save the labels 0..{len(folder.classes) - 1}, for 255 is void"
+    return DataError(message(f"{folder.root}: {folder.split}", rule, got, remedy))
 
 
 def drop_smaller(samples: Sequence[Sample], height: int, width: int) -> Sifted:
@@ -183,12 +196,12 @@ def read_labelmap_of(root: Path) -> LabelMap:
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
         raise DataError(message(str(root), "a data set is a folder", got, "check the path"))
-    path = root / "labelmap.txt"
+    path = root / LABELMAP
     return read_labelmap(path) if path.exists() else voc_labelmap()
 
 
 def split_names(root: Path) -> tuple[str, ...]:
-    """Return the names of a data set's splits, train and val first.
+    """Return the names of a data set's splits, train and val first; hidden files are skipped.
 
     Args:
         root: The folder that holds ``ImageSets/``.
@@ -200,7 +213,7 @@ def split_names(root: Path) -> tuple[str, ...]:
         DataError: There is no list.
     """
     folder = _folder(root, LISTS)
-    names = {path.stem for path in folder.glob("*.txt")}
+    names = {path.stem for path in folder.glob("*.txt") if not _is_hidden(path)}
     if not names:
         remedy = "write train.txt and val.txt, a picture name per line"
         raise DataError(message(str(folder), "must hold a list per split", "none", remedy))
@@ -240,15 +253,18 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
 
 
 class FileIndex:
-    """The files of one folder by the name they are listed under."""
+    """The files of one folder by the name they are listed under; hidden files are skipped."""
 
     def __init__(self, folder: Path, suffixes: tuple[str, ...]) -> None:
         self.folder = folder
         self._suffixes = suffixes
         self._paths: dict[str, list[Path]] = {}
+        self._others: dict[str, list[Path]] = {}
+        """Files of the other suffixes, to be named where one of these is missing."""
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in suffixes:
-                self._paths.setdefault(path.stem, []).append(path)
+            if not _is_hidden(path):
+                fits = path.suffix.lower() in suffixes
+                (self._paths if fits else self._others).setdefault(path.stem, []).append(path)
 
     @classmethod
     def of_images(cls, root: Path) -> FileIndex:
@@ -280,10 +296,24 @@ class FileIndex:
         paths = self._paths.get(name, [])
         if len(paths) == 1:
             return paths[0]
-        got = ", ".join(path.name for path in paths) or f"none with {', '.join(self._suffixes)}"
-        remedy = "take the others away" if paths else "add it, or take the name off the list"
-        what = str(self.folder / name)
+        what, suffixes = str(self.folder / name), ", ".join(self._suffixes)
+        if paths:
+            got, remedy = ", ".join(path.name for path in paths), "take the others away"
+        elif others := self._others.get(name):
+            got = f"none with {suffixes} but {', '.join(path.name for path in others)}"
+            remedy = f"make it again as {self._suffixes[-1]}"
+            if others[0].suffix.lower() in _JPEG and self._suffixes == _MASK_SUFFIXES:
+                remedy += " from the labels, for JPEG has changed them"
+        elif name.rpartition(".")[0] in self._paths:
+            got, remedy = f"none with {suffixes}", "list the name without its extension"
+        else:
+            got, remedy = f"none with {suffixes}", "add it, or take the name off the list"
         raise DataError(message(what, "must be one file", got, remedy))
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file is no part of the data set: macOS puts a ``._name`` beside every ``name``."""
+    return path.name.startswith(".")
 
 
 def _folder(root: Path, name: str) -> Path:

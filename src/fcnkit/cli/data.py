@@ -66,8 +66,14 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 1 on warnings too.")
+    ] = False,
 ) -> None:
-    """Read every picture and mask, count the classes, list what is wrong (then exit code 1)."""
+    """Read every picture and mask, count the classes, list what is wrong (then exit code 1).
+
+    Warnings name what can be read but would make training meaningless.
+    """
     from rich.console import Console
 
     from fcnkit.cli.progress import progress_of
@@ -79,7 +85,7 @@ def check(
         say(json.dumps(report.to_dict(), indent=2))
     else:
         _print_report(report, Console())
-    if not report.ok:
+    if not report.ok or (strict and report.warnings):
         raise typer.Exit(1)
     if not as_json and {"train", "val"} <= {split.split for split in report.splits}:
         say_next("train", folder, "-o", "run")
@@ -101,8 +107,13 @@ def _print_report(report: FolderReport, console: Console) -> None:
     if report.leaked:
         shown = ", ".join(report.leaked[:3]) + (", ..." if len(report.leaked) > 3 else "")
         _say(console, f"train and val share {len(report.leaked)} names: {shown}")
-    problems = sum(len(split.problems) for split in report.splits)
-    _say(console, "ok" if report.ok else f"problems: {problems + bool(report.leaked)}")
+    for remark in report.notes:
+        _say(console, f"note: {remark.text}")
+    for remark in report.warnings:
+        _say(console, f"warning: {remark.text}")
+    problems = sum(len(split.problems) for split in report.splits) + bool(report.leaked)
+    found = {"problems": problems, "warnings": len(report.warnings)}
+    _say(console, ", ".join(f"{kind}: {count}" for kind, count in found.items() if count) or "ok")
 
 
 def _say(console: Console, line: str) -> None:

@@ -24,7 +24,8 @@ from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Cover
-    from fcnkit.runtime.pixels.metrics import Scores
+    from fcnkit.train.data.voc import VocFolder
+    from fcnkit.train.evaluation import Measure
 
 __all__ = ["evaluate"]
 
@@ -59,7 +60,7 @@ def evaluate(
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
     from fcnkit.train.data.voc import open_voc
-    from fcnkit.train.evaluation import D2L_NOTE, Protocol, measure
+    from fcnkit.train.evaluation import Protocol, measure
 
     # Before anything is measured: a report needs more packages than the measure does.
     write_report = _report_writer() if report else None
@@ -89,16 +90,19 @@ def evaluate(
         facts: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
         facts |= {"cover": segmenter.cover, "pictures": len(protocol.samples(folder))}
         facts |= {"backend": segmenter.backend.name, **segmenter.backend.details}
-        note = f"{D2L_NOTE} (seed {seed or 0})" if d2l_protocol else "full pictures, void ignored"
-        facts["protocol"] = note
+        facts["protocol"] = protocol.note(folder)
+        facts["without_truth"] = list(measured.without_truth)
+        facts["warnings"] = _warnings(measured, folder)
         if write_report and report:
             write_report(report, measured, segmenter, folder, facts=facts)
+    for line in facts["warnings"]:
+        say(f"warning: {line}", err=True)
     if as_json:
         say(json.dumps({**facts, **measured.scores.to_dict()}))
         return
     if d2l_protocol:
-        say(note)
-    _print(measured.scores)
+        say(facts["protocol"])
+    _print(measured)
     if report:
         say(f"wrote {report}: look at index.html")
     if model.suffix in CHECKPOINT_SUFFIXES:
@@ -113,8 +117,21 @@ def _report_writer() -> Callable[..., None]:
     return write_report
 
 
-def _print(scores: Scores) -> None:
+def _warnings(measured: Measure, folder: VocFolder) -> list[str]:
+    if measured.tells:
+        return []
+    shown = next(name for name in measured.classes if name not in measured.without_truth)
+    rule = "two classes or more must have pixels, or the scores say nothing"
+    remedy = "choose a --split whose masks show others"
+    return [message(f"{folder.root}: {folder.split}", rule, f"only {shown}", remedy)]
+
+
+def _print(measured: Measure) -> None:
+    scores = measured.scores
     for name in ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"):
         say(f"{name}: {getattr(scores, name):.4f}")
     for name, value in scores.iou.items():
-        say(f"iou {name}: {'absent' if value is None else f'{value:.4f}'}")
+        shown = "absent" if value is None else f"{value:.4f}"
+        if value is not None and name in measured.without_truth:
+            shown += " (predicted, and in no mask)"
+        say(f"iou {name}: {shown}")

@@ -12,7 +12,7 @@ import typer
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import parse_range, parse_size
 from fcnkit.cli.say import say
-from fcnkit.errors import message, missing_extra
+from fcnkit.errors import message, missing_extra, printable
 from fcnkit.runtime.checks import check_choice
 from fcnkit.train.recipe import RECIPES, recipe_lines
 
@@ -133,6 +133,7 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     if first:
         _say_data(opened, assumed)
+        _remark(opened, chosen)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -168,6 +169,21 @@ def _say_data(opened: TrainingData, assumed: str | None) -> None:
     say(f"read {len(opened.samples)} examples{left_out}")
 
 
+def _remark(data: TrainingData, recipe: Recipe) -> None:
+    """Say what ``fcnkit data check`` would say about the labels, and what becomes of void."""
+    from fcnkit.train.data.remarks import about_run
+
+    found = about_run(data.train, data.samples, data.val)
+    for remark in found.notes:
+        say(f"note: {remark.text}", err=True)
+    if recipe.for_classes(data.train.labelmap) != recipe:
+        name = data.train.classes[0]
+        text = f"void is ignored, not trained as class 0, for that is {name} and not background"
+        say(f"note: {printable(text)}", err=True)
+    for remark in found.warnings:
+        say(f"warning: {remark.text}", err=True)
+
+
 def _architecture(model: str, backbone: str | None) -> str:
     """Put network and backbone together, given in one option or in two."""
     if backbone is None:
@@ -179,10 +195,13 @@ def _architecture(model: str, backbone: str | None) -> str:
 
 
 def _report(result: EpochResult) -> None:
-    scores = ""
-    if result.mean_iou is not None:
+    scores, end = "", ""
+    if result.mean_iou is not None and result.tells:
         scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
+        end = " (best)" if result.best else ""
+    elif result.mean_iou is not None:
+        end = " (not scored: val shows only one class)"
     say(
         f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
-        f"{result.images_per_second:.1f} images/s{' (best)' if result.best else ''}"
+        f"{result.images_per_second:.1f} images/s{end}"
     )

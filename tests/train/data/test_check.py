@@ -114,6 +114,19 @@ def test_report_as_json(tmp_path: Path) -> None:
         "ok": False,
         "classes": ["background", "cat", "dog"],
         "leaked": [],
+        "warnings": [
+            {
+                "kind": "split",
+                "text": f"{root}/ImageSets/Segmentation: training needs train.txt and val.txt, "
+                "got no val.txt; write val.txt",
+            },
+            {
+                "kind": "absent",
+                "text": f"{root}: train: every class should have pixels to be learned, got none "
+                "of background, dog, only cat; list pictures in train.txt that show it",
+            },
+        ],
+        "notes": [],
         "splits": {
             "train": {
                 "pictures": 1,

@@ -257,6 +257,17 @@ def test_labelmap_of_256_classes_is_refused(tmp_path: Path) -> None:
     assert refusal(read_labelmap, path) == f"{path}: {rest}"
 
 
+@pytest.mark.parametrize("name", ["background", "Background", "BACKGROUND"])
+def test_void_is_background_only_where_there_is_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.png"
+    write_indices(path, np.array([[0, 1, 255]], np.uint8))
+    colors = ((0, 0, 0), (255, 0, 0))
+    for classes, labels in (((name, "cat"), [0, 1, 0]), (("sky", name), [0, 1, 255])):
+        labelmap = LabelMap(classes, colors)
+        assert read_mask(path, labelmap, void_as_background=True).tolist() == [labels]
+        assert read_mask(path, labelmap).tolist() == [[0, 1, 255]]
+
+
 # --- pictures -----------------------------------------------------------------------------------
 
 
@@ -384,7 +395,7 @@ def test_unknown_colours_are_counted(tmp_path: Path) -> None:
         "1,2,3 (2 px); mend the mask or name the class in labelmap.txt"
     )
     assert refusal(read_mask, path, THREE) == expected
-    labels_hw, unknown = decode_mask(path, THREE)
+    labels_hw, unknown, *_ = decode_mask(path, THREE)
     assert labels_hw.tolist() == [[255, 255, 255, 255, 255, 1]]
     assert unknown == {"4,5,6": 3, "1,2,3": 2}
 
@@ -433,6 +444,12 @@ def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     assert refusal(read_mask, path, THREE) == expected
     path = tmp_path / "a.jpg"
     write_image(path, 6, 8)
+    expected = (
+        f"{path}: a mask must be a PNG file, got a JPEG file; make it again as PNG from the "
+        "labels, for JPEG has changed them"
+    )
+    assert refusal(read_mask, path, THREE) == expected
+    path.write_bytes(b"GIF89a")
     expected = f"{path}: must be a PNG file, got something else; replace the file"
     assert refusal(read_mask, path, THREE) == expected
 

@@ -1,0 +1,445 @@
+"""``data check`` in both directions: healthy data sets are silent, planted faults are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fcnkit.runtime.pixels.palette import VOC_CLASSES, voc_palette
+from fcnkit.train.data.check import FolderReport, check_folder
+from tests.cli.shell import called
+
+from .sets import VOID_COLOR, Drawing, labels_of, list_names, names_of, save_image
+
+HEALTHY = {
+    "small": Drawing(splits={"train": 1, "val": 1}),
+    "index masks": Drawing(mode="L"),
+    "color masks": Drawing(mode="RGB"),
+    "opaque alpha": Drawing(mode="RGBA"),
+    "one class and background": Drawing(classes=("background", "crack")),
+    "background is not first": Drawing(classes=("leaf", "stem", "background")),
+    "many classes": Drawing(classes=tuple(f"c{n}" for n in range(60)), size=(40, 48)),
+    "254 classes": Drawing(classes=tuple(f"c{n}" for n in range(254)), size=(48, 64)),
+    "rare class": Drawing(rare=True),
+    "void borders": Drawing(border=4),
+    "void borders in color": Drawing(border=4, mode="RGB"),
+    "with a test split": Drawing(splits={"train": 4, "val": 2, "test": 3}),
+    "Chinese names": Drawing(classes=("背景", "裂缝")),
+    "square": Drawing(size=(32, 32)),
+}
+
+
+def texts(report: FolderReport) -> list[str]:
+    return [remark.text for remark in report.warnings]
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_a_healthy_data_set_is_silent(name: str, tmp_path: Path) -> None:
+    report = check_folder(HEALTHY[name].write(tmp_path / "d"))
+    assert (report.ok, texts(report), report.notes) == (True, [], ())
+
+
+@given(
+    st.builds(
+        Drawing,
+        seed=st.integers(0, 99),
+        classes=st.integers(2, 30).map(lambda count: tuple(f"c{n}" for n in range(count))),
+        size=st.tuples(st.integers(20, 40), st.integers(20, 40)),
+        mode=st.sampled_from(["P", "L", "RGB", "RGBA"]),
+        border=st.integers(0, 4),
+        rare=st.booleans(),
+    )
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_healthy_data_sets_are_silent(
+    tmp_path_factory: pytest.TempPathFactory, drawing: Drawing
+) -> None:
+    report = check_folder(drawing.write(tmp_path_factory.mktemp("set") / "d"))
+    assert (report.ok, texts(report), report.notes) == (True, [], ())
+
+
+def test_voc_without_a_labelmap_is_healthy_and_the_names_are_said(tmp_path: Path) -> None:
+    drawing = Drawing(classes=VOC_CLASSES, mode="L", size=(30, 40), border=3)
+    root = drawing.write(tmp_path / "d")
+    (root / "labelmap.txt").unlink()
+    report = check_folder(root)
+    assert (report.ok, texts(report)) == (True, [])
+    assert [note.text for note in report.notes] == [
+        f"{root}/labelmap.txt: names the classes of a data set, got no such file, so the 21 names "
+        "of Pascal VOC are assumed; for classes that are not VOC's write the file, a line "
+        "name:r,g,b:: per label from 0"
+    ]
+
+
+def test_splits_for_other_purposes_may_overlap(tmp_path: Path) -> None:
+    root = Drawing().write(tmp_path / "d")
+    list_names(root, "trainval", names_of(root, "train") + names_of(root, "val"))
+    assert texts(check_folder(root)) == []
+
+
+def relabel(root: Path, change: Callable[[Any], Any], *splits: str, mode: str = "L") -> None:
+    """Rewrite the masks of splits, all of them by default."""
+    for split in splits or ("train", "val"):
+        for name in names_of(root, split):
+            labels = np.asarray(change(labels_of(root, name)), np.uint8)
+            Drawing(mode=mode).save_mask(root, name, labels)
+
+
+def scale_to_255(root: Path) -> None:
+    relabel(root, lambda labels: np.where(labels > 0, 255, 0))
+
+
+def shift(root: Path) -> None:
+    relabel(root, lambda labels: labels + 1)
+
+
+def shift_without_the_last(root: Path) -> None:
+    relabel(root, lambda labels: np.maximum(labels, 1))
+
+
+def void_counts_from_zero(root: Path) -> None:
+    relabel(root, lambda labels: np.pad((labels + 1)[2:-2, 2:-2], 2))
+
+
+def two_conventions(root: Path) -> None:
+    for name in names_of(root, "train")[:3]:
+        labels = np.where(labels_of(root, name) == 1, 255, 0).astype(np.uint8)
+        Drawing(mode="L").save_mask(root, name, labels)
+
+
+def recolor(root: Path, change: Callable[[Any], Any]) -> None:
+    """Write every mask as RGB, changed."""
+    table = np.array(Drawing().palette, np.uint8).reshape(256, 3)
+    for path in (root / "SegmentationClass").iterdir():
+        rgb = change(Image.fromarray(table[np.array(Image.open(path))]))
+        rgb.save(path)
+
+
+def smooth(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    return image.resize((width // 2, height // 2), Image.Resampling.BILINEAR).resize(
+        (width, height)
+    )
+
+
+def as_jpeg_colors(root: Path) -> None:
+    def compressed(image: Image.Image) -> Image.Image:
+        image.save(root / "x.jpg")
+        return Image.open(root / "x.jpg").convert("RGB")
+
+    recolor(root, compressed)
+
+
+def masks_as_jpeg(root: Path, suffix: str) -> None:
+    for path in list((root / "SegmentationClass").iterdir()):
+        Image.open(path).convert("L").save(path.with_suffix(suffix), format="JPEG")
+        if suffix != ".png":
+            path.unlink()
+
+
+def palette_of_others(root: Path, colors: list[tuple[int, int, int]]) -> None:
+    palette = [value for color in colors for value in color]
+    for path in (root / "SegmentationClass").iterdir():
+        mask = Image.open(path)
+        mask.putpalette(palette + [9] * (768 - len(palette)))
+        mask.save(path)
+
+
+def make_clear(root: Path) -> None:
+    path = root / "SegmentationClass/train0.png"
+    rgba = np.array(Image.open(path).convert("RGBA"))
+    rgba[:3, :, 3] = 0
+    Image.fromarray(rgba).save(path)
+
+
+def deepen(root: Path, depth: int) -> None:
+    """Write masks of 16 bits in grayscale."""
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(np.array(Image.open(path)).astype(np.uint16)).save(path)
+
+
+def swap(root: Path) -> None:
+    for image in list((root / "JPEGImages").iterdir()):
+        picture = np.array(Image.open(image))
+        mask = root / "SegmentationClass" / f"{image.stem}.png"
+        image.unlink()
+        mask.rename(root / "JPEGImages" / mask.name)
+        Image.fromarray(picture).save(mask)
+
+
+def turn(root: Path, orientation: int) -> None:
+    for name in names_of(root, "train"):
+        picture = np.array(Image.open(root / f"JPEGImages/{name}.jpg"))
+        save_image(root, name, picture, orientation=orientation)
+
+
+def copy_to_val(root: Path) -> None:
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        content = (root / folder / f"train0.{suffix}").read_bytes()
+        (root / folder / f"val0.{suffix}").write_bytes(content)
+
+
+def move_class_to_val(root: Path) -> None:
+    relabel(root, lambda labels: np.where(labels == 2, 0, labels), "train")
+
+
+def as_bgr(root: Path) -> None:
+    recolor(root, lambda image: Image.fromarray(np.array(image)[..., ::-1].copy()))
+
+
+def labels_in_channels(root: Path) -> None:
+    for path in (root / "SegmentationClass").iterdir():
+        Image.fromarray(np.array(Image.open(path))).convert("RGB").save(path)
+
+
+LABELLED = "every class should have pixels to be learned, got none of"
+FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "0 and 255": (scale_to_255, f"{LABELLED} cat, dog, only background, while "),
+    "all void": (
+        lambda root: relabel(root, lambda labels: labels * 0 + 255),
+        "train: some pixel must be labelled, got masks of only 255, which is void; "
+        "save the labels 0..2",
+    ),
+    "one mask void": (
+        lambda root: Drawing().save_mask(root, "val1", np.full((24, 32), 255, np.uint8)),
+        "a mask should have labelled pixels, got only void in 1 (val1); label them, or take "
+        "them off the list",
+    ),
+    "all background": (
+        lambda root: relabel(root, lambda labels: labels * 0),
+        f"{LABELLED} cat, dog, only background; list pictures in train.txt that show it",
+    ),
+    "class in no mask": (
+        lambda root: relabel(root, lambda labels: np.where(labels == 1, 2, labels)),
+        f"{LABELLED} cat; list pictures in train.txt that show it",
+    ),
+    "class in val alone": (move_class_to_val, f"{LABELLED} dog, while val has "),
+    "val of one class": (
+        lambda root: relabel(root, lambda labels: labels * 0, "val"),
+        "val: two classes or more must have pixels, or the mean IoU says nothing, got only "
+        "background; list pictures in val.txt that show the others",
+    ),
+    "counted from 1": (shift, "train: labels are 0..2 or 255, got 1..3; subtract 1"),
+    "counted from 1, last class absent": (shift_without_the_last, "if the masks count from 1"),
+    "0 is void": (void_counts_from_zero, "got 0..3; if 0 means background, name it first"),
+    "two conventions": (two_conventions, "255 is void in every mask, got 3 (train0, train1, "),
+    "palette of other classes": (
+        lambda root: palette_of_others(root, [(0, 0, 0), Drawing().color(2), (200, 0, 0)]),
+        "such as label 1 (cat) in 14,42,253, the color of dog",
+    ),
+    "palette of no class": (
+        lambda root: palette_of_others(root, [(0, 0, 0), (1, 99, 3), (200, 0, 0)]),
+        "such as label 1 (cat) in 1,99,3;",
+    ),
+    "transparent": (make_clear, "transparent pixels of a mask are read by their color, got some"),
+    "swapped": (swap, "pictures belong in JPEGImages and masks in SegmentationClass, got 10"),
+    "turned by 180 degrees": (
+        lambda root: turn(root, 3),
+        "pictures are turned and mirrored as EXIF says, and masks are not, got 6 (train0, ",
+    ),
+    "copies": (
+        copy_to_val,
+        "got 1 identical under two names (train0 = val0); take them off one list",
+    ),
+    "test in train": (
+        lambda root: list_names(root, "test", ["train1"]),
+        "train.txt and test.txt must share no picture, or scores come out too good, got 1 in both "
+        "(train1); take them off one list",
+    ),
+    "no val": (
+        lambda root: (root / "ImageSets/Segmentation/val.txt").unlink(),
+        "training needs train.txt and val.txt, got no val.txt; write val.txt",
+    ),
+    "one class": (
+        lambda root: (root / "labelmap.txt").write_text("crack:0,0,0::\n") and None,
+        "labelmap.txt: training needs two classes or more, got only crack; "
+        "name background on the first line",
+    ),
+    "no labelmap": (
+        lambda root: (root / "labelmap.txt").unlink(),
+        "so the 21 names of Pascal VOC are assumed: train has pixels of background, aeroplane, "
+        "bicycle, and none of bird, boat, bottle, bus, car and 13 more; for classes that are not",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_warned_of(fault: str, tmp_path: Path) -> None:
+    plant, expected = FAULTS[fault]
+    root = Drawing().write(tmp_path / "d")
+    plant(root)
+    found = texts(check_folder(root))
+    assert [text for text in found if expected in text] != [], found
+    assert all(text.startswith(str(root)) for text in found)
+    lines = called("data", "check", root).stdout.splitlines()
+    assert [line for line in lines if line.startswith("warning: ") and expected in line]
+    assert called("data", "check", root, "--strict").returncode == 1
+
+
+ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "smoothed": (
+        lambda root: recolor(root, smooth),
+        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+    ),
+    "smoothed in grayscale": (
+        lambda root: recolor(root, lambda image: smooth(image).convert("L")),
+        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+    ),
+    "colors of JPEG": (as_jpeg_colors, "; save labels without smoothing or JPEG compression"),
+    "JPEG masks": (
+        lambda root: masks_as_jpeg(root, ".jpg"),
+        "must be one file, got none with .png but train0.jpg; make it again as .png from the "
+        "labels, for JPEG has changed them",
+    ),
+    "JPEG masks named .png": (
+        lambda root: masks_as_jpeg(root, ".png"),
+        "a mask must be a PNG file, got a JPEG file; make it again as PNG from the labels, for "
+        "JPEG has changed them",
+    ),
+    "pictures of another kind": (
+        lambda root: (
+            Image.open(root / "JPEGImages/train0.jpg").save(root / "JPEGImages/train0.bmp")
+            or (root / "JPEGImages/train0.jpg").unlink()
+        ),
+        "got none with .jpg, .jpeg, .png but train0.bmp; make it again as .png",
+    ),
+    "16 bits": (lambda root: deepen(root, 16), "got mode I;16; save it with 8 bits per channel"),
+    "blue first": (as_bgr, "; save it as RGB, for its channels are in the order blue, green, red"),
+    "labels in three channels": (
+        labels_in_channels,
+        "; save it in grayscale, for its channels hold labels instead of colors",
+    ),
+    "names with extensions": (
+        lambda root: list_names(root, "val", ["val0.jpg"]),
+        "got none with .jpg, .jpeg, .png; list the name without its extension",
+    ),
+    "label beyond": (
+        lambda root: relabel(root, lambda labels: labels + 40 * (labels == 1)),
+        "labels are 0..2 or 255, got 41 (",
+    ),
+    "turned on its side": (
+        lambda root: turn(root, 6),
+        "train0.png: a mask has its picture's size, 32x24 after EXIF orientation 6 turned it, "
+        "got 24x32, the size before; turn the mask likewise, or remove the EXIF orientation of "
+        "train0.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", ERRORS)
+def test_a_planted_error_is_listed_with_its_remedy(fault: str, tmp_path: Path) -> None:
+    plant, expected = ERRORS[fault]
+    root = Drawing().write(tmp_path / "d")
+    plant(root)
+    problems = [problem.text for split in check_folder(root).splits for problem in split.problems]
+    assert [text for text in problems if expected in text] != [], problems
+    done = called("data", "check", root)
+    assert done.returncode == 1
+    assert expected in done.stdout
+
+
+def test_the_case_of_the_cracks_in_full(tmp_path: Path) -> None:
+    root = Drawing(classes=("background", "crack")).write(tmp_path / "d")
+    for split in ("train", "val"):
+        for name in names_of(root, split):
+            labels = np.zeros((24, 32), np.uint8)
+            labels[:6] = 255
+            Image.fromarray(labels).save(root / f"SegmentationClass/{name}.png")
+    done = called("data", "check", root)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == [
+        f"warning: {root}: train: every class should have pixels to be learned, got none of crack, "
+        "only background, while 25.0% of the pixels are 255, which is void; list pictures in "
+        "train.txt that show it, or if 255 stands for it in the masks, save its label instead",
+        "warnings: 1",
+    ]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_pictures_turned_with_their_masks_are_silent(tmp_path: Path, orientation: int) -> None:
+    drawing = Drawing()
+    root = drawing.write(tmp_path / "d")
+    turn(root, orientation)
+    if orientation >= 5:
+        relabel(root, lambda labels: labels.T.copy(), "train", mode="P")
+        assert texts(check_folder(root)) == []
+    else:  # the sizes tell nothing, so what was assumed is said
+        assert [remark.kind for remark in check_folder(root).warnings] == ["exif"]
+        # A mask that fits a picture on its side tells how the masks were drawn.
+        picture = np.array(Image.open(root / "JPEGImages/val0.jpg"))
+        save_image(root, "val0", picture, orientation=6)
+        drawing.save_mask(root, "val0", labels_of(root, "val0").T.copy())
+        assert texts(check_folder(root)) == []
+
+
+def test_unfilled_and_grayscale_palettes_say_nothing(tmp_path: Path) -> None:
+    for name, palette in (
+        ("gray", [value for n in range(256) for value in (n, n, n)]),
+        ("unfilled", Drawing().palette[:9] + [0] * 759),  # void in the colour of background
+    ):
+        root = Drawing(border=3).write(tmp_path / name)
+        for path in (root / "SegmentationClass").iterdir():
+            mask = Image.open(path)
+            mask.putpalette(palette)
+            mask.save(path)
+        report = check_folder(root)
+        assert (report.ok, texts(report)) == (True, [])
+
+
+def test_hidden_files_are_no_part_of_a_data_set(tmp_path: Path) -> None:
+    root = Drawing().write(tmp_path / "d")
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        (path.parent / f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\xff")
+    report = check_folder(root)
+    assert (report.ok, texts(report)) == (True, [])
+    assert [split.split for split in report.splits] == ["train", "val"]
+
+
+def test_a_class_that_val_lacks_is_a_note(tmp_path: Path) -> None:
+    root = Drawing().write(tmp_path / "d")
+    relabel(root, lambda labels: np.where(labels == 2, 0, labels), "val", mode="P")
+    report = check_folder(root)
+    assert texts(report) == []
+    assert [note.text for note in report.notes] == [
+        f"{root}: val: every class should have pixels to be scored, got none of dog; "
+        "list pictures that do"
+    ]
+    done = called("data", "check", root, "--strict")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-2:] == [f"note: {report.notes[0].text}", "ok"]
+
+
+def test_grayscale_of_2_or_4_bits_and_color_of_16_are_refused(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    for depth, kind, row in ((2, 0, 1), (4, 0, 2), (16, 2, 24)):
+        root = Drawing(size=(4, 4)).write(tmp_path / str(depth))
+        head = struct.pack(">IIBBBBB", 4, 4, depth, kind, 0, 0, 0)
+        data = zlib.compress((b"\0" + b"\x01" * row) * 4)
+        path = root / "SegmentationClass/train0.png"
+        chunks = chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+        problems = [problem.text for problem in check_folder(root).splits[0].problems]
+        assert problems == [
+            f"{path}: a mask has 8 bits per channel, got {depth} bits; "
+            "save it with 8 bits per channel"
+        ]
+
+
+def test_colors_of_the_helper_are_distinct() -> None:
+    colors = {Drawing().color(n) for n in range(254)}
+    assert len(colors) == 254
+    assert VOID_COLOR not in colors
+    assert len(voc_palette(21)) == len(VOC_CLASSES)
