@@ -180,9 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, required=True, help="the folder to be made")
     parser.add_argument("--python", default=f"python{TARGET}", help=f"a Python {TARGET} with pip")
-    parser.add_argument(
-        "--arch", type=int, default=90, help="GPU generation; 90 for an H100 or H200"
-    )
+    parser.add_argument("--arch", type=int, default=90, help="GPU generation; 90: H100, H200")
     parser.add_argument("--room", type=int, default=ROOM, help="bytes that one transfer may carry")
     options = parser.parse_args()
     out: Path = options.out.resolve()
