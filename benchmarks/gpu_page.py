@@ -282,23 +282,19 @@ def engines_page(run: Run) -> list[str]:
 
 def readme(run: Run) -> list[str]:
     """README.md: the best of each kind."""
-    rows = []
-    for stage, title in (("onnxruntime", "ONNX Runtime"), ("tensorrt_rtx", "TensorRT-RTX")):
-        found = list(run.rows(stage, "network_images_per_second"))
-        for precision in ("fp32", "fp16"):
-            rates = [v["network_images_per_second"] for k, v in found if f"labels {precision}" in k]
-            rows.append((f"{title} {precision}, network alone", cell(max(rates, default=None), 0)))
-    for precision in ("fp32", "fp16"):
-        rates = [
-            v["images_per_second"]
-            for k, v in run.rows("files", "images_per_second")
-            if precision in k
-        ]
-        rows.append((f"{precision}, files to files", cell(max(rates, default=None), 0)))
-    link = (
-        "All numbers: [docs/benchmarks.md](docs/benchmarks.md), [docs/engines.md](docs/engines.md)."
+    kinds = (
+        ("onnxruntime", "network_images_per_second", "ONNX Runtime, network alone"),
+        ("tensorrt_rtx", "network_images_per_second", "TensorRT-RTX, network alone"),
+        ("files", "images_per_second", "ONNX Runtime, files to files"),
     )
-    return [measured(run), table(("at 384x480", "images/s"), rows), link]
+    rows = []
+    for stage, field, title in kinds:
+        for precision in ("fp32", "fp16"):
+            found = run.rows(stage, field)
+            rates = [value[field] for key, value in found if f"labels {precision}" in key]
+            rows.append((f"{title}, {precision}", cell(max(rates, default=None), 0)))
+    link = "All: [benchmarks](docs/benchmarks.md), [engines](docs/engines.md)."
+    return [measured(run), table(("at 384x480, best batch", "images/s"), rows), link]
 
 
 PAGES: Final[dict[str, Callable[[Run], list[str]]]] = {
