@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import table
+from benchmarks.figures import table as table_of
 from fcnkit.errors import message
 from fcnkit.runtime.files import atomic_write
 
@@ -75,8 +75,18 @@ class Run:
 def machine(report: Mapping[str, Any]) -> str:
     """Name a report's machine: GPU, driver and cores."""
     gpus = report.get("gpus") or []
-    names = [" ".join(str(gpu[key]) for key in ("name", "driver") if key in gpu) for gpu in gpus]
+    names = [
+        " ".join(str(gpu[key]) for key in ("name", "driver_version") if key in gpu) for gpu in gpus
+    ]
     return f"{', '.join(names) or 'no GPU'}, {report.get('cores', '?')} cores"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> str:
+    """Return a table under its title, or nothing where there is no row."""
+    filled = list(rows)
+    if not filled:
+        return ""
+    return "\n\n".join([*([title] if title else []), table_of(head, filled)])
 
 
 def cell(value: object, digits: int | None = None) -> str:
@@ -125,7 +135,7 @@ def sessions(run: Run) -> str:
     """The network alone, by library, precision and batch."""
     libraries = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch, CUDA graph"}
     rows = [(name, *row) for stage, name in libraries.items() for row in times(run, stage)]
-    return table(("library", *TIMES_HEAD), rows)
+    return table(("library", *TIMES_HEAD), rows, title="The network alone:")
 
 
 def operators(run: Run) -> str:
@@ -141,6 +151,7 @@ def operators(run: Run) -> str:
 
 def folders(run: Run, stage: str) -> str:
     """Files to files."""
+    title = "Files to files, JPEG images of 480x360 to palette PNGs:"
     return table(
         ("network", "processes", "workers each", "batch", "images/s", "CPU ms per image"),
         [
@@ -152,6 +163,7 @@ def folders(run: Run, stage: str) -> str:
             )
             for key, value in run.rows(stage, "images_per_second")
         ],
+        title=title,
     )
 
 
@@ -166,7 +178,7 @@ def decoding(run: Run) -> str:
     if "largest" in gap:
         words = f"\n\nnvJPEG's values differ from Pillow's by up to {cell(gap['largest'])} of 255, "
         words += f"{cell(gap.get('mean'), 3)} on average."
-    return table(("decoder", "images/s"), rows) + words
+    return table(("decoder", "images/s"), rows, title="Decoding alone:") + words
 
 
 def waiting(run: Run) -> str:
@@ -177,7 +189,7 @@ def waiting(run: Run) -> str:
         for field, unit in units.items()
         for key, value in run.rows("copies", field)
     ]
-    return table(("copy or wait", "measured"), rows)
+    return table(("copy or wait", "measured"), rows, title="Copies and waiting:")
 
 
 def steps(run: Run) -> str:
@@ -189,12 +201,15 @@ def steps(run: Run) -> str:
             rows.append(
                 (cell(value.get("shape")), one_line(name), cell(1000 * seconds, 1), cell(ratio, 2))
             )
-    return table(("NxHxW", "step", "ms", "times ours"), rows)
+    title = "A training step of FCN-32s on ResNet-18:"
+    return table(("NxHxW", "step", "ms", "times ours"), rows, title=title)
 
 
 def engines(run: Run) -> str:
     """TensorRT-RTX: builds, the library's verdict, openings, and times."""
     found = run.findings("tensorrt_rtx")
+    if not found:
+        return ""
     lines = [f"TensorRT-RTX {cell(found.get('library'))}."]
     for key, value in run.rows("tensorrt_rtx", "open_seconds"):
         if "first_call_seconds" in value:
@@ -207,10 +222,10 @@ def engines(run: Run) -> str:
             lines.append(f"{one_line(key)}: {one_line(value)}.")
     parts = [
         " ".join(lines),
-        table(TIMES_HEAD, list(times(run, "tensorrt_rtx"))),
+        table(TIMES_HEAD, times(run, "tensorrt_rtx")),
         folders(run, "tensorrt_rtx"),
     ]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def troubles(run: Run, *stages: str) -> str:
@@ -264,12 +279,9 @@ def benchmarks_page(run: Run) -> list[str]:
         tested(run),
         sessions(run),
         operators(run),
-        "Files to files, JPEG pictures of 480x360 to palette PNGs:",
         folders(run, "files"),
-        "Decoding alone:",
         decoding(run),
         waiting(run),
-        "A training step of FCN-32s:",
         steps(run),
         troubles(run, *stages, "training"),
     ]

@@ -27,6 +27,7 @@ from benchmarks.gpu.context import Settings
 from benchmarks.gpu.runner import Report, Stage, run_stages
 from fcnkit.errors import message
 from fcnkit.runtime.backends.cuda import has_driver
+from fcnkit.runtime.bench.environment import gpu_state
 
 STAGES: Final = tuple(
     Stage(name=name, target=f"benchmarks.gpu.{module}:{name}", seconds=seconds)
@@ -82,6 +83,7 @@ def head(options: argparse.Namespace) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        "gpus": gpu_state(),
     }
 
 
