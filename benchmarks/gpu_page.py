@@ -43,7 +43,7 @@ class Run:
         self.dry = False
         self.machines: dict[str, str] = {}
         for name, report in reports.items():
-            if report.get("format") != 1 or not isinstance(report.get("stages"), dict):
+            if not is_report(report):
                 rule, got = "must be a report of benchmarks.gpu, format 1", "another file"
                 raise ValueError(message(name, rule, got, "name the file that -o made"))
             self.stages |= report["stages"]
@@ -70,6 +70,14 @@ class Run:
         for key, value in self.findings(stage).items():
             if isinstance(value, dict) and field in value:
                 yield key, value
+
+
+def is_report(content: object) -> bool:
+    """Whether a file's content has the form that benchmarks.gpu writes."""
+    if not isinstance(content, dict) or content.get("format") != 1:
+        return False
+    stages = content.get("stages")
+    return isinstance(stages, dict) and all(isinstance(stage, dict) for stage in stages.values())
 
 
 def machine(report: Mapping[str, Any]) -> str:
