@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import table as table_of
+from benchmarks.markdown import table as table_of
 from fcnkit.errors import message
 from fcnkit.runtime.files import atomic_write
 

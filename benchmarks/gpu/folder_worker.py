@@ -20,9 +20,7 @@ def main() -> None:
     folder = Path(home)
     out = folder / f"labels-{index}"
     mine = find_jobs(pictures(folder, count), out)[index::processes]
-    chosen = None if model.endswith(".engine") else backend
-    opened = open_backend(model, backend=chosen) if chosen else open_backend(model)
-    with Segmenter(opened) as segmenter:
+    with Segmenter(open_backend(model, backend=backend)) as segmenter:
 
         def run(jobs: list[Job]) -> int:
             records = predict_files(

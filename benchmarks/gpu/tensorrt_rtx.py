@@ -20,9 +20,12 @@ from fcnkit.runtime.artifacts.spec import format_shape
 
 __all__ = ["tensorrt_rtx"]
 
-EAGER: Final = {"dynamic_shapes_kernel_specialization_strategy": "EAGER"}
-WAYS: Final = (EAGER, EAGER | {"cuda_graph_strategy": "DISABLED"}, {})
-"""Options of the backend; the last are its own defaults."""
+WAYS: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {"cuda_graph_strategy": "DISABLED"},
+    {"dynamic_shapes_kernel_specialization_strategy": "LAZY"},
+)
+"""Options of the backend; the first are its defaults."""
 
 
 def tensorrt_rtx(context: Context) -> None:
@@ -58,9 +61,12 @@ def _library() -> str:
 
 
 def _build(context: Context, model: Path, engine: Path) -> dict[str, Any]:
-    """One profile per batch, each from and to a single shape: the narrowest there are."""
-    shapes = [format_shape(context.shape(images)) for images in context.batches]
-    profiles = [parse_profile(f"{shape},{shape},{shape}") for shape in shapes]
+    """Build with one profile per batch, tuned for it; it takes the batches since the last too."""
+    profiles, least = [], 1
+    for images in context.batches:
+        low, high = (format_shape(context.shape(count)) for count in (least, images))
+        profiles.append(parse_profile(f"{low},{high},{high}"))
+        least = images + 1
     start = time.perf_counter()
     report = build_engine(model, engine, flavor="tensorrt-rtx", profiles=profiles)
     found: dict[str, Any] = json.loads(json.dumps(asdict(report), default=str))
