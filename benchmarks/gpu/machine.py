@@ -60,7 +60,7 @@ def copies(context: Context) -> None:
     """Measure copies, what waiting costs, and whether it stops other threads."""
     driver = open_driver(extra="gpu")
     driver.activate()
-    lane = _Lane(driver)
+    lane = _Lane(driver, COPIED)
     context.attempt("host to device", lambda: lane.rate(lane.upload))
     context.attempt("device to host", lambda: lane.rate(lane.download))
     context.attempt("wait for an event", lambda: lane.waiting(lane.synchronize))
@@ -71,16 +71,16 @@ def copies(context: Context) -> None:
 class _Lane:
     """A stream with page-locked memory at one end and the device's at the other."""
 
-    def __init__(self, driver: CudaDriver) -> None:
-        self.driver = driver
-        self.host, self.device = driver.malloc_host(COPIED), driver.malloc(COPIED)
+    def __init__(self, driver: CudaDriver, size: int) -> None:
+        self.driver, self.size = driver, size
+        self.host, self.device = driver.malloc_host(size), driver.malloc(size)
         self.stream, self.event = driver.create_stream(), driver.create_event()
 
-    def upload(self, size: int = COPIED) -> None:
-        self.driver.upload(self.device, self.host, size, self.stream)
+    def upload(self, size: int | None = None) -> None:
+        self.driver.upload(self.device, self.host, size or self.size, self.stream)
 
-    def download(self, size: int = COPIED) -> None:
-        self.driver.download(self.host, self.device, size, self.stream)
+    def download(self) -> None:
+        self.driver.download(self.host, self.device, self.size, self.stream)
 
     def synchronize(self) -> None:
         self.driver.record(self.event, self.stream)
@@ -99,7 +99,7 @@ class _Lane:
             copy()
         self.driver.record(last, self.stream)
         self.drain()
-        return {"gb_per_second": times * COPIED / self.driver.elapsed(first, last) / 1e9}
+        return {"gb_per_second": times * self.size / self.driver.elapsed(first, last) / 1e9}
 
     def waiting(self, wait: Callable[[], None], times: int = 300) -> dict[str, float]:
         """Microseconds of a 4 KiB copy and the wait for it."""

@@ -98,7 +98,9 @@ def _run_way(
 ) -> None:
     words = [f"{key}={value}" for key, value in options.items()]
     key = " ".join([name, *(words or ["defaults"])])
-    backend = context.opened(f"{key}, open", lambda: open_backend(engine, options=options))
+    backend = context.opened(
+        f"{key}, open", lambda: open_backend(engine, backend="tensorrt-rtx", options=options)
+    )
     if backend is not None:
         measure_all(context, key, backend, model)
         context.attempt(f"{key}, close", backend.close)

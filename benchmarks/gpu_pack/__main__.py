@@ -154,7 +154,7 @@ def press(folder: Path, part: Path, room: int) -> None:
     part.mkdir(parents=True)
     out = part / PART
     with (
-        lzma.open(out, "w", filters=FILTERS) as packed,
+        lzma.open(out, "w", filters=filters(folder)) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
         for path in sorted(folder.iterdir()):

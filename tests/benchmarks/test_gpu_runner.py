@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu import machine
 from benchmarks.gpu.__main__ import STAGES
-from benchmarks.gpu.context import Settings
+from benchmarks.gpu.context import Context, Settings
 from benchmarks.gpu.runner import MOST_FINDINGS, MOST_OUTPUT, Report, Stage, run_stages
 from tests.conftest import ROOT
+from tests.runtime.fake_cuda import FakeCuda
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are ended through /proc")
 PLENTY = 8 << 30
@@ -217,6 +219,26 @@ def test_without_a_gpu_a_real_run_is_refused(tmp_path: Path) -> None:
 
 def test_the_limits_fit_into_the_budget() -> None:
     assert sum(stage.seconds for stage in STAGES) <= 800
+
+
+def test_copies_and_waiting_are_measured_on_any_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(machine, "COPIED", 8192)
+    monkeypatch.setattr(machine, "open_driver", lambda extra: FakeCuda())
+    read, write = os.pipe()
+    context = Context(Settings(dry=False, folder=str(tmp_path)), write)
+    machine.copies(context)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        found = {item["key"]: item["value"] for item in map(json.loads, pipe)}
+    assert {key: set(value) for key, value in found.items()} == {
+        "host to device": {"gb_per_second"},
+        "device to host": {"gb_per_second"},
+        "wait for an event": {"median_us", "p99_us"},
+        "wait for a stream": {"median_us", "p99_us"},
+        "speed of another thread while one waits": {"share"},
+    }
 
 
 @pytest.mark.slow
