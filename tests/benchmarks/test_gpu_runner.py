@@ -241,7 +241,6 @@ def test_copies_and_waiting_are_measured_on_any_driver(
     }
 
 
-@pytest.mark.slow
 def test_a_dry_run_of_all_stages(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry-run", "--budget", "600"]
