@@ -12,6 +12,7 @@ as soon as they are known. ``python -m benchmarks.gpu_page gpu.json`` makes tabl
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -60,8 +61,11 @@ def parse_stages(text: str | None) -> list[Stage]:
     return [stage for stage in STAGES if stage.name in names]
 
 
-def check_place(out: Path, *, dry: bool) -> None:
+def check_request(out: Path, budget: float, *, dry: bool) -> None:
     """Refuse what would lose findings or find nothing."""
+    if not 0 < budget < math.inf:
+        rule, remedy = "must be a number of seconds above 0", "such as 800"
+        raise ValueError(message("--budget", rule, budget, f"give another, {remedy}"))
     if out.exists():
         remedy = "name another file, or delete it"
         raise ValueError(message("-o", "must not exist yet", str(out), remedy))
@@ -136,14 +140,14 @@ def main() -> None:
     options = parser.parse_args()
     try:
         stages = parse_stages(options.stages)
-        check_place(options.out, dry=options.dry_run)
-    except ValueError as error:
+        check_request(options.out, options.budget, dry=options.dry_run)
+        report = Report(options.out.resolve(), head(options))
+    except (OSError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     if options.dry_run:
         stages = [stage for stage in stages if stage.name not in GPU_ONLY]
     signal.signal(signal.SIGTERM, stop)
     folder = work_folder(options.work)
-    report = Report(options.out.resolve(), head(options))
     settings = Settings(dry=options.dry_run, folder=str(folder))
     try:
         run_stages(stages, report, settings, budget=options.budget, memory=most_memory())

@@ -1,4 +1,4 @@
-"""The processes of a stage: all that are in its session, found under /proc."""
+"""The processes of a stage: all that inherited its mark, found under /proc."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-__all__ = ["die_with_parent", "end_session", "session_memory"]
+__all__ = ["MARK", "die_with_parent", "end_stage", "stage_memory"]
+
+MARK: Final = "FCNKIT_GPU_STAGE"
+"""The environment variable that a stage hands down to whatever it starts."""
+
 
 _DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG of Linux."""
@@ -25,23 +30,22 @@ def die_with_parent() -> None:
             Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")
 
 
-def end_session(session: int) -> None:
-    """Kill every process of a session, also those that made a process group of their own."""
-    for _ in range(3):  # one more may be started while they are listed
-        members = list(_members(session))
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(session, signal.SIGKILL)
+def end_stage(mark: str) -> None:
+    """Kill every process of a stage, also those that made a session of their own."""
+    for _ in range(100):
+        members = list(_members(mark))
         for process in members:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         if not members:
             return
+        time.sleep(0.01)  # what was being started meanwhile is found in the next round
 
 
-def session_memory(session: int) -> int:
-    """Return the bytes of memory that a session's processes hold together, files not counted."""
+def stage_memory(mark: str) -> int:
+    """Return the bytes of memory that a stage's processes hold together, files not counted."""
     total = 0
-    for process in _members(session):
+    for process in _members(mark):
         with contextlib.suppress(OSError, ValueError):
             for line in Path(f"/proc/{process}/status").read_text("utf-8", "replace").splitlines():
                 if line.startswith(("RssAnon:", "RssShmem:")):
@@ -49,14 +53,10 @@ def session_memory(session: int) -> int:
     return total
 
 
-def _members(session: int) -> Iterator[int]:
-    if not Path("/proc/self/stat").exists():
-        return
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                # pid (name) state parent group session: the name may hold spaces and brackets
-                stat = (folder / "stat").read_text("utf-8", "replace")
-                fields = stat.rpartition(")")[2].split()
-                if int(fields[3]) == session and fields[0] != "Z":
-                    yield int(folder.name)
+def _members(mark: str) -> Iterator[int]:
+    """Give the processes that were started with a stage's mark; a dead one has no environment."""
+    wanted = f"{MARK}={mark}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
 from benchmarks.gpu.context import Settings
-from benchmarks.gpu.processes import end_session, session_memory
+from benchmarks.gpu.processes import MARK, end_stage, stage_memory
 from fcnkit.runtime.files import atomic_path
 
 __all__ = ["Report", "Stage", "run_stages"]
@@ -60,14 +61,17 @@ class Report:
             OSError: It cannot be written.
         """
         self.path = path
+        self.lock = threading.RLock()
+        """Held by whoever changes the content, for a stage's readers are threads."""
         self.content: dict[str, Any] = {**head, "state": "running", "stages": {}}
         self.write()
 
     def write(self) -> None:
         """Replace the file by what is known now."""
-        text = json.dumps(self.content, indent=1, allow_nan=False)
-        with atomic_path(self.path, sync=False) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        with self.lock:
+            text = json.dumps(self.content, indent=1, allow_nan=False)
+            with atomic_path(self.path, sync=False) as temporary:
+                temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def run_stages(
@@ -108,8 +112,9 @@ class _Running:
     ) -> None:
         self.stage, self.report, self.record = stage, report, record
         self.changed = threading.Event()
-        self.lock = threading.Lock()
+        self.lock = report.lock
         self.output = ""
+        self.mark = uuid.uuid4().hex
         read, write = os.pipe()
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.child"]
         try:
@@ -119,8 +124,9 @@ class _Running:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
+                env=os.environ | {MARK: self.mark},
                 pass_fds=(write,),
-                start_new_session=True,  # so that whatever it starts can be ended with it
+                start_new_session=True,  # Ctrl-C is for the runner, which ends the stage
             )
         finally:
             os.close(write)
@@ -144,7 +150,7 @@ class _Running:
         try:
             state, reason = self._wait(started + limit, memory, limit)
         finally:
-            end_session(self.process.pid)
+            end_stage(self.mark)
             self.process.wait()
             for thread in self.threads:
                 thread.join(timeout=5)
@@ -158,13 +164,12 @@ class _Running:
         while self.process.poll() is None:
             if time.monotonic() >= end:
                 return "timeout", f"it ran for {limit:.0f} s, its limit"
-            held = session_memory(self.process.pid)
+            held = stage_memory(self.mark)
             if held > memory:
                 return "memory", f"it held {held >> 20} MiB; its limit is {memory >> 20} MiB"
-            if self.changed.wait(timeout=min(0.2, max(0.0, end - time.monotonic()))):
+            if self.changed.wait(timeout=min(0.25, max(0.0, end - time.monotonic()))):
                 self.changed.clear()
-                with self.lock:
-                    self.report.write()
+                self.report.write()
         code = self.process.returncode
         if code == 0:
             return "done", None

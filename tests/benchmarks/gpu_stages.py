@@ -35,10 +35,10 @@ def leave(context: Context) -> None:
 
 
 def hang(context: Context) -> None:
-    """Hang in a way that no signal but SIGKILL ends, with a child in another process group."""
+    """Hang in a way that no signal but SIGKILL ends, with a child in another session."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(600)"], process_group=0
+        [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
     )
     context.say("child", child.pid)
     time.sleep(600)

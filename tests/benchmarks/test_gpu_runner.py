@@ -202,6 +202,11 @@ def test_what_would_lose_findings_is_refused(tmp_path: Path) -> None:
     assert refused("--dry-run", "-o", str(nowhere)) == (
         f"error: -o: its folder must exist, got {nowhere.parent}; create it first\n"
     )
+    for budget in ("0", "-1", "nan", "inf"):
+        assert refused("--dry-run", f"--budget={budget}", "-o", str(tmp_path / "new.json")) == (
+            f"error: --budget: must be a number of seconds above 0, got {float(budget)!r}; "
+            "give another, such as 800\n"
+        )
     names = ", ".join(stage.name for stage in STAGES)
     assert refused("--stages", "copies,,x", "-o", str(tmp_path / "new.json")) == (
         f"error: --stages: must be names out of {names}, got ''; leave it out or correct it\n"
