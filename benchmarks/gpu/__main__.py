@@ -115,10 +115,13 @@ def summary(content: dict[str, Any]) -> tuple[list[str], bool]:
     """One line per stage and per error, and whether everything went well."""
     lines, good = [], True
     for name, stage in content["stages"].items():
-        errors = {
-            key: value["error"]
-            for key, value in stage.get("findings", {}).items()
-            if isinstance(value, dict) and "error" in value
+        found = stage.get("findings", {}).items()
+        told = {key: value for key, value in found if isinstance(value, dict)}
+        errors = {key: value["error"] for key, value in told.items() if "error" in value}
+        errors |= {
+            key: f"failed: {', '.join(value['failed'])}"
+            for key, value in told.items()
+            if value.get("failed")
         }
         good = good and stage["state"] == "done" and not errors
         reason = f" ({stage['reason']})" if "reason" in stage else ""
