@@ -32,6 +32,9 @@ LEAST: Final = 5.0
 """With fewer seconds left, a stage is not begun."""
 MOST_FINDINGS: Final = 2000
 MOST_LINE: Final = 1 << 18
+MOST_BYTES: Final = 4 << 20
+MOST_LEVELS: Final = 30
+"""Bounds of what is kept of a stage, so that a flood does not make the report unreadable."""
 MOST_OUTPUT: Final = 4000
 """Characters of a stage's own output that are kept: the last ones."""
 
@@ -179,9 +182,11 @@ class _Running:
 
     def _read_findings(self, pipe: IO[bytes]) -> None:
         """Keep every line that is a finding; count what is none."""
+        kept = 0
         with pipe:
             for line in iter(lambda: pipe.readline(MOST_LINE), b""):
-                found = _finding(line)
+                kept += len(line)
+                found = _finding(line) if kept <= MOST_BYTES else None
                 with self.lock:
                     findings = self.record["findings"]
                     if found is None or len(findings) >= MOST_FINDINGS:
@@ -207,6 +212,15 @@ def _finding(line: bytes) -> tuple[str, Any] | None:
     try:
         item = json.loads(line, parse_constant=refuse)
         key, value = item["key"], item["value"]
+        json.dumps(value, allow_nan=False)  # 1e999 can be read and not be written
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return (key, value) if isinstance(key, str) else None
+    return (key, value) if isinstance(key, str) and _is_shallow(value, MOST_LEVELS) else None
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    """Whether lists and dicts in each other end within so many levels."""
+    if not isinstance(value, (dict, list)):
+        return True
+    children = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)

@@ -75,6 +75,9 @@ def garbage(context: Context) -> None:
     for line in (b"\xff\xfe\x00\n", b"no JSON\n", b"[1]\n", b'{"key": 3, "value": 4}\n'):
         os.write(channel, line)
     os.write(channel, b'{"key": "nan", "value": NaN}\n')
+    os.write(channel, b'{"key": "infinite", "value": 1e999}\n')
+    for depth in range(31, 1000, 10):  # at some depth JSON can be read and not be written
+        os.write(channel, b'{"key": "deep", "value": %s%s}\n' % (b"[" * depth, b"]" * depth))
     os.write(channel, b"[" * 500_000 + b"\n")
     os.write(channel, b'{"value": 1}\n{"key": "cut", "val')
     os.write(channel, b"\n")
@@ -84,6 +87,11 @@ def garbage(context: Context) -> None:
 def many_findings(context: Context) -> None:
     for number in range(3000):
         context.say(f"finding {number}", number)
+
+
+def large_findings(context: Context) -> None:
+    for number in range(200):
+        context.say(f"finding {number}", "x" * 100_000)
 
 
 def steady(context: Context) -> None:

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.gpu import machine
 from benchmarks.gpu.__main__ import STAGES
 from benchmarks.gpu.context import Context, Settings
-from benchmarks.gpu.runner import MOST_FINDINGS, MOST_OUTPUT, Report, Stage, run_stages
+from benchmarks.gpu.runner import MOST_BYTES, MOST_FINDINGS, MOST_OUTPUT, Report, Stage, run_stages
 from tests.conftest import ROOT
 from tests.runtime.fake_cuda import FakeCuda
 
@@ -106,7 +106,7 @@ def test_garbage_is_counted_and_dropped(tmp_path: Path) -> None:
     stage = run(tmp_path, "garbage")
     assert stage["state"] == "done"
     assert stage["findings"] == {"after": "\ud800 \x00 ok"}
-    assert stage["not_findings"] == 9  # the long line is read in two
+    assert stage["not_findings"] == 10 + len(range(31, 1000, 10))  # one long line is read in two
     assert len(stage["output"]) == MOST_OUTPUT
 
 
@@ -114,6 +114,12 @@ def test_findings_are_bounded(tmp_path: Path) -> None:
     stage = run(tmp_path, "many_findings")
     assert len(stage["findings"]) == MOST_FINDINGS
     assert stage["not_findings"] == 3000 - MOST_FINDINGS
+
+
+def test_the_size_of_findings_is_bounded(tmp_path: Path) -> None:
+    stage = run(tmp_path, "large_findings")
+    assert len(stage["findings"]) == MOST_BYTES // 100_040
+    assert stage["not_findings"] == 200 - len(stage["findings"])
 
 
 def test_a_stage_without_time_left_is_skipped(tmp_path: Path) -> None:
