@@ -88,7 +88,8 @@ def _reopen(context: Context, engine: Path) -> dict[str, Any]:
     """Seconds to open and to get a first result, in a new process; the second finds any cache."""
     shape = format_shape(context.shape(1))
     text = context.python("-m", "benchmarks.gpu.opening", str(engine), shape, seconds=60)
-    found: dict[str, Any] = json.loads(text.splitlines()[-1])
+    printed = [line for line in text.splitlines() if line.startswith("{")]  # libraries print too
+    found: dict[str, Any] = json.loads(printed[-1])
     beside = [path.name for path in engine.parent.glob(f"{engine.name}.*")]
     return found | {"files_beside": sorted(beside)}
 
