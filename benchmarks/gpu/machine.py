@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from benchmarks.gpu.context import Context
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver
-from fcnkit.runtime.bench.environment import environment as fcnkit_environment
+from fcnkit.runtime.bench.environment import describe_environment
 
 PACKAGES = (
     "torch",
@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def environment(context: Context) -> None:
     """Name the machine and everything installed that matters."""
-    context.attempt("fcnkit's own report", fcnkit_environment)
+    context.attempt("fcnkit's own report", describe_environment)
     context.attempt("packages", lambda: {name: _version(name) for name in PACKAGES})
     context.attempt("doctor", lambda: _doctor(context))
 

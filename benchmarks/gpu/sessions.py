@@ -15,7 +15,7 @@ from benchmarks.gpu.context import Context
 from benchmarks.gpu.networks import DRY_EXPORTS, EXPORTS, Export, checkpoint, exported, noise
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.spec import Shape, format_shape
-from fcnkit.runtime.backends import CheckedBackend
+from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS
 
 __all__ = ["agreement", "measure", "measure_all", "onnxruntime", "pytorch"]
