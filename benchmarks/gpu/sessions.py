@@ -207,7 +207,7 @@ def graph_of(work: Callable[[], Any], *, cuda: bool) -> Callable[[], Any]:
 
     if not cuda:
         return work
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3):
