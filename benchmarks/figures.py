@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import table
 from fcnkit.export.to_onnx import export_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,11 +59,6 @@ class Work:
         PLOTS.mkdir(exist_ok=True)
         for plot in plots:
             shutil.copy(self.folder / report / f"{plot}.png", PLOTS / f"{plot}.png")
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def warnings_of(rows: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -14,6 +14,7 @@ Tier = Literal["check", "test", "all"]
 
 TIERS: Final[dict[str, Tier]] = {
     # Whole commands in processes of their own, trainings, exports: not in the two minutes of check.
+    "tests/benchmarks/": "test",
     "tests/cli/": "test",
     "tests/cli/test_options.py": "check",
     "tests/cli/test_progress.py": "check",
@@ -33,6 +34,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/train/": "test",
     "tests/train/data/": "check",
     # More of the same, in other networks, heads and precisions; and what takes very long.
+    "tests/benchmarks/test_gpu_runner.py::test_a_dry_run_of_all_stages": "all",
     "tests/export/test_engine_family.py": "all",
     "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
     "tests/export/test_family.py::test_exports_verified_and_lean": "all",
@@ -57,6 +59,7 @@ PARTS: Final = {
     "kills": ["tests/train/test_kill.py"],
     "training": ["tests/train"],
     "export": ["tests/export"],
+    "benchmarks": ["tests/benchmarks"],
     "peers": ["tests/test_peers.py"],
 }
 """What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""
