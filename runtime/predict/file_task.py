@@ -18,7 +18,8 @@ from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import Output, Staging, open_output
 from fcnkit.runtime.predict.passes import BandPass, ImageRows, Rows, WholePass, tiles_at_once
-from fcnkit.runtime.predict.pictures import open_picture, read_picture
+from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.pipeline import Work
 from fcnkit.runtime.predict.rows import open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter

@@ -13,7 +13,8 @@ from PIL import ExifTags
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import encode, unknown_colors
-from fcnkit.runtime.predict.pictures import open_picture, read_picture
+from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.pictures import read_picture
 
 if TYPE_CHECKING:
     from pathlib import Path
