@@ -13,10 +13,21 @@ from numpy.typing import NDArray
 from fcnkit.errors import PictureWarning, message
 from fcnkit.runtime.checks import check_int
 
-__all__ = ["DEEPEST", "Levels", "LevelsSeen", "Range", "RangeWarner", "check_range"]
+__all__ = [
+    "DEEPEST",
+    "SAY_IN_TRAINING",
+    "Levels",
+    "LevelsSeen",
+    "Range",
+    "RangeWarner",
+    "check_range",
+]
 
 Range = tuple[int, int]
 """(low, high): the stored values that become 0 and 255."""
+
+SAY_IN_TRAINING: Final = "if {0} means white, train with --range 0..{0}"
+"""What to do where a model labels pictures: it has to be trained on the same scale."""
 
 DEEPEST: Final = 65535
 """Largest value of a sample of 16 bits."""
@@ -68,12 +79,19 @@ class LevelsSeen:
         """Whether the range was assumed and the picture keeps to the lowest quarter of it."""
         return not self.given and 0 < self.high <= self.used[1] // 4
 
-    def doubt(self, what: str) -> str:
-        """Word the warning about an assumed range, naming it and how to say another."""
-        bits = max(self.high.bit_length(), 9)
+    def doubt(self, what: str, remedy: str) -> str:
+        """Word the warning about an assumed range.
+
+        Args:
+            what: The file.
+            remedy: How another range is said, with ``{}`` where its largest value stands.
+
+        Returns:
+            The warning, naming the range that was used.
+        """
         rule = f"values of more than 8 bits are read as {self.used[0]}..{self.used[1]}"
-        remedy = f"if they mean less, say so: --range 0..{(1 << bits) - 1}"
-        return message(what, rule, f"none above {self.high}", remedy)
+        most = (1 << max(self.high.bit_length(), 9)) - 1
+        return message(what, rule, f"none above {self.high}", remedy.format(most))
 
 
 class Levels:
@@ -140,8 +158,13 @@ class Levels:
 class RangeWarner:
     """Warns of an assumed range, of the first doubtful picture of a run; any thread."""
 
-    def __init__(self) -> None:
-        self._lock, self._warned = threading.Lock(), False
+    def __init__(self, remedy: str) -> None:
+        """Choose the words.
+
+        Args:
+            remedy: As for ``LevelsSeen.doubt``.
+        """
+        self._remedy, self._lock, self._warned = remedy, threading.Lock(), False
 
     def __call__(self, what: str, seen: LevelsSeen | None) -> None:
         """Warn if the picture's range is in doubt and no other's was.
@@ -155,4 +178,4 @@ class RangeWarner:
         with self._lock:
             first, self._warned = not self._warned, True
         if first:
-            warnings.warn(seen.doubt(what), PictureWarning, stacklevel=3)
+            warnings.warn(seen.doubt(what, self._remedy), PictureWarning, stacklevel=3)

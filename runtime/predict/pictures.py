@@ -70,7 +70,7 @@ def read_picture(
         ValueError: range is not 0 <= low < high <= 65535.
     """
     image_hwc, seen = read_levels(path, formats=formats, max_pixels=max_pixels, range=range)
-    RangeWarner()(str(path), seen)
+    RangeWarner("if {0} means white, pass range=(0, {0})")(str(path), seen)
     return image_hwc
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.spec import VOID
-from fcnkit.train.data.masks import decode_mask, read_image, unknown_text
+from fcnkit.runtime.predict.levels import LevelsSeen, Range, check_range
+from fcnkit.train.data.masks import decode_mask, read_image_levels, unknown_text
 from fcnkit.train.data.voc import (
     FileIndex,
     Sample,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["FolderReport", "Problem", "ProblemKind", "SplitReport", "check_folder"]
+__all__ = ["DeepValues", "FolderReport", "Problem", "ProblemKind", "SplitReport", "check_folder"]
 
 ProblemKind = Literal["missing", "unreadable", "unknown", "size"]
 
@@ -39,6 +40,24 @@ class Problem(NamedTuple):
     kind: ProblemKind
     name: str
     text: str
+
+
+@dataclass(frozen=True)
+class DeepValues:
+    """Values of the pictures of more than 8 bits."""
+
+    pictures: int
+    """How many there are."""
+    low: int
+    """Smallest value in any of them."""
+    high: int
+    """Largest value in any of them."""
+    outside: int
+    """Samples outside of the range that was given; they become 0 or 255."""
+    used: Range
+    """The range that became 0..255; of several, the one of the picture with the largest value."""
+    warning: str | None
+    """Said where no range was given and none of them uses more than a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,8 @@ class SplitReport:
     unknown: dict[str, int]
     """Pixels by unknown colour or label, most frequent first."""
     problems: tuple[Problem, ...]
+    deep: DeepValues | None = None
+    """Of its pictures of more than 8 bits; None where there are none."""
 
     @property
     def ok(self) -> bool:
@@ -106,13 +127,22 @@ class _Picture(NamedTuple):
     counts: NDArray[np.int64]
     """Pixels by label, (256,)."""
     unknown: Counter[str]
+    seen: LevelsSeen | None
+    path: Path | None
 
 
-def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderReport:
+def check_folder(
+    root: Path,
+    *,
+    range: Range | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderReport:
     """Read every listed picture and mask of a data set and list what is wrong.
 
     Args:
         root: The folder that holds ``JPEGImages/``.
+        range: The values that become 0 and 255 in pictures of more than 8 bits; what lies outside
+            is counted.
         progress: Called with the names checked so far and the number of all.
 
     Returns:
@@ -122,13 +152,14 @@ def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = No
         DataError: A folder is missing, or a list or ``labelmap.txt`` is empty or malformed.
         OSError: A folder cannot be read.
     """
+    range = check_range("--range", range)
     labelmap = read_labelmap_of(root)
     listed = {split: read_split(root, split) for split in split_names(root)}
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     names = dict.fromkeys(name for split in listed.values() for name in split)
     pictures: dict[str, _Picture] = {}
     for number, name in enumerate(names, start=1):
-        pictures[name] = _check_picture(name, images, masks, labelmap)
+        pictures[name] = _check_picture(name, images, masks, labelmap, range)
         if progress is not None:
             progress(number, len(names))
     splits = [
@@ -143,15 +174,18 @@ def _leaked(listed: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(name for name in listed.get("train", ()) if name in val)
 
 
-def _check_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap) -> _Picture:
+def _check_picture(
+    name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap, range: Range | None
+) -> _Picture:
     problems: list[Problem] = []
     image, mask = _find(images, name, problems), _find(masks, name, problems)
     size: tuple[int, int] | None = None
+    seen: LevelsSeen | None = None
     counts, unknown = np.zeros(VOID + 1, np.int64), Counter[str]()
     if image is not None:
         try:
-            height, width, _ = read_image(image).shape
-            size = height, width
+            image_hwc, seen = read_image_levels(image, range=range)
+            size = image_hwc.shape[0], image_hwc.shape[1]
         except (DataError, OSError) as error:
             problems.append(Problem("unreadable", name, str(error)))
     if mask is not None:
@@ -166,7 +200,7 @@ def _check_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: Lab
             if image is not None and size is not None and size != labels_hw.shape:
                 text = size_text(Sample(name, image, mask), size, labels_hw.shape)
                 problems.append(Problem("size", name, text))
-    return _Picture(tuple(problems), size, counts, unknown)
+    return _Picture(tuple(problems), size, counts, unknown, seen, image)
 
 
 def _find(index: FileIndex, name: str, problems: list[Problem]) -> Path | None:
@@ -193,6 +227,24 @@ def _sum_up(split: str, pictures: Sequence[_Picture], classes: int) -> SplitRepo
         void=int(counts[VOID]) - unknown_pixels,
         unknown=dict(unknown.most_common()),
         problems=tuple(problem for picture in pictures for problem in picture.problems),
+        deep=_deep_values(pictures),
+    )
+
+
+def _deep_values(pictures: Sequence[_Picture]) -> DeepValues | None:
+    """Sum up the pictures of more than 8 bits."""
+    deep = [(picture.seen, picture.path) for picture in pictures if picture.seen is not None]
+    if not deep:
+        return None
+    fullest, path = max(deep, key=lambda one: one[0].high)
+    remedy = "if {0} means white, say so with --range 0..{0}"
+    return DeepValues(
+        pictures=len(deep),
+        low=min(seen.low for seen, _ in deep),
+        high=fullest.high,
+        outside=sum(seen.outside for seen, _ in deep),
+        used=fullest.used,
+        warning=fullest.doubt(str(path), remedy) if fullest.doubtful else None,
     )
 
 
@@ -205,5 +257,6 @@ def _split_dict(split: SplitReport, labelmap: LabelMap) -> dict[str, Any]:
         "shares": dict(zip(labelmap.classes, split.shares, strict=True)),
         "void": split.void,
         "unknown": split.unknown,
+        "deep": None if split.deep is None else asdict(split.deep),
         "problems": [problem._asdict() for problem in split.problems],
     }

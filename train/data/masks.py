@@ -13,8 +13,9 @@ from PIL import ExifTags
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import encode, unknown_colors
+from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.picture_file import open_picture
-from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.pictures import ReadPicture, read_levels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["DecodedMask", "decode_mask", "read_image", "read_mask", "size_of", "unknown_text"]
+__all__ = [
+    "DecodedMask",
+    "decode_mask",
+    "read_image",
+    "read_image_levels",
+    "read_mask",
+    "size_of",
+    "unknown_text",
+]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -44,11 +53,13 @@ class DecodedMask(NamedTuple):
     """Pixels by unknown colour (``r,g,b``) or unknown label (``37``), most frequent first."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, range: Range | None = None) -> NDArray[np.uint8]:
     """Read a data set's picture, as ``fcnkit.runtime.predict.pictures.read_picture`` does.
 
     Args:
         path: A JPEG or PNG file.
+        range: The values that become 0 and 255 in pictures of more than 8 bits; by default all
+            that the file can hold. ``data check`` and ``open_data`` warn where that is in doubt.
 
     Returns:
         uint8 array (H, W, 3), RGB.
@@ -56,7 +67,23 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, cut short, no JPEG or PNG, or too large.
     """
-    return read_picture(path, formats=_IMAGES)
+    return read_image_levels(path, range=range).image_hwc
+
+
+def read_image_levels(path: Path, *, range: Range | None = None) -> ReadPicture:
+    """Read a data set's picture, and which values of more than 8 bits there were.
+
+    Args:
+        path: As for ``read_image``.
+        range: As for ``read_image``.
+
+    Returns:
+        The picture and its values.
+
+    Raises:
+        DataError: As for ``read_image``.
+    """
+    return read_levels(path, formats=_IMAGES, range=range)
 
 
 def size_of(path: Path) -> Size:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnkit.cli.following import say_next
+from fcnkit.cli.options import ValueRange, parse_levels
 from fcnkit.cli.say import say
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    value_range: ValueRange = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
 ) -> None:
     """Read every picture and mask, count the classes, list what is wrong (then exit code 1)."""
@@ -74,7 +76,11 @@ def check(
     from fcnkit.train.data.check import check_folder
 
     with progress_of() as advance:
-        report = check_folder(folder, progress=lambda done, total: advance("check", done, total))
+        report = check_folder(
+            folder,
+            range=parse_levels(value_range, "--range"),
+            progress=lambda done, total: advance("check", done, total),
+        )
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
     else:
@@ -93,6 +99,8 @@ def _print_report(report: FolderReport, console: Console) -> None:
         else:
             for name, pixels, share in _rows(report, split):
                 _say(console, f"{split.split}: {name} {pixels} pixels {share}".rstrip())
+        for line in _deep_lines(split):
+            _say(console, f"{split.split}: {line}")
         for problem in split.problems[:_SHOWN]:
             _say(console, f"{split.split}: {problem.kind}: {problem.text}")
         if len(split.problems) > _SHOWN:
@@ -103,6 +111,19 @@ def _print_report(report: FolderReport, console: Console) -> None:
         _say(console, f"train and val share {len(report.leaked)} names: {shown}")
     problems = sum(len(split.problems) for split in report.splits)
     _say(console, "ok" if report.ok else f"problems: {problems + bool(report.leaked)}")
+
+
+def _deep_lines(split: SplitReport) -> list[str]:
+    """Say which values the pictures of more than 8 bits have, and what is doubtful about them."""
+    deep = split.deep
+    if deep is None:
+        return []
+    low, high = deep.used
+    lines = [
+        f"{deep.pictures} pictures of more than 8 bits, values {deep.low}..{deep.high}, "
+        f"read as {low}..{high}, {deep.outside} values outside"
+    ]
+    return lines if deep.warning is None else [*lines, f"warning: {deep.warning}"]
 
 
 def _say(console: Console, line: str) -> None:
