@@ -5,6 +5,7 @@ The meaning is worked out here in float64 from the numbers that were written, ap
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 HEIGHT, WIDTH = 21, 19
 
@@ -458,6 +461,99 @@ def _plain_files() -> Iterator[Case]:
         yield Case(name=name, suffix="pbm", content=content, expected=expected, streams=False)
 
 
+# --- formats that are lossy, or written by Pillow ------------------------------------------------
+
+
+def _smooth() -> Image.Image:
+    rows, columns = np.mgrid[0:48, 0:64]
+    image = np.stack([rows * 5, columns * 4, (rows + columns) * 2], axis=-1)
+    return Image.fromarray(image.astype(np.uint8))
+
+
+def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def _jpegs() -> Iterator[Case]:
+    for mode, subsampling, progressive in product(
+        ("L", "RGB", "CMYK"), ("4:4:4", "4:2:2", "4:2:0"), (False, True)
+    ):
+        options = {"subsampling": subsampling, "progressive": progressive, "quality": 90}
+        for extra in ({}, {"restart_marker_rows": 1}, {"keep_rgb": True}):
+            if "keep_rgb" in extra and (mode != "RGB" or subsampling != "4:4:4"):
+                continue
+            content = _saved(_smooth().convert(mode), "JPEG", **options, **extra)
+            raw = np.asarray(imagecodecs.jpeg8_decode(content)).astype(np.float64)
+            if mode == "CMYK":
+                raw = 255 - raw  # Adobe's way, which Pillow writes
+            expected = rgb_of(raw if raw.ndim == 3 else raw[..., None])
+            name = f"jpeg-{mode}-{subsampling}-{progressive}-{''.join(extra)}"
+            yield Case(name=name, suffix="jpg", content=content, expected=expected, off=2, apart=2)
+
+
+def _tiffs_of_jpeg() -> Iterator[Case]:
+    for mode, tile in product(("L", "RGB"), (False, True)):
+        image = np.asarray(_smooth().convert(mode))
+        file = io.BytesIO()
+        options: dict[str, Any] = {"tile": (32, 32)} if tile else {}
+        photometric = "minisblack" if mode == "L" else "rgb"
+        tifffile.imwrite(file, image, compression="jpeg", photometric=photometric, **options)
+        expected = np.asarray(tifffile.imread(io.BytesIO(file.getvalue()))).astype(np.float64)
+        yield Case(
+            name=f"tiff-jpeg-{mode}-{tile}", suffix="tif", content=file.getvalue(),
+            expected=rgb_of(expected if expected.ndim == 3 else expected[..., None]),
+            off=2, apart=2,
+        )  # fmt: skip
+    content = _saved(_smooth(), "TIFF", compression="jpeg", quality=90)  # YCbCr
+    expected = np.asarray(tifffile.imread(io.BytesIO(content))).astype(np.float64)
+    yield Case(
+        name="tiff-jpeg-ycbcr", suffix="tif", content=content, expected=expected, off=2, apart=2
+    )
+    for compression in ("group3", "group4"):
+        image = _smooth().convert("1")
+        content = _saved(image, "TIFF", compression=compression)
+        expected = rgb_of(255.0 * np.asarray(image)[..., None])
+        yield Case(name=f"tiff-{compression}", suffix="tif", content=content, expected=expected)
+
+
+def _others() -> Iterator[Case]:
+    """Formats that do not stream."""
+    image = _smooth()
+    clear = image.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(image.size))
+    for mode in ("1", "L", "P", "RGB", "RGBA"):
+        source = clear if mode == "RGBA" else image.convert(mode)
+        # The fourth byte of such a BMP means nothing by its specification.
+        expected = np.asarray(source.convert("RGB")).astype(np.float64)
+        content = _saved(source, "BMP")
+        yield Case(
+            name=f"bmp-{mode}", suffix="bmp", content=content, expected=expected, off=1,
+            streams=False,
+        )  # fmt: skip
+    for source in (image, clear):
+        content = _saved(source, "WEBP", lossless=True, exact=True)
+        expected = np.asarray(imagecodecs.webp_decode(content)).astype(np.float64)
+        if expected.shape[2] == 4:
+            expected = on_white(expected[..., :3], expected[..., 3])
+        yield Case(
+            name=f"webp-{source.mode}", suffix="webp", content=content, expected=expected, off=1,
+            streams=False,
+        )  # fmt: skip
+    for interlace, clear_index in product((0, 1), (None, 3)):
+        options = {} if clear_index is None else {"transparency": clear_index}
+        source = image.quantize(16)
+        content = _saved(source, "GIF", interlace=interlace, **options)
+        expected = np.asarray(source.convert("RGB")).astype(np.float64)
+        if clear_index is not None:
+            expected[np.asarray(source) == clear_index] = 255
+        yield Case(
+            name=f"gif-{interlace}-{clear_index}", suffix="gif", content=content,
+            expected=expected, off=1, streams=False,
+        )  # fmt: skip
+
+
 def layouts() -> list[Case]:
     """Return every case whose meaning is known from the numbers that were written."""
     found = [
@@ -468,6 +564,9 @@ def layouts() -> list[Case]:
         *_png_colors(),
         *_png_palettes(),
         *_plain_files(),
+        *_jpegs(),
+        *_tiffs_of_jpeg(),
+        *_others(),
     ]
     assert len({case.name for case in found}) == len(found)
     return found
