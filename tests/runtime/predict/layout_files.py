@@ -327,7 +327,7 @@ def _tiff_refused() -> Iterator[Case]:
 # --- PNG -----------------------------------------------------------------------------------------
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
@@ -352,9 +352,9 @@ def png(
             step = len(packed) // len(part)
             rows += b"".join(b"\0" + packed[at : at + step] for at in range(0, len(packed), step))
     head = struct.pack(">IIBBBBB", WIDTH, HEIGHT, bits, color, 0, 0, interlaced)
-    pixels = _chunk(b"IDAT", zlib.compress(rows))
-    start = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + extra
-    return start + pixels + behind + _chunk(b"IEND", b"")
+    pixels = chunk(b"IDAT", zlib.compress(rows))
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra
+    return start + pixels + behind + chunk(b"IEND", b"")
 
 
 _PNG_KINDS = [
@@ -379,7 +379,7 @@ def _png_colors() -> Iterator[Case]:
             wanted = raw[3, 4].astype(">u2")
             raw[5, 6] = raw[3, 4] ^ 1
             expected = rgb_of(scaled(raw, bits, range))
-            extra = _chunk(b"tRNS", wanted.tobytes())
+            extra = chunk(b"tRNS", wanted.tobytes())
             expected[(raw == raw[3, 4]).all(axis=-1)] = 255
         if color > 2:
             expected = on_white(expected, scaled(raw[..., colors], bits))
@@ -404,13 +404,13 @@ def _png_palettes() -> Iterator[Case]:
         if clear == "gray":
             palette[:] = palette[:, :1]
         expected = palette[raw[..., 0]].astype(np.float64)
-        extra = _chunk(b"PLTE", palette.tobytes())
+        extra = chunk(b"PLTE", palette.tobytes())
         if clear in ("one", "some"):
             opacity = np.full(1 << bits, 255, np.uint8)
             opacity[1] = 0
             if clear == "some":
                 opacity = random.integers(0, 256, 1 << bits, np.uint8)
-            extra += _chunk(b"tRNS", opacity.tobytes())
+            extra += chunk(b"tRNS", opacity.tobytes())
             expected = on_white(expected, opacity[raw[..., 0]].astype(np.float64))
         yield Case(
             name=f"png-3-{bits}{'-interlaced' * interlaced}-{clear}",

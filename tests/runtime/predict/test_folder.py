@@ -319,7 +319,8 @@ def broken(folder: Path) -> dict[str, str]:
         "got a TIFF of 1 gray sample of 32 float bits; "
         "convert it, for only you know which values are black and white",
         "empty.png": "must be a picture file, got an empty file; ",
-        "folder.tif/inner.jpg": "must be a picture file, got something else; ",
+        "folder.tif/inner.jpg": "must be a picture file, "
+        "got a JPEG file that is damaged or of a rare kind; replace or convert the file",
         "text.png": "must be a picture file, got something else; ",
     }
 

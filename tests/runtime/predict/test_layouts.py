@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from fcnkit.errors import DataError, PictureWarning
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.rows import open_rows
-from tests.runtime.predict.layout_files import Case, layouts
+from tests.refusal import refusal
+from tests.runtime.predict.layout_files import Case, chunk, layouts, png, values
 
 pytest.importorskip("pyvips")
 
@@ -102,3 +104,56 @@ def test_every_layout_means_one_thing(tmp_path: Path) -> None:
     print(f"{len(cases)} layouts: {dict(kinds)}, {len(faults)} different")
     assert faults == {}
     assert len(cases) >= 300
+
+
+def infrared(path: Path) -> Path:
+    """An RGB TIFF whose fourth sample is infrared."""
+    raw = np.random.default_rng(3).integers(0, 256, (64, 96, 4), np.uint8)
+    tifffile.imwrite(path, raw, photometric="rgb", extrasamples=["unspecified"])
+    return path
+
+
+def test_infrared_is_no_transparency(tmp_path: Path) -> None:
+    path = infrared(tmp_path / "a.tif")
+    expected = tifffile.imread(path)[..., :3]
+    assert np.array_equal(whole(path, None), expected)
+    assert np.array_equal(streamed(path, None), expected)
+
+
+def test_the_refusal_names_the_layout(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    bands = np.zeros((9, 9, 4), np.uint16)
+    tifffile.imwrite(path, bands, photometric="minisblack", planarconfig="contig")
+    text = (
+        f"{path}: a gray TIFF must have one sample, or a second one that is named and beside it, "
+        "got a TIFF of 4 gray samples of 16 bits, extra: unspecified and unspecified and "
+        "unspecified; convert it to RGB of 8 bits"
+    )
+    for read in (whole, streamed):
+        with refusal(DataError, text):
+            read(path, None)
+
+
+def test_a_png_turned_behind_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    raw = values(8, 3)
+    path = tmp_path / "a.png"
+    path.write_bytes(png(raw, 8, 2, behind=chunk(b"eXIf", data)))
+    assert np.array_equal(whole(path, None), np.rot90(raw, -1))
+    text = (
+        f"{path}: a picture read row by row must be stored upright, got orientation 6; "
+        "rotate it first, with vips autorot"
+    )
+    with refusal(DataError, text):
+        streamed(path, None)
+
+
+def test_geotiff_tags_do_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    raw = values(8, 3)
+    tags = [(33550, 12, 3, (1.0, 1.0, 0.0), True), (42113, 2, 4, "-99", True)]
+    tifffile.imwrite(path, raw, photometric="rgb", extratags=tags)
+    assert np.array_equal(whole(path, None), raw)
+    assert np.array_equal(streamed(path, None), raw)

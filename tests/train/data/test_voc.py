@@ -433,7 +433,7 @@ def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     assert refusal(read_mask, path, THREE) == expected
     path = tmp_path / "a.jpg"
     write_image(path, 6, 8)
-    expected = f"{path}: must be a PNG file, got something else; replace the file"
+    expected = f"{path}: must be a PNG file, got a JPEG file; convert it"
     assert refusal(read_mask, path, THREE) == expected
 
 
