@@ -17,11 +17,11 @@ from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.predict.tiff import describe, tags_of
 
 __all__ = [
-    "SUFFIXES",
-    "begins_like_picture",
     "FORMATS",
     "MAX_PIXELS",
+    "SUFFIXES",
     "UnknownLayoutError",
+    "begins_like_picture",
     "format_of",
     "open_picture",
     "too_large",
