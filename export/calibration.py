@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from fcnkit.errors import DataError, message
 from fcnkit.export.comparison_images import normalised
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
+from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, split_names
@@ -95,7 +97,7 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
 
 
 def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
-    image_hwc = read_picture(path)
+    image_hwc = read_picture(path, range=spec.range)
     rows, columns = image_hwc.shape[:2]
     _, most_rows, most_columns = spec.shapes.opt
     height, width = min(rows, most_rows) // 32 * 32, min(columns, most_columns) // 32 * 32
@@ -106,7 +108,9 @@ def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     return image_hwc[top : top + height, left : left + width]
 
 
-def sized_pictures(calibration: Calibration) -> Callable[[Shape], NDArray[np.uint8]]:
+def sized_pictures(
+    calibration: Calibration, *, range: Range | None = None
+) -> Callable[[Shape], NDArray[np.uint8]]:
     """Return what makes pictures of a wanted size (N, H, W) from those calibrated on.
 
     Noise says little about int8: its ranges are those of real pictures.
@@ -114,8 +118,8 @@ def sized_pictures(calibration: Calibration) -> Callable[[Shape], NDArray[np.uin
 
     def make(shape: Shape) -> NDArray[np.uint8]:
         batch, height, width = shape
-        chosen = [calibration.pictures[i % len(calibration.pictures)] for i in range(batch)]
-        resized = (Image.fromarray(read_picture(path)).resize((width, height)) for path in chosen)
-        return np.stack([np.asarray(picture) for picture in resized])
+        chosen = itertools.islice(itertools.cycle(calibration.pictures), batch)
+        images = (Image.fromarray(read_picture(path, range=range)) for path in chosen)
+        return np.stack([np.asarray(image.resize((width, height))) for image in images])
 
     return make

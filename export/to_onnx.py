@@ -138,7 +138,9 @@ def export_onnx(
                 exported,
                 data=_held_out(typing.calibration, calibration),
                 tolerance=tolerance,
-                pictures=sized_pictures(typing.calibration) if typing.calibration else None,
+                pictures=sized_pictures(typing.calibration, range=spec.range)
+                if typing.calibration
+                else None,
                 max_pixels=max_pixels,
                 on_picture=on_picture,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from fcnkit.export.difference import Difference, DifferenceMeter
 from fcnkit.export.subject import Answer, Subject
 from fcnkit.runtime.pixels.metrics import confusion, scores
 from fcnkit.runtime.pixels.tiling import cut, plan_padded
+from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, read_pair
@@ -29,6 +30,13 @@ class Labelled:
     pictures: tuple[Path, ...]
     """Where there is no truth."""
     truth: VocFolder | None
+    range: Range | None = None
+    """The values that become 0 and 255 in pictures of more than 8 bits."""
+
+    def with_range(self, range: Range | None) -> Labelled:
+        """Return the pictures on another scale, as a model was trained on it."""
+        truth = None if self.truth is None else self.truth.with_range(range)
+        return replace(self, truth=truth, range=range)
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -41,7 +49,7 @@ class Labelled:
                 yield read_pair(sample, self.truth.labelmap)
         else:
             for path in self.pictures:
-                yield read_picture(path), None
+                yield read_picture(path, range=self.range), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +136,7 @@ def compare_on_data(
     grown = "labels" in (a.spec.head, b.spec.head)
     meter = DifferenceMeter()
     counts = np.zeros((2, len(classes), len(classes)), np.int64)
-    for done, (image_hwc, truth_hw) in enumerate(data, start=1):
+    for done, (image_hwc, truth_hw) in enumerate(data.with_range(a.spec.range), start=1):
         answers = [_answer(side, image_hwc, grown=grown) for side in (a, b)]
         meter.add(*answers)
         if truth_hw is not None:

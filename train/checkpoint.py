@@ -78,7 +78,11 @@ class Checkpoint(Weights):
 
 
 def checkpoint_spec(
-    architecture: str, classes: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
+    architecture: str,
+    classes: tuple[str, ...],
+    palette: tuple[tuple[int, int, int], ...],
+    *,
+    range: tuple[int, int] | None = None,
 ) -> ModelSpec:
     """Return the spec of a network under training: it computes float32 logits.
 
@@ -86,6 +90,7 @@ def checkpoint_spec(
         architecture: A name that create_model knows.
         classes: Class names.
         palette: One RGB colour per class, 0..255.
+        range: The values of pictures of more than 8 bits that it sees as 0 and 255.
 
     Returns:
         The spec, with the shape range that exports start from.
@@ -111,6 +116,7 @@ def checkpoint_spec(
         shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048)),
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
+        range=range,
     )
 
 

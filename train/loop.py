@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +19,12 @@ from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.checks import check_flag, check_int, check_type
 from fcnkit.runtime.files import atomic_write
+from fcnkit.runtime.predict.levels import Range, RangeWarner
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
+from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, open_voc
 from fcnkit.train.dataset import training_loader, worker_errors
@@ -42,6 +45,8 @@ Loader = DataLoader[tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
 MOST_WORKERS = 256
+_LOOKED_AT = 16
+"""Training pictures whose values are looked at before training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +80,27 @@ class EpochResult:
     """Whether the scores say something; see ``Measure.tells``."""
 
 
-def open_data(root: Path, recipe: Recipe) -> TrainingData:
+def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> TrainingData:
     """Open the train and val splits and apply the recipe's rule for small pictures.
 
     Args:
         root: A VOC-layout folder.
         recipe: The recipe.
+        range: The values that become 0 and 255 in pictures of more than 8 bits; the model keeps
+            it. By default all that a file can hold, with a PictureWarning where the first
+            pictures use a quarter of that or less.
 
     Returns:
         The data of a run.
 
     Raises:
+        TypeError: range is no pair of integers.
+        ValueError: range is not 0 <= low < high <= 65535.
         DataError: The folder is not in VOC layout, no picture is left to train on, or the masks
             of a split are void all over.
     """
-    train_split, val_split = open_voc(root, split="train"), open_voc(root, split="val")
+    train_split = open_voc(root, split="train", range=range)
+    val_split = open_voc(root, split="val", range=range)
     samples, dropped = train_split.samples, 0
     if recipe.drop_smaller:
         sifted = drop_smaller(samples, *recipe.crop)
@@ -102,7 +113,16 @@ def open_data(root: Path, recipe: Recipe) -> TrainingData:
         # Else validation would find it out after the first epoch.
         if not count_labels(chosen, split.labelmap, enough=1)[:VOID].any():
             raise no_labels(split, len(chosen))
+    _warn_of_range(samples[:_LOOKED_AT])
     return TrainingData(train=train_split, val=val_split, samples=samples, dropped=dropped)
+
+
+def _warn_of_range(samples: Sequence[Sample]) -> None:
+    """Warn where pictures of more than 8 bits keep to a part of the range."""
+    warn = RangeWarner("if {0} means white, add --range 0..{0}")
+    for sample in samples:
+        with contextlib.suppress(DataError):  # training itself will name it
+            warn(str(sample.image), read_image_levels(sample.image, range=sample.range).seen)
 
 
 def train(
@@ -167,7 +187,9 @@ def train(
         hold_run(run),
         kept_memory(),
     ):
-        spec = checkpoint_spec(model.architecture, data.train.classes, data.train.palette)
+        spec = checkpoint_spec(
+            model.architecture, data.train.classes, data.train.palette, range=data.train.range
+        )
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
             data.samples,

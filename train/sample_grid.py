@@ -36,6 +36,7 @@ def save_grid(path: Path, segmenter: Segmenter, folder: VocFolder, *, pictures: 
         DataError: A picture or mask is broken.
         OSError: The file cannot be written.
     """
+    folder = folder.with_range(segmenter.spec.range)
     chosen = np.linspace(0, len(folder.samples) - 1, min(pictures, len(folder.samples)))
     spread = sorted({round(float(position)) for position in chosen})
     pairs = (read_pair(folder.samples[index], folder.labelmap) for index in spread)

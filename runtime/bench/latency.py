@@ -184,7 +184,9 @@ def measure_case(
         DataError: The picture cannot be read.
     """
     backend = segmenter.backend
-    photo = None if picture is None else Image.fromarray(read_picture(picture))
+    photo = None
+    if picture is not None:
+        photo = Image.fromarray(read_picture(picture, range=backend.spec.range))
     plan = plan_cover(segmenter, shape)
     tiles = min(shape[0] * len(plan), backend.spec.shapes.max[0])
     compute_shape: Shape = (tiles, *plan.tile)

@@ -117,7 +117,8 @@ class PictureWork:
         """
         clock = self._clock
         marks = [clock()]
-        images = [read_picture(path) for path in self._pictures]
+        range = self._segmenter.spec.range
+        images = [read_picture(path, range=range) for path in self._pictures]
         marks.append(clock())
         passes, batch = self._cover(images)
         marks.append(clock())

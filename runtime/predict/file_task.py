@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
+from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import Output, Staging, open_output
 from fcnkit.runtime.predict.passes import BandPass, ImageRows, Rows, WholePass, tiles_at_once
-from fcnkit.runtime.predict.pictures import open_picture, read_picture
+from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.pictures import read_levels
 from fcnkit.runtime.predict.pipeline import Work
-from fcnkit.runtime.predict.rows import open_rows
+from fcnkit.runtime.predict.rows import FileRows, open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["FileTask", "Place", "RunContext"]
@@ -45,6 +47,7 @@ class RunContext:
     options: Options
     model_sha256: str
     max_pixels: int
+    warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
 
     def begin(self, job: Job, place: Place) -> Work[FileTask]:
         """Read a picture and cut it into tiles; any thread.
@@ -72,6 +75,7 @@ class FileTask:
         self._size: tuple[int, int] | None = None
         self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
         self._file: tuple[Path, Output, Callable[[], None]] | None = None
+        self._rows: FileRows | None = None
         self._unwritable: OSError | None = None
         """Why the result could not be written, where the picture is not to blame."""
 
@@ -85,10 +89,14 @@ class FileTask:
         segmenter, source = self._context.segmenter, self._job.source
         rows = self._large_rows()
         if rows is not None:
+            self._rows = rows
             self._size = (rows.height, rows.width)
             plan = segmenter.plan(*self._size)
             return Work(self, self._bands(rows, plan))
-        image_hwc = read_picture(source, max_pixels=self._context.max_pixels)
+        image_hwc, seen = read_levels(
+            source, max_pixels=self._context.max_pixels, range=segmenter.spec.range
+        )
+        self._context.warn(str(source), seen)
         start = time.perf_counter()
         self._size = (image_hwc.shape[0], image_hwc.shape[1])
         plan = segmenter.plan(*self._size)
@@ -99,7 +107,7 @@ class FileTask:
         self._whole = (image_hwc, picture)
         return Work(self, picture, seconds=time.perf_counter() - start)
 
-    def _large_rows(self) -> Rows | None:
+    def _large_rows(self) -> FileRows | None:
         """Return the picture row by row, where it is too large to be held and tiles are given."""
         if self._context.segmenter.tile is None:
             return None
@@ -111,12 +119,17 @@ class FileTask:
         except DataError:
             if not source.is_file():
                 raise  # opening a pipe would wait for a writer
-            # Pillow has a limit of its own, which is none for what streams.
-            rows = _rows_or_none(source)
-            if rows is None or rows.width * rows.height <= limit:
-                raise
-            return rows
-        return open_rows(source)
+            # Pillow has a limit of its own, which is none for what streams, and there are TIFFs
+            # that it does not know.
+            rows = self._rows_or_none()
+            return rows if rows is not None and rows.width * rows.height > limit else None
+        return open_rows(source, range=self._context.segmenter.spec.range)
+
+    def _rows_or_none(self) -> FileRows | None:
+        try:
+            return open_rows(self._job.source, range=self._context.segmenter.spec.range)
+        except (FcnkitError, OSError):
+            return None
 
     def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
         segmenter = self._context.segmenter
@@ -180,6 +193,8 @@ class FileTask:
         except BaseException:
             self._drop()
             raise
+        if self._rows is not None:
+            self._context.warn(str(self._job.source), self._rows.seen)
         return record
 
     def _write(self) -> float:
@@ -220,13 +235,6 @@ class FileTask:
             options=self._context.options,
             model_sha256=self._context.model_sha256,
         )
-
-
-def _rows_or_none(source: Path) -> Rows | None:
-    try:
-        return open_rows(source)
-    except (FcnkitError, OSError):
-        return None
 
 
 def _one_line(error: Exception, source: Path) -> str:

@@ -24,7 +24,7 @@ from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_job
 from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record, line_of
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging, read_journal
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
-from fcnkit.runtime.predict.pictures import MAX_PIXELS
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
     Work,
     ahead_of,

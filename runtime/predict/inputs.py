@@ -15,7 +15,7 @@ from typing import Any
 
 from fcnkit.errors import message
 from fcnkit.runtime.predict.identity import common_root, real_path
-from fcnkit.runtime.predict.pictures import SUFFIXES
+from fcnkit.runtime.predict.picture_file import SUFFIXES
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
 
 __all__ = [

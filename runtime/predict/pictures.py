@@ -2,175 +2,218 @@
 
 from __future__ import annotations
 
-import re
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
-
-__all__ = [
-    "FORMATS",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "begins_like_picture",
-    "checked_image",
-    "open_picture",
-    "read_picture",
-]
-
-MAX_PIXELS: Final = 89_478_485
-"""Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
-
-FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""Pillow's names of what is read, whatever the file's name says. Pillow knows thirty more, and
-hands some of them to other programs: EPS goes to Ghostscript, which executes it."""
-
-SUFFIXES: Final = (
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".pgm",
-    ".png",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
+from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
+from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
+from fcnkit.runtime.predict.picture_file import (
+    MAX_PIXELS,
+    UnknownLayoutError,
+    open_picture,
+    too_large,
 )
-"""Endings of the files that a folder is searched for, in any case."""
+from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
+from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
-_BEGINNINGS: Final = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|BM.{4}\0{4}|II[*+]\0|MM\0[*+]|RIFF.{4}WEBP|P[1-6]\s",
-    re.DOTALL,
-)
-"""First bytes of the files of FORMATS."""
+__all__ = ["ReadPicture", "checked_image", "read_levels", "read_picture"]
 
-_BROKEN: Final = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError)
-"""What Pillow raises for files that are cut short or damaged, besides the two kinds below."""
+_SIMPLE: Final = ("1", "L", "P", "RGB", "YCbCr")
 
-
-def begins_like_picture(path: Path) -> bool:
-    """Whether a regular file that can be read begins as those of FORMATS do."""
-    try:
-        if not path.is_file():  # opening a pipe would wait for a writer
-            return False
-        with path.open("rb") as file:
-            return _BEGINNINGS.match(file.read(16)) is not None
-    except OSError:
-        return False
+_OTHER_BYTE: Final = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+"""Raw modes of Pillow take one byte of a 16-bit sample; this one takes the other."""
 
 
-@contextmanager
-def open_picture(
-    path: str | Path, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
-) -> Iterator[Image.Image]:
-    """Open a file with Pillow; whatever Pillow raises in the block becomes a DataError.
+class ReadPicture(NamedTuple):
+    """A picture, and which values its file held."""
 
-    Args:
-        path: The file.
-        formats: Pillow's names of the formats to accept, all of FORMATS by default.
-        max_pixels: Larger pictures are refused before they are decoded.
-
-    Yields:
-        The picture, its header read and its pixels not.
-
-    Raises:
-        DataError: The file cannot be read, is none of the formats, broken or too large.
-        TypeError: max_pixels is no integer.
-        ValueError: max_pixels is below 1, or formats are none of FORMATS.
-    """
-    max_pixels = check_int("max_pixels", max_pixels, 1, 2**63)
-    asked: object = formats  # what callers without a type checker pass
-    known = isinstance(asked, tuple) and all(
-        isinstance(name, str) and name in FORMATS for name in asked
-    )
-    if asked is not None and not known:
-        rule, remedy = f"must be a tuple of {', '.join(FORMATS)}", "leave it out for all of them"
-        raise ValueError(message("formats", rule, formats, remedy))
-    what, kinds = str(path), f"{' or '.join(formats) if formats else 'picture'} file"
-    too_large = f"a picture has at most {max_pixels} pixels"
-    remedy = "scale it down or raise max_pixels"
-    try:
-        if Path(path).exists() and not Path(path).is_file():
-            # Opening a pipe would wait for a writer that may never come.
-            rule = f"must be a {kinds}"
-            raise DataError(message(what, rule, "no regular file", "check the path"))
-        with Image.open(path, formats=formats or FORMATS) as picture:
-            if picture.width * picture.height > max_pixels:
-                got = f"{picture.height}x{picture.width}"
-                raise DataError(message(what, too_large, got, remedy))
-            yield picture
-    except DataError:
-        raise
-    except FileNotFoundError:
-        raise DataError(message(what, f"must be a {kinds}", "no file", "check the path")) from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
-            too_large = "Pillow has a limit of its own below max_pixels"
-            remedy = "set PIL.Image.MAX_IMAGE_PIXELS = None"
-        raise DataError(message(what, too_large, str(error), remedy)) from None
-    except UnidentifiedImageError:
-        got = "something else" if Path(path).stat().st_size else "an empty file"
-        raise DataError(message(what, f"must be a {kinds}", got, "replace the file")) from None
-    except (*_BROKEN, struct.error, zlib.error) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's, not Pillow's
-            rule, got = f"must be a {kinds} that can be read", error.strerror or str(error)
-            raise DataError(message(what, rule, got, "check its permissions and disk")) from error
-        got = str(error) or type(error).__name__
-        rule = f"must be a whole {kinds}"
-        raise DataError(message(what, rule, got, "replace the file")) from error
+    image_hwc: NDArray[np.uint8]
+    """RGB, the caller's own."""
+    seen: LevelsSeen | None
+    """None for pictures of 8 bits."""
 
 
 def read_picture(
-    path: str | Path, *, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
+    path: str | Path,
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    range: Range | None = None,
 ) -> NDArray[np.uint8]:
     """Read a picture the way a viewer shows it.
 
-    The EXIF orientation is applied, transparency is put on white, 16-bit grayscale is scaled, and
-    grayscale, palette and CMYK pictures become RGB.
+    The EXIF orientation is applied, transparency is put on white, values of more than 8 bits are
+    scaled, and grayscale, palette and CMYK pictures become RGB. Color profiles are not applied.
 
     Args:
         path: The file.
         formats: As for ``open_picture``.
         max_pixels: As for ``open_picture``.
+        range: The stored values (low, high) that become 0 and 255, for gray and RGB pictures of
+            more than 8 bits; values outside of it become 0 or 255. By default all that the file
+            can hold, with a PictureWarning where the picture uses a quarter of that or less.
 
     Returns:
         uint8 RGB picture of shape (H, W, 3), contiguous, the caller's own.
 
     Raises:
-        DataError: As for ``open_picture``, or the pixels are 32-bit integers or floats.
+        DataError: As for ``open_picture``, or the file has a layout whose colors are not known,
+            such as floats.
+        TypeError: range is no pair of integers.
+        ValueError: range is not 0 <= low < high <= 65535.
     """
-    with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-        # The format is forgotten by what is turned.
-        plain = picture.format == "PPM"
-        return np.array(_as_rgb(ImageOps.exif_transpose(picture), str(path), plain=plain))
+    image_hwc, seen = read_levels(path, formats=formats, max_pixels=max_pixels, range=range)
+    RangeWarner("if {0} means white, pass range=(0, {0})")(str(path), seen)
+    return image_hwc
 
 
-def _as_rgb(picture: Image.Image, what: str, *, plain: bool) -> Image.Image:
-    if picture.mode.startswith("I;16") or (plain and picture.mode == "I"):  # a PGM of 16 bits
-        # convert() would clip at 255 instead of scaling.
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("I", "F"):
-        rule = "a picture has 8 or 16 bits per channel"
-        remedy = "convert it, for only you know which values are black and white"
-        raise DataError(message(what, rule, f"Pillow mode {picture.mode}", remedy))
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
+def read_levels(
+    path: str | Path,
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    range: Range | None = None,
+) -> ReadPicture:
+    """Read a picture as ``read_picture`` does, without its warning.
+
+    Args:
+        path: As for ``read_picture``.
+        formats: As for ``read_picture``.
+        max_pixels: As for ``read_picture``.
+        range: As for ``read_picture``.
+
+    Returns:
+        The picture and which values there were.
+
+    Raises:
+        DataError: As for ``read_picture``.
+        TypeError: As for ``read_picture``.
+        ValueError: As for ``read_picture``.
+    """
+    range = check_range("range", range)
+    try:
+        with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
+            return _read(picture, Path(path), range)
+    except UnknownLayoutError:
+        return _by_rows(Path(path), range, max_pixels)
+
+
+def _read(picture: Image.Image, path: Path, range: Range | None) -> ReadPicture:
+    if picture.format == "PPM":
+        plain = open_plain(path, range=range)
+        if plain is not None:
+            return ReadPicture(read_all(plain), plain.seen)
+        return ReadPicture(_read_text(picture, str(path), range), None)
+    layout = layout_of(picture, str(path))
+    if layout.planes and (layout.deep or layout.extras > 1 or layout.unnamed):
+        # Pillow delivers no more than four planes, and of them the upper bytes.
+        return _by_rows(path, range, MAX_SIDE * MAX_SIDE)
+    if layout.planes:
+        _use_libtiff(picture)
+    simple = layout.colors < 4 and layout.alpha is None and layout.key is None
+    if simple and not layout.deep and picture.mode in _SIMPLE:
+        # Most pictures: no copy that is not needed.
+        return ReadPicture(np.array(ImageOps.exif_transpose(picture).convert("RGB")), None)
+    levels = Levels(range)
+    rgb = to_rgb(_samples(picture, layout, path), layout, levels)
+    return ReadPicture(np.array(rgb), levels.seen)
+
+
+def _by_rows(path: Path, range: Range | None, max_pixels: int) -> ReadPicture:
+    """Read a TIFF by libvips that Pillow does not take."""
+    rows = open_rows(path, range=range)
+    if rows.width * rows.height > max_pixels:
+        raise too_large(path, (rows.height, rows.width), max_pixels)
+    image_hwc = read_all(rows)
+    return ReadPicture(image_hwc, rows.seen)
+
+
+def _read_text(picture: Image.Image, what: str, range: Range | None) -> NDArray[np.uint8]:
+    """Read a PBM, or a PGM or PPM whose values are written as text."""
+    assert isinstance(picture, ImageFile.ImageFile)
+    args = picture.tile[0].args
+    most = args[1] if isinstance(args, tuple) and len(args) == 2 else 255
+    if picture.mode == "F":
+        got = "a PFM file of floats"
+        raise DataError(message(what, DEPTH_RULE, got, DEPTH_REMEDY))
+    if range is not None and isinstance(most, int) and most > 255:
+        rule = "a range needs the values as they are stored"
+        remedy = "save it as binary, P5 or P6"
+        raise DataError(message(what, rule, f"text of values up to {most}", remedy))
+    if picture.mode == "I":  # more than 8 bits, which Pillow has scaled to 16
+        return np.repeat((np.asarray(picture) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.array(picture.convert("RGB"))
+
+
+def _use_libtiff(picture: Image.Image) -> None:
+    """Let libtiff decode separate planes: Pillow's own way stops at some kinds of them."""
+    assert isinstance(picture, TiffImagePlugin.TiffImageFile)
+    if not picture.use_load_libtiff:
+        size = (picture.tag_v2[256], picture.tag_v2[257])
+        args = (
+            {"RGBA": "RGBA", "CMYK": "CMYK"}.get(picture.mode, "RGB"),
+            False,
+            picture.tag_v2.offset,
+        )
+        picture.use_load_libtiff = True
+        picture.tile = [ImageFile._Tile("libtiff", (0, 0, *size), 0, args)]
+
+
+def _samples(
+    picture: Image.Image, layout: Layout, path: Path
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the samples (H, W, C) of a picture, turned as EXIF says."""
+    if layout.deep and picture.mode not in ("I;16", "I;16B"):
+        return _deep_samples(picture, layout, path)
+    turned = ImageOps.exif_transpose(picture)
+    if layout.deep:
+        return np.asarray(turned).astype(np.uint16)[..., None]
+    if picture.mode == "La":
+        turned = turned.convert("LA")
+    elif layout.palette or picture.format not in ("PNG", "TIFF"):
+        mode = "RGB" if layout.alpha is None else "RGBA"
+        turned = turned if turned.mode == "CMYK" else turned.convert(mode)
+    elif turned.mode == "1":
+        turned = turned.convert("L")
+    samples = np.asarray(turned)
+    return samples if samples.ndim == 3 else samples[..., None]
+
+
+def _deep_samples(picture: Image.Image, layout: Layout, path: Path) -> NDArray[np.uint16]:
+    """Return samples of 16 bits. Pillow holds 8 of them, so it reads the picture twice."""
+    halves = []
+    for upper in (True, False):
+        with Image.open(path, formats=(str(picture.format),)) as half:
+            half.tile = [_with_byte(tile, upper=upper) for tile in half.tile]
+            halves.append(np.asarray(ImageOps.exif_transpose(half)).astype(np.uint16))
+    if layout.colors == 1:  # gray and transparency: all four bytes came as RGBA, twice
+        gray, opacity = (halves[0][..., i] << 8 | halves[0][..., i + 1] for i in (0, 2))
+        return np.stack([gray, opacity], axis=-1)
+    samples: NDArray[np.uint16] = halves[0] * np.uint16(256) + halves[1]
+    if layout.premultiplied:
+        opacity = samples[..., 3:].astype(np.float64)
+        whole = samples[..., :3] * (65535 / np.maximum(opacity, 1))
+        samples[..., :3] = np.rint(whole.clip(0, 65535))
+    return samples
+
+
+def _with_byte(tile: ImageFile._Tile, *, upper: bool) -> ImageFile._Tile:
+    """Return a tile whose samples of 16 bits are read as their upper or lower byte."""
+    args = tile.args
+    raw = str(args[0] if isinstance(args, tuple) else args)
+    if raw == "LA;16B":
+        raw = "RGBA"
+    else:
+        raw = raw.replace("RGBa", "RGBA")
+        raw = raw if upper else raw[:-1] + _OTHER_BYTE[raw[-1]]
+    return tile._replace(args=(raw, *args[1:]) if isinstance(args, tuple) else raw)
 
 
 def checked_image(image_hwc: object) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.inputs import Job, relative_path
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
-from fcnkit.runtime.predict.pictures import MAX_PIXELS
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 
 __all__ = ["Predictor"]
 

@@ -1,6 +1,6 @@
 """Pictures too large to be held, read from top to bottom.
 
-Plain PPM and PGM files are read here; everything else (TIFF in tiles or strips, PNG, JPEG) by
+Binary PPM and PGM files are read here; everything else (TIFF in tiles or strips, PNG, JPEG) by
 libvips, from the extra ``large``, which decodes as far as it is asked to.
 """
 
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import os
 import re
+import struct
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from fcnkit.errors import DataError, message, missing_extra
 from fcnkit.runtime.checks import check_path
+from fcnkit.runtime.predict.layouts import Layout, layout_of, layout_of_tiff, to_rgb
+from fcnkit.runtime.predict.levels import DEEPEST, Levels, LevelsSeen, Range, check_range
 from fcnkit.runtime.predict.passes import Rows
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS, format_of, worded
+from fcnkit.runtime.predict.tiff import tags_of
 
-__all__ = ["open_rows"]
+__all__ = ["FileRows", "open_plain", "open_rows", "read_all"]
 
 _PLAIN: Final = re.compile(
     rb"P([56])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s"
@@ -28,62 +35,146 @@ _PLAIN: Final = re.compile(
 
 _HEADER_BYTES: Final = 4096
 
-_STREAMED: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How PNG, JPEG, TIFF and BigTIFF files begin. libvips knows many more kinds, and hands some of
-them to libraries that are not meant for files from strangers."""
+
+class FileRows(Rows, Protocol):
+    """The rows of a file."""
+
+    @property
+    def seen(self) -> LevelsSeen | None:
+        """Which values of more than 8 bits there were so far; None for pictures of 8 bits."""
 
 
-def open_rows(path: str | Path) -> Rows:
-    """Open a picture that is read row by row.
+def open_rows(path: str | Path, *, range: Range | None = None) -> FileRows:
+    """Open a picture that is read row by row; its pixels are those that ``read_picture`` gives.
 
     Args:
         path: The file.
+        range: As for ``read_picture``.
 
     Returns:
         Its rows as RGB, as a viewer shows them.
 
     Raises:
-        DataError: The file is of another kind, broken, or cannot be read from top to bottom.
+        DataError: The file is of another kind, broken, has a layout whose colors are not known,
+            or cannot be read from top to bottom.
         MissingExtraError: pyvips is needed and not installed.
-        OSError: The file cannot be read.
-        TypeError: path is neither a str nor a Path.
+        TypeError: path is neither a str nor a Path, or range is no pair of integers.
+        ValueError: range is not 0 <= low < high <= 65535.
     """
-    path = check_path("open_rows: path", path)
-    with path.open("rb") as file:
-        begin = file.read(_HEADER_BYTES)
-    head = _PLAIN.match(begin)
-    if head is not None:
-        return _PlainRows(path, head)
-    if not begin.startswith(_STREAMED):
-        rule = "a picture that streams must be PPM, PGM, PNG, JPEG or TIFF"
-        raise DataError(message(str(path), rule, "something else", "convert it"))
+    path, range = check_path("open_rows: path", path), check_range("range", range)
+    with worded(path, "picture file", MAX_PIXELS):
+        plain = open_plain(path, range=range)
+        if plain is not None:
+            return plain
+        layout, orientation = _header_of(path)
+    if layout.planes and layout.tiles:
+        rule, remedy = "a picture read row by row must not have planes in tiles", "use strips"
+        raise DataError(message(str(path), rule, "a TIFF of tiles in separate planes", remedy))
+    if orientation not in (0, 1):
+        rule = "a picture read row by row must be stored upright"
+        remedy = "rotate it first, with vips autorot"
+        raise DataError(message(str(path), rule, f"orientation {orientation}", remedy))
     try:
         vips: Any = import_module("pyvips")
     except (ImportError, OSError):  # OSError: the package without libvips itself
         raise missing_extra(f"{path}: reading row by row", "pyvips", "large") from None
-    return _VipsRows(path, vips)
+    return _VipsRows(path, vips, layout, Levels(range))
+
+
+def open_plain(path: Path, *, range: Range | None) -> FileRows | None:
+    """Open a binary PPM or PGM.
+
+    Args:
+        path: The file.
+        range: As for ``read_picture``, checked.
+
+    Returns:
+        Its rows; None where the file is no such.
+
+    Raises:
+        DataError: The header makes no sense.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        head = _PLAIN.match(file.read(_HEADER_BYTES))
+    return None if head is None else _PlainRows(path, head, range)
+
+
+def read_all(rows: Rows) -> NDArray[np.uint8]:
+    """Read all rows at once, uint8 (H, W, 3), the caller's own."""
+    return np.ascontiguousarray(rows.read(rows.height))
+
+
+def _header_of(path: Path) -> tuple[Layout, int]:
+    """Return the layout of a PNG, JPEG or TIFF and its EXIF orientation.
+
+    Pillow's limit on pixels does not count here, for nothing is decoded.
+    """
+    format = format_of(path)
+    if format == "TIFF":
+        tags = tags_of(path)
+        if tags is None:
+            raise DataError(
+                message(str(path), "must be a whole picture file", "damaged tags", "replace it")
+            )
+        orientation = tags.get(int(ExifTags.Base.Orientation), 1)
+        return layout_of_tiff(tags, str(path)), orientation
+    # libvips knows many more formats, and hands some of them to libraries that are not meant for
+    # files from strangers.
+    if format not in ("PNG", "JPEG"):
+        rule = "a picture that streams must be PPM or PGM of kind P5 or P6, PNG, JPEG or TIFF"
+        got = "something else" if format is None else f"a {format} file"
+        raise DataError(message(str(path), rule, got, "convert it"))
+    opened = PngImagePlugin.PngImageFile if format == "PNG" else JpegImagePlugin.JpegImageFile
+    with opened(str(path)) as picture:
+        # Not picture.getexif(): of a PNG, it decodes the pixels.
+        exif = Image.Image.getexif(picture)
+        if format == "PNG":
+            exif.load(_exif_behind_pixels(path) or exif.tobytes())
+        return layout_of(picture, str(path)), exif.get(ExifTags.Base.Orientation, 1)
+
+
+def _exif_behind_pixels(path: Path) -> bytes | None:
+    """Return the EXIF data of a PNG that stands behind its pixels, where it is allowed to."""
+    with path.open("rb") as file:
+        place, end = 8, os.fstat(file.fileno()).st_size
+        behind = False
+        while place + 8 <= end:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            behind |= kind == b"IDAT"
+            if kind == b"eXIf" and behind:
+                return file.read(length)
+            place += 12 + length
+    return None
 
 
 class _PlainRows:
     """PPM or PGM, 8 or 16 bits."""
 
-    def __init__(self, path: Path, head: re.Match[bytes]) -> None:
-        kind, self.width, self.height, most = (int(head[i]) for i in range(1, 5))
+    def __init__(self, path: Path, head: re.Match[bytes], range: Range | None) -> None:
+        kind, self.width, self.height, most = (int(head[i]) for i in (1, 2, 3, 4))
         self._path, self._channels = path, 3 if kind == 6 else 1
-        if not 1 <= most <= 65535 or min(self.width, self.height) < 1:
+        if not 1 <= most <= DEEPEST or min(self.width, self.height) < 1:
             rule = "a PPM has sides and a largest value of 1 or more"
             got = f"{self.width}x{self.height}, {most}"
             raise DataError(message(str(path), rule, got, "replace the file"))
         self._bytes = 1 if most < 256 else 2
-        # Pillow scales so, and a picture must not change with the way it is read.
-        scaled = np.arange(256**self._bytes) / most
+        # As Pillow scales.
+        scaled = np.arange(DEEPEST + 1) / most
         if kind == 5 and self._bytes == 2:
-            table = np.rint(scaled * 65535).clip(0, 65535).astype(np.uint16) >> 8
+            table = np.rint(scaled * DEEPEST).clip(0, DEEPEST).astype(np.uint16) >> 8
         else:
             table = np.rint(scaled * 255).clip(0, 255)
         self._table = table.astype(np.uint8)
+        self._levels = Levels(range, most=most, table=self._table)
         self._file: IO[bytes] = path.open("rb")
         self._file.seek(head.end())
+
+    @property
+    def seen(self) -> LevelsSeen | None:
+        """See ``FileRows``."""
+        return self._levels.seen
 
     def read(self, count: int) -> NDArray[np.uint8]:
         """Return the next rows."""
@@ -92,8 +183,11 @@ class _PlainRows:
         if len(data) < np.prod(shape) * self._bytes:
             rule, got = "must be a whole picture file", "a file that ends early"
             raise DataError(message(str(self._path), rule, got, "replace the file"))
-        values = np.frombuffer(data, ">u2" if self._bytes == 2 else np.uint8).reshape(shape)
-        values = self._table[values]
+        if self._bytes == 2:
+            values = self._levels.scale(np.frombuffer(data, ">u2").astype(np.uint16))
+        else:
+            values = self._table[np.frombuffer(data, np.uint8)]
+        values = values.reshape(shape)
         if self._channels == 1:
             values = np.repeat(values, 3, axis=2)
         return values
@@ -107,59 +201,72 @@ class _PlainRows:
 class _VipsRows:
     """PNG, JPEG and TIFF."""
 
-    def __init__(self, path: Path, vips: Any) -> None:
-        self._path, self._error = path, vips.Error
+    def __init__(self, path: Path, vips: Any, layout: Layout, levels: Levels) -> None:
+        self._path, self._error, self._levels = path, vips.Error, levels
         try:
             # A source and not a name: in names libvips looks for options, and it keeps opened files
             # by name, so it would show what a file held before it was replaced.
             source = vips.Source.new_from_file(os.fsencode(path))
             # Broken data is an error, not a grey area: libjpeg only warns of a picture that ends
             # early, and libvips counts a tile of a TIFF that cannot be decoded as a warning.
-            image = vips.Image.new_from_source(source, "", access="sequential", fail_on="warning")
-            orientation = image.get("orientation") if "orientation" in image.get_fields() else 1
-            if orientation != 1:
-                rule = "a picture read row by row must be stored upright"
-                remedy = "rotate it first, with vips autorot"
-                raise DataError(message(str(path), rule, f"orientation {orientation}", remedy))
-            image = _as_rgb(image, str(path))
+            # In strips, though, libtiff's warning of unnamed samples would count for every strip.
+            least = "error" if layout.unnamed and not layout.tiles else "warning"
+            image = vips.Image.new_from_source(source, "", access="sequential", fail_on=least)
         except vips.Error as error:
             raise self._broken(error) from None
         self.height, self.width = int(image.height), int(image.width)
+        self._bands = int(image.bands)
+        self._layout = _delivered(layout, self._bands)
+        wanted = "ushort" if layout.deep else "uchar"
+        if self._layout is None or image.format != wanted:
+            rule = f"libvips must deliver samples as {wanted}"
+            got = f"{self._bands} as {image.format}"
+            raise DataError(message(str(path), rule, got, "convert it to RGB of 8 bits"))
         self._region = vips.Region.new(image)
         self._at = 0
 
+    @property
+    def seen(self) -> LevelsSeen | None:
+        """See ``FileRows``."""
+        return self._levels.seen
+
     def read(self, count: int) -> NDArray[np.uint8]:
         """Return the next rows."""
+        assert self._layout is not None
         try:
             data = self._region.fetch(0, self._at, self.width, count)
         except self._error as error:
             raise self._broken(error) from None
         self._at += count
-        return np.frombuffer(data, np.uint8).reshape(count, self.width, 3)
+        dtype = np.uint16 if self._layout.deep else np.uint8
+        samples: NDArray[Any] = np.frombuffer(data, dtype).reshape(count, self.width, self._bands)
+        if self._layout == Layout(colors=3):
+            return np.ascontiguousarray(samples[..., :3])
+        if self._layout.inverted:
+            samples = DEEPEST - samples  # libvips has inverted them
+        return np.asarray(to_rgb(samples, self._layout, self._levels))
 
     def _broken(self, error: Exception) -> DataError:
         got = " ".join(str(error).split())
+        if "not configured" in got or "not implemented" in got:
+            rule = "must be compressed in a way that this libvips knows"
+            return DataError(message(str(self._path), rule, got, "save it with deflate or LZW"))
         return DataError(
             message(str(self._path), "must be a whole picture file", got, "replace it")
         )
 
 
-def _as_rgb(image: Any, what: str) -> Any:
-    """Make 8-bit RGB of it as ``read_picture`` does."""
-    if image.format not in ("uchar", "ushort"):
-        rule = "a picture has 8 or 16 bits per channel"
-        remedy = "convert it, for only you know which values are black and white"
-        raise DataError(message(what, rule, f"libvips format {image.format}", remedy))
-    if image.format == "ushort":
-        image = (image >> 8).cast("uchar")
-        image = image.copy(interpretation="b-w" if image.bands < 3 else "srgb")
-    if image.interpretation == "cmyk":
-        image = image.colourspace("srgb")
-    if image.hasalpha():
-        image = image.flatten(background=255)
-    if image.bands == 1:
-        image = image.bandjoin([image, image])
-    if image.bands != 3:
-        rule, remedy = "a picture has one, three or four channels", "convert it to RGB"
-        raise DataError(message(what, rule, f"{image.bands} channels", remedy))
-    return image
+def _delivered(layout: Layout, bands: int) -> Layout | None:
+    """Return the layout of what libvips delivers of a file; None where it cannot be."""
+    plain = Layout(
+        colors=layout.colors, deep=layout.deep, alpha=layout.alpha, inverted=layout.inverted
+    )
+    if layout.palette:
+        # Resolved to gray or RGB, and transparency where the file has any.
+        colors = 3 if bands >= 3 else 1
+        return replace(plain, colors=colors, alpha=colors if bands in (2, 4) else None)
+    if layout.key is not None:
+        # The color that counts as transparent has become transparency.
+        plain = replace(plain, alpha=layout.colors)
+    needed = max(layout.colors, 0 if plain.alpha is None else plain.alpha + 1)
+    return plain if bands >= needed else None

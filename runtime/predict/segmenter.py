@@ -19,7 +19,8 @@ from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.covering import Cover, choose_covering
 from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, tiles_at_once
-from fcnkit.runtime.predict.pictures import MAX_PIXELS, checked_image
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS
+from fcnkit.runtime.predict.pictures import checked_image
 from fcnkit.runtime.predict.pipeline import default_batch
 from fcnkit.runtime.predict.stream import Labelled, map_pictures
 

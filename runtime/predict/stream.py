@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.pixels.tile_plan import TilePlan
+from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, tiles_at_once
-from fcnkit.runtime.predict.pictures import checked_image, read_picture
+from fcnkit.runtime.predict.pictures import checked_image, read_levels
 from fcnkit.runtime.predict.pipeline import (
     Finished,
     Work,
@@ -53,11 +54,11 @@ def map_pictures(
     """Label pictures; ``plan_of`` plans the tiles of a height and width. See ``Segmenter.map``."""
     behind: deque[Future[Labelled]] = deque()
     workers = default_workers(backend)
-    limit = most_ahead(workers)
+    limit, warn = most_ahead(workers), RangeWarner(SAY_IN_TRAINING)
     with ThreadPoolExecutor(workers, thread_name_prefix="fcnkit") as pool:
 
         def begin(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
-            return _Item(source).begin(backend.spec, plan_of, max_pixels, threads)
+            return _Item(source).begin(backend.spec, plan_of, max_pixels, threads, warn)
 
         works: Iterator[Work[_Item]] = ahead_of(pool, begin, sources, limit=limit)
         for one in run_works(backend, works, batch=batch):
@@ -80,11 +81,13 @@ class _Item:
         plan_of: Callable[[int, int], TilePlan],
         max_pixels: int,
         threads: int | None,
+        warn: RangeWarner,
     ) -> Work[_Item]:
         """Read the picture and cut it into tiles; any thread."""
         try:
             if isinstance(self._source, str | Path):
-                image_hwc = read_picture(self._source, max_pixels=max_pixels)
+                image_hwc, seen = read_levels(self._source, max_pixels=max_pixels, range=spec.range)
+                warn(str(self._source), seen)
             else:
                 image_hwc = checked_image(self._source)
             plan = plan_of(*image_hwc.shape[:2])

@@ -13,6 +13,7 @@ __all__ = [
     "DataError",
     "FcnkitError",
     "MissingExtraError",
+    "PictureWarning",
     "VerifyError",
     "message",
     "missing_extra",
@@ -46,6 +47,10 @@ class MissingExtraError(FcnkitError, ImportError):
 
 class VerifyError(FcnkitError):
     """An exported model does not compute what its source computes."""
+
+
+class PictureWarning(UserWarning):
+    """A picture was read under an assumption that its file does not confirm."""
 
 
 def message(what: str, rule: str, got: object, remedy: str) -> str:

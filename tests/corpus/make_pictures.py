@@ -33,7 +33,7 @@ BROKEN = "must be a picture file"
 UNREADABLE = "must be a picture file that can be read"
 """Or ``a whole picture file``: where Pillow draws the line between the two is its own affair."""
 LARGE = f"a picture has at most {MAX_PIXELS} pixels"
-DEPTH = "a picture has 8 or 16 bits per channel"
+DEPTH = "a picture has unsigned samples of at most 16 bits"
 
 
 @dataclass(frozen=True, kw_only=True)

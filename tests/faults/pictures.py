@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fcnkit.runtime.artifacts.spec import Head
-from fcnkit.runtime.predict.pictures import MAX_PIXELS as DEFAULT_MAX_PIXELS
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS as DEFAULT_MAX_PIXELS
 from tests.corpus import make_pictures
 from tests.corpus.make_pictures import MAX_PIXELS, fault_of
 from tests.faults.outputs import broken_results, write_pictures

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.runtime.predict.levels import Range, check_range
 from fcnkit.train.data.inspection import (
     Picture,
     Problem,
@@ -27,7 +28,33 @@ if TYPE_CHECKING:
 
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["FolderReport", "Problem", "ProblemKind", "Remark", "SplitReport", "check_folder"]
+__all__ = [
+    "DeepValues",
+    "FolderReport",
+    "Problem",
+    "ProblemKind",
+    "Remark",
+    "SplitReport",
+    "check_folder",
+]
+
+
+@dataclass(frozen=True)
+class DeepValues:
+    """Values of the pictures of more than 8 bits."""
+
+    pictures: int
+    """How many there are."""
+    low: int
+    """Smallest value in any of them."""
+    high: int
+    """Largest value in any of them."""
+    outside: int
+    """Samples outside of the range that was given; they become 0 or 255."""
+    used: Range
+    """The range that became 0..255; of several, the one of the picture with the largest value."""
+    warning: str | None
+    """Said where no range was given and none of them uses more than a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +75,8 @@ class SplitReport:
     unknown: dict[str, int]
     """Pixels by unknown colour or label, most frequent first."""
     problems: tuple[Problem, ...]
+    deep: DeepValues | None = None
+    """Of its pictures of more than 8 bits; None where there are none."""
 
     @property
     def ok(self) -> bool:
@@ -93,11 +122,18 @@ class FolderReport:
         }
 
 
-def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = None) -> FolderReport:
+def check_folder(
+    root: Path,
+    *,
+    range: Range | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> FolderReport:
     """Read every listed picture and mask of a data set, list what is wrong and warn of what is odd.
 
     Args:
         root: The folder that holds ``JPEGImages/``.
+        range: The values that become 0 and 255 in pictures of more than 8 bits; what lies outside
+            is counted.
         progress: Called with the names checked so far and the number of all.
 
     Returns:
@@ -107,13 +143,14 @@ def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = No
         DataError: A folder is missing, or a list or ``labelmap.txt`` is empty or malformed.
         OSError: A folder cannot be read.
     """
+    range = check_range("--range", range)
     labelmap = read_labelmap_of(root)
     listed = {split: read_split(root, split) for split in split_names(root)}
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     names = dict.fromkeys(name for split in listed.values() for name in split)
     pictures: dict[str, Picture] = {}
     for number, name in enumerate(names, start=1):
-        pictures[name] = inspect_picture(name, images, masks, labelmap)
+        pictures[name] = inspect_picture(name, images, masks, labelmap, range)
         if progress is not None:
             progress(number, len(names))
     splits = [
@@ -125,12 +162,16 @@ def check_folder(root: Path, *, progress: Callable[[int, int], None] | None = No
         _about_labels(root, labelmap, {split.split: split for split in splits}),
         about_pictures(root, listed, pictures),
     )
+    doubts = [s.deep.warning for s in splits if s.deep is not None and s.deep.warning is not None]
     return FolderReport(
         root=root,
         labelmap=labelmap,
         splits=tuple(splits),
         leaked=_leaked(listed),
-        warnings=tuple(remark for found in remarks for remark in found.warnings),
+        warnings=(
+            *(remark for found in remarks for remark in found.warnings),
+            *(Remark("range", doubt) for doubt in doubts),
+        ),
         notes=tuple(remark for found in remarks for remark in found.notes),
     )
 
@@ -171,6 +212,24 @@ def _sum_up(split: str, pictures: Sequence[Picture], classes: int) -> SplitRepor
         void=int(counts[VOID]) - unknown_pixels,
         unknown=dict(unknown.most_common()),
         problems=tuple(problem for picture in pictures for problem in picture.problems),
+        deep=_deep_values(pictures),
+    )
+
+
+def _deep_values(pictures: Sequence[Picture]) -> DeepValues | None:
+    """Sum up the pictures of more than 8 bits."""
+    deep = [(picture.seen, picture.path) for picture in pictures if picture.seen is not None]
+    if not deep:
+        return None
+    fullest, path = max(deep, key=lambda one: one[0].high)
+    remedy = "if {0} means white, say so with --range 0..{0}"
+    return DeepValues(
+        pictures=len(deep),
+        low=min(seen.low for seen, _ in deep),
+        high=fullest.high,
+        outside=sum(seen.outside for seen, _ in deep),
+        used=fullest.used,
+        warning=fullest.doubt(str(path), remedy) if fullest.doubtful else None,
     )
 
 
@@ -183,5 +242,6 @@ def _split_dict(split: SplitReport, labelmap: LabelMap) -> dict[str, Any]:
         "shares": dict(zip(labelmap.classes, split.shares, strict=True)),
         "void": split.void,
         "unknown": split.unknown,
+        "deep": None if split.deep is None else asdict(split.deep),
         "problems": [problem._asdict() for problem in split.problems],
     }

@@ -16,7 +16,7 @@ from fcnkit.train.data.masks import (
     ON_ITS_SIDE,
     decode_mask,
     orientation_of,
-    read_image,
+    read_image_levels,
     unknown_text,
 )
 from fcnkit.train.data.remarks import Remark, Remarks, named, shared_text
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fcnkit.runtime.predict.levels import LevelsSeen, Range
     from fcnkit.train.data.labelmap import LabelMap
     from fcnkit.train.data.masks import DecodedMask
 
@@ -61,6 +62,10 @@ class Picture(NamedTuple):
     """Pixels by label, (256,)."""
     swapped: bool = False
     """Whether the picture reads as a mask and the mask does not."""
+    seen: LevelsSeen | None = None
+    """Which values a picture of more than 8 bits holds."""
+    path: Path | None = None
+    """The picture's file."""
 
     @property
     def unknown(self) -> Counter[str]:
@@ -68,7 +73,9 @@ class Picture(NamedTuple):
         return Counter(self.mask.unknown if self.mask else {})
 
 
-def inspect_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap) -> Picture:
+def inspect_picture(
+    name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap, range: Range | None = None
+) -> Picture:
     """Read a listed name's picture and mask.
 
     Args:
@@ -76,22 +83,26 @@ def inspect_picture(name: str, images: FileIndex, masks: FileIndex, labelmap: La
         images: The pictures of the data set.
         masks: Its masks.
         labelmap: Its classes.
+        range: The values that become 0 and 255 in pictures of more than 8 bits.
 
     Returns:
         What they hold, and every problem.
     """
     problems: list[Problem] = []
     image, mask = (_find(index, name, problems) for index in (images, masks))
-    found = Picture(name)
+    found = Picture(name, path=image)
     if image is not None:
         try:
-            image_hwc = read_image(image)
+            image_hwc, seen = read_image_levels(image, range=range)
         except (DataError, OSError) as error:
             problems.append(Problem("unreadable", name, str(error)))
         else:
             height, width, _ = image_hwc.shape
             found = found._replace(
-                size=(height, width), orientation=orientation_of(image), digest=_digest(image_hwc)
+                size=(height, width),
+                orientation=orientation_of(image),
+                digest=_digest(image_hwc),
+                seen=seen,
             )
     if mask is not None:
         try:

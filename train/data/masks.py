@@ -13,7 +13,9 @@ from PIL import ExifTags, Image
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import encode, unknown_colors
-from fcnkit.runtime.predict.pictures import open_picture, read_picture
+from fcnkit.runtime.predict.levels import Range
+from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.pictures import ReadPicture, read_levels
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +31,7 @@ __all__ = [
     "decode_mask",
     "orientation_of",
     "read_image",
+    "read_image_levels",
     "read_mask",
     "size_of",
     "unknown_text",
@@ -65,11 +68,13 @@ class DecodedMask(NamedTuple):
     """A label whose color in the file's palette is not the label map's; empty if there is none."""
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
+def read_image(path: Path, *, range: Range | None = None) -> NDArray[np.uint8]:
     """Read a data set's picture, as ``fcnkit.runtime.predict.pictures.read_picture`` does.
 
     Args:
         path: A JPEG or PNG file.
+        range: The values that become 0 and 255 in pictures of more than 8 bits; by default all
+            that the file can hold. ``data check`` and ``open_data`` warn where that is in doubt.
 
     Returns:
         uint8 array (H, W, 3), RGB.
@@ -77,7 +82,23 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         DataError: The file is missing, cut short, no JPEG or PNG, or too large.
     """
-    return read_picture(path, formats=_IMAGES)
+    return read_image_levels(path, range=range).image_hwc
+
+
+def read_image_levels(path: Path, *, range: Range | None = None) -> ReadPicture:
+    """Read a data set's picture, and which values of more than 8 bits there were.
+
+    Args:
+        path: As for ``read_image``.
+        range: As for ``read_image``.
+
+    Returns:
+        The picture and its values.
+
+    Raises:
+        DataError: As for ``read_image``.
+    """
+    return read_levels(path, formats=_IMAGES, range=range)
 
 
 def size_of(path: Path) -> Size:

@@ -7,11 +7,12 @@ than VOC's, ``labelmap.txt``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.checks import check_type
+from fcnkit.runtime.predict.levels import Range, check_range
 from fcnkit.train.data.labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
 from fcnkit.train.data.masks import ON_ITS_SIDE, orientation_of, read_image, read_mask, size_of
 
@@ -60,6 +61,8 @@ class Sample:
     name: str
     image: Path
     mask: Path
+    range: Range | None = None
+    """The values that become 0 and 255 in pictures of more than 8 bits."""
 
 
 class Sifted(NamedTuple):
@@ -77,6 +80,15 @@ class VocFolder:
     split: str
     labelmap: LabelMap
     samples: tuple[Sample, ...]
+    range: Range | None = None
+    """As every sample has it."""
+
+    def with_range(self, range: Range | None) -> VocFolder:
+        """Return the split with its pictures read on another scale."""
+        if range == self.range:
+            return self
+        samples = tuple(replace(sample, range=range) for sample in self.samples)
+        return replace(self, samples=samples, range=range)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,7 +101,7 @@ class VocFolder:
         return self.labelmap.palette
 
 
-def open_voc(root: Path, *, split: str) -> VocFolder:
+def open_voc(root: Path, *, split: str, range: Range | None = None) -> VocFolder:
     """Find the pictures and masks of a split.
 
     Nothing is decoded yet; every file named in the split's list exists.
@@ -97,24 +109,27 @@ def open_voc(root: Path, *, split: str) -> VocFolder:
     Args:
         root: The folder that holds ``JPEGImages/``.
         split: The list's name: ``train``, ``val``.
+        range: As for ``fcnkit.runtime.read_picture``.
 
     Returns:
         The split.
 
     Raises:
-        TypeError: split is no str.
+        TypeError: split is no str, or range is no pair of integers.
+        ValueError: range is not 0 <= low < high <= 65535.
         DataError: A folder or list is missing, the list is empty or malformed, a picture or mask
             is missing, or ``labelmap.txt`` is malformed.
         OSError: A folder or file cannot be read.
     """
     check_type("open_voc: split", split, str)
+    range = check_range("--range", range)
     labelmap = read_labelmap_of(root)
     names = read_split(root, split)
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     for index in (images, masks):
         _check_all_there(index, names, root, split)
-    samples = tuple(Sample(name, images.only(name), masks.only(name)) for name in names)
-    return VocFolder(root, split, labelmap, samples)
+    samples = tuple(Sample(name, images.only(name), masks.only(name), range) for name in names)
+    return VocFolder(root, split, labelmap, samples, range)
 
 
 def read_pair(
@@ -133,7 +148,7 @@ def read_pair(
     Raises:
         DataError: A file is damaged, a colour or label is unknown, or the sizes differ.
     """
-    image_hwc = read_image(sample.image)
+    image_hwc = read_image(sample.image, range=sample.range)
     labels_hw = read_mask(sample.mask, labelmap, void_as_background=void_as_background)
     if image_hwc.shape[:2] != labels_hw.shape:
         raise DataError(size_text(sample, image_hwc.shape[:2], labels_hw.shape))

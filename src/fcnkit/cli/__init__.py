@@ -7,14 +7,14 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from typer.core import TyperGroup
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
 from fcnkit.cli.say import escape_unknown, say
-from fcnkit.errors import FcnkitError, printable
+from fcnkit.errors import FcnkitError, PictureWarning, printable
 
 __all__ = ["app", "main"]
 
@@ -89,6 +89,24 @@ def _options(
         os.environ[_DEBUG] = "1"
 
 
+_show_other_warning = warnings.showwarning
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show a warning about a picture as errors are shown, one line, and others as ever."""
+    if issubclass(category, PictureWarning):
+        sys.stderr.write(f"warning: {printable(str(message))}\n")
+    else:
+        _show_other_warning(message, category, filename, lineno, file, line)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2.
 
@@ -98,6 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     escape_unknown()
     # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("always", category=PictureWarning)
+    warnings.showwarning = _show_warning
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:

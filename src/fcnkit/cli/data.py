@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnkit.cli.following import say_next
+from fcnkit.cli.options import ValueRange, parse_levels
 from fcnkit.cli.say import say
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from fcnkit.train.data.check import FolderReport, SplitReport
+    from fcnkit.train.data.check import DeepValues, FolderReport, SplitReport
 
 __all__ = ["app"]
 
@@ -65,6 +66,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    value_range: ValueRange = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 1 on warnings too.")
@@ -80,7 +82,11 @@ def check(
     from fcnkit.train.data.check import check_folder
 
     with progress_of() as advance:
-        report = check_folder(folder, progress=lambda done, total: advance("check", done, total))
+        report = check_folder(
+            folder,
+            range=parse_levels(value_range, "--range"),
+            progress=lambda done, total: advance("check", done, total),
+        )
     if as_json:
         say(json.dumps(report.to_dict(), indent=2))
     else:
@@ -99,6 +105,8 @@ def _print_report(report: FolderReport, console: Console) -> None:
         else:
             for name, pixels, share in _rows(report, split):
                 _say(console, f"{split.split}: {name} {pixels} pixels {share}".rstrip())
+        if split.deep is not None:
+            _say(console, f"{split.split}: {_deep_text(split.deep)}")
         for problem in split.problems[:_SHOWN]:
             _say(console, f"{split.split}: {problem.kind}: {problem.text}")
         if len(split.problems) > _SHOWN:
@@ -114,6 +122,15 @@ def _print_report(report: FolderReport, console: Console) -> None:
     problems = sum(len(split.problems) for split in report.splits) + bool(report.leaked)
     found = {"problems": problems, "warnings": len(report.warnings)}
     _say(console, ", ".join(f"{kind}: {count}" for kind, count in found.items() if count) or "ok")
+
+
+def _deep_text(deep: DeepValues) -> str:
+    """Say which values the pictures of more than 8 bits have."""
+    low, high = deep.used
+    return (
+        f"{deep.pictures} pictures of more than 8 bits, values {deep.low}..{deep.high}, "
+        f"read as {low}..{high}, {deep.outside} values outside"
+    )
 
 
 def _say(console: Console, line: str) -> None:

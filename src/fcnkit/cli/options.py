@@ -17,8 +17,10 @@ __all__ = [
     "Json",
     "SpecFrom",
     "Threads",
+    "ValueRange",
     "load_options",
     "parse_backend_options",
+    "parse_levels",
     "parse_range",
     "parse_size",
 ]
@@ -47,6 +49,16 @@ SpecFrom = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="CPU threads of the model; every core by default.")
+]
+
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW..HIGH",
+        help="Values of gray and RGB pictures of more than 8 bits that are black and white, "
+        "such as 0..4095; by default all that a file can hold.",
+    ),
 ]
 
 
@@ -149,6 +161,28 @@ def parse_range(text: str, option: str) -> tuple[float, float]:
     except ValueError:
         rule = "a range is written LOW..HIGH"
         raise ValueError(message(option, rule, repr(text), "write 0.5..2")) from None
+
+
+def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
+    """Read ``0..4095`` as two integers.
+
+    Args:
+        text: Two decimal integers joined by ``..``, or None.
+        option: The option, for the error.
+
+    Returns:
+        Both, or None for None.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    if text is None:
+        return None
+    low, _, high = text.partition("..")
+    if _is_integer(low) and _is_integer(high):
+        return int(low), int(high)
+    rule = "a range of values is written LOW..HIGH"
+    raise ValueError(message(option, rule, repr(text), "write 0..4095"))
 
 
 def _is_integer(text: str) -> bool:

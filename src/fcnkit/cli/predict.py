@@ -95,7 +95,7 @@ def predict(
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, predict_files
     from fcnkit.runtime.predict.inputs import search
-    from fcnkit.runtime.predict.pictures import MAX_PIXELS
+    from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.tree import in_words
 
     # This process reads pictures only through read_picture, whose own limit takes the place of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import parse_range, parse_size
+from fcnkit.cli.options import ValueRange, parse_levels, parse_range, parse_size
 from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra, printable
 from fcnkit.runtime.checks import check_choice
@@ -86,6 +86,7 @@ def train(
         float | None, typer.Option(help="Strength of the color augmentation, such as 0.3.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
+    value_range: ValueRange = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0, max=256)] = 1,
     compiled: Annotated[
@@ -128,7 +129,7 @@ def train(
     if crop is None:
         resumed = run if resume else None
         chosen, assumed = cropping.recipe_without_crop(data, chosen, resumed=resumed)
-    opened = loop.open_data(data, chosen)
+    opened = loop.open_data(data, chosen, range=parse_levels(value_range, "--range"))
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     if first:

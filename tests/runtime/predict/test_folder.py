@@ -315,10 +315,12 @@ def broken(folder: Path) -> dict[str, str]:
         ),
         "cut.jpg": "must be a whole picture file, got image file is truncated",
         "data.png": "must be a whole picture file, got ",
-        "deep.tif": "a picture has 8 or 16 bits per channel, got Pillow mode F; "
+        "deep.tif": "a picture has unsigned samples of at most 16 bits, "
+        "got a TIFF of 1 gray sample of 32 float bits; "
         "convert it, for only you know which values are black and white",
         "empty.png": "must be a picture file, got an empty file; ",
-        "folder.tif/inner.jpg": "must be a picture file, got something else; ",
+        "folder.tif/inner.jpg": "must be a picture file, "
+        "got a JPEG file that is damaged or of a rare kind; replace or convert the file",
         "text.png": "must be a picture file, got something else; ",
     }
 

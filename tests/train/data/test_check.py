@@ -136,6 +136,7 @@ def test_report_as_json(tmp_path: Path) -> None:
                 "shares": {"background": 0.0, "cat": 1.0, "dog": 0.0},
                 "void": 0,
                 "unknown": {},
+                "deep": None,
                 "problems": [
                     {
                         "kind": "missing",

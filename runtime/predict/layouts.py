@@ -1,0 +1,170 @@
+"""What the samples of a picture file mean, whoever decodes them, and how they become RGB.
+
+Pillow decodes a picture that is read whole, libvips one that is read row by row. Both only deliver
+samples; their meaning comes from here, so that a file means the same on both ways.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin, TiffImagePlugin
+
+from fcnkit.errors import DataError, message
+from fcnkit.runtime.predict import tiff
+from fcnkit.runtime.predict.levels import Levels
+
+__all__ = ["Layout", "layout_of", "layout_of_tiff", "to_rgb"]
+
+_MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The samples of one pixel: first the colors, then transparency where there is any.
+
+    1-, 2- and 4-bit samples count as 8 bits, for every decoder scales them; the entries of a
+    palette count as RGB. Further samples are ignored.
+    """
+
+    colors: int
+    """1 gray, 3 RGB or 4 CMYK."""
+    deep: bool = False
+    """16 bits per sample instead of 8."""
+    alpha: int | None = None
+    """Which sample is transparency."""
+    premultiplied: bool = False
+    """Whether the colors of the file are multiplied by the transparency; libvips and, for 8 bits,
+    Pillow undo it."""
+    palette: bool = False
+    """Whether Pillow delivers numbers of colors."""
+    inverted: bool = False
+    """Whether the smallest value of 16 bits is white; for fewer bits, decoders invert."""
+    key: tuple[int, ...] | None = None
+    """The color that counts as transparent."""
+    planes: bool = False
+    """Whether the file holds one color after the other."""
+    tiles: bool = False
+    """Whether the file holds tiles, else strips or rows."""
+    extras: int = 0
+    """Samples behind the colors."""
+    unnamed: bool = False
+    """Whether some of them have no tag that says what they are."""
+
+
+def layout_of(picture: Image.Image, what: str) -> Layout:
+    """Say what the samples of a picture mean.
+
+    Args:
+        picture: An opened picture whose pixels are not read yet.
+        what: The file, for the error.
+
+    Returns:
+        The layout.
+
+    Raises:
+        DataError: The samples cannot be shown as RGB without knowing more than the file says.
+    """
+    if isinstance(picture, TiffImagePlugin.TiffImageFile):
+        return layout_of_tiff(dict(picture.tag_v2), what)
+    if isinstance(picture, PngImagePlugin.PngImageFile):
+        return _layout_of_png(picture)
+    if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
+        got = f"a {picture.format} file of Pillow's mode {picture.mode}"
+        raise DataError(message(what, tiff.DEPTH_RULE, got, tiff.DEPTH_REMEDY))
+    if picture.mode in ("L", "1"):
+        return Layout(colors=1)
+    if picture.mode == "CMYK":
+        return Layout(colors=4)
+    alpha = 3 if picture.has_transparency_data else None
+    return Layout(colors=3, palette=picture.mode == "P", alpha=alpha)
+
+
+def layout_of_tiff(tags: tiff.Tags, what: str) -> Layout:
+    """Say what the samples of a TIFF mean.
+
+    Args:
+        tags: Of the file.
+        what: The file, for the error.
+
+    Returns:
+        The layout.
+
+    Raises:
+        DataError: As for ``layout_of``.
+    """
+    tiff.check_tiff(tags, what)
+    photometric, count = tags[tiff.PHOTOMETRIC], tags.get(tiff.SAMPLES, 1)
+    deep = max(tiff.numbers(tags, tiff.BITS, (1,))) == 16
+    colors = {0: 1, 1: 1, 5: 4}.get(photometric, 3)
+    if photometric == 3:
+        return Layout(colors=3, palette=True)
+    planes = tags.get(tiff.PLANES, 1) == 2 and count > 1
+    # Only what is marked as transparency is; a fourth sample is often infrared.
+    extra = tiff.numbers(tags, tiff.EXTRA, ())[: count - colors]
+    marked = [place for place, kind in enumerate(extra) if kind in (1, 2)]
+    return Layout(
+        colors=colors,
+        deep=deep,
+        alpha=colors + marked[0] if marked else None,
+        premultiplied=bool(marked) and extra[marked[0]] == 1,
+        inverted=deep and photometric == 0,
+        planes=planes,
+        tiles=tiff.TILES in tags,
+        extras=count - colors,
+        unnamed=count > colors + len(extra),
+    )
+
+
+def _layout_of_png(picture: PngImagePlugin.PngImageFile) -> Layout:
+    raw = str(picture.tile[0].args)
+    key = picture.info.get("transparency")
+    if picture.mode == "P":
+        return Layout(colors=3, palette=True, alpha=None if key is None else 3)
+    deep = "16" in raw
+    colors = 1 if raw[0] in "1LI" else 3
+    if "A" in raw:
+        return Layout(colors=colors, deep=deep, alpha=colors)
+    if isinstance(key, int):
+        # The key is a stored value of 1, 2 or 4 bits; the samples are scaled to 8. Pillow has
+        # scaled that of 1 bit itself.
+        bits = {"L;2": 2, "L;4": 4}.get(raw, 8)
+        key = (key % (1 << (16 if deep else bits)) * (255 // ((1 << bits) - 1)),)
+    return Layout(colors=colors, deep=deep, key=key)
+
+
+def to_rgb(
+    samples_hwc: NDArray[np.uint8 | np.uint16], layout: Layout, levels: Levels
+) -> Image.Image:
+    """Make RGB of 8 bits of samples, with transparency on white.
+
+    Args:
+        samples_hwc: uint8 or, of a deep layout, uint16 (H, W, C) with at least the layout's
+            samples.
+        layout: What they mean.
+        levels: How 16 bits become 8.
+
+    Returns:
+        The picture, mode RGB.
+    """
+    stored = samples_hwc[..., : layout.colors]
+    alpha: NDArray[np.uint8] | None = None
+    if layout.key is not None:
+        alpha = np.where((stored == layout.key).all(axis=-1), 0, 255).astype(np.uint8)
+    elif layout.alpha is not None:
+        opacity = samples_hwc[..., layout.alpha]
+        alpha = (opacity >> 8 if layout.deep else opacity).astype(np.uint8)
+    colors = levels.scale(stored.astype(np.uint16, copy=False)) if layout.deep else stored
+    if layout.inverted:
+        colors = 255 - colors
+    size = (colors.shape[1], colors.shape[0])
+    data = np.ascontiguousarray(colors, dtype=np.uint8)
+    picture = Image.frombytes(_MODES[layout.colors], size, data).convert("RGB")
+    if alpha is None:
+        return picture
+    picture.putalpha(Image.frombytes("L", size, np.ascontiguousarray(alpha)))
+    white = Image.new("RGBA", size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, picture).convert("RGB")
