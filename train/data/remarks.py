@@ -38,7 +38,7 @@ __all__ = [
 
 RemarkKind = Literal[
     "absent", "alpha", "assumed", "copies", "exif", "mixed", "one class", "overlap", "palette",
-    "shifted", "split", "swapped", "unseen", "void",
+    "range", "shifted", "split", "swapped", "unseen", "void",
 ]  # fmt: skip
 
 _SHOWN = 5

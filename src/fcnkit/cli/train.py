@@ -120,20 +120,18 @@ def train(
     chosen: Recipe = replace(RECIPES[recipe], **given)
     architecture = _architecture(model, backbone)
     try:
-        from fcnkit.train import crop as cropping
         from fcnkit.train import loop
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
-    assumed = None
-    if crop is None:
-        resumed = run if resume else None
-        chosen, assumed = cropping.recipe_without_crop(data, chosen, resumed=resumed)
-    opened = loop.open_data(data, chosen, range=parse_levels(value_range, "--range"))
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
+    levels = parse_levels(value_range, "--range")
+    if crop is None:
+        chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
+    opened = loop.open_data(data, chosen, range=levels)
     if first:
-        _say_data(opened, assumed)
+        _say_data(opened)
         _remark(opened, chosen)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
@@ -161,10 +159,18 @@ def train(
         say_next("export", "onnx", run / "best.pt", "-o", run / "model.onnx")
 
 
-def _say_data(opened: TrainingData, assumed: str | None) -> None:
-    """Say what is trained on, and what was assumed about it."""
-    if assumed:
+def _fit_crop(data: Path, recipe: Recipe, *, resumed: Path | None, speak: bool) -> Recipe:
+    """Return the recipe with a crop that fits the pictures, and say what was assumed."""
+    from fcnkit.train.crop import recipe_without_crop
+
+    fitted, assumed = recipe_without_crop(data, recipe, resumed=resumed)
+    if speak and assumed:
         say(assumed)
+    return fitted
+
+
+def _say_data(opened: TrainingData) -> None:
+    """Say what is trained on."""
     # The chapter's own words, for those who compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")

@@ -450,7 +450,7 @@ def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     )
     assert refusal(read_mask, path, THREE) == expected
     path.write_bytes(b"GIF89a")
-    expected = f"{path}: must be a PNG file, got something else; replace the file"
+    expected = f"{path}: must be a PNG file, got a GIF file; convert it"
     assert refusal(read_mask, path, THREE) == expected
 
 
