@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -89,6 +91,22 @@ def _options(
         os.environ[_DEBUG] = "1"
 
 
+@contextmanager
+def _model_warnings() -> Iterator[None]:
+    """Write what is assumed of a model file to stderr, a line each."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            sys.stderr.write(f"warning: {printable(record.getMessage())}\n")
+
+    handler, log = Lines(logging.WARNING), logging.getLogger("fcnkit.model")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2.
 
@@ -98,6 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     escape_unknown()
     # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    with _model_warnings():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ import openvino
 import pytest
 from onnx import TensorProto, helper
 
+import fcnkit
 from fcnkit.errors import ArtifactError, BackendUnavailableError, MissingExtraError
 from fcnkit.runtime import list_backends, open_backend
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
@@ -27,7 +28,16 @@ from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.settings import check_threads
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
-from tests.runtime.models import CLASSES, MEAN, OPSET, STD, make_spec, weights, write_model
+from tests.runtime.models import (
+    CLASSES,
+    MEAN,
+    OPSET,
+    STD,
+    make_spec,
+    noise_batch,
+    weights,
+    write_model,
+)
 
 BACKENDS = ("onnxruntime", "openvino")
 
@@ -415,10 +425,10 @@ def test_a_graph_that_is_not_what_its_spec_says(tmp_path: Path, backend: str) ->
     )
     with refusal(ArtifactError, text):
         open_backend(path, backend=backend)
-    write_model(path, labels, dims=(1, 64, 64))
+    write_model(path, labels, dims=(1, 48, 64))
     text = (
-        f"{path}: the input must be image uint8 (any, any, any, 3) as its spec says, "
-        "got image uint8 (1, 64, 64, 3); export the model again with fcnkit export onnx"
+        f"{path}: the input must be image uint8 (1, any, 64, 3) as its spec says, "
+        "got image uint8 (1, 48, 64, 3); export the model again with fcnkit export onnx"
     )
     with refusal(ArtifactError, text):
         open_backend(path, backend=backend)
@@ -426,6 +436,30 @@ def test_a_graph_that_is_not_what_its_spec_says(tmp_path: Path, backend: str) ->
     write_model(path, fixed, dims=(1, 64, 64))
     with open_backend(path, backend=backend) as opened:
         assert opened.infer(noise(1, 64, 64, 3)).shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("head", ["logits", "labels"])
+@pytest.mark.parametrize("dims", [(1, 64, 96), (3, 64, 96), ("N", 64, 96), (2, "32*h", "32*w")])
+def test_a_graph_of_one_size_narrows_the_legal_shapes(
+    tmp_path: Path, backend: str, head: Head, dims: tuple[int | str, int | str, int | str]
+) -> None:
+    """Whoever fixes sizes after the export, or for a runtime that wants them, has a legal file."""
+    path = write_model(tmp_path / "m.onnx", make_spec(head), dims=dims)
+    free = write_model(tmp_path / "free.onnx", make_spec(head))
+    with open_backend(path, backend=backend) as opened, open_backend(free) as whole:
+        limits = (opened.spec.shapes.min, opened.spec.shapes.max)
+        for axis, size in enumerate(dims):
+            legal = [shape[axis] for shape in limits]
+            promised = make_spec(head).shapes
+            unfixed = [promised.min[axis], promised.max[axis]]
+            assert legal == ([size, size] if isinstance(size, int) else unfixed)
+        batch = noise_batch(opened.spec, tuple(d if isinstance(d, int) else 64 for d in dims))
+        assert (opened.infer(batch) == whole.infer(batch)).mean() > 0.999 or head == "logits"
+        assert np.allclose(opened.infer(batch), whole.infer(batch), atol=1e-4) or head == "labels"
+    image_hwc = np.random.default_rng(0).integers(0, 256, (100, 130, 3), np.uint8)
+    with fcnkit.load(path, backend=backend) as fixed:
+        assert fixed(image_hwc).shape == (100, 130)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
