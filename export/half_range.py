@@ -76,6 +76,8 @@ def measure_half_range(
     """
     names = _half_tensors(plain, half)
     largest = dict.fromkeys(names, 0.0)
+    if not names:
+        return HalfRange(largest={}, pictures=())
     run = _session(plain, names)
     for batch in inputs:
         for name, value in zip(names, run(batch), strict=True):

@@ -223,7 +223,8 @@ def test_an_fp32_graph_is_not_sold_as_fp16(
     assert text == (
         "every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
         "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
-        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16"
+        "backbone.layer1.0.conv2/Conv in fp32, ...); "
+        "export it again with fcnkit export onnx --precision fp16"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -345,7 +346,7 @@ def overflowing(checkpoint: Path, out: Path, factor: float) -> Path:
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("factor", [2e5, 1e-7])
+@pytest.mark.parametrize("factor", [1.2e5, 5e-6])
 def test_activations_that_fp16_does_not_hold_are_refused_and_the_remedy_works(
     head: Head, factor: float, run_folder: Path, tmp_path: Path
 ) -> None:
@@ -357,7 +358,7 @@ def test_activations_that_fp16_does_not_hold_are_refused_and_the_remedy_works(
         export_onnx(changed, out, **options)
     found = re.fullmatch(
         r"m\.onnx: activations in fp16 must reach 6e-05 and stay below 65504, got largest "
-        r"values of (\S+) in backbone\.layer2\.1\.conv1/Conv, \S+ in backbone\.layer2\.1\.\S+; "
+        r"values of (\S+) in backbone\.layer2\.1\.conv1/Conv\b.*; "
         r"keep them in float32 with --keep-fp32 (\S+)",
         str(caught.value),
     )

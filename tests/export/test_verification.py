@@ -273,7 +273,8 @@ def test_a_spec_that_claims_another_precision_is_found(
         ArtifactError,
         f"{faulty}: every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
         "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
-        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16",
+        "backbone.layer1.0.conv2/Conv in fp32, ...); "
+        "export it again with fcnkit export onnx --precision fp16",
     ):
         compare(run_folder / "best.pt", faulty)
 
@@ -309,7 +310,9 @@ def test_the_command_reports_and_fails(
     done = fcnkit("verify", source, faulty, *options)
     assert done.returncode == 2
     assert json.loads(done.stdout)["passed"] is False
-    assert done.stderr.startswith(
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {faulty}: its graph and spec must be those that were ")
+    assert error.startswith(
         "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
     )
     assert done.stderr.endswith("; one of both was changed, or another export is meant\n")
