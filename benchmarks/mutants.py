@@ -245,7 +245,7 @@ def _require_sound(trial: Trial | None) -> None:
 
 def summary(done: list[Trial]) -> str:
     """Return the rates by gate and precision as Markdown, and every survivor."""
-    lines = ["| gate | precision | mutants | caught | |", "|---|---|---:|---:|---:|"]
+    lines = ["| comparison | precision | mutants | caught | |", "|---|---|---:|---:|---:|"]
     groups = sorted({(t.gate, t.precision) for t in done}, key=lambda g: (g[0] != "verify", g[1]))
     for gate, precision in groups:
         of = [t for t in done if (t.gate, t.precision) == (gate, precision)]

@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.probe import PROBE_MODEL
 from fcnkit.runtime.backends.settings import check_threads
+from tests.export.typed import write_typed
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
 from tests.runtime.models import (
@@ -148,8 +148,8 @@ def test_auto_passes_over_what_does_not_open_and_says_so(
 def test_auto_takes_openvino_for_int8(tmp_path: Path) -> None:
     if has_driver():
         pytest.skip("this machine has a CUDA driver")
-    spec = replace(make_spec("labels"), precision="int8")
-    with open_backend(write_model(tmp_path / "m.onnx", spec)) as opened:
+    path = write_typed(tmp_path / "m.onnx", ("int8", "int8"), says="int8")
+    with open_backend(path) as opened:
         assert opened.name == "openvino"
 
 
@@ -463,7 +463,7 @@ def test_a_graph_of_one_size_narrows_the_legal_shapes(
         labels_hw = fixed(image_hwc)
         (mapped,) = fixed.map([image_hwc])
     assert labels_hw.shape == size
-    assert np.array_equal(mapped.labels, labels_hw)
+    assert np.array_equal(mapped.labels_hw, labels_hw)
 
 
 def _number(dim: int | str, otherwise: int) -> int:
