@@ -39,10 +39,10 @@ from fcnkit.export.calibration import Calibration, open_calibration, sized_pictu
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import ProfileRequest
 from fcnkit.export.heads import Core
-from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
+from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_backend

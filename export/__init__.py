@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fcnkit.export.engine import EngineReport, build_engine
     from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
     from fcnkit.export.engine_verify import EngineCheck
-    from fcnkit.export.precision import PrecisionProof
     from fcnkit.export.speed import measure_speedup
     from fcnkit.export.subject import Subject, open_subject
     from fcnkit.export.to_onnx import ExportReport, export_onnx
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from fcnkit.export.verification import TOLERANCES, Tolerance, VerifyReport, require, verify
     from fcnkit.export.verify_data import DataReport, Labelled, open_data
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
+    from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
 else:
     __getattr__, __dir__ = lazy_face(
         __name__,
@@ -30,7 +30,7 @@ else:
             "fcnkit.export.engine": ["EngineReport", "build_engine"],
             "fcnkit.export.engine_profiles": ["ProfileRequest", "parse_profile"],
             "fcnkit.export.engine_verify": ["EngineCheck"],
-            "fcnkit.export.precision": ["PrecisionProof"],
+            "fcnkit.runtime.artifacts.onnx_precision": ["PrecisionProof"],
             "fcnkit.export.speed": ["measure_speedup"],
             "fcnkit.export.subject": ["Subject", "open_subject"],
             "fcnkit.export.to_onnx": ["ExportReport", "export_onnx"],

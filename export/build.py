@@ -9,6 +9,7 @@ from typing import Final
 import onnx
 import torch
 
+from fcnkit.errors import message
 from fcnkit.export.calibration import Calibration, model_inputs
 from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
@@ -16,7 +17,7 @@ from fcnkit.export.heads import Core, labels_model, logits_model, tiles_model
 from fcnkit.export.int8 import Activations, to_int8
 from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.scene import wrap_scene
-from fcnkit.export.trace import trace
+from fcnkit.export.trace import OPSET, trace
 from fcnkit.runtime.artifacts.spec import (
     Head,
     InputSpec,
@@ -26,11 +27,13 @@ from fcnkit.runtime.artifacts.spec import (
     Shape,
     ShapeRange,
     SourceSpec,
+    format_shape,
 )
+from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.models import SegmentationNet
 
-__all__ = ["Typing", "build_graph", "head_spec", "trace_core"]
+__all__ = ["Typing", "build_graph", "build_typed", "head_spec", "trace_core"]
 
 _SCENE_MAX: Final[Shape] = (1, 4096, 4096)
 
@@ -47,12 +50,13 @@ class Typing:
     """Of int8."""
 
 
-def trace_core(net: SegmentationNet, classes: int) -> Core:
+def trace_core(net: SegmentationNet, classes: int, *, opset: int = OPSET) -> Core:
     """Trace the part of a network that all heads share.
 
     Args:
         net: The network, which is left as it is.
         classes: K.
+        opset: Version of the operator set.
 
     Returns:
         The core, in float32.
@@ -60,7 +64,7 @@ def trace_core(net: SegmentationNet, classes: int) -> Core:
     graph = CoreGraph(frozen_copy(net))
     example = torch.zeros(2, 3, 64, 96)
     return Core(
-        model=trace(graph, example, "image", "fine", last=graph.last_name),
+        model=trace(graph, example, "image", "fine", last=graph.last_name, opset=opset),
         stride=graph.stride,
         classes=classes,
         scores=graph.score_names(classes),
@@ -79,23 +83,56 @@ def build_graph(
 
     Returns:
         The ONNX model, and the modules that stay in float32 in it. Its sides are declared as
-        ``32*h`` and ``32*w`` except for ``scene``.
+        ``32*h`` and ``32*w`` except for ``scene``; what the spec allows one size of, as a number.
 
     Raises:
         ValueError: A module to be kept is not there.
         ArtifactError: A weight does not fit the precision.
         DataError: A picture to calibrate on is broken.
     """
-    typing = typing or Typing()
+    _, model, kept = build_typed(core, spec, typing or Typing())
+    model = wrap_scene(model) if spec.head == "scene" else model
+    _fix_dims(model, spec)
+    return model, kept
+
+
+def _fix_dims(model: onnx.ModelProto, spec: ModelSpec) -> None:
+    """Declare the batch and the sides of which the spec allows one size."""
+    limits = zip("NHW", spec.shapes.min, spec.shapes.max, strict=True)
+    fixed = {axis: low for axis, low, high in limits if low == high}
+    for tensor, layout in (
+        (model.graph.input[0], spec.input.layout),
+        (model.graph.output[0], spec.output.layout),
+    ):
+        for axis, dim in zip(layout, tensor.type.tensor_type.shape.dim, strict=True):
+            if axis in fixed:
+                dim.dim_value = fixed[axis]
+
+
+def build_typed(
+    core: Core, spec: ModelSpec, typing: Typing
+) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
+    """Build what of a head has the precision: all of it, and of ``scene`` the middle.
+
+    Args:
+        core: The network.
+        spec: Says which head and precision.
+        typing: How the precision is reached.
+
+    Returns:
+        The graph in float32, the same in the precision, and the modules that stay in float32.
+
+    Raises:
+        As build_graph.
+    """
     if spec.head == "logits":
-        model = logits_model(core)
+        plain = logits_model(core)
     elif spec.head == "labels":
-        model = labels_model(core, spec.input)
+        plain = labels_model(core, spec.input)
     else:
-        model = tiles_model(core, spec.input)
+        plain = tiles_model(core, spec.input)
     kept = (*default_kept(spec.precision, core), *typing.keep_fp32)
-    model = _typed(model, spec, kept, typing)
-    return (wrap_scene(model) if spec.head == "scene" else model), kept
+    return plain, _typed(plain, spec, kept, typing), kept
 
 
 def _typed(
@@ -113,7 +150,12 @@ def _typed(
 
 
 def head_spec(
-    spec: ModelSpec, head: Head, *, sha256: str, precision: Precision = "fp32"
+    spec: ModelSpec,
+    head: Head,
+    *,
+    sha256: str,
+    precision: Precision = "fp32",
+    shape: Shape | None = None,
 ) -> ModelSpec:
     """Turn a checkpoint's spec into the one of an exported head.
 
@@ -122,9 +164,13 @@ def head_spec(
         head: What the graph computes.
         sha256: Of the checkpoint file.
         precision: What it computes in.
+        shape: The only legal shape; None for the head's range.
 
     Returns:
         The spec, parity not yet known.
+
+    Raises:
+        ValueError: The shape is not legal for the head.
     """
     versions = {
         "fcnkit": version("fcnkit"),
@@ -133,8 +179,12 @@ def head_spec(
     }
     source = SourceSpec(sha256=sha256, parity=None)
     spec = replace(spec, source=source, versions=versions, precision=precision)
-    if head == "logits":
-        return spec
+    if head != "logits":
+        spec = _labels_spec(spec, head)
+    return spec if shape is None else replace(spec, shapes=_one_shape(shape, spec))
+
+
+def _labels_spec(spec: ModelSpec, head: Head) -> ModelSpec:
     return replace(
         spec,
         head=head,
@@ -142,6 +192,18 @@ def head_spec(
         output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
         shapes=spec.shapes if head == "labels" else _scene_shapes(spec.shapes),
     )
+
+
+def _one_shape(shape: Shape, spec: ModelSpec) -> ShapeRange:
+    legal = nearest_legal(shape, spec)
+    if legal != shape:
+        low, high = format_shape(spec.shapes.min), format_shape(spec.shapes.max)
+        rule = f"head {spec.head} takes NxHxW from {low} to {high}"
+        if spec.input.multiple > 1:
+            rule += f" with sides in steps of {spec.input.multiple}"
+        remedy = f"use {format_shape(legal)}"
+        raise ValueError(message("--shape", rule, format_shape(shape), remedy))
+    return ShapeRange(min=shape, opt=shape, max=shape)
 
 
 def _uint8_input(given: InputSpec, *, multiple: int) -> InputSpec:

@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 
 from fcnkit.export.subject import Answer
 
-__all__ = ["Difference", "DifferenceMeter"]
+__all__ = ["Difference", "DifferenceMeter", "largest_logit"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """What was measured.
 
-    Errors and margins are shares of the batch's largest logit, or of 1 where that is smaller.
+    Errors and margins are shares of the batch's largest logit.
     """
 
     pixels: int
     label_agreement: float
     """Share of pixels with equal labels, 0..1."""
+    least_agreement: float
+    """The same of the picture where it is smallest."""
     max_error: float | None
     """Largest difference of a logit; None where a side gives labels only."""
     mean_error: float | None
@@ -49,28 +51,39 @@ class DifferenceMeter:
         self._error_sum = self._margin_sum = 0.0
         self._max_error: float | None = None
         self._max_margin: float | None = None
+        self._least = 1.0
 
-    def add(self, a: Answer, b: Answer) -> None:
-        """Compare two answers to the same pictures; different shapes are an infinite difference."""
+    def add(self, a: Answer, b: Answer, *, scale: float | None = None) -> None:
+        """Compare two answers to the same pictures; different shapes are an infinite difference.
+
+        Args:
+            a: The answer that is right.
+            b: The other one.
+            scale: What errors and margins are shares of; by default the batch's largest logit.
+        """
         if a.labels_nhw.shape != b.labels_nhw.shape:
             self._pixels += a.labels_nhw.size
             self._max_error = self._max_margin = float("inf")
+            self._least = 0.0
             return
         differs = a.labels_nhw != b.labels_nhw
         self._pixels += differs.size
         self._agreed += differs.size - int(differs.sum())
+        self._least = min(self._least, 1 - float(differs.mean((1, 2)).max()))
         if a.logits_nchw is not None and b.logits_nchw is not None:
-            self._add_errors(a.logits_nchw, b.logits_nchw)
+            self._add_errors(a.logits_nchw, b.logits_nchw, scale)
         if a.logits_nchw is not None:
-            self._add_margins(a.logits_nchw, b.labels_nhw, differs)
+            self._add_margins(a.logits_nchw, b.labels_nhw, differs, scale)
         elif b.logits_nchw is not None:
-            self._add_margins(b.logits_nchw, a.labels_nhw, differs)
+            self._add_margins(b.logits_nchw, a.labels_nhw, differs, scale)
 
-    def _add_errors(self, a_nchw: NDArray[np.float64], b_nchw: NDArray[np.float64]) -> None:
+    def _add_errors(
+        self, a_nchw: NDArray[np.float64], b_nchw: NDArray[np.float64], scale: float | None
+    ) -> None:
         if a_nchw.shape != b_nchw.shape:
             self._max_error = float("inf")
             return
-        errors = np.abs(a_nchw - b_nchw) / _largest(a_nchw)
+        errors = np.abs(a_nchw - b_nchw) / (scale or largest_logit(a_nchw))
         self._error_sum += float(errors.sum())
         self._logits += errors.size
         # Not max(): a NaN must come out as one.
@@ -81,15 +94,20 @@ class DifferenceMeter:
         logits_nchw: NDArray[np.float64],
         labels_nhw: NDArray[np.int64],
         differs: NDArray[np.bool_],
+        scale: float | None,
     ) -> None:
         self._max_margin = self._max_margin or 0.0
         if labels_nhw.max() >= logits_nchw.shape[1]:
             self._max_margin = float("inf")
         elif differs.any():
             given = np.take_along_axis(logits_nchw, labels_nhw[:, None], 1)[:, 0]
-            margins = ((logits_nchw.max(1) - given) / _largest(logits_nchw))[differs]
+            margins = (logits_nchw.max(1) - given)[differs] / (scale or largest_logit(logits_nchw))
             self._margin_sum += float(margins.sum())
             self._max_margin = float(np.maximum(self._max_margin, margins.max()))
+
+    def __bool__(self) -> bool:
+        """Whether anything was added."""
+        return self._pixels > 0
 
     def result(self) -> Difference:
         """Return what was measured so far."""
@@ -98,6 +116,7 @@ class DifferenceMeter:
         return Difference(
             pixels=self._pixels,
             label_agreement=self._agreed / max(1, self._pixels),
+            least_agreement=self._least,
             max_error=self._max_error,
             mean_error=None if self._max_error is None else self._error_sum / max(1, self._logits),
             max_margin=self._max_margin,
@@ -105,5 +124,6 @@ class DifferenceMeter:
         )
 
 
-def _largest(logits_nchw: NDArray[np.float64]) -> float:
-    return max(1.0, float(np.abs(logits_nchw).max()))
+def largest_logit(logits_nchw: NDArray[np.float64]) -> float:
+    """Return the scale of a batch; no fixed one, as logits may all be small."""
+    return float(np.abs(logits_nchw).max()) or 1.0

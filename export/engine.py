@@ -16,7 +16,6 @@ from fcnkit.export.engine_monitor import Advance, make_monitor
 from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
 from fcnkit.export.engine_profiles import ProfileRequest, complete_profiles
 from fcnkit.export.engine_verify import EngineCheck, check_built_engine
-from fcnkit.export.precision import KEPT_KEY
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import (
     SIDECAR_FORMAT,
@@ -107,10 +106,11 @@ def build_engine(
     ranges = complete_profiles(spec, profiles)
     flavor, trt = import_library(flavor, what="fcnkit export engine")
     check_options(trt, flavor, options, timing_cache=timing_cache)
-    kept = [name for name in file.metadata.get(KEPT_KEY, "").split(", ") if name]
     sha256 = sha256_of(model)
     build = _Build(trt, model, spec)
-    precision = check_layers(compute_layers(trt, build.network), spec, kept=kept, where=str(model))
+    precision = check_layers(
+        compute_layers(trt, build.network), spec, kept=file.kept, where=str(model)
+    )
     plan = build.run(ranges, options, timing_cache=timing_cache, advance=advance)
     if sha256_of(model) != sha256:
         rule, got = "must stay as it is while an engine is built from it", "another file"

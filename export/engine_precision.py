@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, VerifyError, message
-from fcnkit.export.precision import inside, module_of
+from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
 from fcnkit.runtime.artifacts.spec import ModelSpec
 
 __all__ = ["ComputeLayer", "check_engine", "check_layers", "check_tensors", "compute_layers"]

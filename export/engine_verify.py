@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, VerifyError, message
-from fcnkit.export.comparison_images import noise_pictures, normalised
+from fcnkit.export.comparison_images import comparison_pictures, normalised
 from fcnkit.export.engine_precision import check_engine
+from fcnkit.export.shapes import MAX_PIXELS, comparison_shapes
 from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape
 from fcnkit.runtime.backends.base import CheckedBackend
@@ -25,16 +26,13 @@ __all__ = ["EngineCheck", "check_built_engine", "compare"]
 AGREEMENT: dict[Precision, float] = {"fp32": 0.999, "fp16": 0.998, "int8": 0.99}
 """Share of labels that must be the ONNX file's over all shapes, by precision."""
 
-SHAPE_AGREEMENT = 0.9
-"""The same for each shape: the largest one must not outvote a shape at which all is wrong, and the
-smallest one has so few pixels that some near ties of noise weigh much."""
+PICTURE_AGREEMENT = 0.9
+"""The same for each picture: a large one must not outvote one in which all is wrong, and the
+smallest ones have so few pixels that some near ties of noise weigh much."""
 
 LOGIT_ERROR: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.05, "int8": 0.5}
-"""Largest error of a logit, as a share of the largest logit of the batch (at least 1). A GPU adds
+"""Largest error of a logit, as a share of the largest logit of the batch. A GPU adds
 in another order and may transform convolutions (Winograd)."""
-
-_LARGEST = 1024 * 1024
-"""Pixels of a batch to compare at most: the CPU, too, has to run it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,16 +92,13 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     return EngineCheck(inspected=inspected, verified=verified, reason=None)
 
 
-def _shapes(file: EngineFile) -> list[Shape]:
-    """Return every profile's shapes as far as a CPU can follow, and each once."""
-    shapes = (shape for p in file.profiles for shape in (p.min, p.opt, p.max))
-    small = [shape for shape in shapes if int(np.prod(shape)) <= _LARGEST]
-    if file.spec.head == "scene":
-        # One pixel less than a multiple: the graph has to cut and join two tiles a side.
-        for profile in file.profiles:
-            sides = (max(a, b - 1) for a, b in zip(profile.min[1:], profile.opt[1:], strict=True))
-            small.append((1, *sides))  # type: ignore[arg-type]
-    return list(dict.fromkeys(small)) or [file.profiles[0].min]
+def _shapes(file: EngineFile) -> tuple[Shape, ...]:
+    """Return the shapes of every profile, as far as a CPU can follow."""
+    spec = file.spec
+    shapes, _ = comparison_shapes(
+        spec.shapes, file.profiles, heads=[spec.head], max_pixels=MAX_PIXELS
+    )
+    return shapes
 
 
 def compare(
@@ -121,20 +116,20 @@ def compare(
         One line of what was measured.
 
     Raises:
-        VerifyError: Fewer labels agree than AGREEMENT and SHAPE_AGREEMENT ask for, or a logit is
+        VerifyError: Fewer labels agree than AGREEMENT and PICTURE_AGREEMENT ask for, or a logit is
             off by more than LOGIT_ERROR.
     """
     agreed = pixels = 0
     error, least = 0.0, 1.0
     shapes = _shapes(file)
-    for shape in shapes:
-        batch = _noise(shape, file)
+    batches = (_batch(image, file) for s in shapes for image in comparison_pictures(s))
+    for batch in batches:
         ours, theirs = (backend.infer(batch) for backend in (engine, reference))
         if theirs.ndim == 4:
-            scale = max(1.0, float(abs(theirs).max()))
+            scale = float(abs(theirs).max()) or 1.0
             error = max(error, float(abs(ours - theirs).max()) / scale)
         same = _labels(ours) == _labels(theirs)
-        least = min(least, float(same.mean()))
+        least = min(least, float(same.mean((1, 2)).min()))
         agreed += int(same.sum())
         pixels += same.size
     share, precision = agreed / pixels, file.spec.precision
@@ -144,8 +139,8 @@ def compare(
         (share >= AGREEMENT[precision],
          f"must give the labels of the ONNX file on {100 * AGREEMENT[precision]:g} % of all pixels",
          summary),
-        (least >= SHAPE_AGREEMENT,
-         f"must give the labels of the ONNX file on {100 * SHAPE_AGREEMENT:g} % of every shape's",
+        (least >= PICTURE_AGREEMENT,
+         f"must give the labels of the ONNX file on {100 * PICTURE_AGREEMENT:g} % of every picture",
          f"{100 * least:.2f} % of one"),
         (error <= LOGIT_ERROR[precision],
          f"must give logits within {LOGIT_ERROR[precision]:g} of the largest one",
@@ -158,9 +153,8 @@ def compare(
     return summary
 
 
-def _noise(shape: Shape, file: EngineFile) -> NDArray[Any]:
+def _batch(image_nhwc: NDArray[np.uint8], file: EngineFile) -> NDArray[Any]:
     """Return pictures as the model's head takes them."""
-    image_nhwc = noise_pictures(shape)
     uint8 = file.spec.input.dtype == "uint8"
     return image_nhwc if uint8 else normalised(image_nhwc, file.spec.input)
 

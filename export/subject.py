@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.export.biased import BiasedLabels, open_biased
 from fcnkit.export.comparison_images import normalised
-from fcnkit.export.precision import PrecisionProof, prove_precision
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_backend
@@ -72,6 +71,7 @@ class Subject:
         proof: PrecisionProof | None = None,
         reported: bool | None = None,
         profiles: tuple[ShapeRange, ...] = (),
+        biased: BiasedLabels | None = None,
     ) -> None:
         """Wrap an opened backend, which is closed with the subject.
 
@@ -84,14 +84,22 @@ class Subject:
             reported: Whether the report that the export wrote beside it is of this very file;
                 None without such a report.
             profiles: Of an engine: the ranges of shapes that it takes.
+            biased: Of an ONNX file that gives labels: runs it with a number per class added.
         """
         self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
         self.proof, self.reported, self.profiles = proof, reported, profiles
+        self.biased = biased
 
     @property
     def spec(self) -> ModelSpec:
         """What the model promises."""
         return self.backend.spec
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        provider = str(self.backend.details.get("provider", ""))
+        return self.kind == "engine" or provider.startswith(("CUDA", "Tensorrt", "cuda"))
 
     def takes(self, shape: Shape) -> bool:
         """Say whether an engine has a profile for a shape; other models take any legal one."""
@@ -203,17 +211,14 @@ def open_subject(
             sha256=sha256_of(path),
             profiles=profiles,
         )
-    read_onnx_file(path).spec(where=str(path))  # the short error for what is no ONNX file
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's errors share no base class but Exception
-        rule = "must be a complete ONNX file"
-        remedy = "copy the file again or export the model again with fcnkit export onnx"
-        raise ArtifactError(message(str(path), rule, str(error), remedy)) from error
-    proof = prove_precision(model, where=str(path))
+    file = read_onnx_file(path)
+    proof = file.prove(file.spec(where=str(path)), where=str(path))
     name = "onnxruntime" if backend == "auto" else backend
     opened = open_backend(path, backend=name, threads=threads, compute=compute, options=options)
     sha256 = sha256_of(path)
+    biased = None
+    if name == "onnxruntime" and opened.spec.head != "logits":
+        biased = open_biased(path, opened.spec, threads=int(opened.details["threads"]))
     return Subject(
         opened,
         name=path.name,
@@ -221,4 +226,5 @@ def open_subject(
         sha256=sha256,
         proof=proof,
         reported=_is_reported(path, sha256),
+        biased=biased,
     )

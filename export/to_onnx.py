@@ -4,32 +4,52 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import onnx
 import torch
 
 from fcnkit.errors import message
-from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
-from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
+from fcnkit.export.build import Typing, build_graph, build_typed, head_spec, trace_core
+from fcnkit.export.calibration import (
+    Calibration,
+    model_inputs,
+    open_calibration,
+    sized_pictures,
+)
+from fcnkit.export.half_range import (
+    HalfRange,
+    check_half_range,
+    measure_half_range,
+    range_inputs,
+)
 from fcnkit.export.heads import Core
 from fcnkit.export.int8 import Activations
-from fcnkit.export.precision import KEPT_KEY
+from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
+from fcnkit.export.trace import LOWEST_OPSET, OPSET
 from fcnkit.export.verification import (
-    MAX_PIXELS,
     TOLERANCES,
+    Pictures,
     VerifyReport,
     require,
     verify,
 )
 from fcnkit.export.verify_data import Labelled
-from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Precision, format_shape
+from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
+from fcnkit.runtime.artifacts.spec import (
+    METADATA_KEY,
+    Head,
+    ModelSpec,
+    Precision,
+    Shape,
+    format_shape,
+)
 from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train.backend import TorchBackend
@@ -56,7 +76,9 @@ class ExportReport:
     speedup: float | None
     """How many times as fast as float32 the model is here; None for float32 itself."""
     calibration: tuple[str, ...]
-    """Names of the pictures that int8 was calibrated on."""
+    """Names of the pictures that int8 was calibrated on, or fp16's values were measured on."""
+    half_range: HalfRange | None
+    """The largest value of every tensor in float16; None for other precisions."""
 
     def summary(self) -> str:
         """Return the figures as one line."""
@@ -76,6 +98,8 @@ def export_onnx(
     calibration: Path | None = None,
     activations: Activations = "uint8",
     max_miou_drop: float | None = None,
+    shape: Shape | None = None,
+    opset: int = OPSET,
     max_pixels: int = MAX_PIXELS,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
@@ -87,11 +111,16 @@ def export_onnx(
         head: What the graph computes, see the ModelSpec.
         precision: What it computes in; inputs and outputs keep their types.
         keep_fp32: Modules, by their names in the state dict, that stay in float32.
-        calibration: For int8: a folder in VOC layout or of pictures, at least 16 of them. With
-            a labelled second split, that is used to measure what int8 costs.
+        calibration: For int8 and fp16: a folder in VOC layout or of pictures, at least 16 of
+            them. int8 takes the ranges of its activations from them; fp16 needs none, but the
+            largest values are measured on them too. With a labelled second split, that is used to
+            measure what the precision costs.
         activations: For int8: see ``int8.Activations``.
-        max_miou_drop: For int8: largest loss of mean IoU on that split; by default the
-            tolerance's, 0.01.
+        max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
+            for int8 and 0.005 for fp16.
+        shape: The only (N, H, W) that the graph takes, for runtimes without free sizes; by default
+            it takes any of the head's range.
+        opset: Version of ONNX's operator set, lower for older libraries: 18 to 20.
         max_pixels: Pixels of one batch in the comparison at most.
         on_picture: Called with (pictures done, pictures in all) of that split.
 
@@ -104,12 +133,14 @@ def export_onnx(
         TypeError: keep_fp32, max_miou_drop or max_pixels is of another type.
         ValueError: out does not end in .onnx, its folder does not exist, an option is none of its
             values or does not fit the precision, or a module to keep is not there.
-        VerifyError: The exported model does not compute what PyTorch computes; no file is left.
+        VerifyError: The exported model does not compute what PyTorch computes, or float16 does
+            not hold its activations; no file is left.
     """
     _check_out(out)
     check_choice("--head", head, get_args(Head))
     check_choice("--precision", precision, get_args(Precision))
     check_choice("--activations", activations, get_args(Activations))
+    opset = check_int(f"--opset of head {head}", opset, LOWEST_OPSET[head], OPSET)
     max_pixels = check_int("export_onnx: max_pixels", max_pixels, 1, 2**63 - 1)
     check_names("--keep-fp32", keep_fp32)
     if max_miou_drop is not None:
@@ -122,35 +153,40 @@ def export_onnx(
     if max_miou_drop is not None:
         tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
     net, loaded = load_model(checkpoint)
-    spec = head_spec(loaded.spec, head, sha256=sha256_of(checkpoint), precision=precision)
-    core = trace_core(net, spec.num_classes)
+    sha256 = sha256_of(checkpoint)
+    spec = head_spec(loaded.spec, head, sha256=sha256, precision=precision, shape=shape)
+    core = trace_core(net, spec.num_classes, opset=opset)
     model, kept = build_graph(core, spec, typing)
+    half_range = _half_range(core, spec, typing, max_pixels=max_pixels, where=out.name)
     pictures = typing.calibration.names if typing.calibration else ()
     notes = {KEPT_KEY: ", ".join(kept), "calibration": ", ".join(pictures)}
-    with atomic_path(out) as temporary:
+    with atomic_path(out) as temporary, tempfile.TemporaryDirectory() as folder:
         save_model(model, spec, temporary, notes=notes)
+        twin = _float_twin(core, spec, Path(folder))
         with (
             _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source,
             open_subject(temporary, backend="onnxruntime") as exported,
         ):
+            if twin:
+                _require_twin(source, twin, name=exported.name, max_pixels=max_pixels)
             report = verify(
                 source,
                 exported,
                 data=_held_out(typing.calibration, calibration),
                 tolerance=tolerance,
-                pictures=sized_pictures(typing.calibration, range=spec.range)
-                if typing.calibration
-                else None,
+                pictures=_pictures(spec, typing),
                 max_pixels=max_pixels,
                 on_picture=on_picture,
             )
         require(report, remedy=_REMEDIES[precision])
-        speedup = _speedup(core, spec, temporary)
+        speedup = measure_speedup(twin, temporary) if twin else None
         save_model(model, spec.with_parity(report.summary()), temporary, notes=notes)
         report = replace(report, b={**report.b, "sha256": sha256_of(temporary)})
-        more = {"speedup_over_fp32": speedup, "calibration": list(pictures)}
+        more: dict[str, Any] = {"speedup_over_fp32": speedup, "calibration": list(pictures)}
+        if half_range:
+            more["half_range"] = asdict(half_range)
         atomic_write(verify_path(out), report.to_json(**more).encode())
-    return ExportReport(verify=report, speedup=speedup, calibration=pictures)
+    return ExportReport(verify=report, speedup=speedup, calibration=pictures, half_range=half_range)
 
 
 def _check_out(out: Path) -> None:
@@ -174,7 +210,7 @@ def _typing(
         remedy = "give the training data with --calibration DATA"
         raise ValueError(message("--precision", rule, "no --calibration", remedy))
     for option, given, wanted in (
-        ("--calibration", folder is not None, ("int8",)),
+        ("--calibration", folder is not None, ("fp16", "int8")),
         ("--keep-fp32", bool(keep_fp32), ("fp16", "int8")),
         ("--activations", activations != "uint8", ("int8",)),
         ("--max-miou-drop", max_miou_drop is not None, ("int8",)),
@@ -199,15 +235,47 @@ def _held_out(opened: Calibration | None, root: Path | None) -> Labelled | None:
     return Labelled(root=root, pictures=(), truth=opened.held_out)
 
 
-def _speedup(core: Core, spec: ModelSpec, model: Path) -> float | None:
-    """Time the model against the same head in float32; None for float32 itself."""
+def _pictures(spec: ModelSpec, typing: Typing) -> Pictures | None:
+    """Return what int8 is compared on, its own pictures; None for noise."""
+    if spec.precision == "int8" and typing.calibration:
+        return sized_pictures(typing.calibration, range=spec.range)
+    return None
+
+
+def _half_range(
+    core: Core, spec: ModelSpec, typing: Typing, *, max_pixels: int, where: str
+) -> HalfRange | None:
+    """Refuse float16 where it does not hold the activations; None for other precisions."""
+    if spec.precision != "fp16":
+        return None
+    plain, half, kept = build_typed(core, spec, typing)
+    shape = bounded((1, *spec.shapes.opt[1:]), spec.shapes.min, max_pixels)
+    pictures = model_inputs(typing.calibration, spec) if typing.calibration else ()
+    names = typing.calibration.names if typing.calibration else ()
+    inputs = range_inputs(spec.input, spec.head, shape, pictures)
+    found = measure_half_range(plain, half, inputs, pictures=names)
+    check_half_range(found, plain, kept, where=where)
+    return found
+
+
+def _float_twin(core: Core, spec: ModelSpec, folder: Path) -> Path | None:
+    """Write the same head in float32; None where the model is that itself."""
     if spec.precision == "fp32":
         return None
     plain = replace(spec, precision="fp32")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "fp32.onnx"
-        save_model(build_graph(core, plain)[0], plain, path)
-        return measure_speedup(path, model)
+    path = folder / "fp32.onnx"
+    save_model(build_graph(core, plain)[0], plain, path)
+    return path
+
+
+def _require_twin(source: Subject, twin: Path, *, name: str, max_pixels: int) -> None:
+    """Refuse a head that is wrong in float32 already.
+
+    The rounding of 8 or 11 bits hides faults of the graph, as large as its tolerance is.
+    """
+    with open_subject(twin, backend="onnxruntime") as plain:
+        plain.name = f"{name} in fp32"
+        require(verify(source, plain, max_pixels=max_pixels), remedy=_REMEDIES["fp32"])
 
 
 def save_model(
@@ -221,6 +289,8 @@ def save_model(
         path: The file.
         notes: More lines; empty ones are left out.
     """
+    # The lowest that the operators need: older libraries refuse a higher one, whatever is in it.
+    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
     given, result, shapes = spec.input, spec.output, spec.shapes
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (given.mean, given.std))
@@ -234,11 +304,13 @@ def save_model(
         "normalisation": f"(x / 255 - mean) / std, mean {mean}, std {std}",
         "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
         "classes": ", ".join(spec.classes),
-        "stride": "32",
+        "multiple": str(given.multiple),
         "source_sha256": spec.source.sha256 or "",
         "parity": spec.source.parity or "",
         **(notes or {}),
     }
     filled = {key: value for key, value in properties.items() if value}
     onnx.helper.set_model_props(model, filled)
+    seal = read_onnx_bytes(model.SerializeToString(), where=str(path)).seal
+    onnx.helper.set_model_props(model, {**filled, SEAL_KEY: seal})
     onnx.save(model, path)

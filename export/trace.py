@@ -11,17 +11,29 @@ import onnx
 import torch
 from torch import nn
 
-__all__ = ["OPSET", "trace"]
+from fcnkit.runtime.artifacts.spec import Head
+
+__all__ = ["LOWEST_OPSET", "OPSET", "trace"]
 
 OPSET: Final = 20
-"""Of every exported graph: what ONNX Runtime, OpenVINO and both TensorRTs read."""
+"""Of exported graphs by default: what ONNX Runtime, OpenVINO and both TensorRTs read."""
+
+LOWEST_OPSET: Final[dict[Head, int]] = {"logits": 18, "labels": 18, "scene": 18}
+"""What older libraries may need. PyTorch's exporter writes nothing older itself, and converting
+DeepLabV3's pooling to less fails."""
 
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
 """Where the exporter notes the modules that a node comes from, outermost first."""
 
 
 def trace(
-    graph: nn.Module, example: torch.Tensor, source: str, result: str, *, last: str = ""
+    graph: nn.Module,
+    example: torch.Tensor,
+    source: str,
+    result: str,
+    *,
+    last: str = "",
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
     """Export a module with free batch size and sides that are multiples of 32.
 
@@ -31,6 +43,7 @@ def trace(
         source: Name for the input.
         result: Name for the output.
         last: Module that the last node belongs to, where the trace does not tell.
+        opset: Version of the operator set.
 
     Returns:
         The ONNX model, input dims declared ``n``, ``32*h`` and ``32*w``, free of the exporter's
@@ -47,7 +60,7 @@ def trace(
             graph.eval(),
             (example,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=[source],
             output_names=[result],
             dynamic_shapes=(shapes,),

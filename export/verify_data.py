@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fcnkit.errors import DataError, message
 from fcnkit.export.difference import Difference, DifferenceMeter
@@ -111,7 +112,7 @@ def compare_on_data(
     *,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> DataReport:
-    """Run both sides on every picture.
+    """Run both sides on every picture, resized where a side takes one size only.
 
     A picture whose sides are no multiples of 32 is grown by reflection where a side has head
     ``labels``, and else covered by overlapping tiles, for both sides alike.
@@ -136,7 +137,8 @@ def compare_on_data(
     grown = "labels" in (a.spec.head, b.spec.head)
     meter = DifferenceMeter()
     counts = np.zeros((2, len(classes), len(classes)), np.int64)
-    for done, (image_hwc, truth_hw) in enumerate(data.with_range(a.spec.range), start=1):
+    for done, pair in enumerate(data.with_range(a.spec.range), start=1):
+        image_hwc, truth_hw = _resized(*pair, (a, b))
         answers = [_answer(side, image_hwc, grown=grown) for side in (a, b)]
         meter.add(*answers)
         if truth_hw is not None:
@@ -156,14 +158,37 @@ def compare_on_data(
     )
 
 
+def _resized(
+    image_hwc: NDArray[np.uint8], truth_hw: NDArray[np.uint8] | None, sides: tuple[Subject, Subject]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Bring a picture and its truth to the one size that a side takes, where there is such."""
+    for side in sides:
+        (_, *low), (_, *high) = side.spec.shapes.min, side.spec.shapes.max
+        if low == high:
+            size = low[1], low[0]
+            image_hwc = np.asarray(Image.fromarray(image_hwc).resize(size))
+            if truth_hw is not None:
+                truth_hw = np.asarray(
+                    Image.fromarray(truth_hw).resize(size, Image.Resampling.NEAREST)
+                )
+    return image_hwc, truth_hw
+
+
 def _answer(side: Subject, image_hwc: NDArray[np.uint8], *, grown: bool) -> Answer:
     height, width = image_hwc.shape[:2]
     if not grown and min(height, width) >= 32:
-        return side.answer(image_hwc[None])
+        return _first(side, image_hwc[None])
     plan = plan_padded(height, width, multiple=32)
-    whole = side.answer(cut(np.ascontiguousarray(image_hwc), plan))
+    whole = _first(side, cut(np.ascontiguousarray(image_hwc), plan))
     logits = whole.logits_nchw
     return Answer(
         whole.labels_nhw[:, :height, :width],
         None if logits is None else logits[:, :, :height, :width],
     )
+
+
+def _first(side: Subject, image_nhwc: NDArray[np.uint8]) -> Answer:
+    """Label one picture, repeated as often as the smallest batch asks for."""
+    whole = side.answer(image_nhwc.repeat(side.spec.shapes.min[0], 0))
+    logits = whole.logits_nchw
+    return Answer(whole.labels_nhw[:1], None if logits is None else logits[:1])

@@ -25,8 +25,9 @@ def describe(path: str | Path) -> dict[str, Any]:
 
     Returns:
         ``path``, ``kind`` (``onnx`` or ``engine``), ``bytes``, ``sha256`` and ``spec``; of an ONNX
-        file also ``opset``, ``inputs`` and ``outputs`` (declared names, dtypes and dimensions); of
-        an engine also whatever else its sidecar holds.
+        file also ``opset``, ``inputs`` and ``outputs`` (declared names, dtypes and dimensions) and
+        ``as_exported`` (whether graph and spec are those that were exported); of an engine also
+        whatever else its sidecar holds.
 
     Raises:
         ArtifactError: The file or its sidecar is missing, broken or without a spec.
@@ -44,6 +45,7 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
         "opset": file.opset,
         "inputs": [_tensor(tensor) for tensor in file.inputs],
         "outputs": [_tensor(tensor) for tensor in file.outputs],
+        "as_exported": file.is_as_exported,
         "spec": asdict(file.spec(where=str(path))),
     }
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -295,6 +295,8 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
 
 def _without_sidecar(path: Path, model: Path) -> EngineFile:
     spec = read_onnx_file(model).spec(where=str(model))
+    # What the ONNX file showed is not what the engine did.
+    spec = replace(spec, source=replace(spec.source, parity=None))
     plan = path.read_bytes()
     rebuild = shlex.join(["fcnkit", "export", "engine", str(model), "-o", str(path)])
     header = read_plan_header(plan, where=str(path), rebuild=rebuild)

@@ -1,46 +1,53 @@
-"""Reading what an ONNX file says about itself, without the onnx package.
+"""Reading what an ONNX file says about itself, and whether it is so, without the onnx package.
 
-An ONNX file is one protobuf message, and the few fields wanted here (opset, declared inputs and
-outputs, ``metadata_props``) are plain enough to be picked out while the weights are skipped. One
-reader for every backend means that a broken file gets the same short error everywhere, before a
-library is loaded that would print its own.
+An ONNX file is one protobuf message, and what is wanted here (opset, declared inputs and outputs,
+``metadata_props``, the types of the nodes) is plain enough to be picked out while the values of the
+weights are skipped. One reader for every backend means that a broken file gets the same short error
+everywhere, before a library is loaded that would print its own.
 
-Source: ``onnx/onnx.proto`` (messages ModelProto, GraphProto, ValueInfoProto) and the protobuf
-encoding guide (varints, wire types 0, 1, 2 and 5).
+A file may have been changed after its export. So its spec is given out only where the graph's
+tensors and precision are those of the spec, and what the export measured only while the graph is
+the one that was measured.
+
+Source: ``onnx/onnx.proto`` (messages ModelProto, GraphProto, ValueInfoProto).
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import mmap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Final
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.artifacts.onnx_graph import MAX_DEPTH, Graph, TensorInfo, read_graph
+from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof, prove_precision
+from fcnkit.runtime.artifacts.onnx_wire import Source, WireError, fields_of, text_of
+from fcnkit.runtime.artifacts.signature import check_signature, narrowed
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec
 
-__all__ = ["OnnxFile", "TensorInfo", "read_onnx_file"]
+__all__ = [
+    "KEPT_KEY",
+    "SEAL_KEY",
+    "OnnxFile",
+    "TensorInfo",
+    "read_onnx_bytes",
+    "read_onnx_file",
+]
 
-_DTYPES = {
-    1: "float32",
-    2: "uint8",
-    3: "int8",
-    6: "int32",
-    7: "int64",
-    10: "float16",
-    16: "bfloat16",
-}
+KEPT_KEY: Final = "kept_fp32"
+"""Key in ``metadata_props``: the modules that stay in float32, by comma."""
+
+SEAL_KEY: Final = "fcnkit.seal"
+"""Key in ``metadata_props``: the SHA-256 of graph and spec at the export, see OnnxFile.seal."""
+
 _NOT_ONNX = "must be a complete ONNX file"
 _COPY_AGAIN = "copy the file again or export the model again with fcnkit export onnx"
 
-
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """A declared input or output: a dimension is a number, or a name such as ``32*h``."""
-
-    name: str
-    dtype: str
-    dims: tuple[int | str, ...]
+_log = logging.getLogger("fcnkit.model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +56,44 @@ class OnnxFile:
 
     opset: int
     """Version of the default operator set, 0 where none is declared."""
-    inputs: tuple[TensorInfo, ...]
-    outputs: tuple[TensorInfo, ...]
+    graph: Graph = field(repr=False)
+    functions: int
+    """Number of functions that the file defines for itself; fcnkit writes none."""
     metadata: dict[str, str]
+    computed: str
+    """SHA-256 of what is computed: graph, operator sets and functions."""
+
+    @property
+    def inputs(self) -> tuple[TensorInfo, ...]:
+        """The declared inputs, without the weights."""
+        return self.graph.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorInfo, ...]:
+        """The declared outputs."""
+        return self.graph.outputs
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The modules that were left in float32 on purpose."""
+        return tuple(filter(None, self.metadata.get(KEPT_KEY, "").split(", ")))
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 of what is computed together with what is said about it."""
+        said = (self.metadata.get(key, "") for key in (METADATA_KEY, KEPT_KEY))
+        return hashlib.sha256("\n".join((self.computed, *said)).encode()).hexdigest()
+
+    @cached_property
+    def is_as_exported(self) -> bool:
+        """Whether graph and spec are those that fcnkit wrote."""
+        return self.metadata.get(SEAL_KEY) == self.seal
 
     def spec(self, *, where: str) -> ModelSpec:
-        """Read the ModelSpec that the metadata holds.
+        """Read the ModelSpec that the metadata holds, and compare it with the graph.
+
+        Where the graph fixes a side or the batch, the legal shapes are narrowed to that. Where
+        graph or spec were changed after the export, the parity is None, and a warning says so.
 
         Args:
             where: The file, for the error.
@@ -63,7 +102,8 @@ class OnnxFile:
             The spec.
 
         Raises:
-            ArtifactError: There is none, or it is not what this version reads.
+            ArtifactError: There is none, or it is not what this version reads, or the graph has
+                other inputs and outputs or computes in another precision.
         """
         text = self.metadata.get(METADATA_KEY)
         if text is None:
@@ -71,17 +111,43 @@ class OnnxFile:
             raise ArtifactError(
                 message(where, rule, "none", "export the model with fcnkit export onnx")
             )
-        return ModelSpec.from_json(text, where=where)
+        spec = narrowed(ModelSpec.from_json(text, where=where), self.inputs)
+        check_signature(self.inputs, self.outputs, spec, where=where)
+        self.prove(spec, where=where)
+        if spec.source.parity is None or self.is_as_exported:
+            return spec
+        _warn_once(
+            message(
+                where,
+                "its graph and spec must be those that were exported to keep the parity",
+                "others" if SEAL_KEY in self.metadata else "a file without their hash",
+                "the parity is taken as unknown, compare it again with fcnkit verify",
+            )
+        )
+        return replace(spec, source=replace(spec.source, parity=None))
+
+    def prove(self, spec: ModelSpec, *, where: str) -> PrecisionProof:
+        """Check that the graph computes in the precision of a spec, see ``prove_precision``."""
+        if self.functions:
+            rule = "its precision must be visible, in a graph without functions"
+            remedy = "inline them with onnx.inliner, or export the model again"
+            raise ArtifactError(message(where, rule, f"{self.functions} functions", remedy))
+        return prove_precision(self.graph, spec.precision, self.kept, where=where)
+
+
+@lru_cache(maxsize=64)
+def _warn_once(text: str) -> None:
+    _log.warning("%s", text)
 
 
 def read_onnx_file(path: str | Path) -> OnnxFile:
-    """Read an ONNX file's declarations; the weights are not touched.
+    """Read an ONNX file's declarations and nodes; the values of the weights are only hashed.
 
     Args:
         path: The file.
 
     Returns:
-        Opset, inputs, outputs and metadata.
+        Opset, graph and metadata.
 
     Raises:
         ArtifactError: There is no such file, or it is no complete ONNX file.
@@ -93,101 +159,73 @@ def read_onnx_file(path: str | Path) -> OnnxFile:
     if path.stat().st_size == 0:
         raise ArtifactError(message(str(path), _NOT_ONNX, "an empty file", _COPY_AGAIN))
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        data = _Source(content)
-        try:
-            _refuse_outside_weights(data, "model", (0, len(content)), depth=0)
-            return _read_model(data)
-        except _OutsideError as error:
-            rule = "an ONNX file must hold its weights itself"
-            remedy = "save it as one file; other files are not read"
-            raise ArtifactError(message(str(path), rule, str(error), remedy)) from None
-        except (_WireError, UnicodeDecodeError) as error:
-            raise ArtifactError(message(str(path), _NOT_ONNX, str(error), _COPY_AGAIN)) from None
+        return read_onnx_bytes(content, where=str(path))
 
 
-class _WireError(Exception):
-    """The bytes are no protobuf message of the expected kind."""
+def read_onnx_bytes(content: bytes | mmap.mmap, *, where: str) -> OnnxFile:
+    """Read the content of an ONNX file.
+
+    Args:
+        content: The bytes.
+        where: The file, for the error.
+
+    Returns:
+        As read_onnx_file.
+
+    Raises:
+        ArtifactError: They are no complete ONNX file.
+    """
+    try:
+        _refuse_outside_weights(Source(content), "model", (0, len(content)), depth=0)
+        return _read_model(Source(content))
+    except _OutsideError as error:
+        rule = "an ONNX file must hold its weights itself"
+        remedy = "save it as one file; other files are not read"
+        raise ArtifactError(message(where, rule, str(error), remedy)) from None
+    except (WireError, UnicodeDecodeError) as error:
+        raise ArtifactError(message(where, _NOT_ONNX, str(error), _COPY_AGAIN)) from None
 
 
 class _OutsideError(Exception):
     """The weights are in another file."""
 
 
-_MAX_FIELDS = 1_000_000
-"""A file with more is no network: a ResNet-101 with its head has some ten thousand."""
+_COMPUTED: Final = (7, 8, 20, 25)
+"""The fields of a ModelProto that say what is computed: graph, operator sets, training and
+functions. The others hold names, versions and metadata."""
 
 
-class _Source:
-    """The bytes of a file, and how many more fields will be read from it."""
-
-    __slots__ = ("content", "fields_left")
-
-    def __init__(self, content: bytes | mmap.mmap) -> None:
-        self.content = content
-        self.fields_left = _MAX_FIELDS
-
-
-_Field = tuple[int, int, int, int]
-"""Field number, value of a varint (else 0), start and stop of the payload."""
-
-
-def _varint(data: _Source, at: int, stop: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < stop and shift < 70:
-        byte = data.content[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-    raise _WireError("bytes that end early or are no protobuf")
-
-
-def _fields(data: _Source, at: int, stop: int) -> Iterator[_Field]:
-    """Walk over one message; a payload that leaves the message is an error."""
-    while at < stop:
-        data.fields_left -= 1
-        if data.fields_left < 0:
-            raise _WireError(f"more than {_MAX_FIELDS} fields")
-        key, at = _varint(data, at, stop)
-        number, wire = key >> 3, key & 7
-        if number == 0:
-            raise _WireError("bytes that are no protobuf")
-        value = 0
-        if wire == 0:
-            start = at
-            value, at = _varint(data, at, stop)
-        elif wire == 2:
-            length, start = _varint(data, at, stop)
-            at = start + length
-        elif wire in (1, 5):
-            start, at = at, at + (8 if wire == 1 else 4)
-        else:
-            raise _WireError("bytes that are no protobuf")
-        if at > stop:
-            raise _WireError(f"a file that ends {at - stop} bytes early or is no protobuf")
-        yield number, value, start, at
-
-
-def _text(data: _Source, field: _Field) -> str:
-    return bytes(data.content[field[2] : field[3]]).decode("utf-8")
-
-
-def _read_model(data: _Source) -> OnnxFile:
-    opset = 0
+def _read_model(data: Source) -> OnnxFile:
+    opset = functions = 0
     metadata: dict[str, str] = {}
-    graph: tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]] | None = None
-    for field in _fields(data, 0, len(data.content)):
-        number, _, start, stop = field
+    graph: Graph | None = None
+    computed = hashlib.sha256()
+    for entry in fields_of(data, 0, len(data.content)):
+        number, _, start, stop = entry
+        if number in _COMPUTED:
+            computed.update(b"%d %d " % (number, stop - start))
+            with memoryview(data.content) as view, view[start:stop] as span:
+                computed.update(span)
         if number == 7:
-            graph = _read_graph(data, start, stop)
+            if graph is not None:
+                raise WireError("a file with two graphs")
+            graph = read_graph(data, start, stop)
         elif number == 8:
             opset = max(opset, _read_opset(data, start, stop))
         elif number == 14:
-            pair = {inner[0]: _text(data, inner) for inner in _fields(data, start, stop)}
+            pair = {inner[0]: text_of(data, inner) for inner in fields_of(data, start, stop)}
             metadata[pair.get(1, "")] = pair.get(2, "")
+        elif number == 25:
+            functions += 1
     if graph is None:
-        raise _WireError("a file without a graph")
-    return OnnxFile(opset=opset, inputs=graph[0], outputs=graph[1], metadata=metadata)
+        raise WireError("a file without a graph")
+    return OnnxFile(
+        opset=opset,
+        graph=graph,
+        functions=functions,
+        metadata=metadata,
+        computed=computed.hexdigest(),
+    )
 
 
 _INSIDE: dict[str, dict[int, str]] = {
@@ -201,83 +239,32 @@ _INSIDE: dict[str, dict[int, str]] = {
 }
 """Which fields of a message hold, some levels down, tensors: onnx/onnx.proto."""
 
-_MAX_DEPTH = 100
 
-
-def _refuse_outside_weights(data: _Source, kind: str, span: tuple[int, int], *, depth: int) -> None:
+def _refuse_outside_weights(data: Source, kind: str, span: tuple[int, int], *, depth: int) -> None:
     """Refuse tensors whose values are in another file, wherever in the model they are.
 
     Libraries follow such paths, older ones out of the model's folder too.
     """
-    if depth > _MAX_DEPTH:
-        raise _WireError("graphs nested without end")
-    for field in _fields(data, *span):
+    if depth > MAX_DEPTH:
+        raise WireError("graphs nested without end")
+    for entry in fields_of(data, *span):
         if kind != "tensor":
-            inner = _INSIDE[kind].get(field[0])
+            inner = _INSIDE[kind].get(entry[0])
             if inner:
-                _refuse_outside_weights(data, inner, field[2:], depth=depth + 1)
-        elif field[0] == 13:  # external_data, an entry each of location, offset and length
-            pair = {inner[0]: _text(data, inner) for inner in _fields(data, *field[2:])}
+                _refuse_outside_weights(data, inner, entry[2:], depth=depth + 1)
+        elif entry[0] == 13:  # external_data, an entry each of location, offset and length
+            pair = {inner[0]: text_of(data, inner) for inner in fields_of(data, *entry[2:])}
             raise _OutsideError(f"{pair.get(1, 'a place')} {pair.get(2, '')!r}")
-        elif field[0] == 14 and field[1] == 1:  # data_location EXTERNAL
+        elif entry[0] == 14 and entry[1] == 1:  # data_location EXTERNAL
             raise _OutsideError("weights somewhere else")
 
 
-def _read_opset(data: _Source, start: int, stop: int) -> int:
+def _read_opset(data: Source, start: int, stop: int) -> int:
     """Return the version if this entry is the default operator set, else 0."""
     domain, version = "", 0
-    for field in _fields(data, start, stop):
-        if field[0] == 1:
-            domain = _text(data, field)
-        elif field[0] == 2:
-            version = field[1]
+    for entry in fields_of(data, start, stop):
+        if entry[0] == 1:
+            domain = text_of(data, entry)
+        elif entry[0] == 2:
+            version = entry[1]
     return version if domain in ("", "ai.onnx") else 0
-
-
-def _read_graph(
-    data: _Source, start: int, stop: int
-) -> tuple[tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    inputs, outputs, weights = [], [], set()
-    for number, _, at, end in _fields(data, start, stop):
-        if number == 11:
-            inputs.append(_read_tensor_info(data, at, end))
-        elif number == 12:
-            outputs.append(_read_tensor_info(data, at, end))
-        elif number == 5:
-            weights |= {_text(data, f) for f in _fields(data, at, end) if f[0] == 8}
-    # Old files list their weights among the inputs as well.
-    return tuple(info for info in inputs if info.name not in weights), tuple(outputs)
-
-
-def _read_tensor_info(data: _Source, start: int, stop: int) -> TensorInfo:
-    name, dtype = "", "not a tensor"
-    dims: tuple[int | str, ...] = ()
-    for field in _fields(data, start, stop):
-        if field[0] == 1:
-            name = _text(data, field)
-        elif field[0] == 2:
-            for kind, _, at, end in _fields(data, field[2], field[3]):
-                if kind == 1:
-                    dtype, dims = _read_tensor_type(data, at, end)
-    return TensorInfo(name=name, dtype=dtype, dims=dims)
-
-
-def _read_tensor_type(data: _Source, start: int, stop: int) -> tuple[str, tuple[int | str, ...]]:
-    dtype = "undefined"
-    dims: list[int | str] = []
-    for number, value, at, end in _fields(data, start, stop):
-        if number == 1:
-            dtype = _DTYPES.get(value, f"ONNX type {value}")
-        elif number == 2:
-            for _, _, dim_at, dim_end in _fields(data, at, end):
-                dims.append(_read_dim(data, dim_at, dim_end))
-    return dtype, tuple(dims)
-
-
-def _read_dim(data: _Source, start: int, stop: int) -> int | str:
-    for field in _fields(data, start, stop):
-        if field[0] == 1:
-            return field[1]
-        if field[0] == 2:
-            return _text(data, field)
-    return "?"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fcnkit.runtime.artifacts.onnx_file import _Field, _fields, _Source, _text, _varint
+from fcnkit.runtime.artifacts.onnx_wire import Field, Source, fields_of, text_of, varint
 
 __all__ = ["size_nodes"]
 
@@ -59,10 +59,10 @@ def size_nodes(path: Path) -> set[tuple[str, str]]:
         meant or none is in it.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        data = _Source(content)
+        data = Source(content)
         sizes: set[str] = set()
         nodes: list[_Node] = []
-        for number, _, start, stop in _fields(data, 0, len(content)):
+        for number, _, start, stop in fields_of(data, 0, len(content)):
             if number == 7:
                 nodes, sizes = _read_graph(data, start, stop)
     found: set[tuple[str, str]] = set()
@@ -87,10 +87,10 @@ def _of_sizes(node: _Node, sizes: set[str]) -> bool:
     return all(name in sizes for name in node.inputs if name)
 
 
-def _read_graph(data: _Source, start: int, stop: int) -> tuple[list[_Node], set[str]]:
+def _read_graph(data: Source, start: int, stop: int) -> tuple[list[_Node], set[str]]:
     """Return the nodes, and the names of the constants of few integers."""
     nodes, sizes = [], set()
-    for number, _, at, end in _fields(data, start, stop):
+    for number, _, at, end in fields_of(data, start, stop):
         if number == 1:
             nodes.append(_read_node(data, at, end))
         elif number == 5:
@@ -100,31 +100,31 @@ def _read_graph(data: _Source, start: int, stop: int) -> tuple[list[_Node], set[
     return nodes, sizes
 
 
-def _read_node(data: _Source, start: int, stop: int) -> _Node:
+def _read_node(data: Source, start: int, stop: int) -> _Node:
     node = _Node()
-    for inner in _fields(data, start, stop):
+    for inner in fields_of(data, start, stop):
         if inner[0] == 1:
-            node.inputs.append(_text(data, inner))
+            node.inputs.append(text_of(data, inner))
         elif inner[0] == 2:
-            node.outputs.append(_text(data, inner))
+            node.outputs.append(text_of(data, inner))
         elif inner[0] == 3:
-            node.name = _text(data, inner)
+            node.name = text_of(data, inner)
         elif inner[0] == 4:
-            node.kind = _text(data, inner)
+            node.kind = text_of(data, inner)
         elif inner[0] == 7:
-            node.domain = _text(data, inner)
+            node.domain = text_of(data, inner)
         elif inner[0] == 5:
             _read_attribute(data, inner[2], inner[3], node)
     node.constant = node.constant and node.kind == "Constant"
     return node
 
 
-def _read_attribute(data: _Source, start: int, stop: int, node: _Node) -> None:
+def _read_attribute(data: Source, start: int, stop: int, node: _Node) -> None:
     name, number = "", 0
     integers = 0
-    for inner in _fields(data, start, stop):
+    for inner in fields_of(data, start, stop):
         if inner[0] == 1:
-            name = _text(data, inner)
+            name = text_of(data, inner)
         elif inner[0] == 3:
             number, integers = inner[1], integers + 1
         elif inner[0] == 5 and _read_tensor(data, inner[2], inner[3])[1]:
@@ -137,12 +137,12 @@ def _read_attribute(data: _Source, start: int, stop: int, node: _Node) -> None:
         node.constant = True
 
 
-def _read_tensor(data: _Source, start: int, stop: int) -> tuple[str, bool]:
+def _read_tensor(data: Source, start: int, stop: int) -> tuple[str, bool]:
     """Return a tensor's name, and whether it holds few integers."""
     name, kind, dims = "", 0, list[int]()
-    for inner in _fields(data, start, stop):
+    for inner in fields_of(data, start, stop):
         if inner[0] == 8:
-            name = _text(data, inner)
+            name = text_of(data, inner)
         elif inner[0] == 2:
             kind = inner[1]
         elif inner[0] == 1:
@@ -150,11 +150,11 @@ def _read_tensor(data: _Source, start: int, stop: int) -> tuple[str, bool]:
     return name, kind in _INTEGERS and math.prod(dims) <= _MOST_NUMBERS
 
 
-def _numbers(data: _Source, inner: _Field) -> list[int]:
+def _numbers(data: Source, inner: Field) -> list[int]:
     """Return the integers that a field holds: one, or several where they are packed."""
     _, _, at, stop = inner
     found = []
     while at < stop:
-        value, at = _varint(data, at, stop)
+        value, at = varint(data, at, stop)
         found.append(value)
     return found

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
-from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
 
 __all__ = [
     "Backend",
     "CheckedBackend",
     "check_batch",
-    "check_signature",
     "nearest_legal",
     "output_shape",
 ]
@@ -304,53 +302,3 @@ def output_shape(shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
     if spec.output.layout == "NCHW":
         return shape[0], spec.num_classes, *sides
     return shape[0], *sides
-
-
-def check_signature(
-    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], spec: ModelSpec, *, where: str
-) -> None:
-    """Refuse a model whose tensors are not the ones its spec promises.
-
-    Args:
-        inputs: What the session declares; dimensions without a number are free.
-        outputs: The same for its outputs.
-        spec: The model's promises.
-        where: The file, for the error.
-
-    Raises:
-        ArtifactError: A name, dtype, rank or fixed dimension differs.
-    """
-    low, high = spec.shapes.min, spec.shapes.max
-    batch, height, width = (a if a == b else "any" for a, b in zip(low, high, strict=True))
-    axes = {"N": batch, "H": height, "W": width}
-    for kind, declared, wanted, channels in (
-        ("input", inputs, spec.input, 3),
-        ("output", outputs, spec.output, spec.num_classes),
-    ):
-        promised = TensorInfo(
-            name=wanted.name,
-            dtype=wanted.dtype,
-            dims=tuple({**axes, "C": channels}[axis] for axis in wanted.layout),
-        )
-        if len(declared) != 1 or not _fits(declared[0], promised):
-            rule = f"the {kind} must be {_describe([promised])} as its spec says"
-            remedy = "export the model again with fcnkit export onnx"
-            raise ArtifactError(message(where, rule, _describe(declared), remedy))
-
-
-def _fits(declared: TensorInfo, promised: TensorInfo) -> bool:
-    """Whether names and dtypes are equal and every fixed dimension is the promised one.
-
-    A graph may leave open what the spec fixes, but not fix what the spec leaves open.
-    """
-    if (declared.name, declared.dtype) != (promised.name, promised.dtype):
-        return False
-    return len(declared.dims) == len(promised.dims) and all(
-        isinstance(have, str) or have == want
-        for have, want in zip(declared.dims, promised.dims, strict=True)
-    )
-
-
-def _describe(tensors: Sequence[TensorInfo]) -> str:
-    texts = (f"{t.name} {t.dtype} ({', '.join(map(str, t.dims))})" for t in tensors)
-    return " and ".join(texts) or "none"

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
+from fcnkit.runtime.artifacts.signature import check_signature
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision
-from fcnkit.runtime.backends.base import CheckedBackend, check_signature
+from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options

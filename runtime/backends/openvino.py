@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message, missing_extra
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.backends.base import CheckedBackend, check_signature, output_shape
+from fcnkit.runtime.backends.base import CheckedBackend, output_shape
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.settings import (
     Compute,
@@ -67,10 +67,7 @@ class OpenVinoBackend(CheckedBackend):
             BackendUnavailableError: The CPU does not compute in this precision.
             ValueError: An option is unknown.
         """
-        # The file's own declarations: OpenVINO forgets the names of symbolic dimensions.
-        file = read_onnx_file(path)
-        spec = file.spec(where=str(path))
-        check_signature(file.inputs, file.outputs, spec, where=str(path))
+        spec = read_onnx_file(path).spec(where=str(path))
         threads = check_threads(threads, what="open_backend")
         if compute == "auto":
             compute = "f16" if spec.precision == "fp16" and "FP16" in cpu_capabilities() else "f32"

@@ -15,8 +15,8 @@ from typing import Any, Final
 from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
 from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
+from fcnkit.runtime.artifacts.signature import check_signature
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision, Shape, ShapeRange, hull
-from fcnkit.runtime.backends.base import check_signature
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work

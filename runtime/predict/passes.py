@@ -22,6 +22,7 @@ __all__ = [
     "Pass",
     "Rows",
     "WholePass",
+    "filled",
     "logit_bytes",
     "tiles_at_once",
 ]
@@ -70,6 +71,20 @@ def tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
     if spec.head != "logits":
         return 1
     return max(1, min(spec.shapes.max[0], MOST_LOGIT_BYTES // logit_bytes(spec, plan.tile)))
+
+
+def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
+    """Return a batch with its last tile repeated up to the smallest that the model takes.
+
+    Args:
+        batch: (N, ...).
+        least: Of the spec's shapes; above 1 where a graph or an engine has a fixed batch.
+
+    Returns:
+        The batch itself where it is large enough.
+    """
+    missing = least - len(batch)
+    return np.concatenate([batch, batch[-1:].repeat(missing, 0)]) if missing > 0 else batch
 
 
 def logit_bytes(spec: ModelSpec, tile: tuple[int, int]) -> int:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import DataError
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, PROCESSORS
-from fcnkit.runtime.predict.passes import Pass
+from fcnkit.runtime.predict.passes import Pass, filled
 
 __all__ = [
     "Finished",
@@ -102,7 +102,7 @@ def run_works(
     before = time.perf_counter()
     left = iter(works)
     while state.more:
-        batches = _feed(left, most, state)
+        batches = _feed(left, most, backend.spec.shapes.min[0], state)
         for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
             now = time.perf_counter()
             # Results come one after the other: what lies between two is this batch's time.
@@ -115,14 +115,17 @@ def run_works(
             yield state.broken.popleft()
 
 
-def _feed(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[NDArray[Any]]:
+def _feed(
+    works: Iterator[Work[T]], most: int, least: int, state: _State[T]
+) -> Iterator[NDArray[Any]]:
     for parts in _pack(works, most, state):
         state.sent.append(parts)
         tiles = parts[0].tiles
         if len(parts) > 1:
             tiles = np.concatenate([part.tiles for part in parts])
-            for part in parts:
-                part.tiles = tiles  # in one piece; kept until the backend has answered
+        tiles = filled(tiles, least)
+        for part in parts:
+            part.tiles = tiles  # in one piece; kept until the backend has answered
         yield tiles
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.covering import Cover, choose_covering
-from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, tiles_at_once
+from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, filled, tiles_at_once
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pictures import checked_image
 from fcnkit.runtime.predict.pipeline import default_batch
@@ -117,8 +117,12 @@ class Segmenter:
             return self._in_bands(image_hwc, plan)
         whole = WholePass(image_hwc, plan, self.spec, threads=threads)
         for batch in whole.batches():
-            whole.take(self._backend.infer(batch))
+            whole.take(self._infer(batch))
         return whole.labels()
+
+    def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:
+        whole = filled(batch, self.spec.shapes.min[0])
+        return self._backend.infer(whole)[: len(batch)]
 
     def _in_bands(self, image_hwc: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
         bands: list[NDArray[np.uint8]] = []
@@ -130,7 +134,7 @@ class Segmenter:
             threads=self._threads,
         )
         for batch in picture.batches():
-            picture.take(self._backend.infer(batch))
+            picture.take(self._infer(batch))
         return np.concatenate(bands)
 
     def map(

@@ -350,6 +350,23 @@ def test_info_of_onnx(model: Path) -> None:
     assert data["spec"] == json.loads(make_spec("labels").to_json())
 
 
+@pytest.mark.parametrize("verb", ["info", "predict"])
+def test_what_is_no_longer_known_of_a_model_is_said(
+    verb: str, tmp_path: Path, pictures: Path
+) -> None:
+    """The spec tells of a comparison, and nothing in the file tells that it was of this graph."""
+    path = write_model(tmp_path / "m.onnx", make_spec("labels").with_parity("all the same"))
+    more = {"info": [path], "predict": [path, pictures, "-o", tmp_path / "out"]}
+    done = called(verb, *more[verb])
+    assert done.returncode == 0
+    assert done.stderr.startswith(
+        f"warning: {path}: its graph and spec must be those that were exported to keep the parity, "
+        "got a file without their hash; the parity is taken as unknown, compare it again with "
+        "fcnkit verify\n"
+    )
+    assert "all the same" not in done.stdout
+
+
 def test_info_refuses(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_text("hello, hello, hello")

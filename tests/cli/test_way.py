@@ -114,6 +114,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
         called("export", "onnx", run_folder / "best.pt", "-o", tmp_path / "m.onnx", "--head", "x"),
         "--head: must be one of logits, labels, scene, got x; choose one of these",
     )
+    best = run_folder / "best.pt"
+    refused(
+        called("export", "onnx", best, "-o", tmp_path / "m.onnx", "--shape", "320x480"),
+        "--shape: a shape is written NxHxW, got '320x480'; write 8x320x480",
+    )
     engine = ("export", "engine", exported["labels"], "-o", tmp_path / "m.engine")
     refused(
         called(*engine, "--min", "1x33x32"),

@@ -13,9 +13,9 @@ from fcnkit.export.calibration import open_calibration
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import parse_profile
 from fcnkit.export.heads import Core
-from fcnkit.export.precision import KEPT_KEY
 from fcnkit.export.to_onnx import save_model
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
+from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Precision
 from fcnkit.train.checkpoint import load_model
 from tests.train.networks import lively, save_network

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, numpy_helper
 
 import fcnkit.export.build
 from fcnkit.errors import ArtifactError, DataError, VerifyError
+from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
+from fcnkit.export.calibration import open_calibration
 from fcnkit.export.half import to_half
-from fcnkit.export.heads import LABEL_GROUPS
-from fcnkit.export.precision import prove_precision
+from fcnkit.export.heads import LABEL_GROUPS, Core
 from fcnkit.export.subject import open_subject, verify_path
 from fcnkit.export.to_onnx import export_onnx
-from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.spec import Head
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_bytes, read_onnx_file
+from fcnkit.runtime.artifacts.onnx_precision import layer_types
+from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_model, save_checkpoint
+from fcnkit.train.recipe import RECIPES
 from tests.refusal import refusal
+from tests.train.networks import lively
 
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
 SMALL = 96 * 96
@@ -48,8 +56,9 @@ def half(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def layers(model: onnx.ModelProto) -> dict[str, int]:
-    return prove_precision(model, where="x").layers
+def layers(path: Path) -> dict[str, int]:
+    file = read_onnx_file(path)
+    return file.prove(file.spec(where="x"), where="x").layers
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -61,7 +70,7 @@ def test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs(
     model = onnx.load(out)
     ends = (*model.graph.input, *model.graph.output)
     assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
-    assert layers(model) == {"fp16": 21 + LABEL_GROUPS if head == "labels" else 22}
+    assert layers(out) == {"fp16": 21 + LABEL_GROUPS if head == "labels" else 22}
     kinds = {tensor.data_type for tensor in model.graph.initializer if tensor.name[-4:] != "mean"}
     assert TensorProto.FLOAT not in kinds
     assert read_onnx_file(out).spec(where="x").precision == "fp16"
@@ -89,7 +98,7 @@ def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
     ends = (*model.graph.input, *model.graph.output)
     assert tuple(end.type.tensor_type.elem_type for end in ends) == IO[head]
     # All but the first convolution and the classifier.
-    assert layers(model) == {"fp32": 2, "int8": 19 + LABEL_GROUPS if head == "labels" else 20}
+    assert layers(out) == {"fp32": 2, "int8": 19 + LABEL_GROUPS if head == "labels" else 20}
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["kept_fp32"] == "normalise, backbone.conv1, final_conv"
     train = (shapes_folder / "ImageSets/Segmentation/train.txt").read_text().split()
@@ -127,9 +136,50 @@ def test_symmetric_activations_have_no_zero_points_and_tensorrt_parses_them(
     assert trt.OnnxParser(network, logger).parse_from_file(str(out))
 
 
+def typed_by_onnx(model: onnx.ModelProto) -> dict[str, str]:
+    """What each convolution computes in, by the types that the onnx package infers."""
+    typed = onnx.shape_inference.infer_shapes(model).graph
+    infos = (*typed.value_info, *typed.input, *typed.output)
+    types = {info.name: info.type.tensor_type.elem_type for info in infos}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    names = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16"}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            factors = [makers.get(name) for name in node.input[:2]]
+            if all(maker and maker.op_type == "DequantizeLinear" for maker in factors):
+                found[node.name] = "int8"
+            else:
+                (kind,) = {types[name] for name in node.input[:2]}
+                found[node.name] = names[kind]
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("network", ["fcn32s-resnet18", "deeplabv3-resnet18", "unet"])
+def test_the_runtimes_reader_finds_the_types_that_onnx_infers(
+    network: str, head: Head, precision: Precision, shapes_folder: Path
+) -> None:
+    classes = ("background", "circle", "square")
+    core = cores(network)
+    spec = checkpoint_spec(network, classes, ((0, 0, 0),) * 3)
+    spec = head_spec(spec, head, sha256="0", precision=precision)
+    calibration = open_calibration(shapes_folder) if precision == "int8" else None
+    model, _ = build_graph(core, spec, Typing(calibration=calibration))
+    file = read_onnx_bytes(model.SerializeToString(), where="x")
+    assert layer_types(file.graph).computing == typed_by_onnx(model)
+
+
+@cache
+def cores(network: str) -> Core:
+    return trace_core(lively(network, 3), 3)
+
+
 def test_named_parts_stay_in_fp32(half: Path) -> None:
     model = onnx.load(half)
-    assert layers(model) == {"fp16": 21 + LABEL_GROUPS - 1 - 5, "fp32": 1 + 5}
+    assert layers(half) == {"fp16": 21 + LABEL_GROUPS - 1 - 5, "fp32": 1 + 5}
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
     assert (
         kinds["final_conv.weight"] == kinds["backbone.layer4.1.conv1.weight"] == TensorProto.FLOAT
@@ -173,7 +223,8 @@ def test_an_fp32_graph_is_not_sold_as_fp16(
     assert text == (
         "every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
         "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
-        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16"
+        "backbone.layer1.0.conv2/Conv in fp32, ...); "
+        "export it again with fcnkit export onnx --precision fp16"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -207,8 +258,8 @@ def test_a_loss_of_mean_iou_above_the_limit_leaves_no_file(
             "got no --calibration; give the training data with --calibration DATA",
         ),
         (
-            {"precision": "fp16", "calibration": Path("x")},
-            "--calibration: goes with --precision int8, got fp16; leave it out",
+            {"calibration": Path("x")},
+            "--calibration: goes with --precision fp16 or int8, got fp32; leave it out",
         ),
         (
             {"keep_fp32": ("final_conv",)},
@@ -225,6 +276,19 @@ def test_a_loss_of_mean_iou_above_the_limit_leaves_no_file(
         (
             {"precision": "int8", "max_miou_drop": float("nan")},
             "--max-miou-drop: must be a share, at most 1, got nan; try 0.01",
+        ),
+        (
+            {"shape": (1, 33, 64)},
+            "--shape: head logits takes NxHxW from 1x32x32 to 16x2048x2048 with sides in steps of "
+            "32, got 1x33x64; use 1x64x64",
+        ),
+        (
+            {"head": "scene", "shape": (2, 64, 64)},
+            "--shape: head scene takes NxHxW from 1x32x32 to 1x4096x4096, got 2x64x64; use 1x64x64",
+        ),
+        (
+            {"head": "labels", "opset": 17},
+            "--opset of head labels: must be 18..20, got 17; pass a value from 18 to 20",
         ),
         (
             {"precision": "fp16", "keep_fp32": ("final_con",)},
@@ -259,6 +323,67 @@ def test_too_few_pictures_are_refused(
         export_onnx(
             run_folder / "best.pt", tmp_path / "m.onnx", precision="int8", calibration=missing
         )
+
+
+def overflowing(checkpoint: Path, out: Path, factor: float) -> Path:
+    """Write the same function with activations in one block that are larger by a factor."""
+    net, loaded = load_model(checkpoint)
+    block = net.backbone.layer2[1]
+    with torch.no_grad():
+        block.bn1.weight *= factor
+        block.bn1.bias *= factor
+        block.conv2.weight /= factor
+    content = Checkpoint(
+        spec=loaded.spec,
+        model=net.state_dict(),
+        resume=None,
+        epoch=1,
+        recipe=RECIPES["modern"],
+        scores={},
+    )
+    save_checkpoint(out, content)
+    return out
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("factor", [1.2e5, 5e-6])
+def test_activations_that_fp16_does_not_hold_are_refused_and_the_remedy_works(
+    head: Head, factor: float, run_folder: Path, tmp_path: Path
+) -> None:
+    """ONNX Runtime computes in float32 between the layers, so that the labels are all right."""
+    changed = overflowing(run_folder / "best.pt", tmp_path / "large.pt", factor)
+    out = tmp_path / "m.onnx"
+    options: dict[str, Any] = {"head": head, "precision": "fp16", "max_pixels": SMALL}
+    with pytest.raises(VerifyError) as caught:
+        export_onnx(changed, out, **options)
+    found = re.fullmatch(
+        r"m\.onnx: activations in fp16 must reach 6e-05 and stay below 65504, got largest "
+        r"values of (\S+) in backbone\.layer2\.1\.conv1/Conv\b.*; "
+        r"keep them in float32 with --keep-fp32 (\S+)",
+        str(caught.value),
+    )
+    assert found is not None, str(caught.value)
+    assert (float(found[1]) > 65504) == (factor > 1)
+    assert not out.exists()
+    report = export_onnx(changed, out, keep_fp32=tuple(found[2].split(",")), **options)
+    assert report.verify.failures == ()
+    assert report.half_range is not None
+    assert report.half_range.peak < 65504
+    assert json.loads(verify_path(out).read_text())["half_range"]["pictures"] == ["noise"]
+
+
+def test_the_pictures_that_fp16_was_measured_on_are_recorded(
+    run_folder: Path, shapes_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.onnx"
+    options: dict[str, Any] = {"precision": "fp16", "calibration": shapes_folder}
+    report = export_onnx(run_folder / "best.pt", out, head="labels", max_pixels=SMALL, **options)
+    train = (shapes_folder / "ImageSets/Segmentation/train.txt").read_text().split()
+    assert report.half_range is not None
+    assert list(report.half_range.pictures) == ["noise", *train]
+    assert report.verify.data is not None
+    properties = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert properties["calibration"].split(", ") == train
 
 
 def test_a_weight_too_large_for_fp16_is_named() -> None:

@@ -96,7 +96,7 @@ def test_spec_inside_says_what_the_file_is(exported: dict[str, Path], run_folder
         assert "label agreement" in spec.source.parity
         assert spec.input.multiple == (1 if head == "scene" else 32)
     properties = {p.key: p.value for p in onnx.load(exported["labels"]).metadata_props}
-    assert properties["stride"] == "32"
+    assert properties["multiple"] == "32"
     assert properties["classes"].startswith("background, ")
     assert properties["precision"] == "fp32"
     assert properties["input"] == "image uint8 NHWC RGB"
@@ -170,16 +170,16 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
 ) -> None:
     trace = fcnkit.export.to_onnx.trace_core
 
-    def with_changed_weight(net: SegmentationNet, classes: int) -> Core:
+    def with_changed_weight(net: SegmentationNet, classes: int, *, opset: int) -> Core:
         with torch.no_grad():
             changed, _ = load_model(run_folder / "best.pt")
             changed.final_conv.bias[0] += 2.0
-        return trace(changed, classes)
+        return trace(changed, classes, opset=opset)
 
     monkeypatch.setattr(fcnkit.export.to_onnx, "trace_core", with_changed_weight)
     text = (
         r"m\.onnx: must agree with best\.pt within the tolerance of fp32, got "
-        rf"{FIGURES[head]}largest margin \S+ above 1e-03, label agreement \S+ % below 99\.9 %; "
+        rf"{FIGURES[head]}; "
         r"this is a bug of the exporter or a library, please report it"
     )
     with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
@@ -187,11 +187,41 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+_LABELS = r"label agreement \S+ % below 99\.9 %, label agreement of a picture \S+ % below 99\.9 %"
+_BALANCED = (
+    r"largest margin \S+ above 2e-05, largest margin of balanced classes \S+ above 2e-05, "
+    rf"{_LABELS}, label agreement of balanced classes \S+ % below 99\.9 %"
+)
 FIGURES = {
-    "logits": r"max error \S+ above 1e-03, mean error \S+ above 1e-04, ",
-    "labels": "",
-    "scene": "",
+    "logits": r"max error \S+ above 2e-05, mean error \S+ above 2e-06, largest margin \S+ above "
+    rf"2e-05, {_LABELS}",
+    "labels": _BALANCED,
+    "scene": _BALANCED,
 }
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_fixed_shape_and_an_older_opset(head: Head, run_folder: Path, tmp_path: Path) -> None:
+    out, shape = tmp_path / "m.onnx", (1, 64, 96) if head == "scene" else (2, 64, 96)
+    report = export_onnx(run_folder / "best.pt", out, head=head, shape=shape, opset=18)
+    model = onnx.load(out)
+    assert (model.opset_import[0].version, model.ir_version) == (18, 8)
+    classes = read_onnx_file(out).spec(where="x").num_classes
+    batch = shape[0]
+    declared = dims(model.graph.input[0]), dims(model.graph.output[0])
+    assert declared == (
+        ([batch, 3, 64, 96], [batch, classes, 64, 96])
+        if head == "logits"
+        else ([batch, 64, 96, 3], [batch, 64, 96])
+    )
+    assert report.verify.shapes == (shape,)
+    spec = read_onnx_file(out).spec(where="x")
+    assert (spec.shapes.min, spec.shapes.max) == (shape, shape)
+    size = {"logits": (100, 130), "labels": (50, 90), "scene": (64, 96)}[head]
+    image_hwc = noise_pictures((1, *size))[0]
+    with fcnkit.load(out) as fixed:
+        labels_hw = fixed(image_hwc)
+    assert labels_hw.shape == size
 
 
 def test_bad_output_names_are_refused(run_folder: Path, tmp_path: Path) -> None:

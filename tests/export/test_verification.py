@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from fcnkit.errors import ArtifactError, DataError, VerifyError
 from fcnkit.export.heads import LABEL_GROUPS
+from fcnkit.export.shapes import comparison_shapes
 from fcnkit.export.subject import open_subject
-from fcnkit.export.verification import VerifyReport, comparison_shapes, require, verify
+from fcnkit.export.verification import VerifyReport, require, verify
 from fcnkit.export.verify_data import open_data
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
@@ -42,15 +45,48 @@ def test_an_engine_is_compared_on_what_its_profiles_take(
     with open_subject(exported["logits"]) as source, open_subject(exported["labels"]) as opened:
         opened.backend._spec = replace(opened.spec, shapes=hull(profiles))  # type: ignore[attr-defined]
         opened.profiles = profiles
-        shapes, bounded = comparison_shapes(source, opened, max_pixels=2**18)
-        assert all(opened.takes(shape) for shape in shapes)
-        assert {profile.min for profile in profiles} <= set(shapes)
-        assert len(shapes) >= 2
-        # Cut to the pixels allowed where the profile has room for it, and said so.
-        for text in bounded:
+        report = verify(source, opened, max_pixels=SMALL)
+        assert all(opened.takes(shape) for shape in report.shapes)
+        assert {profile.min for profile in profiles} <= set(report.shapes)
+        assert len({shape[0] for shape in report.shapes if shape[0] > 1}) >= 2
+        for text in report.bounded:
             assert " bounded to " in text
-        report = verify(source, opened)
         assert report.failures == ()
+
+
+sides = st.integers(1, 40).map(lambda n: 32 * n)
+shapes_ = st.tuples(st.integers(1, 40), sides, sides)
+
+
+@st.composite
+def ranges(draw: st.DrawFn) -> ShapeRange:
+    drawn = draw(st.tuples(shapes_, shapes_, shapes_))
+    axes = [sorted(axis) for axis in zip(*drawn, strict=True)]
+    low, opt, high = zip(*axes, strict=True)
+    return ShapeRange(min=low, opt=opt, max=high)
+
+
+@given(st.lists(ranges(), min_size=1, max_size=3), st.sampled_from([2**12, 2**18]))
+def test_every_profile_is_compared_on_batches_above_1_and_within_its_range(
+    profiles: list[ShapeRange], max_pixels: int
+) -> None:
+    shapes, _ = comparison_shapes(
+        hull(profiles), profiles, heads=["labels", "logits"], max_pixels=max_pixels
+    )
+    assert len(set(shapes)) == len(shapes)
+    few = max(3, *(profile.min[0] + 1 for profile in profiles))
+    for profile in profiles:
+        inside = [
+            shape
+            for shape in shapes
+            if all(a <= b <= c for a, b, c in zip(profile.min, shape, profile.max, strict=True))
+        ]
+        possible = range(max(2, profile.min[0]), profile.max[0] + 1)
+        batches = {shape[0] for shape in inside if shape[0] > 1}
+        assert len(batches) >= min(2, len(possible))
+        for batch, height, width in inside:
+            assert batch <= few or batch * height * width <= max_pixels
+    assert all(side % 32 == 0 for shape in shapes for side in shape[1:])
 
 
 def compare(a: Path, b: Path, data: Path | None = None) -> VerifyReport:
@@ -117,7 +153,8 @@ def test_shapes_are_the_smallest_typical_and_largest_bounded(
     exported: dict[str, Path], run_folder: Path
 ) -> None:
     with open_subject(run_folder / "best.pt") as a, open_subject(exported["labels"]) as b:
-        shapes, bounded = comparison_shapes(a, b)
+        report = verify(a, b)
+    shapes, bounded = report.shapes, report.bounded
     assert shapes == (
         (1, 32, 32),
         (1, 320, 480),
@@ -132,8 +169,17 @@ def test_shapes_are_the_smallest_typical_and_largest_bounded(
     )
 
 
-LABELS_OFF = r"largest margin \S+ above 1e-03, label agreement \S+ % below 99\.9 %"
-LOGITS_OFF = rf"max error \S+ above 1e-03, mean error \S+ above 1e-04, {LABELS_OFF}"
+AGREEMENT_OFF = (
+    r"label agreement \S+ % below 99\.9 %, label agreement of a picture \S+ % below 99\.9 %"
+)
+LABELS_OFF = (
+    r"largest margin \S+ above 2e-05, largest margin of balanced classes \S+ above 2e-05, "
+    rf"{AGREEMENT_OFF}, label agreement of balanced classes \S+ % below 99\.9 %"
+)
+LOGITS_OFF = (
+    r"max error \S+ above 2e-05, mean error \S+ above 2e-06, largest margin \S+ above 2e-05, "
+    rf"{AGREEMENT_OFF}"
+)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +273,8 @@ def test_a_spec_that_claims_another_precision_is_found(
         ArtifactError,
         f"{faulty}: every layer must compute in fp16 as its spec says, got 22 of 22 that do not "
         "(backbone.conv1/Conv in fp32, backbone.layer1.0.conv1/Conv in fp32, "
-        "backbone.layer1.0.conv2/Conv in fp32, ...); export it again with --precision fp16",
+        "backbone.layer1.0.conv2/Conv in fp32, ...); "
+        "export it again with fcnkit export onnx --precision fp16",
     ):
         compare(run_folder / "best.pt", faulty)
 
@@ -263,7 +310,9 @@ def test_the_command_reports_and_fails(
     done = fcnkit("verify", source, faulty, *options)
     assert done.returncode == 2
     assert json.loads(done.stdout)["passed"] is False
-    assert done.stderr.startswith(
+    warning, error = done.stderr.splitlines()
+    assert warning.startswith(f"warning: {faulty}: its graph and spec must be those that were ")
+    assert error.startswith(
         "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
     )
     assert done.stderr.endswith("; one of both was changed, or another export is meant\n")

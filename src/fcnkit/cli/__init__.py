@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, TextIO
 
 import typer
@@ -107,6 +109,22 @@ def _show_warning(
         _show_other_warning(message, category, filename, lineno, file, line)
 
 
+@contextmanager
+def _model_warnings() -> Iterator[None]:
+    """Write what is assumed of a model file to stderr, a line each."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            sys.stderr.write(f"warning: {printable(record.getMessage())}\n")
+
+    handler, log = Lines(logging.WARNING), logging.getLogger("fcnkit.model")
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2.
 
@@ -118,6 +136,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     warnings.filterwarnings("always", category=PictureWarning)
     warnings.showwarning = _show_warning
+    with _model_warnings():
+        _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from fcnkit.cli.following import say_next
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
-from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.runtime.artifacts.spec import Head, Precision, parse_shape
 
 __all__ = ["app"]
 
@@ -40,7 +40,7 @@ def onnx(
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="For int8: folder in VOC layout or of at least 16 pictures."),
+        typer.Option(help="For int8 and fp16: VOC folder, or one of at least 16 pictures."),
     ] = None,
     activations: Annotated[
         str, typer.Option(help="For int8: uint8 (fastest on CPUs) or int8 (for TensorRT).")
@@ -49,6 +49,12 @@ def onnx(
         float | None,
         typer.Option(help="For int8: largest loss of mean IoU on the held-out split; 0.01."),
     ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="The only NxHxW that the graph takes: 1x320x480.")
+    ] = None,
+    opset: Annotated[
+        int, typer.Option(help="Operator set, 18 to 20; lower for older libraries.")
+    ] = 20,
 ) -> None:
     """Write ONNX, run it against PyTorch, and keep the file only if both agree."""
     try:
@@ -65,15 +71,21 @@ def onnx(
             calibration=calibration,
             activations=cast(Literal["uint8", "int8"], activations),
             max_miou_drop=max_miou_drop,
+            shape=parse_shape(shape, "--shape") if shape is not None else None,
+            opset=opset,
             on_picture=lambda done, total: advance("verify", done, total),
         )
     say(f"{out}: {report.summary()}")
     for line in report.verify.bounded:
         say(f"largest shape {line}")
-    if report.calibration:
-        say(f"calibrated on {len(report.calibration)} pictures")
-        if report.verify.data is None:
-            say("mean IoU was not measured: the data has no second split with truth")
+    seen = f"{len(report.calibration)} pictures"
+    if report.half_range:
+        where = f"noise and {seen}" if report.calibration else "noise"
+        say(f"largest activation in fp16 {report.half_range.peak:.3g} of at most 65504, on {where}")
+    elif report.calibration:
+        say(f"calibrated on {seen}")
+    if report.calibration and report.verify.data is None:
+        say("mean IoU was not measured: the data has no second split with truth")
     if report.speedup is not None:
         say(f"{report.speedup:.2f}x as fast as fp32 in ONNX Runtime on this machine")
     say_next("predict", out, "PICTURES", "-o", "labels")

@@ -80,7 +80,7 @@ def verify(
             "min_data_agreement": min_agreement,
             "max_miou_drop": max_miou_drop,
         }
-        default = module.TOLERANCES[module.less_exact(first, second)]
+        default = module.default_tolerance(first, second)
         report = module.verify(
             first,
             second,

@@ -23,6 +23,7 @@ def test_an_onnx_file(tmp_path: Path) -> None:
         "opset": OPSET,
         "inputs": [{"name": "image", "dtype": "float32", "dims": ["N", 3, "32*h", "32*w"]}],
         "outputs": [{"name": "logits", "dtype": "float32", "dims": ["N", 4, "32*h", "32*w"]}],
+        "as_exported": False,
         "spec": asdict(make_spec("logits")),
     }
 

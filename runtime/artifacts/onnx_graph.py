@@ -1,0 +1,230 @@
+"""The nodes and weights of an ONNX graph, read without the onnx package.
+
+Only what tells the types of tensors is kept: names, operators, and the attributes that hold
+integers or types. The values of the weights are not read.
+
+Source: ``onnx/onnx.proto`` (GraphProto, NodeProto, AttributeProto, TensorProto).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fcnkit.runtime.artifacts.onnx_wire import Source, WireError, fields_of, text_of
+
+__all__ = ["MAX_DEPTH", "Graph", "Node", "TensorInfo", "read_graph"]
+
+MAX_DEPTH: Final = 100
+"""Graphs inside graphs, at most."""
+
+FLOAT: Final = 1
+INT64: Final = 7
+STRING: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """A declared input or output: a dimension is a number, or a name such as ``32*h``."""
+
+    name: str
+    dtype: str
+    dims: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operation."""
+
+    op: str
+    """The operator; ``domain::Op`` where it is not one of ONNX's own."""
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    integers: dict[str, int]
+    """Attributes that hold one integer, such as ``to`` of a Cast."""
+    held: int
+    """ONNX type of the value that an attribute holds, as of a Constant; 0 where there is none."""
+    graphs: tuple[Graph, ...]
+    """Bodies, as of an If."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """A graph, its nodes in the order in which they are computed."""
+
+    nodes: tuple[Node, ...]
+    weights: dict[str, int]
+    """ONNX type of each stored tensor, by its name."""
+    inputs: tuple[TensorInfo, ...]
+    """Without the weights, which old files list among the inputs."""
+    outputs: tuple[TensorInfo, ...]
+    types: dict[str, int]
+    """ONNX type of each declared input, by its name."""
+
+
+DTYPES: Final = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    6: "int32",
+    7: "int64",
+    10: "float16",
+    16: "bfloat16",
+}
+
+
+def read_graph(data: Source, start: int, stop: int, *, depth: int = 0) -> Graph:
+    """Read a GraphProto.
+
+    Args:
+        data: The file.
+        start: Where the message begins.
+        stop: Where it ends.
+        depth: In how many graphs it lies.
+
+    Returns:
+        The graph.
+
+    Raises:
+        WireError: It is no such message.
+        UnicodeDecodeError: A name is no text.
+    """
+    if depth > MAX_DEPTH:
+        raise WireError("graphs nested without end")
+    nodes, inputs, outputs = [], [], []
+    weights: dict[str, int] = {}
+    types: dict[str, int] = {}
+    for number, _, at, end in fields_of(data, start, stop):
+        if number == 1:
+            nodes.append(_read_node(data, at, end, depth=depth))
+        elif number == 5:
+            name, kind = _read_tensor(data, at, end)
+            weights[name] = kind
+        elif number == 11:
+            info, kind = _read_info(data, at, end)
+            inputs.append(info)
+            types[info.name] = kind
+        elif number == 12:
+            outputs.append(_read_info(data, at, end)[0])
+        elif number == 15:
+            weights |= _read_sparse(data, at, end)
+    return Graph(
+        nodes=tuple(nodes),
+        weights=weights,
+        inputs=tuple(info for info in inputs if info.name not in weights),
+        outputs=tuple(outputs),
+        types=types,
+    )
+
+
+def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
+    texts: dict[int, str] = {}
+    inputs, outputs = [], []
+    integers: dict[str, int] = {}
+    held = 0
+    graphs: list[Graph] = []
+    for field in fields_of(data, start, stop):
+        number, _, at, end = field
+        if number == 1:
+            inputs.append(text_of(data, field))
+        elif number == 2:
+            outputs.append(text_of(data, field))
+        elif number in (3, 4, 7):
+            texts[number] = text_of(data, field)
+        elif number == 5:
+            held = _read_attribute(data, at, end, integers, graphs, depth=depth) or held
+    domain, op = texts.get(7, ""), texts.get(4, "")
+    return Node(
+        op=op if domain in ("", "ai.onnx") else f"{domain}::{op}",
+        name=texts.get(3, ""),
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        integers=integers,
+        held=held,
+        graphs=tuple(graphs),
+    )
+
+
+_VALUES: Final = {2: FLOAT, 3: INT64, 4: STRING, 7: FLOAT, 8: INT64, 9: STRING}
+"""Fields of an attribute that hold numbers or texts themselves, with the ONNX type of these."""
+
+
+def _read_attribute(
+    data: Source,
+    start: int,
+    stop: int,
+    integers: dict[str, int],
+    graphs: list[Graph],
+    *,
+    depth: int,
+) -> int:
+    """Add what an attribute holds; return the type of a Constant's value, else 0."""
+    name, held, integer = "", 0, None
+    for field in fields_of(data, start, stop):
+        number, value, at, end = field
+        if number == 1:
+            name = text_of(data, field)
+        elif number in (5, 10):
+            held = _read_tensor(data, at, end)[1]
+        elif number in (6, 11):
+            graphs.append(read_graph(data, at, end, depth=depth + 1))
+        elif number in _VALUES:
+            held = _VALUES[number]
+            integer = value if number == 3 else integer
+    if integer is not None:
+        integers[name] = integer
+    return held if name == "value" or name.startswith("value_") else 0
+
+
+def _read_tensor(data: Source, start: int, stop: int) -> tuple[str, int]:
+    name, kind = "", 0
+    for field in fields_of(data, start, stop):
+        if field[0] == 2:
+            kind = field[1]
+        elif field[0] == 8:
+            name = text_of(data, field)
+    return name, kind
+
+
+def _read_sparse(data: Source, start: int, stop: int) -> dict[str, int]:
+    """Return the one tensor of values, under whose name a sparse weight is known."""
+    return dict(_read_tensor(data, f[2], f[3]) for f in fields_of(data, start, stop) if f[0] == 1)
+
+
+def _read_info(data: Source, start: int, stop: int) -> tuple[TensorInfo, int]:
+    name, kind = "", 0
+    dims: tuple[int | str, ...] = ()
+    dtype = "not a tensor"
+    for field in fields_of(data, start, stop):
+        if field[0] == 1:
+            name = text_of(data, field)
+        elif field[0] == 2:
+            for number, _, at, end in fields_of(data, field[2], field[3]):
+                if number == 1:
+                    kind, dims = _read_tensor_type(data, at, end)
+                    dtype = DTYPES.get(kind, f"ONNX type {kind}") if kind else "undefined"
+    return TensorInfo(name=name, dtype=dtype, dims=dims), kind
+
+
+def _read_tensor_type(data: Source, start: int, stop: int) -> tuple[int, tuple[int | str, ...]]:
+    kind = 0
+    dims: list[int | str] = []
+    for number, value, at, end in fields_of(data, start, stop):
+        if number == 1:
+            kind = value
+        elif number == 2:
+            dims = [
+                _read_dim(data, dim_at, dim_end)
+                for _, _, dim_at, dim_end in fields_of(data, at, end)
+            ]
+    return kind, tuple(dims)
+
+
+def _read_dim(data: Source, start: int, stop: int) -> int | str:
+    for field in fields_of(data, start, stop):
+        if field[0] == 1:
+            return field[1]
+        if field[0] == 2:
+            return text_of(data, field)
+    return "?"
