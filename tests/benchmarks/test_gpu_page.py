@@ -289,7 +289,7 @@ def test_reports_of_two_machines_are_refused(checkout: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["docs/benchmarks.md", "docs/engines.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md", "docs/engines.md"])
 def test_the_pages_have_a_place_for_the_tables(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert text.count(BEGIN) == text.count(END) == 1
