@@ -198,7 +198,7 @@ def _onnx_graphs(plain: bytes) -> Iterator[Model]:
         model.graph.node.append(helper.make_node("Identity", ["space"], ["space2"]))
 
     for change, rule in (
-        (circle, _LIBRARY), (itself, _LIBRARY), (unknown, _LIBRARY), (other_domain, _LIBRARY),
+        (circle, _LIBRARY), (itself, _LIBRARY), (unknown, _LIBRARY), (other_domain, "every layer"),
         (twice, _LIBRARY), (no_nodes, _LIBRARY), (other_type, ""), (two_inputs, _SIGNATURE),
         (other_name, _SIGNATURE), (half, "the model must give"),
         (shifted, "labels below"), (huge, "able to run"),
@@ -232,7 +232,7 @@ def _onnx_specs(folder: Path) -> Iterator[Model]:
         ("deep", "[" * 100_000, "the model spec must be JSON"),
         ("long-number", '{"format": ' + "9" * 5000 + "}", "the model spec must be JSON"),
         ("list", "[]", "must be an object"),
-        ("other-format", {"format": 2}, "this fcnkit reads format 1"),
+        ("other-format", {"format": 9}, "this fcnkit reads formats 1 and 2"),
         ("format-true", {"format": True}, ""),
         ("other-key", {"run": "rm"}, "is not a key of this format"),
         ("nan", {"input": {**good["input"], "mean": [float("nan")] * 3}}, "must be finite"),

@@ -316,8 +316,8 @@ def test_a_file_without_a_spec(model: Path) -> None:
 def test_a_file_with_the_spec_of_another_head(model: Path) -> None:
     write_model(model, make_spec("labels"), metadata={"fcnkit.spec": make_spec("logits").to_json()})
     text = (
-        f"{model}: its input must be image float32 as its spec says, got image uint8; "
-        "export the model again with fcnkit export onnx"
+        f"{model}: the input must be image float32 (any, 3, any, any) as its spec says, "
+        "got image uint8 (N, 32*h, 32*w, 3); export the model again with fcnkit export onnx"
     )
     with refusal(ArtifactError, text):
         build(model)

@@ -12,7 +12,12 @@ from onnx import TensorProto
 
 from fcnkit.errors import ArtifactError, VerifyError
 from fcnkit.export.engine import build_engine
-from fcnkit.export.engine_precision import check_engine
+from fcnkit.export.engine_precision import (
+    check_engine,
+    check_layers,
+    check_tensors,
+    compute_layers,
+)
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision
 from tests.export.typed import write_typed
@@ -69,25 +74,48 @@ BOTH = "fp32 in net.first/Conv, fp32 in net.last/Conv"
 def test_another_precision_than_the_spec_says_is_refused(
     computes: tuple[Precision, Precision], says: Precision, kept: str, got: str, tmp_path: Path
 ) -> None:
+    """By the reader of the file before the build; the parsed network says the same by itself."""
     model = write_typed(tmp_path / "m.onnx", computes, says=says, kept=kept)
+    with pytest.raises(ArtifactError, match=f"layer must compute in {says} as its spec says"):
+        build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    trt, network, _parser = parsed(model)
+    spec = replace(make_spec("logits"), precision=says)
     text = (
         f"{model}: must compute in {says} as its spec says, got {got}; "
         f"export it again with fcnkit export onnx --precision {says}"
     )
     with refusal(ArtifactError, text):
-        build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+        check_layers(compute_layers(trt, network), spec, kept=kept.split(", "), where=str(model))
+
+
+def parsed(model: Path) -> tuple[Any, Any, Any]:
+    """The module, the network, and the parser, which owns the network's weights."""
+    import tensorrt_rtx as trt
+
+    logger = trt.Logger(trt.Logger.ERROR)
+    network = trt.Builder(logger).create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(model))
+    return trt, network, parser
 
 
 def test_an_output_of_another_type_is_refused(tmp_path: Path) -> None:
     half = TensorProto.FLOAT16
     model = write_typed(tmp_path / "m.onnx", ("fp16", "fp16"), says="fp16", result=half)
+    with refusal(
+        ArtifactError,
+        f"{model}: the output must be logits float32 (any, 4, any, any) as its spec says, "
+        "got logits float16 (N, 4, 32*h, 32*w); export the model again with fcnkit export onnx",
+    ):
+        build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
+    _, network, _parser = parsed(model)
     text = (
         f"{model}: its output must be logits float32 as its spec says, got logits float16; "
         "export the model again with fcnkit export onnx"
     )
     with refusal(ArtifactError, text):
-        build_engine(model, tmp_path / "m.engine", flavor="tensorrt-rtx")
+        check_tensors(network, make_spec("logits"), where=str(model))
 
 
 def test_zero_points_are_refused_with_the_option_that_avoids_them(tmp_path: Path) -> None:
