@@ -1,16 +1,19 @@
-"""The table of docs/export.md: what every network, head and precision becomes on this machine.
+"""The table behind docs/export.md: every network, head and precision, exported on this machine.
 
     python -m benchmarks.export_table ROWS.jsonl [--out docs/export.md] [--networks GLOB]
         [--heads logits,labels,scene] [--precisions fp32,fp16,int8] [--size HxW] [--rounds N]
 
-Each network has fresh weights in which every parameter matters, and is traced once. Every graph is
-run against PyTorch by the code that an export runs, on small shapes; timed in ONNX Runtime and in
-OpenVINO, each computing in what the file says; and built with TensorRT-RTX. Rows are appended to
-ROWS.jsonl as they are made, and those that are there are left alone, so that a run may be stopped
-and continued. --out replaces the table between the two markers of that page.
+Each network has fresh weights that all influence the result, and is traced once. Every graph is
+compared with PyTorch by the code of a real export, on small shapes. It is timed in ONNX Runtime and
+in OpenVINO, which compute in the precision of the file. It is built with TensorRT-RTX. Each row is
+appended to ROWS.jsonl when it is ready. Rows that exist are kept, so a run can be stopped and
+continued.
 
-int8 is calibrated on drawn shapes. The file that is measured has uint8 activations; TensorRT-RTX
-gets the same graph with symmetric int8 ones, as it parses no others.
+--out writes all rows to export.csv beside the page, and a summary between two markers of the page.
+Without it, both are printed.
+
+int8 is calibrated on drawn shapes. The measured file has uint8 activations. TensorRT-RTX gets the
+same graph with symmetric int8 activations, because it parses no others.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.markdown import csv_text, put_between
 from fcnkit.errors import FcnkitError
 from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
 from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
@@ -54,18 +58,15 @@ from tests.train.networks import lively
 
 CLASSES = 21
 VERIFY_PIXELS = 64 * 96
-BEGIN, END = "<!-- table: python -m benchmarks.export_table -->", "<!-- end of table -->"
-HEADER = """\
-| network | head | precision | MB | label agreement | largest error | largest margin \
-| ONNX Runtime, ms | OpenVINO, ms | TensorRT-RTX |
-|---|---|---|---:|---:|---:|---:|---:|---:|---|"""
+CSV = "export.csv"
+BEGIN, END = "<!-- summary: python -m benchmarks.export_table -->", "<!-- end of summary -->"
 
 
 class Remembering(Subject):
-    """A side that is asked the same in many rows."""
+    """The PyTorch side of the comparison, with its answers kept for later rows."""
 
     def answer(self, image_nhwc: NDArray[np.uint8]) -> Answer:
-        """Answer as before where the pictures are the same."""
+        """Return the kept answer if these images were given before."""
         key = (image_nhwc.shape, image_nhwc.tobytes())
         if key not in self.known:
             self.known[key] = super().answer(image_nhwc)
@@ -75,7 +76,7 @@ class Remembering(Subject):
 
 
 class Case:
-    """One network, traced, with what all its rows share."""
+    """One traced network, with everything that its rows share."""
 
     def __init__(self, architecture: str, calibration: Calibration, folder: Path) -> None:
         names = tuple(f"class{index}" for index in range(CLASSES))
@@ -90,7 +91,7 @@ class Case:
     def row(
         self, head: str, precision: str, *, size: tuple[int, int], rounds: int
     ) -> dict[str, Any]:
-        """Build, verify, time and hand to TensorRT-RTX."""
+        """Export, verify and time one graph, and build its engine."""
         start = time.perf_counter()
         spec = head_spec(self.spec, head, sha256="0", precision=precision)  # type: ignore[arg-type]
         path = self.write(spec, "uint8")
@@ -129,10 +130,10 @@ class Case:
         return path
 
     def engine(self, spec: ModelSpec | None, path: Path, head: str) -> str:
-        """Say what TensorRT-RTX makes of it.
+        """Build an engine with TensorRT-RTX and return its size and time, or the refusal.
 
-        None stands for int8, which has to be made again with symmetric activations; for one head
-        only, as the others hold the same layers.
+        None stands for int8. Its graph is exported again with symmetric activations. Only the head
+        labels is built, because the other heads hold the same layers.
         """
         if spec is None and head != "labels":
             return "as labels"
@@ -151,7 +152,7 @@ class Case:
 
 
 def latency(backend: Backend, size: tuple[int, int], rounds: int) -> float:
-    """Return the median time of one call in milliseconds, after one that does not count."""
+    """Return the median time of a call in milliseconds, without the first call."""
     given = backend.spec.input
     shape = {"N": 1, "C": 3, "H": size[0], "W": size[1]}
     axes = [shape[axis] for axis in given.layout]
@@ -165,12 +166,12 @@ def latency(backend: Backend, size: tuple[int, int], rounds: int) -> float:
 
 
 def make_rows(options: argparse.Namespace) -> None:
-    """Append the rows that are missing."""
+    """Measure the rows that ROWS.jsonl lacks and append them."""
     there = {(r["network"], r["head"], r["precision"]) for r in read_rows(options.rows)}
     height, width = map(int, options.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         write_shapes(Path(folder) / "shapes", train=16, val=1, seed=0)
-        # The drawn pictures have no second split to speak of.
+        # The drawn images have no second split of a useful size.
         calibration = replace(open_calibration(Path(folder) / "shapes"), held_out=None)
         for architecture in fnmatch.filter(ARCHITECTURES, options.networks):
             pairs = itertools.product(options.heads.split(","), options.precisions.split(","))
@@ -185,55 +186,74 @@ def make_rows(options: argparse.Namespace) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read what was written so far."""
+    """Return the rows that ROWS.jsonl holds."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as Markdown, in the order of the family."""
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort the rows by network, in the order of the registry."""
     order = {name: place for place, name in enumerate(ARCHITECTURES)}
-    lines = [HEADER]
-    for row in sorted(rows, key=lambda r: order[r["network"]]):
-        error = "" if row["max_error"] is None else f"{row['max_error']:.0e}"
-        verdict = "" if not row["failures"] else " (out of tolerance)"
-        lines.append(
-            f"| `{row['network']}` | {row['head']} | {row['precision']} "
-            f"| {row['bytes'] / 1e6:.1f} | {100 * row['label_agreement']:.2f} %{verdict} | {error} "
-            f"| {row['max_margin']:.0e} | {row['onnxruntime_ms']:.1f} | {row['openvino_ms']:.1f} "
-            f"| {row['tensorrt_rtx']} |"
-        )
-    seconds = sum(row["seconds"] for row in rows)
-    sizes = ", ".join(sorted({row["size"] for row in rows}))
-    computes = ", ".join(sorted({row["openvino_compute"] for row in rows}))
-    lines += [
-        "",
-        f"{len(rows)} rows in {seconds / 60:.0f} minutes on {cpu_name()}, {os.cpu_count()} cores; "
-        f"latency of one picture of {sizes}; OpenVINO computed in {computes}.",
-    ]
-    return "\n".join(lines)
+    return sorted(rows, key=lambda row: order[row["network"]])
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """Return one row as the CSV file has it."""
+    return {
+        "network": row["network"],
+        "head": row["head"],
+        "precision": row["precision"],
+        "megabytes": f"{row['bytes'] / 1e6:.1f}",
+        "label_agreement_percent": f"{100 * row['label_agreement']:.2f}",
+        "within_tolerance": "no" if row["failures"] else "yes",
+        "largest_error": "" if row["max_error"] is None else f"{row['max_error']:.0e}",
+        "largest_margin": f"{row['max_margin']:.0e}",
+        "onnxruntime_ms": f"{row['onnxruntime_ms']:.1f}",
+        "openvino_ms": f"{row['openvino_ms']:.1f}",
+        "tensorrt_rtx": row["tensorrt_rtx"],
+    }
+
+
+def values(rows: list[dict[str, Any]], key: str) -> list[str]:
+    """Return the different values of a column, in the order in which they first appear."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return three lines of Markdown about all rows."""
+    lowest = {
+        precision: min(r["label_agreement"] for r in rows if r["precision"] == precision)
+        for precision in values(rows, "precision")
+    }
+    agreement = ", ".join(f"{name} {100 * share:.2f} %" for name, share in lowest.items())
+    failed = sum(bool(row["failures"]) for row in rows)
+    refused = sum(row["tensorrt_rtx"].startswith("refused") for row in rows)
+    heads, computes = values(rows, "head"), sorted(values(rows, "openvino_compute"))
+    minutes = sum(row["seconds"] for row in rows) / 60
+    return "\n".join(
+        [
+            f"- {len(rows)} rows: {len(values(rows, 'network'))} networks, heads "
+            f"{', '.join(heads)}, precisions {', '.join(lowest)}. All rows: [{CSV}]({CSV}).",
+            f"- Lowest label agreement: {agreement}. Out of tolerance: {failed} rows. Refused by "
+            f"TensorRT-RTX: {refused} rows.",
+            f"- Measured in {minutes:.0f} minutes on {cpu_name()}, {os.cpu_count()} cores. Times "
+            f"are for one image of {', '.join(values(rows, 'size'))}. OpenVINO computed in "
+            f"{', '.join(computes)}.",
+        ]
+    )
 
 
 def cpu_name() -> str:
-    """Return what the CPU calls itself."""
+    """Return the name of the CPU."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def put_into(page: Path, text: str) -> None:
-    """Replace what stands between the markers of a page."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{page} must hold the lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
-    """Make the rows, then the table."""
+    """Make the rows, then the CSV file and the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", type=Path)
     parser.add_argument("--out", type=Path)
@@ -245,11 +265,16 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("fcnkit").setLevel(logging.CRITICAL)
     make_rows(options)
-    text = table(read_rows(options.rows))
+    rows = in_order(read_rows(options.rows))
+    if not rows:
+        raise SystemExit(f"--networks must match a network, got {options.networks}")
+    text = csv_text([cells(row) for row in rows])
     if options.out:
-        put_into(options.out, text)
+        options.out.with_name(CSV).write_text(text, encoding="utf-8")
+        put_between(options.out, BEGIN, END, summary(rows))
     else:
         print(text)
+        print(summary(rows))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
-"""A short training of every network of the family, and a table of what came out.
+"""Train every network briefly, and write the table behind docs/results.md.
 
     python -m benchmarks.family DATA RUNS [--networks NAME ...] [--epochs N] [--crop HxW]
-    python -m benchmarks.family DATA RUNS --table
+        [--out docs/results.md]
+    python -m benchmarks.family DATA RUNS --table [--out docs/results.md]
 
-Trains each network with the ``modern`` recipe from scratch into a run folder under RUNS and writes
-a row to RUNS/NAME.json: the scores after its last epoch on the full pictures of ``val``, void
-ignored, ``cover="pad"``. Networks that have a row are left alone. The runs are far too short to
-rank the networks: the table shows that each one learns and how big it is.
+Trains each network from scratch with the ``modern`` recipe, into a run folder under RUNS. It writes
+one row to RUNS/NAME.json: the scores after the last epoch on the full images of ``val``, void
+ignored, ``cover="pad"``. Networks that have a row are skipped. The runs are much too short to rank
+the networks. The table shows that each network learns, and its size.
+
+--out writes all rows to one-epoch.csv beside the page, and a summary between two markers of the
+page. Without it, both are printed.
 """
 
 from __future__ import annotations
@@ -18,11 +22,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import csv_text, put_between
 from fcnkit.train.models import ARCHITECTURES, create_model
+
+CSV = "one-epoch.csv"
+BEGIN, END = "<!-- summary: python -m benchmarks.family -->", "<!-- end of summary -->"
 
 
 def train(network: str, data: Path, run: Path, *, epochs: int, crop: str) -> None:
-    """Train one network through the command line, in a process of its own."""
+    """Train one network through the command line, in a separate process."""
     command = [Path(sys.executable).with_name("fcnkit"), "train", data, "-o", run, "--resume"]
     options = ["--recipe", "modern", "--model", network, "--epochs", str(epochs)]
     options += ["--crop", crop, "--batch", "4", "--validate-every", str(epochs)]
@@ -30,7 +38,7 @@ def train(network: str, data: Path, run: Path, *, epochs: int, crop: str) -> Non
 
 
 def row_of(network: str, run: Path, *, crop: str) -> dict[str, Any]:
-    """Gather what a finished run says of itself."""
+    """Return the row of a finished run."""
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     net = create_model(network, 21)
     return {
@@ -43,21 +51,39 @@ def row_of(network: str, run: Path, *, crop: str) -> dict[str, Any]:
     }
 
 
-def table(runs: Path) -> str:
-    """Return the rows that are there as a Markdown table, in the order of the family."""
-    lines = [
-        "| network | parameters | epochs, crop | mean IoU | pixel accuracy |",
-        "|---|---|---|---|---|",
-    ]
-    for network in ARCHITECTURES:
-        if (runs / f"{network}.json").exists():
-            row = json.loads((runs / f"{network}.json").read_text())
-            lines.append(
-                f"| `{network}` | {row['millions_of_parameters']:.1f} M "
-                f"| {row['epochs']}, {row['crop']} "
-                f"| {row['mean_iou']:.3f} | {row['pixel_accuracy']:.3f} |"
-            )
-    return "\n".join(lines)
+def rows_in(runs: Path) -> list[dict[str, Any]]:
+    """Return the rows that exist, in the order of the registry."""
+    files = [runs / f"{network}.json" for network in ARCHITECTURES]
+    return [json.loads(file.read_text()) for file in files if file.exists()]
+
+
+def cells(row: dict[str, Any]) -> dict[str, str]:
+    """Return one row as the CSV file has it."""
+    return {
+        "network": row["network"],
+        "millions_of_parameters": f"{row['millions_of_parameters']:.1f}",
+        "epochs": str(row["epochs"]),
+        "crop": row["crop"],
+        "mean_iou": f"{row['mean_iou']:.3f}",
+        "pixel_accuracy": f"{row['pixel_accuracy']:.3f}",
+    }
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Return three lines of Markdown about all rows."""
+
+    def ends(key: str, digits: int) -> str:
+        low, high = (choose(rows, key=lambda row: row[key]) for choose in (min, max))
+        return " to ".join(f"{row[key]:.{digits}f} (`{row['network']}`)" for row in (low, high))
+
+    return "\n".join(
+        [
+            f"- {len(rows)} networks, from {ends('millions_of_parameters', 1)} million parameters. "
+            f"All rows: [{CSV}]({CSV}).",
+            f"- Mean IoU: {ends('mean_iou', 3)}.",
+            f"- Pixel accuracy: {ends('pixel_accuracy', 3)}.",
+        ]
+    )
 
 
 def main() -> None:
@@ -67,7 +93,8 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=ARCHITECTURES, choices=ARCHITECTURES)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--crop", default="160x224", help="rows x columns, multiples of 32")
-    parser.add_argument("--table", action="store_true", help="print the rows, train nothing")
+    parser.add_argument("--table", action="store_true", help="use the existing rows, train nothing")
+    parser.add_argument("--out", type=Path, help="page that gets the summary")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     for network in () if options.table else options.networks:
@@ -78,7 +105,16 @@ def main() -> None:
             row = row_of(network, run, crop=options.crop)
             target.write_text(json.dumps(row, indent=2) + "\n")
             print(f"{network}: mean IoU {row['mean_iou']:.3f}", flush=True)
-    print(table(options.runs))
+    rows = rows_in(options.runs)
+    if not rows:
+        raise SystemExit(f"{options.runs} must hold rows, got none; leave --table out")
+    text = csv_text([cells(row) for row in rows])
+    if options.out:
+        options.out.with_name(CSV).write_text(text, encoding="utf-8")
+        put_between(options.out, BEGIN, END, summary(rows))
+    else:
+        print(text)
+        print(summary(rows))
 
 
 if __name__ == "__main__":

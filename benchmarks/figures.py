@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import table
+from benchmarks.markdown import put_between, table
 from fcnkit.export.to_onnx import export_onnx
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,15 +263,6 @@ PARTS = {
 }
 
 
-def replace_part(part: str, text: str) -> None:
-    """Put the text between the page's marks of this part."""
-    before, mark, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {part} -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    assert mark, f"the page has no part {part}"
-    assert end, f"the part {part} has no end"
-    PAGE.write_text(f"{before}{mark}{text}\n{end}{after}", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
@@ -287,7 +278,7 @@ def main() -> None:
         for part in options.only or PARTS:
             start = time.monotonic()
             text = PARTS[part](work)
-            replace_part(part, text)
+            put_between(PAGE, f"<!-- {part} -->", "<!-- end -->", text)
             print(f"{part}: {time.monotonic() - start:.0f} s", flush=True)
 
 

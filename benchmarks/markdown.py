@@ -1,12 +1,33 @@
-"""Tables as the pages have them."""
+"""Tables of the documentation: as Markdown in a page, or as CSV beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["table"]
+__all__ = ["csv_text", "put_between", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def csv_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return rows with the same keys as CSV, with the keys as its first line."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def put_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what a page holds between two of its lines."""
+    before, found_begin, rest = page.read_text(encoding="utf-8").partition(f"{begin}\n")
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise SystemExit(f"{page} must hold the lines {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

@@ -51,7 +51,7 @@ def test_verdicts_compare_like_with_like() -> None:
         timed("fcnkit", "onnxruntime", "f32", [4.0, 4.0, 4.0]),
         timed("fcnkit", "openvino", "bf16", [1.0, 1.0, 1.0]),
     ]
-    found = {verdict["ask"]: verdict["ratio"] for verdict in verdicts(rows)}
+    found = {verdict["case"]: verdict["ratio"] for verdict in verdicts(rows)}
     assert found == {
         "(a) a torch: same engine, precision and cover": None,
         "(c) c onnxruntime: same engine, precision and cover": pytest.approx(0.75),
