@@ -14,7 +14,7 @@ from typing import Final, Literal, get_args
 from fcnkit.errors import message
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.base import nearest_legal
-from fcnkit.runtime.checks import check_int
+from fcnkit.runtime.checks import check_int, check_type
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan, plan_tiles
 
@@ -135,6 +135,7 @@ def choose_covering(
         ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
             step.
     """
+    check_type("choose_covering: spec", spec, ModelSpec)
     head = spec.head
     given: object = cover  # what callers without a type checker pass
     if given is not None and not (isinstance(given, str) and given in get_args(Cover)):

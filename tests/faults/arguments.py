@@ -32,11 +32,8 @@ from tests.runtime.models import PALETTE, make_spec, write_model
 
 MODULES = (
     "fcnkit.runtime",
-    "fcnkit.runtime.predict.inputs",
     "fcnkit.runtime.pixels.metrics",
-    "fcnkit.runtime.artifacts.onnx_file",
     "fcnkit.runtime.pixels.palette",
-    "fcnkit.runtime.predict.pictures",
     "fcnkit.runtime.pixels.tiling",
 )
 """Whose public functions are called, and classes made."""
@@ -50,7 +47,7 @@ METHODS = (
 )
 """Called on a model that is open."""
 
-PATHS = ("path", "spec")
+PATHS = ("path", "spec", "spec_from", "root")
 """Always a path here: Python itself words the error for anything else."""
 
 FIXED = {"find_jobs": ("out",), "segmenter": ("out", "jobs", "stop"), **stages.FIXED}
@@ -156,6 +153,8 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "format": ["labels", "npy"], "resume": [True, False], "fail_fast": [True, False],
         "open_rows.path": [place / "good.png", str(place / "good.png"), place / "m.onnx"],
         "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
+        "range": [None, (0, 4095)], "spec_from": [None, place / "m.onnx"],
+        "choose_covering.spec": [make_spec("logits"), make_spec("labels")],
     }  # fmt: skip
     found = known.get(f"{target.rpartition('.')[2]}.{name}", known.get(name))
     return values() if found is None else st.sampled_from(found)

@@ -124,6 +124,7 @@ def _exported(place: Path) -> dict[str, Any]:
         "out": [place / "out.onnx"],
         "precision": ["fp32"], "keep_fp32": [()], "calibration": [None], "max_pixels": [2**12],
         "activations": ["uint8"], "max_miou_drop": [None], "on_picture": [None],
+        "shape": [None], "opset": [18, 20],
     }  # fmt: skip
 
 

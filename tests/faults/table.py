@@ -119,7 +119,7 @@ class Done:
     def one_error(self) -> str | None:
         """Say why this is not a plain error: exit code 2 and one line; None if it is.
 
-        Lines of progress may come before it.
+        Lines of progress, notes and warnings may come before it.
         """
         lines = [line for line in self.err.splitlines() if not PROGRESS.match(line)]
         if self.code != 2 or len(lines) != 1 or not lines[0].startswith("error: "):
@@ -127,7 +127,7 @@ class Done:
         return None
 
 
-PROGRESS = re.compile(r"(predict|epoch \d+|[a-z ]+): \d+ of \d+")
+PROGRESS = re.compile(r"(predict|epoch \d+|[a-z ]+): \d+ of \d+|(note|warning): ")
 
 CODE = (
     # A parent that runs in the background has Ctrl-C ignored, and so would its children.
