@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,10 @@ _TAKEN: Final = {
 
 _ONE: Final = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 _MANY: Final = {"PERFORMANCE_HINT": "THROUGHPUT"}
+
+
+_Ticket: TypeAlias = tuple[Any, NDArray[Any], NDArray[Any]]
+"""A request in flight, its result, and its batch, whose memory OpenVINO reads and does not hold."""
 
 
 class OpenVinoBackend(CheckedBackend):
@@ -120,14 +124,14 @@ class OpenVinoBackend(CheckedBackend):
             batches, submit=self._submit, collect=self._collect, depth=requests + 1
         )
 
-    def _submit(self, batch: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+    def _submit(self, batch: NDArray[Any]) -> _Ticket:
         request = self._idle.pop() if self._idle else self._many.create_infer_request()
         result = self._bind(request, batch)
         request.start_async()
-        return request, result
+        return request, result, batch
 
-    def _collect(self, ticket: tuple[Any, NDArray[Any]]) -> NDArray[Any]:
-        request, result = ticket
+    def _collect(self, ticket: _Ticket) -> NDArray[Any]:
+        request, result, _ = ticket
         request.wait()
         self._idle.append(request)
         return result

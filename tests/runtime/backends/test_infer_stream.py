@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_a_stream_asks_for_a_few_batches_ahead_and_no_more(tmp_path: Path, opene
             most = max(most, pulled - taken)
         assert 1 <= most <= 4
         assert pulled == 40
+
+
+def test_a_batch_that_openvino_reads_stays_alive(tmp_path: Path) -> None:
+    """A source may drop its batches, and OpenVINO holds none of the memory that it reads."""
+    given: list[weakref.ref[np.ndarray]] = []
+
+    def source(backend: CheckedBackend) -> Iterator[np.ndarray]:
+        for index in range(12):
+            batch = np.roll(noise_batch(backend.spec, SHAPES[index % len(SHAPES)]), index, 2)
+            given.append(weakref.ref(batch))
+            yield batch
+            del batch
+
+    with OPENERS["openvino"](tmp_path, head="logits", threads=2) as backend:
+        for taken, _ in enumerate(backend.stream(source(backend))):
+            assert all(ref() is not None for ref in given[taken + 1 :])
 
 
 def test_single_calls_and_other_streams_meanwhile(tmp_path: Path, opener: Opener) -> None:
