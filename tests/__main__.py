@@ -25,7 +25,7 @@ CACHE = ROOT / "build" / "pytest"
 def pytest(*arguments: object, cache: Path, limit: float | None = None) -> int | None:
     """Run pytest with one thread per process; return its exit code, None when the time is over."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    command = [sys.executable, "-m", "pytest", "-q", "-o", f"cache_dir={cache}"]
+    command = [sys.executable, "-m", "pytest", "-q", "--durations=12", "-o", f"cache_dir={cache}"]
     with subprocess.Popen(
         [*command, *map(str, arguments)], cwd=ROOT, env={**os.environ, **threads}
     ) as process:

@@ -1,17 +1,25 @@
 """The nodes and weights of an ONNX graph, read without the onnx package.
 
-Only what tells the types of tensors is kept: names, operators, and the attributes that hold
-integers or types. The values of the weights are not read.
+Only what tells the types and sizes of tensors is kept: names, operators, and the attributes that
+hold integers or types. The values of the weights are not read.
 
 Source: ``onnx/onnx.proto`` (GraphProto, NodeProto, AttributeProto, TensorProto).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
-from fcnkit.runtime.artifacts.onnx_wire import Source, WireError, fields_of, text_of
+from fcnkit.runtime.artifacts.onnx_wire import (
+    MAX_NUMBERS,
+    Source,
+    WireError,
+    fields_of,
+    numbers_of,
+    text_of,
+)
 
 __all__ = ["MAX_DEPTH", "Graph", "Node", "TensorInfo", "read_graph"]
 
@@ -45,6 +53,8 @@ class Node:
     """Attributes that hold one integer, such as ``to`` of a Cast."""
     held: int
     """ONNX type of the value that an attribute holds, as of a Constant; 0 where there is none."""
+    count: int
+    """Elements of that value."""
     graphs: tuple[Graph, ...]
     """Bodies, as of an If."""
 
@@ -56,6 +66,8 @@ class Graph:
     nodes: tuple[Node, ...]
     weights: dict[str, int]
     """ONNX type of each stored tensor, by its name."""
+    counts: dict[str, int]
+    """Elements of each stored tensor, by its name; of sparse ones those that are not zero."""
     inputs: tuple[TensorInfo, ...]
     """Without the weights, which old files list among the inputs."""
     outputs: tuple[TensorInfo, ...]
@@ -94,13 +106,14 @@ def read_graph(data: Source, start: int, stop: int, *, depth: int = 0) -> Graph:
         raise WireError("graphs nested without end")
     nodes, inputs, outputs = [], [], []
     weights: dict[str, int] = {}
+    counts: dict[str, int] = {}
     types: dict[str, int] = {}
     for number, _, at, end in fields_of(data, start, stop):
         if number == 1:
             nodes.append(_read_node(data, at, end, depth=depth))
         elif number == 5:
-            name, kind = _read_tensor(data, at, end)
-            weights[name] = kind
+            name, kind, count = _read_tensor(data, at, end)
+            weights[name], counts[name] = kind, count
         elif number == 11:
             info, kind = _read_info(data, at, end)
             inputs.append(info)
@@ -108,10 +121,12 @@ def read_graph(data: Source, start: int, stop: int, *, depth: int = 0) -> Graph:
         elif number == 12:
             outputs.append(_read_info(data, at, end)[0])
         elif number == 15:
-            weights |= _read_sparse(data, at, end)
+            for name, kind, count in _read_sparse(data, at, end):
+                weights[name], counts[name] = kind, count
     return Graph(
         nodes=tuple(nodes),
         weights=weights,
+        counts=counts,
         inputs=tuple(info for info in inputs if info.name not in weights),
         outputs=tuple(outputs),
         types=types,
@@ -122,7 +137,7 @@ def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
     texts: dict[int, str] = {}
     inputs, outputs = [], []
     integers: dict[str, int] = {}
-    held = 0
+    held = count = 0
     graphs: list[Graph] = []
     for field in fields_of(data, start, stop):
         number, _, at, end = field
@@ -133,7 +148,8 @@ def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
         elif number in (3, 4, 7):
             texts[number] = text_of(data, field)
         elif number == 5:
-            held = _read_attribute(data, at, end, integers, graphs, depth=depth) or held
+            kind, size = _read_attribute(data, at, end, integers, graphs, depth=depth)
+            held, count = (kind, size) if kind else (held, count)
     domain, op = texts.get(7, ""), texts.get(4, "")
     return Node(
         op=op if domain in ("", "ai.onnx") else f"{domain}::{op}",
@@ -142,6 +158,7 @@ def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
         outputs=tuple(outputs),
         integers=integers,
         held=held,
+        count=count,
         graphs=tuple(graphs),
     )
 
@@ -158,38 +175,46 @@ def _read_attribute(
     graphs: list[Graph],
     *,
     depth: int,
-) -> int:
-    """Add what an attribute holds; return the type of a Constant's value, else 0."""
-    name, held, integer = "", 0, None
+) -> tuple[int, int]:
+    """Add what an attribute holds; return type and elements of a Constant's value, else zeros."""
+    name, held, count, integer = "", 0, 0, None
     for field in fields_of(data, start, stop):
         number, value, at, end = field
         if number == 1:
             name = text_of(data, field)
         elif number in (5, 10):
-            held = _read_tensor(data, at, end)[1]
+            _, held, count = _read_tensor(data, at, end)
         elif number in (6, 11):
             graphs.append(read_graph(data, at, end, depth=depth + 1))
         elif number in _VALUES:
             held = _VALUES[number]
+            # Lists of integers are packed or not, by who wrote them.
+            count += len(numbers_of(data, field)) if number == 8 else 1
             integer = value if number == 3 else integer
     if integer is not None:
         integers[name] = integer
-    return held if name == "value" or name.startswith("value_") else 0
+    is_value = name == "value" or name.startswith("value_")
+    return (held, count) if is_value else (0, 0)
 
 
-def _read_tensor(data: Source, start: int, stop: int) -> tuple[str, int]:
-    name, kind = "", 0
+def _read_tensor(data: Source, start: int, stop: int) -> tuple[str, int, int]:
+    """Return a tensor's name, its ONNX type and the number of its elements."""
+    name, kind, dims = "", 0, list[int]()
     for field in fields_of(data, start, stop):
-        if field[0] == 2:
+        if field[0] == 1:
+            dims += numbers_of(data, field)
+        elif field[0] == 2:
             kind = field[1]
         elif field[0] == 8:
             name = text_of(data, field)
-    return name, kind
+    if len(dims) > MAX_NUMBERS:
+        raise WireError(f"a tensor of more than {MAX_NUMBERS} dimensions")
+    return name, kind, math.prod(dims)
 
 
-def _read_sparse(data: Source, start: int, stop: int) -> dict[str, int]:
+def _read_sparse(data: Source, start: int, stop: int) -> list[tuple[str, int, int]]:
     """Return the one tensor of values, under whose name a sparse weight is known."""
-    return dict(_read_tensor(data, f[2], f[3]) for f in fields_of(data, start, stop) if f[0] == 1)
+    return [_read_tensor(data, f[2], f[3]) for f in fields_of(data, start, stop) if f[0] == 1]
 
 
 def _read_info(data: Source, start: int, stop: int) -> tuple[TensorInfo, int]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 
-__all__ = ["Field", "Source", "WireError", "fields_of", "text_of", "varint"]
+__all__ = ["MAX_NUMBERS", "Field", "Source", "WireError", "fields_of", "numbers_of", "text_of"]
 
 
 class WireError(Exception):
     """The bytes are no protobuf message of the expected kind."""
 
+
+MAX_NUMBERS = 100
+"""Integers of one field that are read: more dimensions, or more numbers of a size, are no use."""
 
 _MAX_FIELDS = 1_000_000
 """A file with more is no network: a ResNet-101 with its head has some ten thousand."""
@@ -33,7 +36,7 @@ Field = tuple[int, int, int, int]
 """Field number, value of a varint (else 0), start and stop of the payload."""
 
 
-def varint(data: Source, at: int, stop: int) -> tuple[int, int]:
+def _varint(data: Source, at: int, stop: int) -> tuple[int, int]:
     """Return the integer that begins at a place, and where it ends."""
     value = shift = 0
     while at < stop and shift < 70:
@@ -51,16 +54,16 @@ def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
         data.fields_left -= 1
         if data.fields_left < 0:
             raise WireError(f"more than {_MAX_FIELDS} fields")
-        key, at = varint(data, at, stop)
+        key, at = _varint(data, at, stop)
         number, wire = key >> 3, key & 7
         if number == 0:
             raise WireError("bytes that are no protobuf")
         value = 0
         if wire == 0:
             start = at
-            value, at = varint(data, at, stop)
+            value, at = _varint(data, at, stop)
         elif wire == 2:
-            length, start = varint(data, at, stop)
+            length, start = _varint(data, at, stop)
             at = start + length
         elif wire in (1, 5):
             start, at = at, at + (8 if wire == 1 else 4)
@@ -74,3 +77,13 @@ def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
 def text_of(data: Source, field: Field) -> str:
     """Return the text that a field holds; UnicodeDecodeError where it is none."""
     return bytes(data.content[field[2] : field[3]]).decode("utf-8")
+
+
+def numbers_of(data: Source, field: Field) -> list[int]:
+    """Return the integers of a field, packed or single, at most one more than MAX_NUMBERS."""
+    _, _, at, stop = field
+    found: list[int] = []
+    while at < stop and len(found) <= MAX_NUMBERS:
+        value, at = _varint(data, at, stop)
+        found.append(value)
+    return found

@@ -272,7 +272,7 @@ def check_assignment(session: Any, path: Path, *, name: str) -> None:
     if not hasattr(session, "get_provider_graph_assignment_info"):
         got = f"onnxruntime {library.__version__}, which cannot say what runs where"
         raise BackendUnavailableError(message("open_backend", rule, got, remedy))
-    sizes = size_nodes(path)
+    sizes = size_nodes(read_onnx_file(path).graph)
     left = [
         f"{node.op_type} {node.name}".strip()
         for part in session.get_provider_graph_assignment_info()

@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError
 from fcnkit.runtime import open_backend
+from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec
 from fcnkit.runtime.backends import onnxruntime as ours
@@ -63,7 +64,7 @@ def scene(tmp_path: Path) -> Path:
 def test_only_arithmetic_on_sizes_may_stay_on_the_cpu(scene: Path) -> None:
     nodes = assigned(scene)
     floats = ("Cast", "Transpose", "Div", "Conv", "Pad", "ArgMax", "Slice")
-    sizes = size_nodes(scene)
+    sizes = size_nodes(read_onnx_file(scene).graph)
     of_sizes = [node for node in nodes if (node.op_type, node.name) in sizes]
     assert {node.op_type for node in of_sizes} == {
         *("Shape", "Mod", "Min", "Sub", "Add", "Mul", "Concat"),
@@ -160,7 +161,7 @@ def test_what_counts_as_arithmetic_on_sizes(tmp_path: Path) -> None:
     for node in model.graph.node:
         node.name = node.output[0]
     onnx.save(model, tmp_path / "m.onnx")
-    assert {name for _, name in size_nodes(tmp_path / "m.onnx")} == {
+    assert {name for _, name in size_nodes(read_onnx_file(tmp_path / "m.onnx").graph)} == {
         *("shape", "two", "sides", "doubled", "row"),
     }
 
@@ -168,7 +169,7 @@ def test_what_counts_as_arithmetic_on_sizes(tmp_path: Path) -> None:
 def test_nodes_that_cannot_be_told_apart_are_not_arithmetic_on_sizes(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]>{_CASES}')
     onnx.save(model, tmp_path / "m.onnx")
-    found = size_nodes(tmp_path / "m.onnx")
+    found = size_nodes(read_onnx_file(tmp_path / "m.onnx").graph)
     assert ("Shape", "") in found
     assert ("Add", "") not in found
     assert ("Constant", "") not in found  # one of them holds a float
@@ -198,7 +199,7 @@ def test_constants_are_read_as_onnx_writes_them(
     path = tmp_path_factory.mktemp("constants") / "m.onnx"
     onnx.save(helper.make_model(graph), path)
     few = array.size <= 100 and kind != TensorProto.FLOAT
-    assert (("Identity", "identity") in size_nodes(path)) is few
+    assert (("Identity", "identity") in size_nodes(read_onnx_file(path).graph)) is few
 
 
 # --- TensorRT's library --------------------------------------------------------------------------
