@@ -28,6 +28,7 @@ from fcnkit.runtime.predict.inputs import Job
 from tests.faults import stages
 from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Setting, Trial, promise
+from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import PALETTE, make_spec, write_model
 
 MODULES = (
@@ -154,6 +155,7 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "open_rows.path": [place / "good.png", str(place / "good.png"), place / "m.onnx"],
         "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
         "range": [None, (0, 4095)], "spec_from": [None, place / "m.onnx"],
+        "read_engine_file.path": [place / "m.engine", place / "m.engine", place / "none"],
         "choose_covering.spec": [make_spec("logits"), make_spec("labels")],
     }  # fmt: skip
     found = known.get(f"{target.rpartition('.')[2]}.{name}", known.get(name))
@@ -179,6 +181,7 @@ def targets() -> dict[str, Callable[..., Any]]:
 def callee(name: str, place: Path) -> Iterator[Callable[..., Any]]:
     """Find a function by its name in ``targets`` or METHODS; the latter of an open model."""
     model = write_model(place / "m.onnx", make_spec("labels"))
+    write_engine(place / "m.engine", rtx_plan(), make_sidecar(rtx_plan()))
     if name not in METHODS:
         yield targets()[name]
         return
