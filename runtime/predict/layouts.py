@@ -136,9 +136,12 @@ def _layout_of_png(picture: PngImagePlugin.PngImageFile) -> Layout:
     return Layout(colors=colors, deep=deep, key=key)
 
 
+_BAND_PIXELS: Final = 1 << 18
+
+
 def to_rgb(
     samples_hwc: NDArray[np.uint8 | np.uint16], layout: Layout, levels: Levels
-) -> Image.Image:
+) -> NDArray[np.uint8]:
     """Make RGB of 8 bits of samples, with transparency on white.
 
     Args:
@@ -148,8 +151,20 @@ def to_rgb(
         levels: How 16 bits become 8.
 
     Returns:
-        The picture, mode RGB.
+        RGB (H, W, 3), the caller's own.
     """
+    height, width = samples_hwc.shape[:2]
+    rgb_hwc = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, step):  # in bands, for what is made on the way takes memory
+        band = slice(top, top + step)
+        rgb_hwc[band] = np.asarray(_band_to_rgb(samples_hwc[band], layout, levels))
+    return rgb_hwc
+
+
+def _band_to_rgb(
+    samples_hwc: NDArray[np.uint8 | np.uint16], layout: Layout, levels: Levels
+) -> Image.Image:
     stored = samples_hwc[..., : layout.colors]
     alpha: NDArray[np.uint8] | None = None
     if layout.key is not None:

@@ -122,8 +122,8 @@ def _read(picture: Image.Image, path: Path, range: Range | None) -> ReadPicture:
         # Most pictures: no copy that is not needed.
         return ReadPicture(np.array(ImageOps.exif_transpose(picture).convert("RGB")), None)
     levels = Levels(range)
-    rgb = to_rgb(_samples(picture, layout, path), layout, levels)
-    return ReadPicture(np.array(rgb), levels.seen)
+    rgb_hwc = to_rgb(_samples(picture, layout, path), layout, levels)
+    return ReadPicture(rgb_hwc, levels.seen)
 
 
 def _by_rows(path: Path, range: Range | None, max_pixels: int) -> ReadPicture:

@@ -244,7 +244,7 @@ class _VipsRows:
             return np.ascontiguousarray(samples[..., :3])
         if self._layout.inverted:
             samples = DEEPEST - samples  # libvips has inverted them
-        return np.asarray(to_rgb(samples, self._layout, self._levels))
+        return to_rgb(samples, self._layout, self._levels)
 
     def _broken(self, error: Exception) -> DataError:
         got = " ".join(str(error).split())
