@@ -102,7 +102,12 @@ class Staging:
         content = b"\n" + line  # a torn line must not swallow the next one
         # One write per line: those of several threads do not mix.
         with path.open("ab", buffering=0) as file:
-            if file.write(content) != len(content):
+            try:
+                written = file.write(content)
+            except OSError as error:
+                error.filename = str(path)  # not the result's name
+                raise
+            if written != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     def listed(self, output: str) -> None:
