@@ -50,8 +50,9 @@ __all__ = [
 _log = logging.getLogger("fcnkit.tensorrt")
 
 SIDECAR_FORMAT: Final = 1
-_MOST_SIDECAR: Final = 1 << 20
 """Version of the sidecar's JSON form; a reader refuses every other."""
+
+_MOST_SIDECAR: Final = 1 << 20
 
 
 LARGEST_PROFILE: Final[Shape] = (16, 1024, 1024)
