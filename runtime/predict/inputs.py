@@ -150,7 +150,7 @@ def _texts(inputs: Any) -> list[str]:
     texts = []
     for one in given:  # one by one: what is not a list of paths may have any length
         if not isinstance(one, (str, Path)):
-            rule, got = "every input must be a text or a Path", type(one).__name__
+            rule, got = "every input must be a str or a Path", type(one).__name__
             raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
         texts.append(str(one))
     return texts
@@ -164,7 +164,7 @@ def _check_suffix(suffix: object) -> None:
 
 def _check_root(root: object) -> None:
     if root is not None and not isinstance(root, (str, Path)):
-        rule, got = "root must be a text or a Path", type(root).__name__
+        rule, got = "root must be a str or a Path", type(root).__name__
         raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
     if root is not None and not Path(root).is_dir():
         rule, remedy = "root must be a folder", "give one that holds every picture"

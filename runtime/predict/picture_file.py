@@ -90,7 +90,7 @@ def open_picture(
 
     Raises:
         DataError: The file cannot be read, is none of the formats, broken or too large.
-        TypeError: max_pixels is no integer.
+        TypeError: max_pixels is not an integer.
         ValueError: max_pixels is below 1, or formats are none of FORMATS.
     """
     max_pixels = check_int("max_pixels", max_pixels, 1, 2**63)

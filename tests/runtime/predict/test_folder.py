@@ -546,7 +546,7 @@ def test_inputs_are_a_list(tmp_path: Path) -> None:
         yield np.zeros(3)
         pytest.fail("read on, and an array may have 2^32 rows")
 
-    text = "find_jobs: every input must be a text or a Path, got ndarray; pass str(path)"
+    text = "find_jobs: every input must be a str or a Path, got ndarray; pass str(path)"
     with refusal(TypeError, text):
         find_jobs(rows(), tmp_path / "out")  # type: ignore[arg-type]
     with refusal(

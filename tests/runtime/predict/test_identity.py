@@ -406,7 +406,7 @@ def test_root_says_where_the_tree_begins(tmp_path: Path, monkeypatch: pytest.Mon
     text = "predict: root must be a folder, got 'none'; give one that holds every picture"
     with refusal(ValueError, text):
         find_jobs([path], tmp_path / "out", root="none")
-    with refusal(TypeError, "find_jobs: root must be a text or a Path, got int; pass str(path)"):
+    with refusal(TypeError, "find_jobs: root must be a str or a Path, got int; pass str(path)"):
         find_jobs([path], tmp_path / "out", root=7)  # type: ignore[arg-type]
 
 
