@@ -105,7 +105,7 @@ def cell(value: object, digits: int | None = None) -> str:
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """Make a text fit into a table or a list: it may hold anything that a library printed."""
+    """Make a string safe for a table or a list: a library may have printed anything."""
     line = " ".join(text.split())
     line = line if len(line) <= most else f"{line[:most]}..."
     return line.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -34,7 +34,7 @@ def check_options(
     Args:
         trt: The module.
         flavor: Its flavour.
-        options: What was asked for.
+        options: The builder's options.
         timing_cache: The file of ``--timing-cache``, if any.
 
     Raises:
@@ -110,7 +110,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
     Args:
         trt: The module.
         config: The configuration.
-        options: What was asked for.
+        options: The builder's options.
         cache: Content of the timing cache; None for none.
 
     Raises:
@@ -148,7 +148,7 @@ def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
     Args:
         trt: The module.
         config: The configuration.
-        options: What was asked for.
+        options: The builder's options.
 
     Raises:
         ValueError: The library refuses one, which it says by its result alone.

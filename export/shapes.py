@@ -28,7 +28,7 @@ def comparison_shapes(
 
     Smallest, typical, upright, wide, largest batch and largest picture, where legal at least two
     batch sizes above 1; for head ``scene`` also odd sizes. Of an engine the same within each
-    profile, as each holds kernels of its own.
+    profile, as each has separate kernels.
 
     Args:
         legal: What both sides take.

@@ -219,7 +219,7 @@ def _finding(line: bytes) -> tuple[str, Any] | None:
 
 
 def _is_shallow(value: Any, levels: int) -> bool:
-    """Whether lists and dicts in each other end within so many levels."""
+    """Whether nested lists and dicts are at most this many levels deep."""
     if not isinstance(value, (dict, list)):
         return True
     children = value.values() if isinstance(value, dict) else value

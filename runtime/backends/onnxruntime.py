@@ -273,7 +273,7 @@ def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
     """Return the precision of the graph, or refuse another, for ONNX Runtime takes none.
 
     Args:
-        compute: What was asked for.
+        compute: The requested precision.
         spec: The model's promises.
         name: The backend, for the error.
 

@@ -62,7 +62,7 @@ def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Ex
     """Build the error for a precision in which a backend does not compute here.
 
     Args:
-        compute: What was asked for.
+        compute: The requested precision.
         name: The backend.
         computes: What it computes in, such as ``a file and CPU where it takes f32``.
         remedy: What the user can do about it.

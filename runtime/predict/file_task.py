@@ -119,8 +119,8 @@ class FileTask:
         except DataError:
             if not source.is_file():
                 raise  # opening a pipe would wait for a writer
-            # Pillow has a limit of its own, which is none for what streams, and there are TIFFs
-            # that it does not know.
+            # Pillow refuses some large files, and TIFFs that it does not know. Both may still be
+            # read row by row.
             rows = self._rows_or_none()
             return rows if rows is not None and rows.width * rows.height > limit else None
         return open_rows(source, range=self._context.segmenter.spec.range)

@@ -52,11 +52,11 @@ _JPEG_START, _DEPTH_AT = b"\xff\xd8", 24
 """How a JPEG file begins, and which byte of a PNG file tells the bits per channel."""
 
 _SHOWN = 5
-"""So many unknown colours or labels are named in an error."""
+"""At most this many unknown colors or labels are named in an error."""
 
 
 class DecodedMask(NamedTuple):
-    """A mask as labels, and what in it is no class."""
+    """A mask as labels, and the colors or labels in it that belong to no class."""
 
     labels_hw: NDArray[np.uint8]
     """Labels; unknown pixels are void."""
