@@ -119,7 +119,7 @@ def _opened(path: Path, formats: tuple[str, ...]) -> Image.Image:
 
 
 def too_large(path: Path, got: tuple[int, int] | str, max_pixels: int) -> DataError:
-    """Word the error for a picture above a limit; got is its height and width, or Pillow's words."""
+    """Word the error for a picture above a limit; got is height and width, or Pillow's words."""
     rule = f"a picture has at most {max_pixels} pixels"
     size = got if isinstance(got, str) else f"{got[0]}x{got[1]}"
     return DataError(message(str(path), rule, size, "scale it down or raise max_pixels"))
