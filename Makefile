@@ -112,7 +112,7 @@ build/strict/.made: $(VENV)/.installed
 # tests: SECONDS per target, some eleven minutes in all at 60.
 SECONDS ?= 60
 sanitize: setup
-	PYTHON=$(BIN)/python sh csrc/sanitize.sh $(SECONDS)
+	PYTHON=$(BIN)/python sh tests/csrc/sanitize.sh $(SECONDS)
 
 # Every promise of docs/reliability.md, tried: half an hour, and a table at its end.
 faults: setup
@@ -123,7 +123,7 @@ faults: setup
 FUZZ_SECONDS ?= 600
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
-	sh csrc/fuzz.sh $(FUZZ_SECONDS)
+	sh tests/csrc/fuzz.sh $(FUZZ_SECONDS)
 
 # Lines of Python and C++ that the tests run; reports in build/coverage.
 coverage: setup

@@ -86,7 +86,11 @@ bool decode(const Bytes& labels, const Bytes& palette, const std::vector<std::ui
     std::uint8_t* to = rgb.mutable_data();
     const std::size_t pixels = size(labels);
     const py::gil_scoped_release release;
-    return fcnkit::decode_image(from, pixels, colors, to, threads);
+    const fcnkit::Table& table = fcnkit::active_table();
+    const auto kernel = [&](std::size_t begin, std::size_t end) {
+        return table.decode(from + begin, end - begin, colors, to + 3 * begin);
+    };
+    return fcnkit::true_for_pixels(pixels, 4, threads, kernel);
 }
 
 fcnkit::Encoder make_encoder(const Bytes& keys, const Bytes& labels) {
@@ -108,7 +112,11 @@ std::size_t encode(const Bytes& rgb, const fcnkit::Encoder& encoder, std::uint8_
     std::uint8_t* to = labels.mutable_data();
     const std::size_t pixels = size(labels);
     const py::gil_scoped_release release;
-    return fcnkit::encode_image(from, pixels, encoder, unknown, to, threads);
+    const fcnkit::Table& table = fcnkit::active_table();
+    const auto kernel = [&](std::size_t begin, std::size_t end) {
+        return table.encode(from + 3 * begin, end - begin, encoder, unknown, to + begin);
+    };
+    return fcnkit::sum_over_pixels(pixels, 4, threads, kernel);
 }
 
 bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsigned weight,
@@ -122,7 +130,12 @@ bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsi
     std::uint8_t* to = out.mutable_data();
     const std::size_t pixels = size(labels);
     const py::gil_scoped_release release;
-    return fcnkit::overlay_image(from, classes, pixels, colors, weight, to, threads);
+    const fcnkit::Table& table = fcnkit::active_table();
+    const auto kernel = [&](std::size_t begin, std::size_t end) {
+        return table.overlay(from + 3 * begin, classes + begin, end - begin, colors, weight,
+                             to + 3 * begin);
+    };
+    return fcnkit::true_for_pixels(pixels, 7, threads, kernel);
 }
 
 bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts) {
@@ -164,12 +177,12 @@ void cut(const Bytes& image, const Plan& plan, Bytes& out, std::size_t threads) 
     fcnkit::cut_tiles(from, plan, to, threads);
 }
 
-// exact, exact_half: (3, 256) normalised values by channel and byte, the halves as bits.
+// exact, exact_half: (3, 256) normalized values by channel and byte, the halves as bits.
 fcnkit::Normalize make_normalize(const std::vector<float>& scale, const std::vector<float>& bias,
                                  const Floats& exact,
                                  const py::array_t<std::uint16_t, py::array::c_style>& halves) {
     require(scale.size() == 3 && bias.size() == 3 && size(exact) == 768 && size(halves) == 768,
-            "normalisation must be of 3 channels");
+            "normalization must be of 3 channels");
     fcnkit::Normalize normalize{};
     for (std::size_t c = 0; c < 3; ++c) {
         normalize.scale[c] = scale[c];

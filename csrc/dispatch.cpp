@@ -10,6 +10,7 @@ namespace fcnkit {
 namespace {
 
 std::vector<const Table*> tables() {
+    static const Table scalar{Scalar{}};
     std::vector<const Table*> found;
 #if FCNKIT_X86 && (defined(__GNUC__) || defined(__clang__))
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -26,7 +27,7 @@ std::vector<const Table*> tables() {
 #if FCNKIT_NEON
     found.push_back(&neon_table());
 #endif
-    found.push_back(&scalar_table());
+    found.push_back(&scalar);
     return found;
 }
 

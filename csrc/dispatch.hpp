@@ -1,10 +1,10 @@
-// Which table is in use: the best one the machine runs, chosen once, or the one asked for.
+// Which table is in use: the best one the machine runs, chosen once, or the named one.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "kernels.hpp"
+#include "kernel_set.hpp"
 
 namespace fcnkit {
 
@@ -18,8 +18,8 @@ const Table& active_table();
 // For tests and benchmarks: use the named table from now on. Throws as active_table does.
 void select_table(const std::string& name);
 
-// Every table that this compiler can make for this processor family; see target.hpp.
-const Table& scalar_table();
+// The tables of the sets, each at the end of SET/set.cpp. A compiler makes those of its processor
+// family; see target.hpp.
 const Table& avx2_table();
 const Table& avx512_table();
 const Table& neon_table();

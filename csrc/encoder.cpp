@@ -67,7 +67,7 @@ Encoder multiplicative(const Keys& keys, const Labels& labels, Random& random) {
             }
         }
     }
-    throw std::invalid_argument("no perfect hash for these colours; are two of them equal?");
+    throw std::invalid_argument("no perfect hash for these colors; are two of them equal?");
 }
 
 // A random linear hash: columns[b] is what bit b of the key contributes.
@@ -193,7 +193,7 @@ bool two_tables(const Keys& keys, const Labels& labels, Random& random, Encoder&
 }  // namespace
 
 Encoder make_encoder(const Keys& keys, const Labels& labels) {
-    // So many colours that 2000 attempts at 64 or 128 slots tend to do.
+    // So many colors that 2000 attempts at 64 or 128 slots tend to do.
     constexpr std::size_t kFew = 24, kSome = 36;
     Random random;
     Encoder encoder = multiplicative(keys, labels, random);

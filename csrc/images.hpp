@@ -2,16 +2,35 @@
 // Sizes are trusted; bindings.cpp checks them.
 #pragma once
 
-#include "kernels.hpp"
+#include <atomic>
+
+#include "kernel_set.hpp"
+#include "parallel.hpp"
 
 namespace fcnkit {
 
-bool decode_image(const std::uint8_t* labels, std::size_t pixels, const Colors& colors,
-                  std::uint8_t* rgb, std::size_t threads);
-std::size_t encode_image(const std::uint8_t* rgb, std::size_t pixels, const Encoder& encoder,
-                         std::uint8_t unknown, std::uint8_t* labels, std::size_t threads);
-bool overlay_image(const std::uint8_t* image, const std::uint8_t* labels, std::size_t pixels,
-                   const Colors& colors, unsigned weight, std::uint8_t* out, std::size_t threads);
+constexpr std::size_t kGrain = 4096;  // pixels: threads meet on page borders of every output
+
+// The sum of what count(begin, end) returns over pieces of all pixels. bytes is what the kernel
+// moves per pixel.
+template <class Count>
+std::size_t sum_over_pixels(std::size_t pixels, std::size_t bytes, std::size_t threads,
+                            const Count& count) {
+    std::atomic<std::size_t> sum{0};
+    parallel_for(pixels, kGrain, bytes * pixels, threads,
+                 [&](std::size_t begin, std::size_t end) { sum += count(begin, end); });
+    return sum;
+}
+
+// Whether kernel(begin, end) is true for every piece.
+template <class Kernel>
+bool true_for_pixels(std::size_t pixels, std::size_t bytes, std::size_t threads,
+                     const Kernel& kernel) {
+    const auto failed = [&](std::size_t begin, std::size_t end) {
+        return kernel(begin, end) ? std::size_t{0} : std::size_t{1};
+    };
+    return sum_over_pixels(pixels, bytes, threads, failed) == 0;
+}
 
 // logits: `images` times `classes` planes of `pixels`; labels: `images` times `pixels`.
 template <class T>

@@ -24,7 +24,7 @@
 
 #define FCNKIT_PRAGMA(text) _Pragma(#text)
 
-// FCNKIT_INLINE: also where the optimiser would not. It has to be on functions that only prefetch:
+// FCNKIT_INLINE: also where the optimizer would not. It has to be on functions that only prefetch:
 // GCC finds that calls of those have no effect and drops them.
 // FCNKIT_UNROLL: before a short loop over registers, which must not become a loop over memory.
 #if defined(__GNUC__) || defined(__clang__)

@@ -52,16 +52,6 @@ void for_each_tile_row(const std::uint8_t* image, const Plan& plan, std::size_t 
     });
 }
 
-void gather_row(const Table& table, const std::uint8_t* rgb, std::size_t n,
-                const Normalize& normalize, float* const planes[3]) {
-    table.gather_float(rgb, n, normalize, planes);
-}
-
-void gather_row(const Table& table, const std::uint8_t* rgb, std::size_t n,
-                const Normalize& normalize, std::uint16_t* const planes[3]) {
-    table.gather_half(rgb, n, normalize, planes);
-}
-
 // A stretch of one axis that the same tiles cover: those with index in [first, last).
 struct Stretch {
     std::size_t begin, end, first, last;
@@ -95,7 +85,7 @@ template <class T>
 void stitch_rows(const T* logits, std::size_t classes, const Plan& plan, const Stretch& rows,
                  const std::vector<Stretch>& columns, std::vector<const T*>& views,
                  std::uint8_t* labels) {
-    const Argmax<T> argmax = argmax_of<T>(active_table());
+    Argmax<T>& argmax = active_table().argmax.of<T>();
     const std::size_t plane = plan.tile_height * plan.tile_width;
     for (std::size_t y = rows.begin; y < rows.end; ++y) {
         for (const Stretch& column : columns) {
@@ -137,13 +127,13 @@ void cut_tiles(const std::uint8_t* image, const Plan& plan, std::uint8_t* out,
 template <class T>
 void gather_tiles(const std::uint8_t* image, const Plan& plan, const Normalize& normalize, T* out,
                   std::size_t threads) {
-    const Table& table = active_table();
+    Gather<T>& gather_row = active_table().gather.of<T>();
     const std::size_t plane = plan.tile_height * plan.tile_width;
     for_each_tile_row(image, plan, 3 + 3 * sizeof(T), threads,
                       [&](std::size_t tile, std::size_t y, const std::uint8_t* pixels) {
                           T* row = out + tile * 3 * plane + y * plan.tile_width;
                           T* const planes[3] = {row, row + plane, row + 2 * plane};
-                          gather_row(table, pixels, plan.tile_width, normalize, planes);
+                          gather_row(pixels, plan.tile_width, normalize, planes);
                       });
 }
 
@@ -216,7 +206,7 @@ struct Adding {
 template <class T>
 void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8_t* labels) {
     const Table& table = active_table();
-    const Accumulate<T> accumulate = accumulate_of<T>(table);
+    Accumulate<T>& accumulate = table.accumulate.of<T>();
     const Reach& columns = tile.columns;
     const std::size_t width = columns.end - columns.begin, known = columns.known - columns.begin;
     const std::size_t done = columns.done - columns.begin;
@@ -237,7 +227,7 @@ void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8
         }
     }
     const float* view = scratch;
-    table.argmax_float(Views<float>{&view, 1, tile.classes, width, 0}, done, labels);
+    table.argmax.of<float>()(Views<float>{&view, 1, tile.classes, width, 0}, done, labels);
 }
 
 // The rows that the next row of tiles reaches too, of one class: what is left of them after this
@@ -245,7 +235,7 @@ void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8
 // it is written; its columns that an earlier tile of this row reached have moved up already.
 template <class T>
 void hold_rows(const Adding<T>& tile, std::size_t c) {
-    const Accumulate<T> accumulate = accumulate_of<T>(active_table());
+    Accumulate<T>& accumulate = active_table().accumulate.of<T>();
     const Reach &rows = tile.rows, &columns = tile.columns;
     const std::size_t width = columns.end - columns.begin, known = columns.known - columns.begin;
     for (std::size_t y = rows.done - rows.begin; y < rows.end - rows.begin; ++y) {

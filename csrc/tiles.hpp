@@ -35,7 +35,7 @@ void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, std::u
 // Size of what has to be held while tiles are added one by one.
 struct HeldShape {
     std::size_t rows;     // most rows that two rows of tiles share
-    std::size_t columns;  // most columns that two neighbours of a row share
+    std::size_t columns;  // most columns that two neighbors of a row share
     std::size_t steps;    // most rows that one row of tiles finishes
 };
 

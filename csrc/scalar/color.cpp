@@ -1,9 +1,9 @@
 // Portable decode, encode and overlay.
 #include <cstring>
 
-#include "scalar/scalar.hpp"
+#include "kernel_set.hpp"
 
-namespace fcnkit::scalar {
+namespace fcnkit {
 namespace {
 
 std::uint32_t load_key(const std::uint8_t* rgb) {
@@ -22,7 +22,7 @@ std::uint32_t load_key_of_four(const std::uint8_t* rgb) {
 #endif
 }
 
-// The label of a key, and 1 for a key that is nobody's colour.
+// The label of a key, and 1 for a key that is nobody's color.
 struct Found {
     std::uint8_t label;
     std::size_t unknown;
@@ -41,7 +41,8 @@ std::uint8_t blend(unsigned image, unsigned color, unsigned weight) {
 
 }  // namespace
 
-bool decode(const std::uint8_t* labels, std::size_t n, const Colors& colors, std::uint8_t* rgb) {
+bool Scalar::decode(const std::uint8_t* labels, std::size_t n, const Colors& colors,
+                    std::uint8_t* rgb) {
     if (n == 0) {
         return true;
     }
@@ -56,8 +57,8 @@ bool decode(const std::uint8_t* labels, std::size_t n, const Colors& colors, std
     return (illegal | color[3]) == 0;
 }
 
-std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encoder,
-                   std::uint8_t unknown, std::uint8_t* labels) {
+std::size_t Scalar::encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encoder,
+                           std::uint8_t unknown, std::uint8_t* labels) {
     if (n == 0) {
         return 0;
     }
@@ -73,8 +74,8 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
     return missed + found.unknown;
 }
 
-bool overlay(const std::uint8_t* image, const std::uint8_t* labels, std::size_t n,
-             const Colors& colors, unsigned weight, std::uint8_t* out) {
+bool Scalar::overlay(const std::uint8_t* image, const std::uint8_t* labels, std::size_t n,
+                     const Colors& colors, unsigned weight, std::uint8_t* out) {
     std::uint8_t illegal = 0;
     for (std::size_t i = 0; i < n; ++i) {
         const std::uint8_t* color = colors.rgbx[labels[i]];
@@ -87,4 +88,4 @@ bool overlay(const std::uint8_t* image, const std::uint8_t* labels, std::size_t 
     return illegal == 0;
 }
 
-}  // namespace fcnkit::scalar
+}  // namespace fcnkit

@@ -1,13 +1,13 @@
 // The confusion matrix. Portable only: the work is in the increments, of which no instruction set
-// does several at once; the compiler vectorises the rest.
+// does several at once; the compiler vectorizes the rest.
 #include <algorithm>
 
-#include "scalar/scalar.hpp"
+#include "kernel_set.hpp"
 
 namespace fcnkit {
 namespace {
 
-// Several histograms ("lanes") that neighbouring pixels take turns in, so that equal neighbours
+// Several histograms ("lanes") that neighboring pixels take turns in, so that equal neighbors
 // need not wait for each other's store. The cell of a pair is target << shift | prediction; what
 // is out of range counts as label `classes`.
 struct Layout {
@@ -71,7 +71,7 @@ void count(const std::uint8_t* target, const std::uint8_t* predicted, std::size_
     }
 }
 
-// Whether every target is below classes or to be ignored. Bytes, so that the loop vectorises.
+// Whether every target is below classes or to be ignored. Bytes, so that the loop vectorizes.
 bool targets_legal(const std::uint8_t* target, std::size_t n, unsigned classes, unsigned ignore) {
     if (classes > 255) {
         return true;
@@ -117,7 +117,7 @@ std::size_t confusion_scratch(unsigned classes) {
     return layout.lanes * layout.cells;
 }
 
-bool scalar::confusion(const std::uint8_t* target, const std::uint8_t* predicted, std::size_t n,
+bool Scalar::confusion(const std::uint8_t* target, const std::uint8_t* predicted, std::size_t n,
                        unsigned classes, unsigned ignore, std::uint32_t* scratch,
                        std::int64_t* counts) {
     constexpr std::size_t kPiece = std::size_t{1} << 30;  // so that 32 bits count enough

@@ -2,9 +2,9 @@
 #include <algorithm>
 
 #include "half.hpp"
-#include "scalar/scalar.hpp"
+#include "kernel_set.hpp"
 
-namespace fcnkit::scalar {
+namespace fcnkit {
 namespace {
 
 constexpr std::size_t kBlock = 256;  // pixels whose best logit and label stay in the first cache
@@ -12,9 +12,9 @@ constexpr std::size_t kBlock = 256;  // pixels whose best logit and label stay i
 template <class T>
 void sum(const Views<T>& views, std::size_t c, std::size_t x, std::size_t n, float* sums) {
     const std::size_t offset = c * views.class_stride + x;
-    accumulate(views.tiles[0] + offset, n, true, sums);
+    Scalar::accumulate(views.tiles[0] + offset, n, true, sums);
     for (std::size_t t = 1; t < views.count; ++t) {
-        accumulate(views.tiles[t] + offset, n, false, sums);
+        Scalar::accumulate(views.tiles[t] + offset, n, false, sums);
     }
 }
 
@@ -35,7 +35,7 @@ void argmax_block(std::size_t n, std::int32_t c, const float* values, float* bes
 }  // namespace
 
 template <class T>
-void accumulate(const T* row, std::size_t n, bool first, float* sums) {
+void Scalar::accumulate(const T* row, std::size_t n, bool first, float* sums) {
     if (first) {
         for (std::size_t x = 0; x < n; ++x) {
             sums[x] = to_float(row[x]);
@@ -48,8 +48,8 @@ void accumulate(const T* row, std::size_t n, bool first, float* sums) {
 }
 
 template <class T>
-void argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
-                  std::uint8_t* labels) {
+void Scalar::argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
+                          std::uint8_t* labels) {
     float values[kBlock];
     float best[kBlock];
     std::int32_t index[kBlock];
@@ -68,18 +68,18 @@ void argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
 }
 
 template <class T>
-void argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
+void Scalar::argmax(const Views<T>& views, std::size_t n, std::uint8_t* labels) {
     argmax_range(views, 0, n, labels);
 }
 
-template void argmax_range(const Views<float>&, std::size_t, std::size_t, std::uint8_t*);
-template void argmax_range(const Views<Half>&, std::size_t, std::size_t, std::uint8_t*);
-template void argmax_range(const Views<Brain>&, std::size_t, std::size_t, std::uint8_t*);
-template void argmax(const Views<float>&, std::size_t, std::uint8_t*);
-template void argmax(const Views<Half>&, std::size_t, std::uint8_t*);
-template void argmax(const Views<Brain>&, std::size_t, std::uint8_t*);
-template void accumulate(const float*, std::size_t, bool, float*);
-template void accumulate(const Half*, std::size_t, bool, float*);
-template void accumulate(const Brain*, std::size_t, bool, float*);
+template void Scalar::argmax_range(const Views<float>&, std::size_t, std::size_t, std::uint8_t*);
+template void Scalar::argmax_range(const Views<Half>&, std::size_t, std::size_t, std::uint8_t*);
+template void Scalar::argmax_range(const Views<Brain>&, std::size_t, std::size_t, std::uint8_t*);
+template void Scalar::argmax(const Views<float>&, std::size_t, std::uint8_t*);
+template void Scalar::argmax(const Views<Half>&, std::size_t, std::uint8_t*);
+template void Scalar::argmax(const Views<Brain>&, std::size_t, std::uint8_t*);
+template void Scalar::accumulate(const float*, std::size_t, bool, float*);
+template void Scalar::accumulate(const Half*, std::size_t, bool, float*);
+template void Scalar::accumulate(const Brain*, std::size_t, bool, float*);
 
-}  // namespace fcnkit::scalar
+}  // namespace fcnkit

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <random>
 #include <string>
 #include <utility>
@@ -98,7 +99,7 @@ inline unsigned some_classes(Call& call) {
     return static_cast<unsigned>(1 + call.below(call.chance(2) ? 40 : 256));
 }
 
-// Labels of which few or none have no colour.
+// Labels of which few or none have no color.
 inline Bytes some_labels(Call& call, std::size_t n, unsigned classes) {
     Bytes labels(n);
     const bool careless = call.chance(4);
@@ -124,15 +125,19 @@ inline Normalize some_normalize(Call& call) {
     return normalize;
 }
 
-// The targets: one random call each.
-void fuzz_decode(Call& call);
-void fuzz_overlay(Call& call);
-void fuzz_encode(Call& call);
-void fuzz_gather(Call& call);
-void fuzz_confusion(Call& call);
-void fuzz_argmax(Call& call);
-void fuzz_cut(Call& call);
-void fuzz_stitch(Call& call);
+// A target makes one random call of a kernel and compares the result. Its file registers it.
+using Target = void (*)(Call&);
+
+inline std::map<std::string, Target>& targets() {
+    static std::map<std::string, Target> all;
+    return all;
+}
+
+struct Register {
+    Register(const char* kernel, Target target) { targets()[kernel] = target; }
+};
+
+// Calls of several kernels, large enough for threads to be started.
 void fuzz_threads(Call& call);
 
 }  // namespace fuzz

@@ -77,13 +77,11 @@ void fuzz_argmax_of(Call& call) {
     }
     for (const Table* table : tables()) {
         Bytes labels(n);
-        argmax_of<T>(*table)(Views<T>{pointers.data(), count, classes, stride, pitch}, n,
+        table->argmax.of<T>()(Views<T>{pointers.data(), count, classes, stride, pitch}, n,
                              labels.data());
         call.expect(labels == expected, table->name);
     }
 }
-
-}  // namespace
 
 void fuzz_argmax(Call& call) {
     fuzz_argmax_of<float>(call);
@@ -91,7 +89,7 @@ void fuzz_argmax(Call& call) {
     fuzz_argmax_of<Brain>(call);
 }
 
-namespace {
+const Register argmax_target("argmax", fuzz_argmax);
 
 std::vector<std::size_t> some_starts(Call& call, std::size_t extent, std::size_t side) {
     std::vector<std::size_t> starts{0};
@@ -123,8 +121,6 @@ std::size_t bounce(std::size_t steps, std::size_t size) {
     return at;
 }
 
-}  // namespace
-
 void fuzz_cut(Call& call) {
     const Plan plan = some_plan(call);
     const Bytes image = call.bytes(3 * plan.height * plan.width);
@@ -146,7 +142,7 @@ void fuzz_cut(Call& call) {
     call.expect(same, "active");
 }
 
-namespace {
+const Register cut_target("cut", fuzz_cut);
 
 Bytes stitched_slowly(const std::vector<float>& logits, std::size_t classes, const Plan& plan) {
     const std::size_t h = plan.tile_height, w = plan.tile_width;
@@ -167,8 +163,6 @@ Bytes stitched_slowly(const std::vector<float>& logits, std::size_t classes, con
     }
     return labels;
 }
-
-}  // namespace
 
 void fuzz_stitch(Call& call) {
     const Plan plan = some_plan(call);
@@ -193,7 +187,10 @@ void fuzz_stitch(Call& call) {
     call.expect(banded == expected, "active, banded");
 }
 
-// Large enough for threads to be started.
+const Register stitch_target("stitch", fuzz_stitch);
+
+}  // namespace
+
 void fuzz_threads(Call& call) {
     const std::size_t n = 1100000 + call.below(1000);
     const Colors colors = some_colors(call, 21);
@@ -201,7 +198,11 @@ void fuzz_threads(Call& call) {
     for (std::size_t i = 0; i < n; ++i) {
         labels[i] = static_cast<std::uint8_t>(i / 7 % 21);
     }
-    bool same = decode_image(labels.data(), n, colors, rgb.data(), 1 + call.below(4));
+    const Table& table = active_table();
+    const auto decode = [&](std::size_t begin, std::size_t end) {
+        return table.decode(labels.data() + begin, end - begin, colors, rgb.data() + 3 * begin);
+    };
+    bool same = true_for_pixels(n, 4, 1 + call.below(4), decode);
     for (std::size_t i = 0; i < 3 * n; i += 1 + call.below(50)) {
         same = same && rgb[i] == colors.rgbx[labels[i / 3]][i % 3];
     }

@@ -1,11 +1,11 @@
-// Fuzz targets of the kernels that work on pixels: colours, normalisation, confusion.
+// Fuzz targets of the kernels that work on pixels: colors, normalization, confusion.
 #include <cmath>
-#include <map>
 
 #include "fuzz.hpp"
 #include "images.hpp"
 
 namespace fuzz {
+namespace {
 
 void fuzz_decode(Call& call) {
     const unsigned classes = some_classes(call);
@@ -22,10 +22,9 @@ void fuzz_decode(Call& call) {
         const bool said = table->decode(labels.data(), labels.size(), colors, rgb.data());
         call.expect(said == legal && (!legal || rgb == expected), table->name);
     }
-    Bytes rgb(3 * labels.size());
-    decode_image(labels.data(), labels.size(), colors, rgb.data(), call.threads());
-    call.expect(!legal || rgb == expected, "active");
 }
+
+const Register decode_target("decode", fuzz_decode);
 
 void fuzz_overlay(Call& call) {
     const unsigned classes = some_classes(call), weight = static_cast<unsigned>(call.below(257));
@@ -50,6 +49,8 @@ void fuzz_overlay(Call& call) {
         call.expect(said == legal && (!legal || out == expected), table->name);
     }
 }
+
+const Register overlay_target("overlay", fuzz_overlay);
 
 void fuzz_encode(Call& call) {
     const std::size_t count = 1 + call.below(call.chance(2) ? 40 : 257);
@@ -85,6 +86,8 @@ void fuzz_encode(Call& call) {
     }
 }
 
+const Register encode_target("encode", fuzz_encode);
+
 void fuzz_gather(Call& call) {
     const Normalize normalize = some_normalize(call);
     const std::size_t n = call.size();
@@ -92,7 +95,7 @@ void fuzz_gather(Call& call) {
     for (const Table* table : tables()) {
         std::vector<float> red(n), green(n), blue(n);
         float* const planes[3] = {red.data(), green.data(), blue.data()};
-        table->gather_float(rgb.data(), n, normalize, planes);
+        table->gather.of<float>()(rgb.data(), n, normalize, planes);
         bool close = true;
         for (std::size_t i = 0; i < 3 * n; ++i) {
             const float exact = normalize.exact[i % 3][rgb[i]];
@@ -104,9 +107,11 @@ void fuzz_gather(Call& call) {
                                                 std::vector<std::uint16_t>(n)};
         std::uint16_t* const half_planes[3] = {halves[0].data(), halves[1].data(),
                                                halves[2].data()};
-        table->gather_half(rgb.data(), n, normalize, half_planes);
+        table->gather.of<std::uint16_t>()(rgb.data(), n, normalize, half_planes);
     }
 }
+
+const Register gather_target("gather", fuzz_gather);
 
 void fuzz_confusion(Call& call) {
     const unsigned classes = some_classes(call), ignore = static_cast<unsigned>(call.below(256));
@@ -138,4 +143,7 @@ void fuzz_confusion(Call& call) {
     call.expect(said == legal && (!legal || counts == expected), "active");
 }
 
+const Register confusion_target("confusion", fuzz_confusion);
+
+}  // namespace
 }  // namespace fuzz

@@ -1,4 +1,4 @@
-// Fetching logits into the cache before they are asked for.
+// Bringing logits into the cache before they are read.
 #pragma once
 
 #include <algorithm>
@@ -8,15 +8,15 @@
 
 namespace fcnkit {
 
-// What blocks of kBlock pixels bring into the cache for later ones. Left alone, the processor would
-// have to follow one stream per class and view, more than it can, and memory answers best to long
-// stretches. So while one stretch of every plane is worked on, the next is fetched plane by plane:
-// as many lines per class as that class uses, only in another order. For rows of tiles a stretch is
-// a tile's next row, else what comes soon on the same row.
+// Software prefetch for blocks of kBlock pixels. Argmax reads one stream per class and tile, more
+// than the hardware prefetcher tracks, and memory answers best to long stretches. While one stretch
+// of pixels is processed, the next stretch is prefetched plane by plane. Each class prefetches as
+// many lines as it uses, only in another order. For rows of tiles the next stretch is the tile's
+// next row. Otherwise it is what comes next on the same row.
 template <class T, std::size_t kBlock>
-class Ahead {
+class Prefetch {
    public:
-    Ahead(const Views<T>& views, std::size_t n) : views_(views) {
+    Prefetch(const Views<T>& views, std::size_t n) : views_(views) {
         const std::size_t plane_bytes = views.count * views.classes * sizeof(T);
         if (views.pitch != 0 && views.pitch * plane_bytes <= kRowBytes) {
             const std::size_t blocks = (n + kBlock - 1) / kBlock;
@@ -42,7 +42,7 @@ class Ahead {
     }
 
     FCNKIT_INLINE void fetch() {
-        // One line after the other, not all at once: fetches that come too fast are dropped.
+        // One line after the other, not all at once: prefetches that come too fast are dropped.
         for (std::size_t k = 0; k < kLines * views_.count && plane_ < views_.classes; ++k) {
             const char* first = reinterpret_cast<const char*>(views_.tiles[view_]);
             FCNKIT_PREFETCH(first + offset_ + 64 * line_);
@@ -63,7 +63,7 @@ class Ahead {
     static constexpr std::size_t kRowBytes = std::size_t{512} << 10;  // half a second-level cache
     const Views<T>& views_;
     std::size_t lines_;    // of 64 bytes, per plane and stretch
-    std::size_t stretch_;  // pixels worked on while the next stretch is fetched
+    std::size_t stretch_;  // pixels processed while the next stretch is fetched
     std::size_t lead_;     // pixels from a stretch to the next
     std::size_t restart_ = 0;  // pixel at which to begin the next stretch
     // What to fetch next: a line of a stretch of a plane of a view, stretches one by one.

@@ -2,7 +2,7 @@
 # The kernels under sanitizers: the fuzz targets in AddressSanitizer with
 # UndefinedBehaviorSanitizer and in ThreadSanitizer, then the Python kernel tests in the former.
 #
-#     csrc/sanitize.sh [SECONDS]     seconds per fuzz target, 60 unless given
+#     tests/csrc/sanitize.sh [SECONDS]     seconds per fuzz target, 60 unless given
 #
 # Run from the root of a checkout; PYTHON names the interpreter with the test tools (default:
 # python), CXX the compiler. Everything is built under build/sanitize.

@@ -1,21 +1,9 @@
 // AVX2 encode for palettes that fit one linear table, 32 pixels at a time: hash and lookup are
 // shuffles of 16 entries. Larger palettes take more of them than the portable loop takes time.
-#include "target.hpp"
+#pragma once
 
-#if FCNKIT_X86
-#include <immintrin.h>
-
-#include "avx2/avx2.hpp"
-#include "scalar/scalar.hpp"
-
-FCNKIT_TARGET_BEGIN(FCNKIT_AVX2)
 namespace fcnkit::avx2 {
 namespace {
-
-__m256i twice(const std::uint8_t* sixteen) {
-    return _mm256_broadcastsi128_si256(
-        _mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen)));
-}
 
 struct Planes {
     __m256i channel[3];
@@ -124,20 +112,17 @@ std::size_t encode_with(const std::uint8_t* rgb, std::size_t n, const Encoder& e
         const auto mask = static_cast<std::uint32_t>(_mm256_movemask_epi8(right));
         known += static_cast<std::size_t>(_mm_popcnt_u32(mask));
     }
-    return i - known + scalar::encode(rgb + 3 * i, n - i, encoder, unknown, labels + i);
+    return i - known + Scalar::encode(rgb + 3 * i, n - i, encoder, unknown, labels + i);
 }
-
-}  // namespace
 
 std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encoder,
                    std::uint8_t unknown, std::uint8_t* labels) {
     if (encoder.linear_tables != 1) {
-        return scalar::encode(rgb, n, encoder, unknown, labels);
+        return Scalar::encode(rgb, n, encoder, unknown, labels);
     }
     return encoder.linear[0].slots == 64 ? encode_with<4>(rgb, n, encoder, unknown, labels)
                                          : encode_with<8>(rgb, n, encoder, unknown, labels);
 }
 
+}  // namespace
 }  // namespace fcnkit::avx2
-FCNKIT_TARGET_END
-#endif

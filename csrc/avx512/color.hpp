@@ -1,0 +1,155 @@
+// What decode and overlay need of AVX-512: 64 pixels at a time, palettes of any size.
+#pragma once
+
+namespace fcnkit::avx512 {
+namespace {
+
+struct ColorVectors {
+    static constexpr std::size_t kPixels = 64;
+    using Bytes = __m512i;
+    using Flags = __mmask64;
+    struct Pixels {
+        Bytes part[3];
+    };
+    struct PixelFlags {
+        Flags part[3];
+    };
+
+    static Bytes load(const std::uint8_t* from) { return _mm512_loadu_si512(from); }
+
+    static Pixels load_pixels(const std::uint8_t* from) {
+        return {{load(from), load(from + 64), load(from + 128)}};
+    }
+
+    static void store(std::uint8_t* to, const Pixels& pixels) {
+        FCNKIT_UNROLL
+        for (int k = 0; k < 3; ++k) {
+            _mm512_storeu_si512(to + 64 * k, pixels.part[k]);
+        }
+    }
+
+    static Flags no_flags() { return 0; }
+    static Flags either(Flags a, Flags b) { return a | b; }
+    static bool none(Flags flags) { return flags == 0; }
+
+    static Bytes select(Flags flags, Bytes yes, Bytes no) {
+        return _mm512_mask_mov_epi8(no, flags, yes);
+    }
+
+    // Which labels have no color.
+    static Flags colorless(Bytes labels, const Colors& colors) {
+        if (colors.classes > kVoid) {
+            return 0;
+        }
+        const __m512i classes = _mm512_set1_epi8(static_cast<char>(colors.classes));
+        const __m512i all_ones = _mm512_set1_epi8(-1);
+        return _mm512_cmpge_epu8_mask(labels, classes) & _mm512_cmpneq_epu8_mask(labels, all_ones);
+    }
+
+    // One channel of up to 63 colors and void: 255 looks at the last entry, as only the lowest six
+    // bits count.
+    static constexpr unsigned kSmall = 63;
+    class Small {
+       public:
+        explicit Small(const std::uint8_t (&channel)[256])
+            : entries_(_mm512_mask_set1_epi8(load(channel), std::uint64_t{1} << 63,
+                                             static_cast<char>(channel[kVoid]))) {}
+        Bytes operator()(Bytes labels) const { return _mm512_permutexvar_epi8(labels, entries_); }
+
+       private:
+        __m512i entries_;
+    };
+
+    // One channel of any palette.
+    class Large {
+       public:
+        explicit Large(const std::uint8_t (&channel)[256])
+            : entries_{load(channel), load(channel + 64), load(channel + 128),
+                       load(channel + 192)} {}
+        Bytes operator()(Bytes labels) const {
+            const __m512i low = _mm512_permutex2var_epi8(entries_[0], labels, entries_[1]);
+            const __m512i high = _mm512_permutex2var_epi8(entries_[2], labels, entries_[3]);
+            return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(labels), high);
+        }
+
+       private:
+        __m512i entries_[4];
+    };
+
+    // Three channels of 64 bytes to 192 interleaved ones: byte k belongs to channel k % 3 of pixel
+    // k / 3. A two-register permutation fetches red and green (bit 6 of an index chooses the
+    // register), a masked one adds blue.
+    class Weave {
+       public:
+        Weave() {
+            for (int part = 0; part < 3; ++part) {
+                alignas(64) std::uint8_t from[64];
+                alignas(64) std::uint8_t pixel[64];
+                blue_[part] = 0;
+                for (int k = 0; k < 64; ++k) {
+                    const int byte = 64 * part + k;
+                    pixel[k] = static_cast<std::uint8_t>(byte / 3);
+                    from[k] = static_cast<std::uint8_t>(byte / 3 + (byte % 3 == 1 ? 64 : 0));
+                    blue_[part] |= static_cast<std::uint64_t>(byte % 3 == 2) << k;
+                }
+                from_[part] = _mm512_load_si512(from);
+                pixel_[part] = _mm512_load_si512(pixel);
+            }
+        }
+
+        Pixels operator()(const Pixels& channels) const {
+            Pixels pixels;
+            FCNKIT_UNROLL
+            for (int k = 0; k < 3; ++k) {
+                const __m512i two =
+                    _mm512_permutex2var_epi8(channels.part[0], from_[k], channels.part[1]);
+                pixels.part[k] =
+                    _mm512_mask_permutexvar_epi8(two, blue_[k], pixel_[k], channels.part[2]);
+            }
+            return pixels;
+        }
+
+        // Which bytes of the pixels belong to void.
+        PixelFlags void_bytes(Bytes labels, bool has_void) const {
+            PixelFlags found;
+            FCNKIT_UNROLL
+            for (int k = 0; k < 3; ++k) {
+                const __m512i bytes = _mm512_permutexvar_epi8(pixel_[k], labels);
+                found.part[k] =
+                    has_void ? _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(-1)) : 0;
+            }
+            return found;
+        }
+
+       private:
+        __m512i from_[3], pixel_[3];
+        __mmask64 blue_[3];
+    };
+
+    // (image * keep + color * weight + 128) >> 8 for 64 bytes; every sum fits 16 bits.
+    class Blend {
+       public:
+        explicit Blend(unsigned weight)
+            : keep_(_mm512_set1_epi16(static_cast<short>(256 - weight))),
+              weight_(_mm512_set1_epi16(static_cast<short>(weight))) {}
+
+        Bytes operator()(Bytes image, Bytes color) const {
+            const __m512i zero = _mm512_setzero_si512();
+            return _mm512_packus_epi16(
+                mix(_mm512_unpacklo_epi8(image, zero), _mm512_unpacklo_epi8(color, zero)),
+                mix(_mm512_unpackhi_epi8(image, zero), _mm512_unpackhi_epi8(color, zero)));
+        }
+
+       private:
+        __m512i mix(__m512i image, __m512i color) const {
+            const __m512i sum =
+                _mm512_add_epi16(_mm512_mullo_epi16(image, keep_), _mm512_set1_epi16(128));
+            return _mm512_srli_epi16(_mm512_add_epi16(sum, _mm512_mullo_epi16(color, weight_)), 8);
+        }
+
+        __m512i keep_, weight_;
+    };
+};
+
+}  // namespace
+}  // namespace fcnkit::avx512
