@@ -25,6 +25,7 @@ using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 using fcnkit::Plan;
+using fcnkit::Table;
 
 void require(bool holds, const char* rule) {
     if (!holds) {
@@ -58,6 +59,14 @@ auto with_logits(const py::array& logits, const Body& body) {
     return body(static_cast<const fcnkit::Brain*>(logits.data()));
 }
 
+// Runs kernel(table, begin, end) over pieces of all pixels and adds up what it returns.
+template <class Kernel>
+std::size_t sum_without_gil(std::size_t pixels, std::size_t bytes_per_pixel, std::size_t threads,
+                            const Kernel& kernel) {
+    const py::gil_scoped_release release;
+    return fcnkit::sum_over_pixels(pixels, bytes_per_pixel, threads, kernel);
+}
+
 fcnkit::Colors make_colors(const Bytes& palette, const std::vector<std::uint8_t>& void_color) {
     require(palette.ndim() == 2 && side(palette, 0) >= 1 && side(palette, 0) <= 256 &&
                 side(palette, 1) == 3,
@@ -84,13 +93,10 @@ bool decode(const Bytes& labels, const Bytes& palette, const std::vector<std::ui
     require(size(rgb) == 3 * size(labels) && threads >= 1, "sizes must agree");
     const std::uint8_t* from = labels.data();
     std::uint8_t* to = rgb.mutable_data();
-    const std::size_t pixels = size(labels);
-    const py::gil_scoped_release release;
-    const fcnkit::Table& table = fcnkit::active_table();
-    const auto kernel = [&](std::size_t begin, std::size_t end) {
-        return table.decode(from + begin, end - begin, colors, to + 3 * begin);
+    const auto kernel = [&](const Table& table, std::size_t begin, std::size_t end) {
+        return !table.decode(from + begin, end - begin, colors, to + 3 * begin);
     };
-    return fcnkit::true_for_pixels(pixels, 4, threads, kernel);
+    return sum_without_gil(size(labels), 4, threads, kernel) == 0;
 }
 
 fcnkit::Encoder make_encoder(const Bytes& keys, const Bytes& labels) {
@@ -110,13 +116,10 @@ std::size_t encode(const Bytes& rgb, const fcnkit::Encoder& encoder, std::uint8_
     require(size(rgb) == 3 * size(labels) && threads >= 1, "sizes must agree");
     const std::uint8_t* from = rgb.data();
     std::uint8_t* to = labels.mutable_data();
-    const std::size_t pixels = size(labels);
-    const py::gil_scoped_release release;
-    const fcnkit::Table& table = fcnkit::active_table();
-    const auto kernel = [&](std::size_t begin, std::size_t end) {
+    const auto kernel = [&](const Table& table, std::size_t begin, std::size_t end) {
         return table.encode(from + 3 * begin, end - begin, encoder, unknown, to + begin);
     };
-    return fcnkit::sum_over_pixels(pixels, 4, threads, kernel);
+    return sum_without_gil(size(labels), 4, threads, kernel);
 }
 
 bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsigned weight,
@@ -128,14 +131,11 @@ bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsi
     const std::uint8_t* from = image.data();
     const std::uint8_t* classes = labels.data();
     std::uint8_t* to = out.mutable_data();
-    const std::size_t pixels = size(labels);
-    const py::gil_scoped_release release;
-    const fcnkit::Table& table = fcnkit::active_table();
-    const auto kernel = [&](std::size_t begin, std::size_t end) {
-        return table.overlay(from + 3 * begin, classes + begin, end - begin, colors, weight,
+    const auto kernel = [&](const Table& table, std::size_t begin, std::size_t end) {
+        return !table.overlay(from + 3 * begin, classes + begin, end - begin, colors, weight,
                              to + 3 * begin);
     };
-    return fcnkit::true_for_pixels(pixels, 7, threads, kernel);
+    return sum_without_gil(size(labels), 7, threads, kernel) == 0;
 }
 
 bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts) {

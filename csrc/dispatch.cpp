@@ -9,25 +9,26 @@
 namespace fcnkit {
 namespace {
 
+constexpr Table scalar_table{Scalar{}};
+
 std::vector<const Table*> tables() {
-    static const Table scalar{Scalar{}};
     std::vector<const Table*> found;
 #if FCNKIT_X86 && (defined(__GNUC__) || defined(__clang__))
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("gfni")) {
-        found.push_back(&avx512_table());
+        found.push_back(&avx512_table);
     }
     // F16C is older than AVX2, and not every compiler can ask for it.
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("popcnt")) {
-        found.push_back(&avx2_table());
+        found.push_back(&avx2_table);
     }
 #endif
 #if FCNKIT_NEON
-    found.push_back(&neon_table());
+    found.push_back(&neon_table);
 #endif
-    found.push_back(&scalar);
+    found.push_back(&scalar_table);
     return found;
 }
 

@@ -20,8 +20,8 @@ void select_table(const std::string& name);
 
 // The tables of the sets, each at the end of SET/set.cpp. A compiler makes those of its processor
 // family; see target.hpp.
-const Table& avx2_table();
-const Table& avx512_table();
-const Table& neon_table();
+extern const Table avx2_table;
+extern const Table avx512_table;
+extern const Table neon_table;
 
 }  // namespace fcnkit

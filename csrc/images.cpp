@@ -1,9 +1,6 @@
 #include "images.hpp"
 
-#include <atomic>
 #include <vector>
-
-#include "dispatch.hpp"
 
 namespace fcnkit {
 
@@ -32,19 +29,18 @@ template void argmax_images(const Brain*, std::size_t, std::size_t, std::size_t,
 bool confusion_image(const std::uint8_t* target, const std::uint8_t* predicted,
                      std::size_t pixels, unsigned classes, unsigned ignore, std::int64_t* counts,
                      std::size_t threads) {
-    const Table& table = active_table();
     const std::size_t cells = std::size_t{classes} * classes;
     const std::size_t scratch_size = confusion_scratch(classes);
     std::vector<std::uint32_t> scratch(scratch_size * threads);
     std::vector<std::int64_t> partial(cells * threads);
     std::atomic<std::size_t> next{0};
-    const auto count = [&](std::size_t begin, std::size_t end) {
+    const auto illegal = [&](const Table& table, std::size_t begin, std::size_t end) {
         const std::size_t mine = next++;
-        return table.confusion(target + begin, predicted + begin, end - begin, classes, ignore,
-                               scratch.data() + mine * scratch_size,
-                               partial.data() + mine * cells);
+        return !table.confusion(target + begin, predicted + begin, end - begin, classes, ignore,
+                                scratch.data() + mine * scratch_size,
+                                partial.data() + mine * cells);
     };
-    const bool legal = true_for_pixels(pixels, 2, threads, count);
+    const bool legal = sum_over_pixels(pixels, 2, threads, illegal) == 0;
     for (std::size_t cell = 0; cell < cells; ++cell) {
         counts[cell] = 0;
         for (std::size_t i = 0; i < threads; ++i) {

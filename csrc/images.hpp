@@ -4,32 +4,23 @@
 
 #include <atomic>
 
-#include "kernel_set.hpp"
+#include "dispatch.hpp"
 #include "parallel.hpp"
 
 namespace fcnkit {
 
 constexpr std::size_t kGrain = 4096;  // pixels: threads meet on page borders of every output
 
-// The sum of what count(begin, end) returns over pieces of all pixels. bytes is what the kernel
-// moves per pixel.
-template <class Count>
+// Runs kernel(table, begin, end) over pieces of all pixels and adds up what it returns. bytes is
+// what the kernel moves per pixel.
+template <class Kernel>
 std::size_t sum_over_pixels(std::size_t pixels, std::size_t bytes, std::size_t threads,
-                            const Count& count) {
+                            const Kernel& kernel) {
+    const Table& table = active_table();
     std::atomic<std::size_t> sum{0};
     parallel_for(pixels, kGrain, bytes * pixels, threads,
-                 [&](std::size_t begin, std::size_t end) { sum += count(begin, end); });
+                 [&](std::size_t begin, std::size_t end) { sum += kernel(table, begin, end); });
     return sum;
-}
-
-// Whether kernel(begin, end) is true for every piece.
-template <class Kernel>
-bool true_for_pixels(std::size_t pixels, std::size_t bytes, std::size_t threads,
-                     const Kernel& kernel) {
-    const auto failed = [&](std::size_t begin, std::size_t end) {
-        return kernel(begin, end) ? std::size_t{0} : std::size_t{1};
-    };
-    return sum_over_pixels(pixels, bytes, threads, failed) == 0;
 }
 
 // logits: `images` times `classes` planes of `pixels`; labels: `images` times `pixels`.

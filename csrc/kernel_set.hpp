@@ -2,8 +2,8 @@
 // called.
 //
 // A set is a struct that derives from Scalar and states only the kernels that it does better.
-// Scalar is defined in scalar/. Every other set is one file, SET/set.cpp; the loops that sets
-// share are in generic/.
+// Scalar is defined in scalar/. Every other set is compiled as one file, SET/set.cpp. Its kernels
+// come from the loops in generic/, over the registers in SET/vectors.hpp, or are its own.
 //
 // Conventions, true for every kernel unless it says otherwise:
 // - lengths count pixels, never bytes; a length of 0 does nothing;
@@ -99,7 +99,7 @@ struct Table {
     Confusion* const confusion;
 
     template <class Set>
-    explicit Table(Set)
+    explicit constexpr Table(Set)
         : name(Set::kName),
           decode(Set::decode),
           encode(Set::encode),

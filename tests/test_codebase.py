@@ -45,6 +45,20 @@ def test_a_module_is_one_idea() -> None:
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
+def test_nothing_from_outside_is_compiled_for_an_instruction_set() -> None:
+    """Other files share inline functions of a header; not every machine could run their code."""
+    headers = [*(ROOT / "csrc" / "generic").glob("*.hpp")]
+    headers += (ROOT / "csrc").glob("*/vectors.hpp")
+    headers += (ROOT / "csrc").glob("*/encode.hpp")
+    outside = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in headers
+        for line in path.read_text("utf-8").splitlines()
+        if line.startswith("#include") and not line.startswith('#include "generic/')
+    ]
+    assert (len(headers) >= 9, outside) == (True, [])
+
+
 def test_public_functions_are_documented() -> None:
     bare = [
         name

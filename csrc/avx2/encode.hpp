@@ -13,19 +13,11 @@ struct Planes {
 // byte p of channel c is byte 3p + c of those, in one of three registers.
 class Unweave {
    public:
-    Unweave() {
-        for (int part = 0; part < 3; ++part) {
-            for (int channel = 0; channel < 3; ++channel) {
-                alignas(16) std::uint8_t from[16];
-                for (int p = 0; p < 16; ++p) {
-                    const int byte = 3 * p + channel - 16 * part;
-                    const bool here = byte >= 0 && byte < 16;
-                    from[p] = static_cast<std::uint8_t>(here ? byte : 0x80);
-                }
-                from_[part][channel] = twice(from);
-            }
-        }
-    }
+    Unweave()
+        : from_([](int part, int channel, int k) {
+              const int byte = 3 * k + channel - 16 * part;
+              return byte >= 0 && byte < 16 ? byte : kNone;
+          }) {}
 
     Planes operator()(const std::uint8_t* rgb) const {
         const __m256i first = halves(rgb), second = halves(rgb + 16), third = halves(rgb + 32);
@@ -33,9 +25,9 @@ class Unweave {
         FCNKIT_UNROLL
         for (int c = 0; c < 3; ++c) {
             planes.channel[c] =
-                _mm256_or_si256(_mm256_or_si256(_mm256_shuffle_epi8(first, from_[0][c]),
-                                                _mm256_shuffle_epi8(second, from_[1][c])),
-                                _mm256_shuffle_epi8(third, from_[2][c]));
+                _mm256_or_si256(_mm256_or_si256(_mm256_shuffle_epi8(first, from_.at[0][c]),
+                                                _mm256_shuffle_epi8(second, from_.at[1][c])),
+                                _mm256_shuffle_epi8(third, from_.at[2][c]));
         }
         return planes;
     }
@@ -48,7 +40,7 @@ class Unweave {
                                        _mm_loadu_si128(high), 1);
     }
 
-    __m256i from_[3][3];
+    Shuffles from_;
 };
 
 // The hash is linear: what each half byte contributes is a table of 16, combined by xor.

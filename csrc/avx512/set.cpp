@@ -8,31 +8,22 @@
 #include "prefetch.hpp"
 
 FCNKIT_TARGET_BEGIN(FCNKIT_AVX512)
-#include "generic/color.hpp"
-#include "generic/gather.hpp"
-#include "generic/logits.hpp"
-
-#include "avx512/color.hpp"
+#include "generic/loops.hpp"
+#include "avx512/vectors.hpp"
 #include "avx512/encode.hpp"
-#include "avx512/gather.hpp"
-#include "avx512/logits.hpp"
 FCNKIT_TARGET_END
 
 namespace fcnkit {
 namespace {
 
-struct Avx512 : ColorLoops<avx512::ColorVectors,
-                           GatherLoop<avx512::GatherVectors, LogitLoops<avx512::LogitVectors, Scalar>>> {
+struct Avx512 : Loops<avx512::ColorVectors, avx512::GatherVectors, avx512::LogitVectors> {
     static constexpr const char* kName = "avx512";
     static constexpr Encode* encode = avx512::encode;
 };
 
 }  // namespace
 
-const Table& avx512_table() {
-    static const Table table{Avx512{}};
-    return table;
-}
+constexpr Table avx512_table{Avx512{}};
 
 }  // namespace fcnkit
 #endif

@@ -1,5 +1,4 @@
-// Decode and overlay over the registers of a set. Included inside the region of a set's set.cpp, so
-// it includes nothing itself.
+// Decode and overlay over the registers of a set.
 #pragma once
 
 namespace fcnkit {

@@ -1,5 +1,4 @@
-// Gather over the registers of a set. Included inside the region of a set's set.cpp, so it includes
-// nothing itself.
+// Gather over the registers of a set.
 #pragma once
 
 namespace fcnkit {

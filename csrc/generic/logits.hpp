@@ -1,5 +1,4 @@
-// Argmax over sums of logits, and the sums, over the registers of a set. Included inside the region
-// of a set's set.cpp, so it includes nothing itself.
+// Argmax over sums of logits, and the sums, over the registers of a set.
 #pragma once
 
 namespace fcnkit {

@@ -7,28 +7,19 @@
 #include "dispatch.hpp"
 #include "prefetch.hpp"
 
-#include "generic/color.hpp"
-#include "generic/gather.hpp"
-#include "generic/logits.hpp"
-
-#include "neon/color.hpp"
-#include "neon/gather.hpp"
-#include "neon/logits.hpp"
+#include "generic/loops.hpp"
+#include "neon/vectors.hpp"
 
 namespace fcnkit {
 namespace {
 
-struct Neon : ColorLoops<neon::ColorVectors,
-                         GatherLoop<neon::GatherVectors, LogitLoops<neon::LogitVectors, Scalar>>> {
+struct Neon : Loops<neon::ColorVectors, neon::GatherVectors, neon::LogitVectors> {
     static constexpr const char* kName = "neon";
 };
 
 }  // namespace
 
-const Table& neon_table() {
-    static const Table table{Neon{}};
-    return table;
-}
+constexpr Table neon_table{Neon{}};
 
 }  // namespace fcnkit
 #endif

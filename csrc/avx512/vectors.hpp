@@ -1,9 +1,10 @@
-// What decode and overlay need of AVX-512: 64 pixels at a time, palettes of any size.
+// The registers of AVX-512, for the loops of generic/.
 #pragma once
 
 namespace fcnkit::avx512 {
 namespace {
 
+// For decode and overlay: 64 pixels at a time, palettes of any size.
 struct ColorVectors {
     static constexpr std::size_t kPixels = 64;
     using Bytes = __m512i;
@@ -149,6 +150,131 @@ struct ColorVectors {
 
         __m512i keep_, weight_;
     };
+};
+
+// For gather: 16 pixels at a time, from the first 48 of 64 loaded bytes.
+class GatherVectors {
+   public:
+    static constexpr std::size_t kPixels = 16, kReads = 64;
+    using Pixels = __m512i;
+
+    explicit GatherVectors(const Normalize& normalize) {
+        for (int c = 0; c < 3; ++c) {
+            from_[c] = lanes_of(c);
+            scale_[c] = _mm512_set1_ps(normalize.scale[c]);
+            bias_[c] = _mm512_set1_ps(normalize.bias[c]);
+        }
+    }
+
+    static Pixels load(const std::uint8_t* rgb) { return _mm512_loadu_si512(rgb); }
+
+    void store(float* to, Pixels pixels, int channel) const {
+        _mm512_storeu_ps(to, normalized(pixels, channel));
+    }
+
+    void store(std::uint16_t* to, Pixels pixels, int channel) const {
+        const __m512 values = normalized(pixels, channel);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                            _mm512_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT));
+    }
+
+   private:
+    // Index of the byte of a channel for each of 16 pixels, one per 32-bit lane.
+    static __m512i lanes_of(int channel) {
+        alignas(64) std::uint32_t from[16];
+        for (int p = 0; p < 16; ++p) {
+            from[p] = static_cast<std::uint32_t>(3 * p + channel);
+        }
+        return _mm512_load_si512(from);
+    }
+
+    __m512 normalized(Pixels pixels, int c) const {
+        constexpr __mmask64 kLowestBytes = 0x1111111111111111;
+        const __m512i lanes = _mm512_maskz_permutexvar_epi8(kLowestBytes, from_[c], pixels);
+        return _mm512_fmadd_ps(_mm512_cvtepi32_ps(lanes), scale_[c], bias_[c]);
+    }
+
+    __m512i from_[3];
+    __m512 scale_[3], bias_[3];
+};
+
+// For argmax and the sums of logits.
+struct LogitVectors {
+    static constexpr std::size_t kLanes = 16;
+    static constexpr std::size_t kVectors = 8;
+    using Floats = __m512;
+    using Index = __m512i;
+    using Flags = __mmask16;
+
+    static Floats load(const float* from) { return _mm512_loadu_ps(from); }
+
+    static Floats load(const Half* from) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+
+    static Floats load(const Brain* from) {
+        return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    }
+
+    static void store(float* to, Floats values) { _mm512_storeu_ps(to, values); }
+    static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+    static Index zero() { return _mm512_setzero_si512(); }
+
+    template <std::size_t kCount>
+    static Flags any_nan(const Floats (&values)[kCount]) {
+        __mmask16 found = 0;
+        FCNKIT_UNROLL
+        for (std::size_t v = 0; v < kCount; v += 2) {  // unordered if either is NaN
+            found |= _mm512_cmp_ps_mask(values[v], values[(v + 1) % kCount], _CMP_UNORD_Q);
+        }
+        return found;
+    }
+
+    static Flags either(Flags a, Flags b) { return static_cast<Flags>(a | b); }
+    static bool none(Flags flags) { return flags == 0; }
+
+    // The logits of class c join the best so far.
+    static void keep_larger(Floats values, std::size_t c, Floats& best, Index& index) {
+        const __mmask16 larger = _mm512_cmp_ps_mask(values, best, _CMP_GT_OQ);
+        best = _mm512_max_ps(values, best);
+        index = _mm512_mask_set1_epi32(index, larger, static_cast<int>(c));
+    }
+
+    static void store_labels(const Index (&index)[kVectors], std::uint8_t* labels) {
+        FCNKIT_UNROLL
+        for (std::size_t v = 0; v < kVectors; ++v) {
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(labels + v * kLanes),
+                             _mm512_cvtepi32_epi8(index[v]));
+        }
+    }
+
+    // Only the first lanes exist in memory.
+    class Partial {
+       public:
+        explicit Partial(std::size_t size) : lanes_(static_cast<__mmask16>((1U << size) - 1)) {}
+
+        Floats load(const float* from) const { return _mm512_maskz_loadu_ps(lanes_, from); }
+
+        Floats load(const Half* from) const {
+            return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes_, from));
+        }
+
+        Floats load(const Brain* from) const {
+            return widen(_mm256_maskz_loadu_epi16(lanes_, from));
+        }
+
+        void store_labels(const Index (&index)[1], std::uint8_t* labels) const {
+            _mm_mask_storeu_epi8(labels, lanes_, _mm512_cvtepi32_epi8(index[0]));
+        }
+
+       private:
+        __mmask16 lanes_;
+    };
+
+   private:
+    static Floats widen(__m256i brains) {
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(brains), 16));
+    }
 };
 
 }  // namespace

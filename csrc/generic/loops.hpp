@@ -1,0 +1,14 @@
+// The loops that sets share, over the registers of a set. A set.cpp includes this file inside the
+// region that is compiled for its set. So the files of generic/ include nothing from elsewhere.
+#pragma once
+
+#include "generic/color.hpp"
+#include "generic/gather.hpp"
+#include "generic/logits.hpp"
+
+namespace fcnkit {
+
+template <class ColorVectors, class GatherVectors, class LogitVectors>
+using Loops = ColorLoops<ColorVectors, GatherLoop<GatherVectors, LogitLoops<LogitVectors, Scalar>>>;
+
+}  // namespace fcnkit
