@@ -33,6 +33,10 @@ struct ColorVectors {
     static Flags either(Flags a, Flags b) { return a | b; }
     static bool none(Flags flags) { return flags == 0; }
 
+    static Flags is_void(Bytes labels) {
+        return _mm512_cmpeq_epi8_mask(labels, _mm512_set1_epi8(-1));
+    }
+
     static Bytes select(Flags flags, Bytes yes, Bytes no) {
         return _mm512_mask_mov_epi8(no, flags, yes);
     }
@@ -43,8 +47,7 @@ struct ColorVectors {
             return 0;
         }
         const __m512i classes = _mm512_set1_epi8(static_cast<char>(colors.classes));
-        const __m512i all_ones = _mm512_set1_epi8(-1);
-        return _mm512_cmpge_epu8_mask(labels, classes) & _mm512_cmpneq_epu8_mask(labels, all_ones);
+        return _mm512_cmpge_epu8_mask(labels, classes) & ~is_void(labels);
     }
 
     // One channel of up to 63 colors and void: 255 looks at the last entry, as only the lowest six
@@ -116,8 +119,7 @@ struct ColorVectors {
             FCNKIT_UNROLL
             for (int k = 0; k < 3; ++k) {
                 const __m512i bytes = _mm512_permutexvar_epi8(pixel_[k], labels);
-                found.part[k] =
-                    has_void ? _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(-1)) : 0;
+                found.part[k] = has_void ? is_void(bytes) : 0;
             }
             return found;
         }
