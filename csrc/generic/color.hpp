@@ -4,8 +4,9 @@
 namespace fcnkit {
 
 // V loads and stores kPixels pixels at a time, looks colors up, weaves channels into pixels and
-// blends. Small holds palettes of up to kSmall colors. Large holds any palette, or is void where
-// the portable kernel is faster. Pixels are three registers, in the order that load_pixels has.
+// blends. V::Small looks up palettes of up to kSmall colors, V::Large any palette. Large is the type
+// void where the portable kernel is faster. V::Pixels are three registers, in the order in which
+// load_pixels reads them.
 template <class V, class Base>
 struct ColorLoops : Base {
     using Bytes = typename V::Bytes;

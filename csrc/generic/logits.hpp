@@ -2,12 +2,15 @@
 #pragma once
 
 namespace fcnkit {
+namespace {  // not shared between sets, unlike a class that is the same for all of them
 
-// For pixels at the end of a row, which fetch nothing.
+// For rows shorter than a block.
 struct NoPrefetch {
     void begin_block(std::size_t) {}
     void fetch() {}
 };
+
+}  // namespace
 
 // V works on registers of kLanes floats. A block is kVectors registers: pixels whose maxima stay in
 // registers. V::Partial(m) loads and stores only the first m lanes; it is void where a set has no
