@@ -2,7 +2,7 @@
 #pragma once
 
 namespace fcnkit {
-namespace {  // not shared between sets, unlike a class that is the same for all of them
+namespace {  // every set compiles its own
 
 // For rows shorter than a block.
 struct NoPrefetch {
