@@ -101,7 +101,7 @@ class Case:
             onnxruntime_ms = latency(exported.backend, size, rounds)
         with open_backend(path, backend="openvino", compute="auto") as backend:
             openvino_ms = latency(backend, size, rounds)
-            compute = backend.details["compute"]
+            compute = backend.info.precision
         difference = report.difference
         row: dict[str, Any] = {
             "network": self.spec.architecture,

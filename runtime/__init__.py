@@ -25,9 +25,10 @@ if TYPE_CHECKING:
         ShapeRange,
         SourceSpec,
     )
-    from fcnkit.runtime.backends.base import Backend
+    from fcnkit.runtime.backends.base import Backend, BackendInfo
     from fcnkit.runtime.backends.opening import open_backend
     from fcnkit.runtime.backends.probe import BackendStatus, list_backends
+    from fcnkit.runtime.backends.request import BackendRequest
     from fcnkit.runtime.backends.settings import Compute
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.pixels import metrics, palette, tiling
@@ -62,9 +63,10 @@ else:
                 "ShapeRange",
                 "SourceSpec",
             ],
-            "fcnkit.runtime.backends.base": ["Backend"],
+            "fcnkit.runtime.backends.base": ["Backend", "BackendInfo"],
             "fcnkit.runtime.backends.opening": ["open_backend"],
             "fcnkit.runtime.backends.probe": ["BackendStatus", "list_backends"],
+            "fcnkit.runtime.backends.request": ["BackendRequest"],
             "fcnkit.runtime.backends.settings": ["Compute"],
             "fcnkit.runtime.bench": ["bench"],
             "fcnkit.runtime.files": ["sha256_of"],
@@ -89,6 +91,8 @@ else:
 
 __all__ = [
     "Backend",
+    "BackendInfo",
+    "BackendRequest",
     "BackendStatus",
     "Compute",
     "Cover",

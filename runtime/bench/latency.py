@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from PIL import Image
 
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.bench.calls import Clock, Effort, Warmup, collect, warm_up
 from fcnkit.runtime.bench.environment import gpu_memory
 from fcnkit.runtime.bench.stages import (
@@ -35,15 +35,6 @@ from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["Case", "FirstCall", "Series", "measure_case", "measure_latency", "open_timed"]
-
-_LIBRARIES: Final = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-    "torch": "torch",
-}
-"""First words of a backend's name to the module whose import is timed on its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +98,19 @@ def open_timed(
     """Open a model with a clock on it.
 
     Args:
-        backend: The name asked for; its library is imported first.
+        backend: The requested name; the library of the backend is imported first.
         load: Opens the model.
         clock: Returns seconds.
 
     Returns:
         The segmenter, milliseconds of the import (None where it had been imported, or the
-        library is not known by the name), and milliseconds of opening.
+        name is ``auto``), and milliseconds of opening.
     """
-    name = max((key for key in _LIBRARIES if backend.startswith(key)), key=len, default=None)
+    row = BACKENDS.get(backend)
     start = clock()
     with contextlib.suppress(ImportError):  # opening it gives the error with the remedy
-        if name is not None:
-            importlib.import_module(_LIBRARIES[name])
+        if row is not None:
+            importlib.import_module(row.module)
     imported = clock()
     segmenter = load()
     took = 1000 * (imported - start)

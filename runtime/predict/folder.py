@@ -59,7 +59,7 @@ def options_of(segmenter: Segmenter, *, format: Format) -> Options:
         tile=segmenter.tile,
         overlap=segmenter.overlap,
         backend=backend.name,
-        compute=str(backend.details.get("compute", "")),
+        compute=backend.info.precision,
     )
 
 

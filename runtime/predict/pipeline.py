@@ -204,8 +204,8 @@ def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
 
 
 def on_cpu(backend: Backend) -> bool:
-    """Return whether the model runs on the CPU; a backend that does not say so counts as one."""
-    return str(backend.details.get("provider", "CPU")).upper().startswith("CPU")
+    """Return whether the model runs on the CPU."""
+    return backend.info.device == "cpu"
 
 
 def default_batch(backend: Backend) -> int:

@@ -60,8 +60,7 @@ class Segmenter:
         self._covering = choose_covering(spec, cover=cover, tile=tile, overlap=overlap)
         self._backend = backend
         # Whoever gives the model one thread means one thread for everything around it too.
-        threads = backend.details.get("threads")
-        self._threads = None if threads is None else min(int(threads), MAX_THREADS)
+        self._threads = min(backend.info.threads, MAX_THREADS)
 
     @property
     def backend(self) -> Backend:
@@ -89,8 +88,8 @@ class Segmenter:
         return self._covering.overlap
 
     @property
-    def threads(self) -> int | None:
-        """Largest number of threads of the kernels; None takes the machine's."""
+    def threads(self) -> int:
+        """Largest number of threads of the kernels."""
         return self._threads
 
     def plan(self, height: int, width: int) -> TilePlan:

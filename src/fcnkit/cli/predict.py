@@ -21,7 +21,7 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    load_options,
+    backend_request,
     parse_size,
 )
 from fcnkit.cli.say import say
@@ -91,10 +91,10 @@ def predict(
     """Label every pixel of pictures and write one result each, of the picture's size."""
     from PIL import Image
 
-    import fcnkit
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, predict_files
     from fcnkit.runtime.predict.inputs import search
+    from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.tree import in_words
 
@@ -105,9 +105,9 @@ def predict(
     suffix = SUFFIX_OF.get(cast("Format", format), ".png")
     found = search(given, out, suffix=suffix, root=root)
     jobs = found.jobs
-    opened = fcnkit.load(
+    opened = open_segmenter(
         model,
-        **load_options(
+        backend_request(
             backend=backend,
             threads=threads,
             compute=compute,

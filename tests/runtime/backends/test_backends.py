@@ -23,8 +23,9 @@ from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head
 from fcnkit.runtime.backends import opening
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.backends.cuda import has_driver
-from fcnkit.runtime.backends.probe import PROBE_MODEL
-from fcnkit.runtime.backends.settings import check_threads
+from fcnkit.runtime.backends.registry import BACKENDS as ROWS
+from fcnkit.runtime.backends.settings import usable_cores
+from fcnkit.runtime.backends.tiny import TINY_MODEL
 from tests.export.typed import write_typed
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
@@ -116,7 +117,7 @@ def test_auto_takes_onnxruntime_on_a_cpu_and_says_so(tmp_path: Path) -> None:
         pytest.skip("this machine has a CUDA driver")
     with open_backend(write_model(tmp_path / "m.onnx", make_spec("labels"))) as opened:
         assert opened.name == "onnxruntime"
-        assert opened.details["threads"] == check_threads(None, what="test")
+        assert opened.details["threads"] == usable_cores()
         assert opened.details["auto"] == (
             "onnxruntime is the first choice for fp32 files of those that open here"
         )
@@ -511,7 +512,8 @@ def test_weights_listed_among_the_inputs_are_not_inputs(tmp_path: Path) -> None:
 def test_an_unknown_backend(tmp_path: Path) -> None:
     text = (
         "open_backend: backend must be one of auto, onnxruntime, onnxruntime-cuda, "
-        "onnxruntime-tensorrt, openvino, tensorrt, tensorrt-rtx, got tflite; see fcnkit doctor"
+        "onnxruntime-tensorrt, openvino, tensorrt, tensorrt-rtx, torch, got tflite; "
+        "see fcnkit doctor"
     )
     with refusal(ValueError, text):
         open_backend(tmp_path / "m.onnx", backend="tflite")
@@ -536,7 +538,7 @@ def test_an_unknown_backend(tmp_path: Path) -> None:
         (
             "m.onnx",
             "torch",
-            "backend torch runs checkpoints, got m.onnx; open its best.pt with fcnkit.load",
+            "backend torch runs checkpoints, got m.onnx; open its best.pt",
         ),
     ],
 )
@@ -645,8 +647,9 @@ def test_openvino_says_in_what_less_it_computes_here() -> None:
 
 
 def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"):
-        monkeypatch.setitem(sys.modules, module, None)
+    for row in ROWS.values():
+        monkeypatch.setitem(sys.modules, row.module, None)
+    monkeypatch.delitem(sys.modules, "fcnkit.train.backend", raising=False)
     gpu = (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
         "then pip install 'fcnkit[{}]' (never both at once)"
@@ -676,7 +679,7 @@ def test_the_probe_model_is_the_one_described() -> None:
         producer_name="fcnkit",
     )
     onnx.checker.check_model(model)
-    assert base64.b64encode(PROBE_MODEL) == base64.b64encode(model.SerializeToString())
+    assert base64.b64encode(TINY_MODEL) == base64.b64encode(model.SerializeToString())
 
 
 def test_opening_and_running_prints_nothing(tmp_path: Path) -> None:

@@ -318,7 +318,7 @@ def test_auto_passes_over_a_gpu_that_cannot_be_used(
         raise FcnkitError(text)
 
     monkeypatch.setattr(opening, "has_driver", lambda: True)
-    monkeypatch.setattr(opening, "open_onnxruntime_cuda", busy)
+    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime_cuda", busy)
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     fact = text.removesuffix("; look")
     with open_backend(path) as backend:

@@ -18,7 +18,7 @@ from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.pixels import tiling
 from tests.reference.segment import Net, assert_same_labels, average, largest_multiple, pad
 from tests.refusal import refusal
-from tests.runtime.models import MEAN, STD, make_spec, weights, write_model
+from tests.runtime.models import MEAN, STD, make_info, make_spec, weights, write_model
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 SIDES = (1, 2, 3, 16, 31, 32, 33, 63, 64, 65, 96, 97)
@@ -173,7 +173,7 @@ class Counting(CheckedBackend):
     """A backend that is no library: every logit 0 except the last class; it counts the batches."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__(spec, name="counting", details={})
+        super().__init__(spec, name="counting", info=make_info())
         self.batches: list[int] = []
         self.freed = 0
 
