@@ -6,13 +6,18 @@ driver, TensorRT-RTX's own verdict on the plan, and only then deserialises.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
+from fcnkit.errors import (
+    ArtifactError,
+    BackendUnavailableError,
+    FcnkitError,
+    message,
+    warn_of_model,
+)
 from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.signature import check_signature
@@ -49,8 +54,6 @@ _CONTEXTS: Final = 4
 
 HOST_CODE: Final = "engine_host_code_allowed"
 """The option, by TensorRT's name, that lets an engine bring code of its own."""
-
-_log = logging.getLogger("fcnkit.tensorrt")
 
 
 def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
@@ -299,15 +302,14 @@ def _check_validity(
     reasons = ", ".join(name for name, flag in flags if int(bits) & int(flag))
     got = reasons or logger.first_error or "no reason"
     rule = f"the engine must suit {driver.name} and {library_name(trt)}"
+    words = message(str(file.path), rule, got, f"build it again: {file.rebuild}")
     # On GPUs of data centres it was seen to call every plan unsupported, those too that then run:
     # deserialising decides.
     unsupported = int(bits) == int(trt.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     if validity == trt.EngineValidity.SUBOPTIMAL or unsupported:
-        _log.warning("%s: %s, got %s; build it again: %s", file.path, rule, got, file.rebuild)
-        return
-    raise BackendUnavailableError(
-        message(str(file.path), rule, got, f"build it again: {file.rebuild}")
-    )
+        warn_of_model(words)
+    else:
+        raise BackendUnavailableError(words)
 
 
 def _tensors(trt: Any, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:

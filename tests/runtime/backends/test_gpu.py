@@ -29,7 +29,11 @@ from fcnkit.runtime.backends.tensorrt_library import import_library
 from fcnkit.runtime.bench.stages import DeviceTimed
 from tests.runtime.models import make_spec, noise_batch, write_model, write_scene
 
-pytestmark = pytest.mark.gpu
+pytestmark = [
+    pytest.mark.gpu,
+    # TensorRT-RTX calls plans unsupported on GPUs of data centers and runs them all the same.
+    pytest.mark.filterwarnings("default::fcnkit.errors.ModelWarning"),
+]
 
 UNFIT = (BackendUnavailableError, MissingExtraError)
 HEADS: tuple[Head, ...] = ("labels", "logits", "scene")

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError
+from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, ModelWarning
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
@@ -301,6 +301,20 @@ def test_tensorrt_gets_profile_and_cache_from_the_spec(
     assert set(options) <= set(onnxruntime_options_of_tensorrt())
     own = {"trt_profile_max_shapes": "image:1x64x64x3", "trt_engine_cache_path": "/elsewhere"}
     assert tensorrt_options(path, spec, own) == (spec, {})
+
+
+def test_an_engine_that_cannot_be_kept_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_nvinfer.os, "access", lambda *_: False)
+    path = tmp_path / "m.onnx"
+    with pytest.warns(ModelWarning) as caught:
+        _, options = tensorrt_options(path, make_spec("labels"), {})
+    assert not [key for key in options if "cache" in key]
+    assert [str(one.message) for one in caught] == [
+        f"{path}: its folder must be writable, got {tmp_path}, which is not; "
+        "the engine is built at every start"
+    ]
 
 
 def onnxruntime_options_of_tensorrt() -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
     FcnkitError,
+    ModelWarning,
 )
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.engine_file import EngineFile
@@ -329,7 +330,7 @@ def test_a_call_that_the_library_refuses(tmp_path: Path, call: str) -> None:
 
 
 def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
 ) -> None:
     engine = Engine(tmp_path, rtx=True)
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.INVALID, 3
@@ -340,8 +341,11 @@ def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
         engine.executor()
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.SUBOPTIMAL, 0
     engine.trt.loads = True
-    engine.executor()
-    assert caplog.messages == [f"{rule}, got no reason; build it again: {REBUILD}"]
+    with pytest.warns(ModelWarning) as caught:
+        engine.executor()
+    assert [str(one.message) for one in caught] == [
+        f"{rule}, got no reason; build it again: {REBUILD}"
+    ]
 
 
 def test_an_engine_that_the_library_cannot_load(tmp_path: Path) -> None:
