@@ -43,7 +43,6 @@ from fcnkit.runtime import Segmenter, list_backends, open_backend
 from fcnkit.runtime.artifacts.spec import Head, Shape, format_shape, parse_shape
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.settings import Compute
-from fcnkit.train.backend import open_checkpoint
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model
 from fcnkit.train.recipe import RECIPES
@@ -121,7 +120,7 @@ class Instant(CheckedBackend):
     """Answers at once, so that what a call takes is what fcnkit adds to a library's."""
 
     def __init__(self, like: CheckedBackend, result: np.ndarray) -> None:
-        super().__init__(like.spec, name="instant", details=like.details)
+        super().__init__(like.spec, name="instant", info=like.info)
         self.result = result
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
@@ -194,7 +193,7 @@ def open_all(path: Path, threads: int) -> dict[str, CheckedBackend]:
                 backend = open_backend(path, backend=name, threads=threads, compute=compute)
             except BackendUnavailableError:
                 continue
-            opened[f"{name} {backend.details['compute']}"] = backend
+            opened[f"{name} {backend.info.precision}"] = backend
     return opened
 
 
@@ -212,7 +211,7 @@ def fastest(
         }
         found[head] = take_turns(tasks, rounds)
         with open_backend(path, threads=threads) as chosen:
-            found[head]["auto"] = chosen.details["auto"]
+            found[head]["auto"] = chosen.info.chosen_because
         for backend in backends.values():
             backend.close()
     return found
@@ -225,10 +224,10 @@ def agreement(checkpoint: Path, model: Path, folder: Path, limit: int) -> dict[s
     for path in paths:
         with Image.open(path) as image:
             images.append(np.asarray(image.convert("RGB")))
-    torched = Segmenter(open_checkpoint(checkpoint, compute="f32"), cover="average")
+    torched = Segmenter(open_backend(checkpoint, compute="f32"), cover="average")
     wanted = np.concatenate([torched(image).ravel() for image in images])
     shares = {}
-    backends = {**open_all(model, 2), "torch bf16": open_checkpoint(checkpoint, compute="bf16")}
+    backends = {**open_all(model, 2), "torch bf16": open_backend(checkpoint, compute="bf16")}
     for name, backend in backends.items():
         with Segmenter(backend, cover="average") as segmenter:
             got = np.concatenate([segmenter(image).ravel() for image in images])

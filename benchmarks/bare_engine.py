@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import median_ratio
+from fcnkit.runtime import Compute, open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Shape, parse_shape
-from fcnkit.runtime.backends.openvino import Compute, OpenVinoBackend
 from fcnkit.runtime.bench.calls import Effort
 from fcnkit.runtime.bench.latency import measure_latency
 
@@ -70,7 +70,9 @@ def agreement(
 
         def measure_ours() -> None:
             # Opened anew each time, as benchmark_app does, so that memory lies elsewhere.
-            with OpenVinoBackend(model, threads=threads, compute=compute) as backend:
+            with open_backend(
+                model, backend="openvino", threads=threads, compute=compute
+            ) as backend:
                 series = measure_latency(backend, shape, Effort(duration=seconds))
             ours.append(1000 * float(np.median(series.seconds)))
 

@@ -42,9 +42,7 @@ from benchmarks.timing import median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
 from fcnkit.runtime.artifacts.spec import Head
-from fcnkit.runtime.backends.openvino import OpenVinoBackend
 from fcnkit.runtime.machine import LoadMeter
-from fcnkit.train.backend import open_checkpoint
 
 MISSING: dict[str, str] = {}
 """Rows that could not be run here, and why."""
@@ -129,15 +127,18 @@ def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
     for head, cover in covers:
         model = folder / f"{head}.onnx"
         export_onnx(options.checkpoint, model, head=head)
-        opened: list[Backend] = [open_checkpoint(options.checkpoint, device="cpu")]
+        opened: list[Backend] = [open_backend(options.checkpoint, options={"device": "cpu"})]
         opened.append(open_backend(model, backend="onnxruntime", threads=threads))
         precisions = options.compute or ["f32", "bf16"]
-        opened += [OpenVinoBackend(model, threads=threads, compute=one) for one in precisions]
+        opened += [
+            open_backend(model, backend="openvino", threads=threads, compute=one)
+            for one in precisions
+        ]
         rows += [our_way(backend, cover) for backend in opened]
     for path in options.model or ():
         for backend in (
             open_backend(path, backend="onnxruntime", threads=threads),
-            OpenVinoBackend(path, threads=threads, compute="auto"),
+            open_backend(path, backend="openvino", threads=threads),
         ):
             way = our_way(backend, None)
             rows.append(replace(way, name=f"{way.name}, {path.stem}"))
@@ -146,7 +147,7 @@ def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
 
 def our_way(backend: Backend, cover: Cover | None) -> Way:
     segmenter = Segmenter(backend, cover=cover)
-    compute = str(backend.details["compute"])
+    compute = backend.info.precision
     if backend.spec.precision != "fp32":
         compute = f"{backend.spec.precision} file, {compute}"
     return Way(

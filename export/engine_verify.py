@@ -18,6 +18,7 @@ from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision, Shape, format_shape
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.opening import open_backend
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.tensorrt import CACHE, HOST_CODE, open_engine
 from fcnkit.runtime.backends.tensorrt_library import logger_of
 
@@ -84,7 +85,7 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     del inspector, engine, runtime
     with ExitStack() as stack:
         try:
-            ours = stack.enter_context(open_engine(path, options=options))
+            ours = stack.enter_context(open_engine(path, BackendRequest(options=options)))
             theirs = stack.enter_context(open_backend(model, backend="onnxruntime"))
         except BackendUnavailableError as error:
             return EngineCheck(inspected=inspected, verified=None, reason=str(error))

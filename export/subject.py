@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.export.biased import BiasedLabels, open_biased
 from fcnkit.export.comparison_images import normalised
-from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.backends.base import Backend
-from fcnkit.runtime.backends.opening import open_backend
-from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.backends.opening import open_model
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
-from fcnkit.train.backend import open_checkpoint
 
-__all__ = ["Answer", "Kind", "Subject", "open_subject", "verify_path"]
-
-Kind = Literal["checkpoint", "onnx", "engine"]
-
-_CHECKPOINTS = (".pt", ".pth", ".safetensors")
+__all__ = ["Answer", "Subject", "open_subject", "verify_path"]
 
 
 def verify_path(model: Path) -> Path:
@@ -66,7 +60,7 @@ class Subject:
         backend: Backend,
         *,
         name: str,
-        kind: Kind,
+        kind: ModelKind,
         sha256: str | None,
         proof: PrecisionProof | None = None,
         reported: bool | None = None,
@@ -98,8 +92,7 @@ class Subject:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computes."""
-        provider = str(self.backend.details.get("provider", ""))
-        return self.kind == "engine" or provider.startswith(("CUDA", "Tensorrt", "cuda"))
+        return self.backend.info.device == "gpu"
 
     def takes(self, shape: Shape) -> bool:
         """Say whether an engine has a profile for a shape; other models take any legal one."""
@@ -116,8 +109,8 @@ class Subject:
             "sha256": self.sha256,
             "head": self.spec.head,
             "precision": self.spec.precision,
-            "library": self.backend.details.get("library"),
-            "compute": self.backend.details.get("compute"),
+            "library": self.backend.details["library"],
+            "compute": self.backend.info.precision,
             "matches_its_report": self.reported,
             "source_sha256": self.spec.source.sha256,
             "layers": asdict(self.proof)["layers"] if self.proof else None,
@@ -165,25 +158,13 @@ class Subject:
         self.close()
 
 
-def open_subject(
-    path: Path,
-    *,
-    backend: str = "auto",
-    threads: int | None = None,
-    compute: Compute = "auto",
-    options: Mapping[str, str] | None = None,
-    spec: Path | None = None,
-) -> Subject:
+def open_subject(path: Path, request: BackendRequest | None = None) -> Subject:
     """Open a file to be compared; an ONNX file's precision is proved first.
 
     Args:
         path: A checkpoint, an ONNX file or an engine.
-        backend: The library for an exported model; ``auto`` runs an ONNX file in ONNX Runtime.
-            A checkpoint is run by PyTorch.
-        threads: CPU threads of one call.
-        compute: The precision that an exported model is run in, as for ``open_backend``.
-        options: The library's own options for an exported model.
-        spec: For an engine without a sidecar: the ONNX file that it was built from.
+        request: How an exported model is run; ``backend="auto"`` runs an ONNX file in ONNX
+            Runtime. A checkpoint is run by PyTorch on the CPU and takes only ``threads``.
 
     Returns:
         The opened side.
@@ -193,32 +174,34 @@ def open_subject(
         BackendUnavailableError: The library does not run it here.
         MissingExtraError: The library is not installed.
     """
-    if path.suffix in _CHECKPOINTS:
+    request = request or BackendRequest()
+    kind = kind_of(path)
+    if kind == "checkpoint":
+        on_cpu = BackendRequest(threads=request.threads, options={"device": "cpu"})
+        opened = open_model(path, on_cpu)
+        return Subject(opened, name=path.name, kind=kind, sha256=sha256_of(path))
+    if kind == "engine":
+        profiles = read_engine_file(path, spec_from=request.spec_from).profiles
         return Subject(
-            open_checkpoint(path, device="cpu", threads=threads),
+            open_model(path, request),
             name=path.name,
-            kind="checkpoint",
-            sha256=sha256_of(path),
-        )
-    if path.suffix in ENGINE_SUFFIXES:
-        profiles = read_engine_file(path, spec_from=spec).profiles
-        return Subject(
-            open_backend(
-                path, backend=backend, threads=threads, compute=compute, options=options, spec=spec
-            ),
-            name=path.name,
-            kind="engine",
+            kind=kind,
             sha256=sha256_of(path),
             profiles=profiles,
         )
+    return _open_onnx(path, request)
+
+
+def _open_onnx(path: Path, request: BackendRequest) -> Subject:
     file = read_onnx_file(path)
     proof = file.prove(file.spec(where=str(path)), where=str(path))
-    name = "onnxruntime" if backend == "auto" else backend
-    opened = open_backend(path, backend=name, threads=threads, compute=compute, options=options)
+    if request.backend == "auto":
+        request = replace(request, backend="onnxruntime")
+    opened = open_model(path, request)
     sha256 = sha256_of(path)
     biased = None
-    if name == "onnxruntime" and opened.spec.head != "logits":
-        biased = open_biased(path, opened.spec, threads=int(opened.details["threads"]))
+    if request.backend == "onnxruntime" and opened.spec.head != "logits":
+        biased = open_biased(path, opened.spec, threads=opened.info.threads)
     return Subject(
         opened,
         name=path.name,

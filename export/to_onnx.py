@@ -165,7 +165,7 @@ def export_onnx(
         twin = _float_twin(core, spec, Path(folder))
         with (
             _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source,
-            open_subject(temporary, backend="onnxruntime") as exported,
+            open_subject(temporary) as exported,
         ):
             if twin:
                 _require_twin(source, twin, name=exported.name, max_pixels=max_pixels)
@@ -273,7 +273,7 @@ def _require_twin(source: Subject, twin: Path, *, name: str, max_pixels: int) ->
 
     The rounding of 8 or 11 bits hides faults of the graph, as large as its tolerance is.
     """
-    with open_subject(twin, backend="onnxruntime") as plain:
+    with open_subject(twin) as plain:
         plain.name = f"{name} in fp32"
         require(verify(source, plain, max_pixels=max_pixels), remedy=_REMEDIES["fp32"])
 

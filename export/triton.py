@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.description import kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file, sidecar_path
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import InputSpec, ModelSpec, OutputSpec, Shape, ShapeRange
@@ -139,7 +139,7 @@ def write_triton_repository(
 
 
 def _read(model: Path) -> _Model:
-    if model.suffix not in ENGINE_SUFFIXES:
+    if kind_of(model) != "engine":
         spec = read_onnx_file(model).spec(where=str(model))
         return _Model(backend="onnxruntime", spec=spec, profiles=())
     engine = read_engine_file(model)

@@ -25,16 +25,22 @@ if TYPE_CHECKING:
         ShapeRange,
         SourceSpec,
     )
-    from fcnkit.runtime.backends.base import Backend
+    from fcnkit.runtime.backends.base import Backend, BackendInfo
     from fcnkit.runtime.backends.opening import open_backend
     from fcnkit.runtime.backends.probe import BackendStatus, list_backends
+    from fcnkit.runtime.backends.request import BackendRequest
     from fcnkit.runtime.backends.settings import Compute
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.pixels import metrics, palette, tiling
     from fcnkit.runtime.pixels.build import build_info
     from fcnkit.runtime.pixels.metrics import Scores
     from fcnkit.runtime.pixels.tile_plan import TilePlan, plan_padded, plan_tiles
-    from fcnkit.runtime.predict.covering import Cover, Covering, choose_covering
+    from fcnkit.runtime.predict.covering import (
+        Cover,
+        Covering,
+        CoverRequest,
+        choose_covering,
+    )
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Job, find_jobs
     from fcnkit.runtime.predict.manifest import Record
@@ -62,9 +68,10 @@ else:
                 "ShapeRange",
                 "SourceSpec",
             ],
-            "fcnkit.runtime.backends.base": ["Backend"],
+            "fcnkit.runtime.backends.base": ["Backend", "BackendInfo"],
             "fcnkit.runtime.backends.opening": ["open_backend"],
             "fcnkit.runtime.backends.probe": ["BackendStatus", "list_backends"],
+            "fcnkit.runtime.backends.request": ["BackendRequest"],
             "fcnkit.runtime.backends.settings": ["Compute"],
             "fcnkit.runtime.bench": ["bench"],
             "fcnkit.runtime.files": ["sha256_of"],
@@ -73,7 +80,12 @@ else:
             "fcnkit.runtime.pixels.palette": ["palette"],
             "fcnkit.runtime.pixels.tile_plan": ["TilePlan", "plan_padded", "plan_tiles"],
             "fcnkit.runtime.pixels.tiling": ["tiling"],
-            "fcnkit.runtime.predict.covering": ["Cover", "Covering", "choose_covering"],
+            "fcnkit.runtime.predict.covering": [
+                "Cover",
+                "CoverRequest",
+                "Covering",
+                "choose_covering",
+            ],
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
             "fcnkit.runtime.predict.manifest": ["Record"],
@@ -89,9 +101,12 @@ else:
 
 __all__ = [
     "Backend",
+    "BackendInfo",
+    "BackendRequest",
     "BackendStatus",
     "Compute",
     "Cover",
+    "CoverRequest",
     "Covering",
     "EngineFile",
     "Format",

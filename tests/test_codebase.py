@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,33 @@ def test_public_functions_are_documented() -> None:
         if not node.name.startswith("_") and len(node.body) > 3 and not ast.get_docstring(node)
     ]
     assert bare == []
+
+
+def documents_nothing(tree: ast.Module) -> list[int]:
+    """Lines of strings in a module or class that stand neither first nor below an assignment."""
+    bodies = [tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]
+    return [
+        node.lineno
+        for body in bodies
+        for before, node in pairwise(body)
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and not (
+            isinstance(before, ast.Assign | ast.AnnAssign) and before.end_lineno == node.lineno - 1
+        )
+    ]
+
+
+def test_a_string_documents_what_stands_above_it() -> None:
+    assert documents_nothing(ast.parse('"""M."""\n\n"""Nothing."""\nA = 1\n"""A."""')) == [3]
+    assert documents_nothing(ast.parse('"""M."""\nA = 1\n\n"""Apart."""')) == [4]
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for path in SOURCES
+        if (lines := documents_nothing(ast.parse(path.read_text("utf-8"))))
+    }
+    assert found == {}
 
 
 def test_nothing_prints_outside_the_command_line() -> None:

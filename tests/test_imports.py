@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fcnkit.runtime.backends.registry import BACKENDS
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
     "src/fcnkit": "fcnkit",
@@ -29,16 +31,8 @@ FACES = {
     "fcnkit.train.data",
     "fcnkit.export",
 }
-HEAVY = (
-    "torch",
-    "torchvision",
-    "onnx",
-    "onnxruntime",
-    "openvino",
-    "tensorrt",
-    "tensorrt_rtx",
-    "matplotlib",
-)
+LIBRARIES = {row.module for row in BACKENDS.values()}
+HEAVY = (*sorted(LIBRARIES), "torchvision", "onnx", "matplotlib")
 BLOCK = f"import sys; sys.modules.update(dict.fromkeys({HEAVY!r}))\n"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,19 +16,15 @@ from torch import nn
 
 from fcnkit.errors import FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.backends.base import CheckedBackend
-from fcnkit.runtime.backends.settings import (
-    Compute,
-    as_options,
-    check_compute,
-    check_options,
-    check_threads,
-)
+from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend
+from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.backends.settings import Compute, check_options
+from fcnkit.runtime.backends.tiny import check_doubled, ones
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.device import pick_device
 from fcnkit.train.frozen import frozen_copy
 
-__all__ = ["TorchBackend", "open_checkpoint"]
+__all__ = ["TorchBackend", "open_checkpoint", "probe"]
 
 _TURN: Final = threading.Lock()
 """Threads take turns: the mode of a network and PyTorch's settings are one for all of them."""
@@ -61,13 +57,15 @@ class TorchBackend(CheckedBackend):
                 ``f16`` are PyTorch's autocast.
         """
         self._threads = torch.get_num_threads() if threads is None else threads
-        details: dict[str, str | int] = {
-            "library": f"torch {torch.__version__}",
-            "provider": str(device),
-            "threads": self._threads,
-            "compute": "f32" if compute == "auto" else compute,
-        }
-        super().__init__(spec, name="torch", details=details)
+        info = BackendInfo(
+            library="torch",
+            version=torch.__version__,
+            device="cpu" if device.type == "cpu" else "gpu",
+            device_name=str(device),
+            threads=self._threads,
+            precision="f32" if compute == "auto" else compute,
+        )
+        super().__init__(spec, name="torch", info=info)
         self._net: nn.Module | None = net
         self._process = os.getpid()
         self._device = device
@@ -125,22 +123,13 @@ class TorchBackend(CheckedBackend):
         self._net = None
 
 
-def open_checkpoint(
-    path: Path,
-    *,
-    device: str = "auto",
-    threads: int | None = None,
-    compute: Compute = "auto",
-    options: Mapping[str, str] | None = None,
-) -> TorchBackend:
+def open_checkpoint(path: Path, request: BackendRequest | None = None) -> TorchBackend:
     """Open a checkpoint for inference.
 
     Args:
-        path: A best.pt or last.pt.
-        device: cpu, cuda, cuda:1, or auto for a GPU where there is one.
-        threads: CPU threads of one call; every core by default.
-        compute: The precision to compute in, see TorchBackend.
-        options: ``device``, which goes over the argument.
+        path: A best.pt or last.pt, or a .safetensors file.
+        request: The one option is ``device``: ``cpu``, ``cuda``, ``cuda:1``, or ``auto`` for a GPU
+            where there is one.
 
     Returns:
         The backend.
@@ -148,15 +137,30 @@ def open_checkpoint(
     Raises:
         ArtifactError: The file is no checkpoint.
         BackendUnavailableError: The device is not there.
-        TypeError: threads is no integer, or an option is no text.
-        ValueError: threads is below 1, or an option or the precision is unknown.
+        ValueError: An option is unknown.
     """
-    options = as_options(options)
-    check_options(options, ("device",), taken={}, name="torch")
-    compute = check_compute(compute, what="open_checkpoint")
-    threads = check_threads(threads, what="open_checkpoint")
-    where = pick_device(options.get("device", device))
+    request = request or BackendRequest()
+    check_options(request.options, ("device",), taken={}, name="torch")
+    where = pick_device(request.options.get("device", "auto"))
     net, checkpoint = load_model(path)
     # The same function in less time: nothing is trained any more.
     net = frozen_copy(net.to(where)).to(memory_format=torch.channels_last)
-    return TorchBackend(net, checkpoint.spec, device=where, threads=threads, compute=compute)
+    return TorchBackend(
+        net,
+        checkpoint.spec,
+        device=where,
+        threads=request.cpu_threads,
+        compute=request.compute,
+    )
+
+
+def probe(name: str) -> str:  # noqa: ARG001 - every prober takes its backend's name
+    """Run the tiny convolution of ``fcnkit doctor``.
+
+    Returns:
+        The version of PyTorch and the devices it sees.
+    """
+    doubled = nn.functional.conv2d(torch.from_numpy(ones()), 2 * torch.ones(1, 1, 1, 1))
+    check_doubled(doubled.numpy())
+    gpus = torch.cuda.device_count()
+    return f"torch {torch.__version__}, CPU{f' and {gpus} GPU(s)' if gpus else ''}"

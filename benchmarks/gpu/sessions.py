@@ -103,7 +103,7 @@ def measure(backend: CheckedBackend, shape: Shape, seconds: float) -> dict[str, 
     rate = count * shape[0] / (time.perf_counter() - start)
     found = {
         "shape": format_shape(shape),
-        "compute": backend.details.get("compute"),
+        "compute": backend.info.precision,
         "first_calls_ms": first,
         "call_ms": calls[len(calls) // 2],
         "call_p95_ms": calls[int(len(calls) * 0.95)],

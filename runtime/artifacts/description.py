@@ -4,17 +4,29 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.files import sha256_of
 
-__all__ = ["CHECKPOINT_SUFFIXES", "ENGINE_SUFFIXES", "describe"]
+__all__ = ["CHECKPOINT_SUFFIXES", "ENGINE_SUFFIXES", "ModelKind", "describe", "kind_of"]
+
+ModelKind = Literal["checkpoint", "onnx", "engine"]
+"""The kinds of model files."""
 
 CHECKPOINT_SUFFIXES: Final = (".pt", ".pth", ".safetensors")
+"""What the names of checkpoints end in."""
+
 ENGINE_SUFFIXES: Final = (".engine", ".plan")
-"""Checkpoints and engines are told by their names; every other file is taken for ONNX."""
+"""What the names of engines end in."""
+
+
+def kind_of(path: Path) -> ModelKind:
+    """Return the kind of a model file by its name; a name that is not known is taken for ONNX."""
+    if path.suffix in CHECKPOINT_SUFFIXES:
+        return "checkpoint"
+    return "engine" if path.suffix in ENGINE_SUFFIXES else "onnx"
 
 
 def describe(path: str | Path) -> dict[str, Any]:

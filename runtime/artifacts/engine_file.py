@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, message, warn_of_model
 from fcnkit.runtime.artifacts.engine_header import (
     Flavor,
     PlanHeader,
@@ -46,8 +45,6 @@ __all__ = [
     "read_engine_file",
     "sidecar_path",
 ]
-
-_log = logging.getLogger("fcnkit.tensorrt")
 
 SIDECAR_FORMAT: Final = 1
 """Version of the sidecar's JSON form; a reader refuses every other."""
@@ -279,7 +276,7 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
         if header.flavor == sidecar.flavor == "tensorrt":
             # Where ordinary TensorRT writes its version is known of few versions, and the hash
             # has told that this is the plan. The library decides.
-            _log.warning("%s", words)
+            warn_of_model(words)
         else:
             raise ArtifactError(words)
     return EngineFile(

@@ -15,14 +15,13 @@ Source: ``onnx/onnx.proto`` (messages ModelProto, GraphProto, ValueInfoProto).
 from __future__ import annotations
 
 import hashlib
-import logging
 import mmap
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, message, warn_of_model
 from fcnkit.runtime.artifacts.onnx_graph import MAX_DEPTH, Graph, TensorInfo, read_graph
 from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof, prove_precision
 from fcnkit.runtime.artifacts.onnx_wire import Source, WireError, fields_of, text_of
@@ -46,8 +45,6 @@ SEAL_KEY: Final = "fcnkit.seal"
 
 _NOT_ONNX = "must be a complete ONNX file"
 _COPY_AGAIN = "copy the file again or export the model again with fcnkit export onnx"
-
-_log = logging.getLogger("fcnkit.model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,14 +113,13 @@ class OnnxFile:
         self.prove(spec, where=where)
         if spec.source.parity is None or self.is_as_exported:
             return spec
-        _warn_once(
-            message(
-                where,
-                "its graph and spec must be those that were exported to keep the parity",
-                "others" if SEAL_KEY in self.metadata else "a file without their hash",
-                "the parity is taken as unknown, compare it again with fcnkit verify",
-            )
+        text = message(
+            where,
+            "its graph and spec must be those that were exported to keep the parity",
+            "others" if SEAL_KEY in self.metadata else "a file without their hash",
+            "the parity is taken as unknown, compare it again with fcnkit verify",
         )
+        warn_of_model(text)
         return replace(spec, source=replace(spec.source, parity=None))
 
     def prove(self, spec: ModelSpec, *, where: str) -> PrecisionProof:
@@ -133,11 +129,6 @@ class OnnxFile:
             remedy = "inline them with onnx.inliner, or export the model again"
             raise ArtifactError(message(where, rule, f"{self.functions} functions", remedy))
         return prove_precision(self.graph, spec.precision, self.kept, where=where)
-
-
-@lru_cache(maxsize=64)
-def _warn_once(text: str) -> None:
-    _log.warning("%s", text)
 
 
 def read_onnx_file(path: str | Path) -> OnnxFile:

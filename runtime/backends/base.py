@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,14 +16,52 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
+from fcnkit.runtime.backends.registry import Device
 
 __all__ = [
     "Backend",
+    "BackendInfo",
     "CheckedBackend",
     "check_batch",
     "nearest_legal",
     "output_shape",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """What really runs an opened model."""
+
+    library: str
+    """The library's import name, such as ``onnxruntime``."""
+    version: str
+    """Its version."""
+    device: Device
+    """The kind of device that computes."""
+    device_name: str
+    """The device in the library's words, such as ``CPUExecutionProvider`` or ``cuda:0 L4``."""
+    threads: int
+    """CPU threads of one call."""
+    precision: str
+    """The precision that it computes in."""
+    chosen_because: str = ""
+    """Why ``backend="auto"`` took this backend; empty where the backend was named."""
+    extra: Mapping[str, str | int] = field(default_factory=dict)
+    """Facts that only this library has, such as ``cuda_graphs``."""
+
+    @property
+    def details(self) -> dict[str, str | int]:
+        """The same as plain data for reports, a new dict each time."""
+        found: dict[str, str | int] = {
+            "library": f"{self.library} {self.version}",
+            "provider": self.device_name,
+            "threads": self.threads,
+            "compute": self.precision,
+            **self.extra,
+        }
+        if self.chosen_because:
+            found["auto"] = self.chosen_because
+        return found
 
 
 class Backend(Protocol):
@@ -37,8 +76,12 @@ class Backend(Protocol):
         """The name ``open_backend`` knows it by, such as ``onnxruntime``."""
 
     @property
+    def info(self) -> BackendInfo:
+        """What really runs."""
+
+    @property
     def details(self) -> dict[str, str | int]:
-        """What really runs: ``library`` and its version, ``provider``, ``threads``, ``compute``.
+        """``info`` as plain data: ``library``, ``provider``, ``threads``, ``compute``.
 
         Where ``auto`` chose the backend, ``auto`` says why.
         """
@@ -94,8 +137,11 @@ class CheckedBackend(ABC):
     can run several batches at a time, ``_stream`` too.
     """
 
-    def __init__(self, spec: ModelSpec, *, name: str, details: dict[str, str | int]) -> None:
-        self._spec, self._name, self._details = spec, name, details
+    info: BackendInfo
+    """What really runs."""
+
+    def __init__(self, spec: ModelSpec, *, name: str, info: BackendInfo) -> None:
+        self._spec, self._name, self.info = spec, name, info
         self._closed = False
 
     @property
@@ -110,12 +156,8 @@ class CheckedBackend(ABC):
 
     @property
     def details(self) -> dict[str, str | int]:
-        """What really runs; a copy."""
-        return dict(self._details)
-
-    def note(self, key: str, value: str | int) -> None:
-        """Add to ``details``, for the one who opens the backend."""
-        self._details[key] = value
+        """``info`` as plain data."""
+        return self.info.details
 
     def infer(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Check a batch against the spec and run it; see ``Backend.infer``."""

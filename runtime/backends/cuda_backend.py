@@ -9,7 +9,7 @@ from typing import Any, Final
 from numpy.typing import NDArray
 
 from fcnkit.errors import FcnkitError, message
-from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend
 from fcnkit.runtime.backends.cuda import RESTART, CudaDriver, GpuLostError, release
 from fcnkit.runtime.backends.cuda_slot import Executor, Slot
 from fcnkit.runtime.backends.inflight import keep_in_flight
@@ -32,7 +32,7 @@ class CudaBackend(CheckedBackend):
         executor: Executor,
         *,
         name: str,
-        details: dict[str, str | int],
+        info: BackendInfo,
         graphs: int = GRAPHS,
     ) -> None:
         """Take over an executor, which lives at least as long as the backend.
@@ -41,10 +41,10 @@ class CudaBackend(CheckedBackend):
             driver: The GPU.
             executor: The model in a library.
             name: The name that ``open_backend`` knows it by.
-            details: What really runs.
+            info: What really runs.
             graphs: CUDA graphs that each slot keeps; 0 for none.
         """
-        super().__init__(executor.spec, name=name, details=details)
+        super().__init__(executor.spec, name=name, info=info)
         self._driver, self._executor, self._graphs = driver, executor, graphs
         self._slots: list[Slot] = []
         self._idle: list[Slot] = []

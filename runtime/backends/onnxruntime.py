@@ -18,14 +18,16 @@ from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missi
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.artifacts.signature import check_signature
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision
-from fcnkit.runtime.backends.base import CheckedBackend
+from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS, apply_options
-from fcnkit.runtime.backends.settings import Compute, check_threads, refuse_compute
+from fcnkit.runtime.backends.registry import BACKENDS
+from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.backends.settings import Compute, refuse_compute
+from fcnkit.runtime.backends.tiny import TINY_MODEL, check_doubled, ones
 
 __all__ = [
-    "EXTRAS",
     "PROVIDERS",
     "RECORD_ASSIGNMENT",
     "OnnxRuntimeBackend",
@@ -35,6 +37,7 @@ __all__ = [
     "check_session",
     "create_session",
     "import_onnxruntime",
+    "probe",
 ]
 
 PROVIDERS: Final = {
@@ -53,39 +56,24 @@ _CALLS: Final = 4
 # ONNX Runtime computes in the types that stand in the graph.
 _COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 
-EXTRAS: Final = {
-    "onnxruntime": "cpu",
-    "onnxruntime-cuda": "gpu",
-    "onnxruntime-tensorrt": "onnxruntime-tensorrt",
-}
-"""Backend name to the extra of fcnkit that installs what it needs."""
-
 
 def _gpu_remedy(name: str) -> str:
     return (
-        f"pip uninstall onnxruntime, then pip install 'fcnkit[{EXTRAS[name]}]' (never both at "
-        "once) on a machine with an NVIDIA GPU, or use backend='onnxruntime'"
+        f"pip uninstall onnxruntime, then pip install 'fcnkit[{BACKENDS[name].extra}]' (never "
+        "both at once) on a machine with an NVIDIA GPU, or use backend='onnxruntime'"
     )
 
 
 class OnnxRuntimeBackend(CheckedBackend):
     """An ONNX file opened in ONNX Runtime on the CPU."""
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        threads: int | None = None,
-        compute: Compute = "auto",
-        options: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, path: str | Path, request: BackendRequest) -> None:
         """Open a file.
 
         Args:
             path: An ONNX file that fcnkit exported.
-            threads: Threads of one call; every core by default.
-            compute: ``auto`` or the precision of the graph; ONNX Runtime computes in no other.
-            options: Session options and session config entries of ONNX Runtime.
+            request: ``compute`` is ``auto`` or the precision of the graph, for ONNX Runtime
+                computes in no other. ``options`` are session options and session config entries.
 
         Raises:
             ArtifactError: The file is missing, broken or without a fitting spec.
@@ -95,19 +83,21 @@ class OnnxRuntimeBackend(CheckedBackend):
         """
         name = "onnxruntime"
         spec = read_onnx_file(path).spec(where=str(path))
-        threads = check_threads(threads, what="open_backend")
-        precision = check_graph_compute(compute, spec, name=name)
+        threads, options = request.cpu_threads, request.options
+        precision = check_graph_compute(request.compute, spec, name=name)
         session = create_session(
             str(path), name=name, threads=threads, where=str(path), options=options
         )
         check_session(session, spec, where=str(path))
-        details: dict[str, str | int] = {
-            "library": f"onnxruntime {_version()}",
-            "provider": session.get_providers()[0],
-            "threads": threads,
-            "compute": precision,
-        }
-        super().__init__(spec, name=name, details=details)
+        info = BackendInfo(
+            library="onnxruntime",
+            version=_version(),
+            device="cpu",
+            device_name=session.get_providers()[0],
+            threads=threads,
+            precision=precision,
+        )
+        super().__init__(spec, name=name, info=info)
         self._session: Any = session
         # A stream runs several batches at a time, each on fewer threads.
         self._calls = calls_at_a_time(threads)
@@ -146,6 +136,24 @@ class OnnxRuntimeBackend(CheckedBackend):
         if self._pool is not None:
             self._pool.shutdown()
         self._session = self._many = self._pool = None
+
+
+def probe(name: str) -> str:
+    """Run the tiny model.
+
+    Args:
+        name: A key of PROVIDERS.
+
+    Returns:
+        The library's version and the provider.
+
+    Raises:
+        BackendUnavailableError: The provider does not run here.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    session = create_session(TINY_MODEL, name=name, threads=1, where="a tiny model")
+    check_doubled(session.run(["y"], {"x": ones()})[0])
+    return f"onnxruntime {_version()}, {session.get_providers()[0]}"
 
 
 def _result(future: Future[NDArray[Any]]) -> NDArray[Any]:

@@ -17,12 +17,11 @@ from fcnkit.errors import BackendUnavailableError, FcnkitError, message
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.backends.base import output_shape
+from fcnkit.runtime.backends.base import BackendInfo, output_shape
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
 from fcnkit.runtime.backends.onnxruntime import (
-    EXTRAS,
     PROVIDERS,
     check_graph_compute,
     check_provider,
@@ -30,20 +29,18 @@ from fcnkit.runtime.backends.onnxruntime import (
     create_session,
     import_onnxruntime,
 )
+from fcnkit.runtime.backends.onnxruntime import probe as probe_session
 from fcnkit.runtime.backends.onnxruntime_nvinfer import tensorrt_options
-from fcnkit.runtime.backends.settings import (
-    Compute,
-    check_threads,
-    int_option,
-    refuse_compute,
-    version_of,
-)
+from fcnkit.runtime.backends.registry import BACKENDS
+from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.backends.settings import Compute, int_option, refuse_compute, version_of
 
 __all__ = [
     "OnnxRuntimeExecutor",
     "check_assignment",
     "drop_locals",
     "open_onnxruntime_cuda",
+    "probe",
 ]
 
 _ALWAYS_SMALL: Final = frozenset({"Constant", "Shape", "Size"})
@@ -59,23 +56,15 @@ _SHARE_OF_FREE: Final = 0.9
 """Of the GPU's free memory, what ONNX Runtime may take; the rest is for the batches."""
 
 
-def open_onnxruntime_cuda(
-    path: Path,
-    *,
-    name: str,
-    threads: int | None = None,
-    compute: Compute = "auto",
-    options: Mapping[str, str] | None = None,
-) -> CudaBackend:
+def open_onnxruntime_cuda(path: Path, request: BackendRequest) -> CudaBackend:
     """Open an ONNX file on a GPU.
 
     Args:
         path: An ONNX file that fcnkit exported.
-        name: ``onnxruntime-cuda`` or ``onnxruntime-tensorrt``.
-        threads: CPU threads of what stays on the CPU; every core by default.
-        compute: ``auto`` or the precision of the graph.
-        options: Session options, session config entries and provider options of ONNX Runtime,
-            such as ``device_id``.
+        request: ``backend`` is ``onnxruntime-cuda`` or ``onnxruntime-tensorrt``. ``threads`` are
+            those of the work that stays on the CPU. ``compute`` is ``auto`` or the precision of
+            the graph. ``options`` are session options, session config entries and provider
+            options of ONNX Runtime, such as ``device_id``.
 
     Returns:
         The opened backend.
@@ -87,28 +76,36 @@ def open_onnxruntime_cuda(
             computes in another precision.
         ValueError: An option is unknown.
     """
-    options = options or {}
+    name, options, threads = request.backend, request.options, request.cpu_threads
     spec = read_onnx_file(path).spec(where=str(path))
-    count = check_threads(threads, what="open_backend")
-    precision = _precision(compute, spec, name=name)
+    precision = _precision(request.compute, spec, name=name)
     device = int_option(options, "device_id", 0)
     check_provider(name)
-    driver = open_driver(device, extra=EXTRAS[name])
+    driver = open_driver(device, extra=BACKENDS[name].extra)
     driver.activate()
     provider_options = {"device_id": str(device)}
     if name == "onnxruntime-tensorrt":
         spec, more = tensorrt_options(path, spec, options)
         provider_options |= more
     executor = _open_session(
-        path, spec, driver, name=name, threads=count, options=options, given=provider_options
+        path, spec, driver, name=name, threads=threads, options=options, given=provider_options
     )
-    details: dict[str, str | int] = {
-        "library": f"onnxruntime {import_onnxruntime().__version__}",
-        "provider": f"{PROVIDERS[name]} on cuda:{device} {driver.name}",
-        "threads": count,
-        "compute": precision,
-    }
-    return CudaBackend(driver, executor, name=name, details=details)
+    info = BackendInfo(
+        library="onnxruntime",
+        version=import_onnxruntime().__version__,
+        device="gpu",
+        device_name=f"{PROVIDERS[name]} on cuda:{device} {driver.name}",
+        threads=threads,
+        precision=precision,
+    )
+    return CudaBackend(driver, executor, name=name, info=info)
+
+
+def probe(name: str) -> str:
+    """Run the tiny model on a GPU; as ``onnxruntime.probe``."""
+    check_provider(name)
+    open_driver(extra=BACKENDS[name].extra)
+    return probe_session(name)
 
 
 def _open_session(

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, message, warn_of_model
 from fcnkit.runtime.artifacts.engine_file import LARGEST_PROFILE
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, format_shape
 
@@ -101,9 +101,9 @@ def tensorrt_options(
             for kind in ("engine", "timing"):
                 found |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(folder)}
         else:
-            _log.warning(
-                "%s: its engine is built at every start, for %s is not writable", path, path.parent
-            )
+            rule, remedy = "its folder must be writable", "the engine is built at every start"
+            words = message(str(path), rule, f"{path.parent}, which is not", remedy)
+            warn_of_model(words)
     return spec, found
 
 

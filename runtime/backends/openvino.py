@@ -17,17 +17,14 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message, missing_extra
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.backends.base import CheckedBackend, output_shape
+from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend, output_shape
 from fcnkit.runtime.backends.inflight import keep_in_flight
-from fcnkit.runtime.backends.settings import (
-    Compute,
-    check_options,
-    check_threads,
-    refuse_compute,
-)
+from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.backends.settings import Compute, check_options, refuse_compute
+from fcnkit.runtime.backends.tiny import TINY_MODEL, check_doubled, ones
 from fcnkit.runtime.checks import PROCESSORS
 
-__all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities"]
+__all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities", "probe"]
 
 _TAKEN: Final = {
     "INFERENCE_NUM_THREADS": "threads",
@@ -48,22 +45,14 @@ _Ticket: TypeAlias = tuple[Any, NDArray[Any], NDArray[Any]]
 class OpenVinoBackend(CheckedBackend):
     """An ONNX file opened in OpenVINO on the CPU."""
 
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        threads: int | None = None,
-        compute: Compute = "auto",
-        options: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, path: str | Path, request: BackendRequest) -> None:
         """Open a file.
 
         Args:
             path: An ONNX file that fcnkit exported.
-            threads: Threads of one call; every core by default.
-            compute: The precision to compute in; ``auto`` is what the file says, and float32
-                where this CPU does not compute in that.
-            options: Properties of OpenVINO's CPU device, such as ``ENABLE_CPU_PINNING``.
+            request: ``compute="auto"`` is the file's own precision, and float32 where this CPU
+                does not compute in that. ``options`` are properties of OpenVINO's CPU device, such
+                as ``ENABLE_CPU_PINNING``.
 
         Raises:
             ArtifactError: The file is missing, broken or without a fitting spec.
@@ -72,7 +61,8 @@ class OpenVinoBackend(CheckedBackend):
             ValueError: An option is unknown.
         """
         spec = read_onnx_file(path).spec(where=str(path))
-        threads = check_threads(threads, what="open_backend")
+        threads, options = request.cpu_threads, request.options
+        compute = request.compute
         if compute == "auto":
             compute = "f16" if spec.precision == "fp16" and "FP16" in cpu_capabilities() else "f32"
         self._compile = partial(
@@ -84,18 +74,20 @@ class OpenVinoBackend(CheckedBackend):
             options=options,
         )
         compiled = self._compile()
-        details: dict[str, str | int] = {
-            "library": f"openvino {_version()}",
-            "provider": " ".join(compiled.get_property("EXECUTION_DEVICES")),
-            "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
+        info = BackendInfo(
+            library="openvino",
+            version=_version(),
+            device="cpu",
+            device_name=" ".join(compiled.get_property("EXECUTION_DEVICES")),
+            threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
             # The hint speaks of what is not in int8; what the file quantised is computed in it.
-            "compute": "int8" if spec.precision == "int8" else _precision(compiled),
-        }
-        super().__init__(spec, name="openvino", details=details)
+            precision="int8" if spec.precision == "int8" else _precision(compiled),
+        )
+        super().__init__(spec, name="openvino", info=info)
         self._request: Any = compiled.create_infer_request()
         self._turn = threading.Lock()
         """Callers' threads take turns: there is one request, and it holds what is bound to it."""
-        both = threads == 1 or _chooses_streams(options or {})
+        both = threads == 1 or _chooses_streams(options)
         self._many: Any = compiled if both else None
         self._idle: list[Any] = []
 
@@ -198,6 +190,23 @@ def compile_model(
             remedy="use compute='f32' or compute='auto'",
         )
     return compiled
+
+
+def probe(name: str) -> str:  # noqa: ARG001 - every prober takes its backend's name
+    """Run the tiny model.
+
+    Returns:
+        The library's version, the device, and the precisions it can compute in besides float32.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    compiled = compile_model(TINY_MODEL, threads=1, compute="f32", where="a tiny model")
+    check_doubled(compiled([ones()])[0])
+    able = cpu_capabilities()
+    less = [name for name, key in (("bf16", "BF16"), ("f16", "FP16")) if key in able]
+    also = f", faster in {' or '.join(less)} with --compute" if less else ""
+    return f"openvino {_version()}, CPU{also}"
 
 
 def _chooses_streams(options: Mapping[str, str]) -> bool:

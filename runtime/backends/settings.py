@@ -5,25 +5,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, FcnkitError, message
 
 __all__ = [
     "Compute",
-    "as_options",
     "check_compute",
     "check_options",
     "check_threads",
+    "fact_of",
     "int_option",
     "one_of",
     "refuse_compute",
+    "usable_cores",
     "version_of",
 ]
 
 Compute = Literal["auto", "f32", "bf16", "f16"]
 """The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
 float32 file even where a library would by itself take less: less is fast, and is asked for."""
+
+
+def fact_of(error: FcnkitError) -> str:
+    """Take what was found out of an error, without the remedy."""
+    return str(error).removeprefix("open_backend: ").split("; ", maxsplit=1)[0]
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -74,28 +80,8 @@ def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Ex
     return BackendUnavailableError(message("open_backend", rule, computes, remedy))
 
 
-def as_options(options: object) -> Mapping[str, str]:
-    """Return the options, none where there is None.
-
-    Args:
-        options: A mapping or None.
-
-    Returns:
-        A mapping, whose names and values are for ``check_options`` to look at.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    if options is None:
-        return {}
-    if not isinstance(options, Mapping):
-        rule, got = "options must be a mapping", type(options).__name__
-        raise TypeError(message("open_backend", rule, got, "pass {'KEY': 'VALUE'}"))
-    return options
-
-
 def check_options(
-    options: Mapping[Any, Any], known: Collection[str], *, taken: Mapping[str, str], name: str
+    options: Mapping[str, str], known: Collection[str], *, taken: Mapping[str, str], name: str
 ) -> None:
     """Refuse options that the library does not have, or that fcnkit sets by another name.
 
@@ -106,13 +92,9 @@ def check_options(
         name: The backend, for the error.
 
     Raises:
-        TypeError: A name or value is no text.
         ValueError: A name is unknown or taken.
     """
     for key, value in options.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            rule = "options must map text to text"
-            raise TypeError(message("open_backend", rule, {key: value}, "pass {'KEY': 'VALUE'}"))
         if key in taken:
             rule = f"the option {key} is set by {taken[key]}"
             raise ValueError(message("open_backend", rule, f"{key}={value}", f"use {taken[key]}"))
@@ -166,27 +148,29 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
 
 
 _MOST_THREADS = 1024
-"""Beyond it are slips; libraries word what exceeds a C int in their own way, or start it all."""
+"""Larger values are typos. Some libraries overflow a C int, others start that many threads."""
 
 
-def check_threads(threads: int | None, *, what: str) -> int:
-    """Return the number of threads to use: the given one, or every core this process may use.
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_threads(threads: object, *, what: str) -> None:
+    """Refuse a wrong number of threads.
 
     Args:
-        threads: At least 1, or None.
+        threads: At least 1, or None for every core.
         what: The caller, for the error.
 
-    Returns:
-        The number of threads.
-
     Raises:
-        TypeError: threads is no integer.
+        TypeError: threads is not an int.
         ValueError: threads is below 1 or above 1024.
     """
     if threads is None:
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return
     if type(threads) is not int:
         raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
     if threads < 1:
@@ -194,4 +178,3 @@ def check_threads(threads: int | None, *, what: str) -> int:
     if threads > _MOST_THREADS:
         rule = f"threads must be at most {_MOST_THREADS}"
         raise ValueError(message(what, rule, threads, "pass threads=2"))
-    return threads

@@ -6,28 +6,28 @@ driver, TensorRT-RTX's own verdict on the plan, and only then deserialises.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
+from fcnkit.errors import (
+    ArtifactError,
+    BackendUnavailableError,
+    FcnkitError,
+    message,
+    warn_of_model,
+)
 from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.signature import check_signature
 from fcnkit.runtime.artifacts.spec import ModelSpec, Precision, Shape, ShapeRange, hull
+from fcnkit.runtime.backends.base import BackendInfo
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
-from fcnkit.runtime.backends.settings import (
-    Compute,
-    check_options,
-    check_threads,
-    int_option,
-    one_of,
-    refuse_compute,
-)
+from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.backends.settings import check_options, int_option, one_of, refuse_compute
 from fcnkit.runtime.backends.tensorrt_cache import RuntimeCache
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
 
@@ -55,32 +55,20 @@ _CONTEXTS: Final = 4
 HOST_CODE: Final = "engine_host_code_allowed"
 """The option, by TensorRT's name, that lets an engine bring code of its own."""
 
-_log = logging.getLogger("fcnkit.tensorrt")
 
-
-def open_engine(
-    path: Path,
-    *,
-    name: str | None = None,
-    threads: int | None = None,
-    compute: Compute = "auto",
-    options: Mapping[str, str] | None = None,
-    spec: str | Path | None = None,
-) -> CudaBackend:
+def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
     """Open an engine on a GPU.
 
     Args:
         path: The .engine file.
-        name: ``tensorrt`` or ``tensorrt-rtx``; by default what the engine was built by.
-        threads: CPU threads around the network; every core by default.
-        compute: ``auto`` or the precision that the engine was built in.
-        options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in
-            flight, and ``engine_host_code_allowed`` (1), without which no version-compatible
-            engine is opened, for it brings code that runs on the host; for TensorRT-RTX
-            ``cuda_graph_strategy``, ``dynamic_shapes_kernel_specialization_strategy``,
+        request: ``backend="auto"`` is the library that built the engine. ``threads`` are those
+            around the network. ``compute`` is ``auto`` or the precision that the engine was built
+            in. ``options`` are ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per
+            batch in flight, and ``engine_host_code_allowed`` (1), without which no
+            version-compatible engine is opened, for it brings code that runs on the host; for
+            TensorRT-RTX ``cuda_graph_strategy``, ``dynamic_shapes_kernel_specialization_strategy``,
             ``runtime_cache`` (0 to keep no compiled kernels beside the engine) and ``contexts``,
             how many are kept per batch in flight, each for one shape.
-        spec: The ONNX file that the engine was built from, where no sidecar lies beside it.
 
     Returns:
         The opened backend.
@@ -93,16 +81,16 @@ def open_engine(
             version-compatible and not allowed to.
         ValueError: The engine is of the other flavour, or an option is wrong.
     """
-    options = options or {}
-    file = read_engine_file(path, spec_from=spec)
-    if name not in (None, file.flavor):
-        rule = f"backend {name} runs its own engines only"
+    options = request.options
+    file = read_engine_file(path, spec_from=request.spec_from)
+    if request.backend not in ("auto", file.flavor):
+        rule = f"backend {request.backend} runs its own engines only"
         got = f"{path.name}, built by {file.flavor}"
         raise ValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
     precision = _COMPUTE[file.spec.precision]
-    if compute not in ("auto", precision):
+    if request.compute not in ("auto", precision):
         raise refuse_compute(
-            compute,
+            request.compute,
             name=file.flavor,
             computes=f"an engine built in {precision}",
             remedy="leave compute out, or use the ONNX file with backend='onnxruntime-cuda'",
@@ -110,7 +98,6 @@ def open_engine(
     rtx = file.flavor == "tensorrt-rtx"
     own = (*_STRATEGIES, CACHE, "contexts") if rtx else ("cuda_graphs", HOST_CODE)
     check_options(options, ("device_id", *own), taken={}, name=file.flavor)
-    count = check_threads(threads, what="open_backend")
     graphs = int_option(options, "cuda_graphs", GRAPHS)
     device = int_option(options, "device_id", 0)
     if file.needs_host_code and not int_option(options, HOST_CODE, 0):
@@ -122,14 +109,16 @@ def open_engine(
     driver = open_driver(device, extra=file.flavor)
     driver.activate()
     executor = TensorRtExecutor(trt, file, driver, options=options)
-    details: dict[str, str | int] = {
-        "library": library_name(trt),
-        "provider": f"cuda:{device} {driver.name}",
-        "threads": count,
-        "compute": precision,
-        "cuda_graphs": graphs if executor.capturable else executor.graph_strategy,
-    }
-    return CudaBackend(driver, executor, name=file.flavor, details=details, graphs=graphs)
+    info = BackendInfo(
+        library=trt.__name__,
+        version=trt.__version__,
+        device="gpu",
+        device_name=f"cuda:{device} {driver.name}",
+        threads=request.cpu_threads,
+        precision=precision,
+        extra={"cuda_graphs": graphs if executor.capturable else executor.graph_strategy},
+    )
+    return CudaBackend(driver, executor, name=file.flavor, info=info, graphs=graphs)
 
 
 class TensorRtExecutor:
@@ -313,15 +302,14 @@ def _check_validity(
     reasons = ", ".join(name for name, flag in flags if int(bits) & int(flag))
     got = reasons or logger.first_error or "no reason"
     rule = f"the engine must suit {driver.name} and {library_name(trt)}"
+    words = message(str(file.path), rule, got, f"build it again: {file.rebuild}")
     # On GPUs of data centres it was seen to call every plan unsupported, those too that then run:
     # deserialising decides.
     unsupported = int(bits) == int(trt.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     if validity == trt.EngineValidity.SUBOPTIMAL or unsupported:
-        _log.warning("%s: %s, got %s; build it again: %s", file.path, rule, got, file.rebuild)
-        return
-    raise BackendUnavailableError(
-        message(str(file.path), rule, got, f"build it again: {file.rebuild}")
-    )
+        warn_of_model(words)
+    else:
+        raise BackendUnavailableError(words)
 
 
 def _tensors(trt: Any, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:

@@ -13,11 +13,10 @@ from typing import Any, Final, Literal
 
 from fcnkit.errors import BackendUnavailableError, MissingExtraError, message, missing_extra
 from fcnkit.runtime.artifacts.engine_header import Flavor
+from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.backends.settings import version_of
 
 __all__ = ["import_library", "library_name", "logger_of"]
-
-_MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 _OLDEST: Final[dict[Flavor, str]] = {"tensorrt": "10.1", "tensorrt-rtx": "1.6"}
 """TensorRT-RTX 1.4 and 1.5 hang with several contexts and CUDA graphs."""
@@ -46,10 +45,11 @@ def import_library(flavor: Flavor | Literal["auto"], *, what: str) -> tuple[Flav
             return import_library("tensorrt", what=what)
         except MissingExtraError:
             flavor = "tensorrt-rtx"
+    row = BACKENDS[flavor]
     try:
-        trt = importlib.import_module(_MODULES[flavor])
+        trt = importlib.import_module(row.module)
     except ImportError as error:
-        raise missing_extra(what, _MODULES[flavor], flavor) from error
+        raise missing_extra(what, row.module, row.extra) from error
     if version_of(trt.__version__) < version_of(_OLDEST[flavor]):
         rule = f"needs {flavor} {_OLDEST[flavor]} or later"
         remedy = f"pip install -U 'fcnkit[{flavor}]'"

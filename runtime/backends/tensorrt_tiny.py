@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, message
-from fcnkit.runtime.backends.cuda import CudaDriver, host_view, release
-from fcnkit.runtime.backends.tensorrt_library import library_name, logger_of
+from fcnkit.runtime.artifacts.engine_header import Flavor
+from fcnkit.runtime.backends.cuda import CudaDriver, host_view, open_driver, release
+from fcnkit.runtime.backends.settings import fact_of
+from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
+from fcnkit.runtime.backends.tiny import TINY_MODEL, UnfitMachineError, check_doubled
 
-__all__ = ["run_tiny_engine"]
+__all__ = ["probe", "run_tiny_engine"]
+
+
+def probe(name: str) -> str:
+    """Build an engine of the tiny model and run it.
+
+    Args:
+        name: ``tensorrt`` or ``tensorrt-rtx``.
+
+    Returns:
+        The library's version and the GPU.
+
+    Raises:
+        BackendUnavailableError: It does not run here.
+        MissingExtraError: The library is not installed.
+        UnfitMachineError: The library is installed, and there is no GPU for it.
+    """
+    flavor = cast("Flavor", name)
+    _, trt = import_library(flavor, what="open_backend")
+    try:
+        driver = open_driver(extra=flavor)
+    except BackendUnavailableError as error:
+        text = f"{library_name(trt)} is installed, but {fact_of(error)}"
+        raise UnfitMachineError(text) from None
+    driver.activate()
+    check_doubled(run_tiny_engine(trt, TINY_MODEL, driver))
+    return f"{library_name(trt)}, cuda:{driver.device} {driver.name}"
 
 
 def run_tiny_engine(trt: Any, model: bytes, driver: CudaDriver) -> NDArray[np.float32]:

@@ -11,14 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.pixels.build import build_info
 
 __all__ = ["describe_environment", "gpu_memory", "gpu_state", "parse_gpu_state"]
 
-_PACKAGES: Final = (
-    "fcnkit", "numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
-    "tensorrt-rtx", "cuda-bindings", "torch", "torchvision", "monai",
-)  # fmt: skip
+_PACKAGES: Final = ("fcnkit", "numpy", "pillow", "monai")
+"""Packages that are listed besides those of the backends."""
 _INSTRUCTION_SETS: Final = {
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl",
     "avx512_vnni", "avx512vbmi", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16",
@@ -44,12 +43,18 @@ def describe_environment() -> dict[str, Any]:
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": _versions(),
         "kernels": build_info()["active"],
         "cpu": _cpu(),
         "variables": {key: os.environ[key] for key in _THREAD_VARIABLES if key in os.environ},
         "gpus": gpu_state(),
     }
+
+
+def _versions() -> dict[str, str]:
+    needed = (package for row in BACKENDS.values() for package in row.packages)
+    names = dict.fromkeys((*_PACKAGES, *needed))
+    return {name: found for name in names if (found := _version(name))}
 
 
 def _version(package: str) -> str | None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,13 @@ from PIL import Image
 
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.bench.calls import Clock, Effort, Warmup, collect, warm_up
 from fcnkit.runtime.bench.environment import gpu_memory
 from fcnkit.runtime.bench.stages import (
     STAGES,
     PictureWork,
+    compute_shape,
     example_batch,
     example_picture,
     plan_cover,
@@ -35,15 +36,6 @@ from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["Case", "FirstCall", "Series", "measure_case", "measure_latency", "open_timed"]
-
-_LIBRARIES: Final = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "tensorrt": "tensorrt",
-    "tensorrt-rtx": "tensorrt_rtx",
-    "torch": "torch",
-}
-"""First words of a backend's name to the module whose import is timed on its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,19 +99,19 @@ def open_timed(
     """Open a model with a clock on it.
 
     Args:
-        backend: The name asked for; its library is imported first.
+        backend: The requested name; the library of the backend is imported first.
         load: Opens the model.
         clock: Returns seconds.
 
     Returns:
         The segmenter, milliseconds of the import (None where it had been imported, or the
-        library is not known by the name), and milliseconds of opening.
+        name is ``auto``), and milliseconds of opening.
     """
-    name = max((key for key in _LIBRARIES if backend.startswith(key)), key=len, default=None)
+    row = BACKENDS.get(backend)
     start = clock()
     with contextlib.suppress(ImportError):  # opening it gives the error with the remedy
-        if name is not None:
-            importlib.import_module(_LIBRARIES[name])
+        if row is not None:
+            importlib.import_module(row.module)
     imported = clock()
     segmenter = load()
     took = 1000 * (imported - start)
@@ -188,14 +180,13 @@ def measure_case(
     if picture is not None:
         photo = Image.fromarray(read_picture(picture, range=backend.spec.range))
     plan = plan_cover(segmenter, shape)
-    tiles = min(shape[0] * len(plan), backend.spec.shapes.max[0])
-    compute_shape: Shape = (tiles, *plan.tile)
+    given = compute_shape(backend.spec, plan, shape[0])
     memory_open = host_memory()["resident_mb"]
     reset_peak()
     start = clock()
-    backend.infer(example_batch(backend.spec, compute_shape))
+    backend.infer(example_batch(backend.spec, given))
     first = 1000 * (clock() - start)
-    infer = measure_latency(backend, compute_shape, effort, clock=clock)
+    infer = measure_latency(backend, given, effort, clock=clock)
     pipeline = None
     if stages:
         with _pictures(shape, photo) as (files, staging):
@@ -207,8 +198,8 @@ def measure_case(
         spec=backend.spec,
         cover=_cover_taken(segmenter, plan),
         shape=shape,
-        compute_shape=compute_shape,
-        infer_pictures=tiles / len(plan),
+        compute_shape=given,
+        infer_pictures=given[0] / len(plan),
         picture="made up" if picture is None else picture.name,
         first_call=FirstCall(import_ms=opened[0], open_ms=opened[1], infer_ms=first),
         memory_mb={

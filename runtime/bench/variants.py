@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from fcnkit.errors import message
-from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
+from fcnkit.runtime.artifacts.description import kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 
 __all__ = ["CudaGraphs", "Variant", "device_variants"]
@@ -52,7 +52,7 @@ def device_variants(path: Path, *, cuda_graphs: CudaGraphs = "both") -> list[Var
     if cuda_graphs not in get_args(CudaGraphs):
         rule = f"must be one of {', '.join(get_args(CudaGraphs))}"
         raise ValueError(message("--cuda-graphs", rule, cuda_graphs, "leave it out for both"))
-    if path.suffix not in ENGINE_SUFFIXES:
+    if kind_of(path) != "engine":
         return [Variant(options={}, details={})]
     flavor = read_engine_file(path).flavor
     eager = _EAGER if flavor == "tensorrt-rtx" else {}

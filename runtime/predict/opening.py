@@ -1,16 +1,17 @@
-"""Opening an exported model as a function from images to labels."""
+"""Opening a model as a function from images to labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcnkit.runtime.backends.opening import open_backend
+from fcnkit.runtime.backends.opening import open_model
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
-from fcnkit.runtime.predict.covering import Cover
+from fcnkit.runtime.predict.covering import Cover, CoverRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 
-__all__ = ["load"]
+__all__ = ["load", "open_segmenter"]
 
 
 def load(
@@ -25,33 +26,52 @@ def load(
     tile: tuple[int, int] | None = None,
     overlap: int | None = None,
 ) -> Segmenter:
-    """Open an exported model as a function from pictures to labels.
+    """Open a trained or exported model.
 
     Args:
-        path: An ONNX file or engine that fcnkit exported.
-        backend: The library that runs it, as for ``open_backend``.
+        path: A checkpoint (.pt, .pth, .safetensors), or an ONNX file or engine that fcnkit
+            exported.
+        backend: One that ``fcnkit doctor`` lists and that runs such files. ``auto`` takes the
+            fastest one that opens here, and ``segmenter.backend.info`` says which and why.
         threads: CPU threads of one call; every core by default.
-        compute: The precision to compute in, as for ``open_backend``.
-        options: The library's own options, as for ``open_backend``.
+        compute: The precision to compute in; ``auto`` is the file's own, never less.
+        options: The library's own options, by the library's names. For an ONNX file the backend
+            must be named too.
         spec: For an engine without a sidecar: the ONNX file that it was built from.
-        cover: How pictures of any size are covered, as for ``Segmenter``.
+        cover: How an image of any size is covered, see ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
-        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
+        overlap: Pixels that neighboring tiles share at least, see ``Segmenter``.
 
     Returns:
-        The segmenter; close it, or use it in a ``with`` block.
+        A callable from a uint8 RGB image (H, W, 3) to uint8 labels (H, W); close it, or use it in
+        a ``with`` block.
 
     Raises:
         ArtifactError: The file is missing, broken or without a fitting spec.
-        BackendUnavailableError: The backend or precision does not run here.
         MissingExtraError: The backend's package is not installed.
-        ValueError: The backend, precision or an option is unknown, or the head cannot cover so.
+        BackendUnavailableError: The backend or precision does not run here.
+        TypeError: threads is not an int, or options do not map str to str.
+        ValueError: The backend, cover or an option is unknown or does not fit the file.
+
+    Example:
+        >>> with fcnkit.load("model.onnx") as segmenter:  # doctest: +SKIP
+        ...     labels_hw = segmenter(image_hwc)
     """
-    opened = open_backend(
-        path, backend=backend, threads=threads, compute=compute, options=options, spec=spec
+    request = BackendRequest(
+        backend=backend,
+        threads=threads,
+        compute=compute,
+        options={} if options is None else options,
+        spec_from=spec,
     )
+    return open_segmenter(path, request, CoverRequest(cover=cover, tile=tile, overlap=overlap))
+
+
+def open_segmenter(path: str | Path, request: BackendRequest, covering: CoverRequest) -> Segmenter:
+    """Open a model as two requests say; see ``load``."""
+    opened = open_model(path, request)
     try:
-        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
-    except (TypeError, ValueError):
+        return Segmenter.of(opened, covering)
+    except ValueError:
         opened.close()
         raise

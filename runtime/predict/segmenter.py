@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,8 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.covering import Cover, choose_covering
-from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, filled, tiles_at_once
+from fcnkit.runtime.predict.covering import Cover, CoverRequest, choose_covering
+from fcnkit.runtime.predict.passes import LabelRows, begin, filled
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pictures import checked_image
 from fcnkit.runtime.predict.pipeline import default_batch
@@ -50,18 +50,34 @@ class Segmenter:
             cover: ``auto``, ``average`` or ``pad``; by default ``auto`` where the head can:
                 ``pad`` where one pass covers the picture, else ``average``.
             tile: Height and width of the tiles of ``average``; by default the largest that fit.
-            overlap: Pixels that neighbouring tiles share at least, see ``choose_covering``.
+            overlap: Pixels that neighboring tiles share at least, see ``CoverRequest``.
 
         Raises:
             TypeError: tile or overlap is no integer.
             ValueError: One of them is out of range, or the model's head cannot do it.
         """
-        spec = backend.spec
-        self._covering = choose_covering(spec, cover=cover, tile=tile, overlap=overlap)
+        self._wrap(backend, CoverRequest(cover=cover, tile=tile, overlap=overlap))
+
+    @classmethod
+    def of(cls, backend: Backend, request: CoverRequest) -> Self:
+        """Wrap an opened backend, as a request says.
+
+        Args:
+            backend: As for ``Segmenter``.
+            request: How images are covered.
+
+        Raises:
+            ValueError: The model's head cannot do it.
+        """
+        made = cls.__new__(cls)
+        made._wrap(backend, request)
+        return made
+
+    def _wrap(self, backend: Backend, request: CoverRequest) -> None:
+        self._covering = choose_covering(backend.spec, request)
         self._backend = backend
         # Whoever gives the model one thread means one thread for everything around it too.
-        threads = backend.details.get("threads")
-        self._threads = None if threads is None else min(int(threads), MAX_THREADS)
+        self._threads = min(backend.info.threads, MAX_THREADS)
 
     @property
     def backend(self) -> Backend:
@@ -89,8 +105,8 @@ class Segmenter:
         return self._covering.overlap
 
     @property
-    def threads(self) -> int | None:
-        """Largest number of threads of the kernels; None takes the machine's."""
+    def threads(self) -> int:
+        """Largest number of threads of the kernels."""
         return self._threads
 
     def plan(self, height: int, width: int) -> TilePlan:
@@ -112,30 +128,13 @@ class Segmenter:
                 or the segmenter is closed.
         """
         image_hwc = checked_image(image_hwc)
-        plan, threads = self.plan(*image_hwc.shape[:2]), self._threads
-        if len(plan) > tiles_at_once(self.spec, plan):
-            return self._in_bands(image_hwc, plan)
-        whole = WholePass(image_hwc, plan, self.spec, threads=threads)
-        for batch in whole.batches():
-            whole.take(self._infer(batch))
-        return whole.labels()
-
-    def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:
-        whole = filled(batch, self.spec.shapes.min[0])
-        return self._backend.infer(whole)[: len(batch)]
-
-    def _in_bands(self, image_hwc: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
-        bands: list[NDArray[np.uint8]] = []
-        picture = BandPass(
-            ImageRows(image_hwc),
-            plan,
-            self.spec,
-            lambda _, labels_hw: bands.append(labels_hw),
-            threads=self._threads,
-        )
-        for batch in picture.batches():
-            picture.take(self._infer(batch))
-        return np.concatenate(bands)
+        plan, labels = self.plan(*image_hwc.shape[:2]), LabelRows()
+        one = begin(image_hwc, plan, self.spec, labels, threads=self._threads)
+        for batch in one.batches():
+            whole = filled(batch, self.spec.shapes.min[0])
+            one.take(self._backend.infer(whole)[: len(batch)])
+        one.finish()
+        return labels.joined()
 
     def map(
         self,

@@ -7,17 +7,23 @@ users expect; the classes here are for what those two cannot say.
 
 from __future__ import annotations
 
+import warnings
+from functools import lru_cache
+
 __all__ = [
     "ArtifactError",
     "BackendUnavailableError",
     "DataError",
     "FcnkitError",
+    "FcnkitWarning",
     "MissingExtraError",
+    "ModelWarning",
     "PictureWarning",
     "VerifyError",
     "message",
     "missing_extra",
     "printable",
+    "warn_of_model",
 ]
 
 
@@ -49,7 +55,15 @@ class VerifyError(FcnkitError):
     """An exported model does not compute what its source computes."""
 
 
-class PictureWarning(UserWarning):
+class FcnkitWarning(UserWarning):
+    """Base class of fcnkit's own warnings."""
+
+
+class ModelWarning(FcnkitWarning):
+    """A model file is used, but something that it says could not be confirmed."""
+
+
+class PictureWarning(FcnkitWarning):
     """A picture was read under an assumption that its file does not confirm."""
 
 
@@ -76,6 +90,16 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
     if len(value) > _MOST:
         value = f"{value[:_MOST]}..."
     return printable(" ".join(f"{name}: {rule}, got {value}; {remedy}".split()))
+
+
+@lru_cache(maxsize=64)
+def warn_of_model(text: str) -> None:
+    """Give a ModelWarning, once per process: a file is read several times while it is opened.
+
+    Args:
+        text: What ``message`` returned.
+    """
+    warnings.warn(text, ModelWarning, stacklevel=3)
 
 
 def printable(text: str) -> str:

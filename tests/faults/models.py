@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import fcnkit
-from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
+from fcnkit.runtime.artifacts.description import kind_of
 from tests.corpus import make_models
 from tests.faults.guarded import Answer, guarded
 from tests.faults.table import Done, Setting, Trial, judged, promise
@@ -21,7 +21,7 @@ _FOUR_PARTS = r"[^\n]+, got [^\n]*; [^\n]+"
 def use(path: Path) -> tuple[int, ...]:
     """Open a model and label a small picture; return the shape of the labels."""
     picture = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(path) == "checkpoint":
         with fcnkit.load(path) as segmenter:
             labels = segmenter(picture)
     else:
@@ -37,7 +37,7 @@ def about(path: Path) -> str:
     from fcnkit.runtime.artifacts.description import describe
     from fcnkit.train.checkpoint import describe_checkpoint
 
-    is_checkpoint = path.suffix in CHECKPOINT_SUFFIXES
+    is_checkpoint = kind_of(path) == "checkpoint"
     return str(describe_checkpoint(path) if is_checkpoint else describe(path))
 
 

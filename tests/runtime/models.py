@@ -23,6 +23,8 @@ from fcnkit.runtime.artifacts.spec import (
     ShapeRange,
     SourceSpec,
 )
+from fcnkit.runtime.backends.base import BackendInfo
+from fcnkit.runtime.backends.registry import Device
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,13 @@ def conv5() -> Callable[[torch.Tensor], torch.Tensor]:
 
     kernel, bias = (torch.from_numpy(array) for array in weights())
     return lambda batch: torch.nn.functional.conv2d(batch, kernel, bias, padding=2)
+
+
+def make_info(device: Device = "cpu") -> BackendInfo:
+    """What a backend without a library says of itself."""
+    return BackendInfo(
+        library="none", version="1.0", device=device, device_name="x", threads=1, precision="f32"
+    )
 
 
 def make_spec(

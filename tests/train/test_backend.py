@@ -15,7 +15,8 @@ from torch import nn
 
 import fcnkit
 from fcnkit.errors import ArtifactError, BackendUnavailableError
-from fcnkit.train.backend import TorchBackend, open_checkpoint
+from fcnkit.runtime import open_backend
+from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model
 from fcnkit.train.recipe import RECIPES
@@ -115,7 +116,7 @@ def test_load_passes_everything_on(checkpoint: Path) -> None:
 
 def test_bfloat16_agrees_on_most_pixels(checkpoint: Path) -> None:
     batch = np.random.default_rng(0).standard_normal((1, 3, 96, 96), np.float32)
-    with open_checkpoint(checkpoint) as exact, open_checkpoint(checkpoint, compute="bf16") as fast:
+    with open_backend(checkpoint) as exact, open_backend(checkpoint, compute="bf16") as fast:
         agreement = (exact.infer(batch).argmax(1) == fast.infer(batch).argmax(1)).mean()
     assert agreement > 0.9
 
@@ -126,12 +127,14 @@ def test_bfloat16_agrees_on_most_pixels(checkpoint: Path) -> None:
         (
             {"backend": "onnxruntime"},
             ValueError,
-            "load: a checkpoint runs with backend torch, got onnxruntime; export it to ONNX first",
+            "open_backend: backend onnxruntime runs ONNX files, got best.pt; "
+            "export it to ONNX first",
         ),
         (
             {"spec": "m.onnx"},
             ValueError,
-            "load: spec= is for engines; a checkpoint holds its own spec, got m.onnx; leave it out",
+            "open_backend: spec= is for engines; a checkpoint holds its own spec, got m.onnx; "
+            "leave it out",
         ),
         (
             {"options": {"threads": "2"}},
@@ -152,13 +155,13 @@ def test_bfloat16_agrees_on_most_pixels(checkpoint: Path) -> None:
         (
             {"compute": "int8"},
             ValueError,
-            "open_checkpoint: compute must be one of auto, f32, bf16, f16, got int8; "
+            "open_backend: compute must be one of auto, f32, bf16, f16, got int8; "
             "leave it out for what the file says",
         ),
         (
             {"threads": 0},
             ValueError,
-            "open_checkpoint: threads must be at least 1, got 0; pass threads=2",
+            "open_backend: threads must be at least 1, got 0; pass threads=2",
         ),
     ],
 )

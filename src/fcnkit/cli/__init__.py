@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated, TextIO
 
 import typer
@@ -16,7 +14,7 @@ from typer.core import TyperGroup
 
 from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
 from fcnkit.cli.say import escape_unknown, say
-from fcnkit.errors import FcnkitError, PictureWarning, printable
+from fcnkit.errors import FcnkitError, FcnkitWarning, printable
 
 __all__ = ["app", "main"]
 
@@ -94,35 +92,29 @@ def _options(
 _show_other_warning = warnings.showwarning
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Show a warning about a picture as errors are shown, one line, and others as ever."""
-    if issubclass(category, PictureWarning):
-        sys.stderr.write(f"warning: {printable(str(message))}\n")
-    else:
-        _show_other_warning(message, category, filename, lineno, file, line)
+def _show_warnings() -> None:
+    """Show fcnkit's own warnings as errors are shown, one line each, and others as Python does."""
+    shown: set[str] = set()
 
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, FcnkitWarning):
+            _show_other_warning(message, category, filename, lineno, file, line)
+            return
+        text = f"warning: {printable(str(message))}\n"
+        # Python's own filter "once" forgets what it showed whenever a library changes the filters.
+        if text not in shown:
+            shown.add(text)
+            sys.stderr.write(text)
 
-@contextmanager
-def _model_warnings() -> Iterator[None]:
-    """Write what is assumed of a model file to stderr, a line each."""
-
-    class Lines(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            sys.stderr.write(f"warning: {printable(record.getMessage())}\n")
-
-    handler, log = Lines(logging.WARNING), logging.getLogger("fcnkit.model")
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
+    warnings.filterwarnings("always", category=FcnkitWarning)
+    warnings.showwarning = show
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,13 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     escape_unknown()
     # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    warnings.filterwarnings("always", category=PictureWarning)
-    warnings.showwarning = _show_warning
-    with _model_warnings():
-        _run(arguments)
-
-
-def _run(arguments: Sequence[str] | None) -> None:
+    _show_warnings()
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,12 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.cli import bench_text
-from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options, parse_size
+from fcnkit.cli.options import (
+    BackendOptions,
+    Json,
+    Threads,
+    cover_request,
+    parse_backend_options,
+    parse_size,
+)
+from fcnkit.cli.predict import say_data_sets
 from fcnkit.cli.say import say
 from fcnkit.errors import message
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Compute, Cover, Segmenter
+    from fcnkit.runtime import BackendRequest, Compute, Segmenter
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.latency import Case
     from fcnkit.runtime.bench.variants import CudaGraphs
@@ -103,8 +112,10 @@ def latency(
         for path, name in product(models, backend or ["auto"]):
             for variant in device_variants(path, cuda_graphs=cast("CudaGraphs", cuda_graphs)):
                 settings = {**variant.options, **parse_backend_options(backend_options)}
-                open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
-                for one in _measure(name, open_it, sizes, batch or [1], effort, picture, stages):
+                request = _requested(name, threads, settings)
+                open_it = _opener(path, request, cover)
+                used = request.backend
+                for one in _measure(used, open_it, sizes, batch or [1], effort, picture, stages):
                     case = replace(one, details={**one.details, **variant.details})
                     measured.append((path, sha256_of(path), case))
                     advance("bench", len(measured), None)
@@ -144,25 +155,24 @@ def _measure(
                 )
 
 
-def _opener(
-    path: Path, name: str, *, threads: int | None, cover: str | None, options: Mapping[str, str]
-) -> Callable[[], Segmenter]:
-    """Return what opens a model on ``NAME[:COMPUTE]``."""
+def _requested(name: str, threads: int | None, options: Mapping[str, str]) -> BackendRequest:
+    """Read ``NAME[:COMPUTE]``, and add what is the same for every backend."""
+    from fcnkit.runtime.backends.request import BackendRequest
+
     backend, _, compute = name.partition(":")
+    return BackendRequest(
+        backend=backend,
+        threads=threads,
+        compute=cast("Compute", compute or "auto"),
+        options=options,
+    )
 
-    def open_it() -> Segmenter:
-        import fcnkit
 
-        return fcnkit.load(
-            path,
-            backend=backend,
-            threads=threads,
-            compute=cast("Compute", compute or "auto"),
-            options=options,
-            cover=cast("Cover | None", cover),
-        )
+def _opener(path: Path, request: BackendRequest, cover: str | None) -> Callable[[], Segmenter]:
+    """Return what opens a model."""
+    from fcnkit.runtime.predict.opening import open_segmenter
 
-    return open_it
+    return partial(open_segmenter, path, request, cover_request(cover))
 
 
 @app.command()
@@ -211,24 +221,26 @@ def throughput(
     from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
     from fcnkit.runtime.bench.throughput import throughput_report
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.predict.folder import find_jobs
+    from fcnkit.runtime.predict.inputs import search
 
     if out is not None and plots:
         check_matplotlib("fcnkit bench throughput --out")
     offered = [_parse_rate(text) for text in load or ()]
     # Nothing is written beside the pictures, so no result of another run is skipped here.
-    jobs = find_jobs(data, Path("bench-throughput-writes-elsewhere"))[:limit]
+    found = search(data, Path("bench-throughput-writes-elsewhere"))
+    say_data_sets(found)
+    jobs = found.jobs[:limit]
     machine = describe_environment()
     runs: list[dict[str, Any]] = []
     loads: list[dict[str, Any]] = []
     for name in backend or ["auto"]:
         for count, each in _streams(streams or [1], threads):
             settings = parse_backend_options(backend_options)
-            open_it = _opener(model, name, threads=each, cover=cover, options=settings)
+            open_it = _opener(model, _requested(name, each, settings), cover)
             none: list[int | None] = [None]
             sizes = list(product(batch or none, workers or none))
-            found, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
-            runs += found
+            rows, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
+            runs += rows
             loads += under_load
     report = throughput_report(
         model,
@@ -261,12 +273,12 @@ def _run_streams(
     with ExitStack() as stack:
         segmenters = [stack.enter_context(open_it()) for _ in range(count)]
         about = segmenters[0].backend
-        details = about.details
+        info = about.info
         title = (
-            f"{about.name} {details.get('compute', '')}, {count} stream{'s' if count > 1 else ''} "
-            f"of {details.get('threads', '?')} threads"
+            f"{about.name} {info.precision}, {count} stream{'s' if count > 1 else ''} "
+            f"of {info.threads} threads"
         )
-        facts = {"title": title, "backend": about.name, "details": details}
+        facts = {"title": title, "backend": about.name, "details": about.details}
         runs = []
         for size, workers in sizes:
             words = (f", batch {size}" if size else "") + (

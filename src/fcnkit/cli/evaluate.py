@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,13 +17,13 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    load_options,
+    backend_request,
+    cover_request,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover
     from fcnkit.train.data.voc import VocFolder
     from fcnkit.train.evaluation import Measure
 
@@ -56,9 +56,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a model on a labeled folder: full pictures, void ignored."""
-    import fcnkit
     from fcnkit.cli.progress import progress_of
-    from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
+    from fcnkit.runtime.artifacts.description import kind_of
+    from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.train.data.voc import open_voc
     from fcnkit.train.evaluation import Protocol, measure
 
@@ -69,16 +69,16 @@ def evaluate(
         rule, remedy = "draws the crops of --d2l-protocol", "add that option, or leave it out"
         raise ValueError(message("--seed", rule, f"{seed} without it", remedy))
     protocol = Protocol.of_the_chapter(seed=seed or 0) if d2l_protocol else Protocol()
-    opened = fcnkit.load(
+    opened = open_segmenter(
         model,
-        **load_options(
+        backend_request(
             backend=backend,
             threads=threads,
             compute=compute,
             backend_options=backend_option,
             spec=spec,
         ),
-        cover=cast("Cover | None", cover),
+        cover_request(cover),
     )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(
@@ -105,7 +105,7 @@ def evaluate(
     _print(measured)
     if report:
         say(f"wrote {report}: look at index.html")
-    if model.suffix in CHECKPOINT_SUFFIXES:
+    if kind_of(model) == "checkpoint":
         say_next("export", "onnx", model, "-o", model.with_name("model.onnx"))
 
 

@@ -29,11 +29,9 @@ def info(
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
+    from fcnkit.runtime.artifacts.description import describe, kind_of
 
-    if path.suffix not in CHECKPOINT_SUFFIXES:
-        from fcnkit.runtime.artifacts.description import describe
-
+    if kind_of(path) != "checkpoint":
         return describe(path)
     try:
         from fcnkit.train.checkpoint import describe_checkpoint

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from fcnkit.errors import message
+
+if TYPE_CHECKING:
+    from fcnkit.runtime.backends.request import BackendRequest
+    from fcnkit.runtime.backends.settings import Compute as ComputeName
+    from fcnkit.runtime.predict.covering import Cover, CoverRequest
 
 __all__ = [
     "Backend",
@@ -18,7 +23,8 @@ __all__ = [
     "SpecFrom",
     "Threads",
     "ValueRange",
-    "load_options",
+    "backend_request",
+    "cover_request",
     "parse_backend_options",
     "parse_levels",
     "parse_range",
@@ -89,15 +95,15 @@ def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:
     return options
 
 
-def load_options(
+def backend_request(
     *,
     backend: str,
     threads: int | None,
     compute: str,
     backend_options: Sequence[str] | None,
-    spec: Path | None,
-) -> dict[str, Any]:
-    """Turn the options of a model's opening into the arguments of ``fcnkit.load``.
+    spec: Path | None = None,
+) -> BackendRequest:
+    """Build the request to open a model from the options of a verb.
 
     Args:
         backend: Of ``--backend``.
@@ -107,19 +113,45 @@ def load_options(
         spec: Of ``--spec``.
 
     Returns:
-        Keyword arguments, whose values ``load`` checks.
+        The request.
 
     Raises:
-        ValueError: See parse_backend_options.
+        ValueError: See parse_backend_options and BackendRequest.
     """
-    options = parse_backend_options(backend_options)
-    return {
-        "backend": backend,
-        "threads": threads,
-        "compute": compute,
-        "options": options,
-        "spec": spec,
-    }
+    from fcnkit.runtime.backends.request import BackendRequest
+
+    return BackendRequest(
+        backend=backend,
+        threads=threads,
+        compute=cast("ComputeName", compute),
+        options=parse_backend_options(backend_options),
+        spec_from=spec,
+    )
+
+
+def cover_request(
+    cover: str | None, *, tile: str | None = None, overlap: int | None = None
+) -> CoverRequest:
+    """Build the request how images are covered from the options of a verb.
+
+    Args:
+        cover: Of ``--cover``.
+        tile: Of ``--tile``.
+        overlap: Of ``--overlap``.
+
+    Returns:
+        The request.
+
+    Raises:
+        ValueError: See parse_size and CoverRequest.
+    """
+    from fcnkit.runtime.predict.covering import CoverRequest
+
+    return CoverRequest(
+        cover=cast("Cover | None", cover),
+        tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
+        overlap=overlap,
+    )
 
 
 def parse_size(text: str, option: str, example: str = "320x480") -> tuple[int, int]:

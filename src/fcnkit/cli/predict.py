@@ -21,18 +21,18 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    load_options,
-    parse_size,
+    backend_request,
+    cover_request,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover, Segmenter
+    from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.folder import Format, Record
     from fcnkit.runtime.predict.inputs import Found
 
-__all__ = ["predict"]
+__all__ = ["predict", "say_data_sets"]
 
 Tile = Annotated[
     str | None,
@@ -91,10 +91,10 @@ def predict(
     """Label every pixel of pictures and write one result each, of the picture's size."""
     from PIL import Image
 
-    import fcnkit
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, predict_files
     from fcnkit.runtime.predict.inputs import search
+    from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.tree import in_words
 
@@ -105,18 +105,17 @@ def predict(
     suffix = SUFFIX_OF.get(cast("Format", format), ".png")
     found = search(given, out, suffix=suffix, root=root)
     jobs = found.jobs
-    opened = fcnkit.load(
+    say_data_sets(found)
+    opened = open_segmenter(
         model,
-        **load_options(
+        backend_request(
             backend=backend,
             threads=threads,
             compute=compute,
             backend_options=backend_options,
             spec=spec,
         ),
-        cover=cast("Cover | None", cover),
-        tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
-        overlap=overlap,
+        cover_request(cover, tile=tile, overlap=overlap),
     )
     with opened as segmenter, _interruptible() as stop:
         records = predict_files(
@@ -149,6 +148,13 @@ def predict(
         raise typer.Exit(130)
     if counts["done"] + counts["skipped"] < len(jobs):
         raise typer.Exit(1)
+
+
+def say_data_sets(found: Found) -> None:
+    """Say which of the given folders are data sets, whose masks are not labeled."""
+    for folder in found.data_sets:
+        name = printable(str(folder))
+        say(f"note: {name} is in VOC layout: only {name}/JPEGImages is labeled", err=True)
 
 
 def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[str]:

@@ -15,7 +15,7 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
-    load_options,
+    backend_request,
 )
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
@@ -61,7 +61,7 @@ def verify(
     if split is not None and data is None:
         rule, remedy = "names a list of --data", "add --data, or leave it out"
         raise ValueError(message("--split", rule, f"{split} without --data", remedy))
-    options = load_options(
+    request = backend_request(
         backend=backend,
         threads=threads,
         compute=compute,
@@ -70,8 +70,8 @@ def verify(
     )
     pictures = open_data(data, split=split or "val") if data else None
     with (
-        open_subject(a, **options) as first,
-        open_subject(b, **options) as second,
+        open_subject(a, request) as first,
+        open_subject(b, request) as second,
         progress_of(unit="images") as advance,
     ):
         given = {

@@ -23,8 +23,9 @@ from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head
 from fcnkit.runtime.backends import opening
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.backends.cuda import has_driver
-from fcnkit.runtime.backends.probe import PROBE_MODEL
-from fcnkit.runtime.backends.settings import check_threads
+from fcnkit.runtime.backends.registry import BACKENDS as ROWS
+from fcnkit.runtime.backends.settings import usable_cores
+from fcnkit.runtime.backends.tiny import TINY_MODEL
 from tests.export.typed import write_typed
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
@@ -116,7 +117,7 @@ def test_auto_takes_onnxruntime_on_a_cpu_and_says_so(tmp_path: Path) -> None:
         pytest.skip("this machine has a CUDA driver")
     with open_backend(write_model(tmp_path / "m.onnx", make_spec("labels"))) as opened:
         assert opened.name == "onnxruntime"
-        assert opened.details["threads"] == check_threads(None, what="test")
+        assert opened.details["threads"] == usable_cores()
         assert opened.details["auto"] == (
             "onnxruntime is the first choice for fp32 files of those that open here"
         )
@@ -509,10 +510,8 @@ def test_weights_listed_among_the_inputs_are_not_inputs(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend(tmp_path: Path) -> None:
-    text = (
-        "open_backend: backend must be one of auto, onnxruntime, onnxruntime-cuda, "
-        "onnxruntime-tensorrt, openvino, tensorrt, tensorrt-rtx, got tflite; see fcnkit doctor"
-    )
+    names = ", ".join(("auto", *ROWS))
+    text = f"open_backend: backend must be one of {names}, got tflite; see fcnkit doctor"
     with refusal(ValueError, text):
         open_backend(tmp_path / "m.onnx", backend="tflite")
 
@@ -536,7 +535,7 @@ def test_an_unknown_backend(tmp_path: Path) -> None:
         (
             "m.onnx",
             "torch",
-            "backend torch runs checkpoints, got m.onnx; open its best.pt with fcnkit.load",
+            "backend torch runs checkpoints, got m.onnx; open its best.pt",
         ),
     ],
 )
@@ -608,15 +607,7 @@ def test_a_missing_package(
 
 def test_list_backends_tries_every_one() -> None:
     found = {status.name: status for status in list_backends()}
-    assert list(found) == [
-        "onnxruntime",
-        "onnxruntime-cuda",
-        "onnxruntime-tensorrt",
-        "openvino",
-        "tensorrt",
-        "tensorrt-rtx",
-        "torch",
-    ]
+    assert list(found) == list(ROWS)
     for name in (*BACKENDS, "torch"):
         assert found[name].opens, found[name].detail
         assert found[name].detail.startswith(f"{name} ")
@@ -645,22 +636,27 @@ def test_openvino_says_in_what_less_it_computes_here() -> None:
 
 
 def test_list_backends_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"):
-        monkeypatch.setitem(sys.modules, module, None)
+    for row in ROWS.values():
+        monkeypatch.setitem(sys.modules, row.module, None)
+    monkeypatch.delitem(sys.modules, "fcnkit.train.backend", raising=False)
     gpu = (
         "on a machine with an NVIDIA GPU: pip uninstall onnxruntime, "
         "then pip install 'fcnkit[{}]' (never both at once)"
     )
     needs = "needs the package {}, got no such package"
-    assert [(s.opens, s.detail, s.remedy) for s in list_backends()] == [
-        (False, needs.format("onnxruntime"), "pip install 'fcnkit[cpu]'"),
-        (False, needs.format("onnxruntime"), gpu.format("gpu")),
-        (False, needs.format("onnxruntime"), gpu.format("onnxruntime-tensorrt")),
-        (False, needs.format("openvino"), "pip install 'fcnkit[openvino]'"),
-        (False, needs.format("tensorrt"), "pip install 'fcnkit[tensorrt]'"),
-        (False, needs.format("tensorrt_rtx"), "pip install 'fcnkit[tensorrt-rtx]'"),
-        (False, needs.format("torch"), "pip install 'fcnkit[train]'"),
-    ]
+    found = {s.name: (s.opens, s.detail, s.remedy) for s in list_backends()}
+    assert not any(opens for opens, _, _ in found.values())
+    expected = {
+        "onnxruntime": ("onnxruntime", "pip install 'fcnkit[cpu]'"),
+        "onnxruntime-cuda": ("onnxruntime", gpu.format("gpu")),
+        "onnxruntime-tensorrt": ("onnxruntime", gpu.format("onnxruntime-tensorrt")),
+        "openvino": ("openvino", "pip install 'fcnkit[openvino]'"),
+        "tensorrt": ("tensorrt", "pip install 'fcnkit[tensorrt]'"),
+        "tensorrt-rtx": ("tensorrt_rtx", "pip install 'fcnkit[tensorrt-rtx]'"),
+        "torch": ("torch", "pip install 'fcnkit[train]'"),
+    }
+    for name, (module, remedy) in expected.items():
+        assert found[name] == (False, needs.format(module), remedy)
 
 
 def test_the_probe_model_is_the_one_described() -> None:
@@ -676,7 +672,7 @@ def test_the_probe_model_is_the_one_described() -> None:
         producer_name="fcnkit",
     )
     onnx.checker.check_model(model)
-    assert base64.b64encode(PROBE_MODEL) == base64.b64encode(model.SerializeToString())
+    assert base64.b64encode(TINY_MODEL) == base64.b64encode(model.SerializeToString())
 
 
 def test_opening_and_running_prints_nothing(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, MissingExtraError
+from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.spec import Head, Shape
 from fcnkit.runtime.backends import cuda as cuda_module
 from fcnkit.runtime.backends.cuda import (
@@ -24,12 +25,11 @@ from fcnkit.runtime.backends.cuda import (
 )
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Slot
-from fcnkit.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from fcnkit.runtime.backends.onnxruntime_cuda import OnnxRuntimeExecutor
 from fcnkit.runtime.bench.stages import DeviceTimed
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import LOST, FakeContext, FakeCuda, FakeExecutor
-from tests.runtime.models import make_spec, noise_batch, write_model
+from tests.runtime.models import make_info, make_spec, noise_batch, write_model
 
 SHAPES: tuple[Shape, ...] = ((1, 32, 32), (2, 64, 32), (1, 32, 96), (1, 64, 64))
 
@@ -40,12 +40,14 @@ class Bench:
     def __init__(self, folder: Path, head: Head, *, graphs: int = 8, **settings: Any) -> None:
         path = write_model(folder / f"{head}.onnx", make_spec(head))
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.cpu = OnnxRuntimeBackend(path, threads=1)
+        self.cpu = open_backend(path, backend="onnxruntime", threads=1)
         self.cuda = FakeCuda(**settings)
         self.cuda.activate()  # whoever opens a backend does
         self.cuda.calls.clear()
         self.executor = FakeExecutor(self.session, self.cpu.spec, self.cuda)
-        self.gpu = CudaBackend(self.cuda, self.executor, name="fake", details={}, graphs=graphs)
+        self.gpu = CudaBackend(
+            self.cuda, self.executor, name="fake", info=make_info(), graphs=graphs
+        )
 
     def batches(self, shapes: Any) -> list[np.ndarray]:
         batches = [noise_batch(self.cpu.spec, shape) for shape in shapes]
@@ -477,7 +479,7 @@ def test_onnxruntime_reads_and_writes_where_the_slot_says(tmp_path: Path, head: 
     executor = OnnxRuntimeExecutor(
         bench.session, bench.cpu.spec, cuda, stream=stream, kind="cpu", where="m.onnx"
     )
-    with CudaBackend(cuda, executor, name="onnxruntime-cuda", details={}) as backend:
+    with CudaBackend(cuda, executor, name="onnxruntime-cuda", info=make_info()) as backend:
         batches = bench.batches(SHAPES * 2)
         for batch, result in zip(batches, backend.stream(batches), strict=True):
             np.testing.assert_array_equal(result, bench.cpu.infer(batch))

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError
+from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, ModelWarning
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
@@ -303,6 +303,20 @@ def test_tensorrt_gets_profile_and_cache_from_the_spec(
     assert tensorrt_options(path, spec, own) == (spec, {})
 
 
+def test_an_engine_that_cannot_be_kept_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime_nvinfer.os, "access", lambda *_: False)
+    path = tmp_path / "m.onnx"
+    with pytest.warns(ModelWarning) as caught:
+        _, options = tensorrt_options(path, make_spec("labels"), {})
+    assert not [key for key in options if "cache" in key]
+    assert [str(one.message) for one in caught] == [
+        f"{path}: its folder must be writable, got {tmp_path}, which is not; "
+        "the engine is built at every start"
+    ]
+
+
 def onnxruntime_options_of_tensorrt() -> tuple[str, ...]:
     from fcnkit.runtime.backends import onnxruntime_options
 
@@ -318,7 +332,7 @@ def test_auto_passes_over_a_gpu_that_cannot_be_used(
         raise FcnkitError(text)
 
     monkeypatch.setattr(opening, "has_driver", lambda: True)
-    monkeypatch.setattr(opening, "open_onnxruntime_cuda", busy)
+    monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime_cuda", busy)
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     fact = text.removesuffix("; look")
     with open_backend(path) as backend:

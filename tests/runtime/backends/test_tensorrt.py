@@ -14,6 +14,7 @@ from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
     FcnkitError,
+    ModelWarning,
 )
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.engine_file import EngineFile
@@ -21,10 +22,11 @@ from fcnkit.runtime.artifacts.spec import Head, ShapeRange
 from fcnkit.runtime.backends import tensorrt, tensorrt_cache, tensorrt_library
 from fcnkit.runtime.backends.cuda import has_driver, host_view
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
-from fcnkit.runtime.backends.probe import PROBE_MODEL
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor, open_engine
 from fcnkit.runtime.backends.tensorrt_library import import_library
 from fcnkit.runtime.backends.tensorrt_tiny import run_tiny_engine
+from fcnkit.runtime.backends.tiny import TINY_MODEL
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.fake_tensorrt import (
@@ -34,7 +36,7 @@ from tests.runtime.fake_tensorrt import (
     Specialization,
     Strategy,
 )
-from tests.runtime.models import make_spec, noise_batch, write_model
+from tests.runtime.models import make_info, make_spec, noise_batch, write_model
 
 SMALL = ShapeRange(min=(1, 32, 32), opt=(1, 64, 64), max=(2, 96, 96))
 LARGE = ShapeRange(min=(1, 64, 64), opt=(1, 256, 256), max=(4, 512, 512))
@@ -78,7 +80,7 @@ class Engine:
 
     def backend(self, **options: str) -> CudaBackend:
         executor = self.executor(**options)
-        return CudaBackend(self.cuda, executor, name=self.file.flavor, details={})
+        return CudaBackend(self.cuda, executor, name=self.file.flavor, info=make_info())
 
     def expected(self, batch: np.ndarray) -> np.ndarray:
         return np.asarray(self.session.run(None, {"image": batch})[0])
@@ -174,7 +176,7 @@ def run_once(engine: Engine, **options: str) -> bytes:
     """Open, run and close an engine; return what the cache held before it ran."""
     executor = engine.executor(**options)
     held = executor._cache._held if executor._cache else b""
-    with CudaBackend(engine.cuda, executor, name="tensorrt-rtx", details={}) as backend:
+    with CudaBackend(engine.cuda, executor, name="tensorrt-rtx", info=make_info()) as backend:
         backend.infer(noise_batch(backend.spec, (1, 32, 32)))
     return held
 
@@ -328,7 +330,7 @@ def test_a_call_that_the_library_refuses(tmp_path: Path, call: str) -> None:
 
 
 def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
 ) -> None:
     engine = Engine(tmp_path, rtx=True)
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.INVALID, 3
@@ -339,8 +341,11 @@ def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
         engine.executor()
     engine.trt.validity, engine.trt.diagnostics = EngineValidity.SUBOPTIMAL, 0
     engine.trt.loads = True
-    engine.executor()
-    assert caplog.messages == [f"{rule}, got no reason; build it again: {REBUILD}"]
+    with pytest.warns(ModelWarning) as caught:
+        engine.executor()
+    assert [str(one.message) for one in caught] == [
+        f"{rule}, got no reason; build it again: {REBUILD}"
+    ]
 
 
 def test_an_engine_that_the_library_cannot_load(tmp_path: Path) -> None:
@@ -369,7 +374,7 @@ def test_an_engine_that_is_not_what_its_spec_says(tmp_path: Path) -> None:
     ("request_", "kind", "text"),
     [
         (
-            {"name": "tensorrt-rtx"},
+            {"backend": "tensorrt-rtx"},
             ValueError,
             (
                 "open_backend: backend tensorrt-rtx runs its own engines only, got m.engine, "
@@ -412,7 +417,7 @@ def test_wrong_requests(
     engine = Engine(tmp_path)
     monkeypatch.setattr(tensorrt, "read_engine_file", lambda _path, spec_from: engine.file)
     with refusal(kind, text):
-        open_engine(engine.file.path, **request_)
+        open_engine(engine.file.path, BackendRequest(**request_))
 
 
 def test_opening_looks_at_everything_and_says_what_runs(
@@ -497,12 +502,12 @@ def test_the_tiny_model_of_doctor_is_built_and_run(monkeypatch: pytest.MonkeyPat
     cuda.activate()
     with monkeypatch.context() as patch:
         patch.setattr(trt, "Runtime", _TinyRuntime(cuda))
-        result = run_tiny_engine(trt, PROBE_MODEL, cuda)
+        result = run_tiny_engine(trt, TINY_MODEL, cuda)
     np.testing.assert_array_equal(result, np.full((1, 1, 2, 2), 2, np.float32))
     assert cuda.alive == 0
     if has_driver():
         pytest.skip("the rest is about machines without a CUDA driver")
     rule = f"open_backend: tensorrt_rtx {trt.__version__} must build and load a tiny engine on fake"
     with pytest.raises(BackendUnavailableError) as caught:
-        run_tiny_engine(trt, PROBE_MODEL, cuda)
+        run_tiny_engine(trt, TINY_MODEL, cuda)
     assert str(caught.value).startswith(f"{rule}, got IRuntime::deserializeCudaEngine: ")

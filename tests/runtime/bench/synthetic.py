@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.backends.base import CheckedBackend
-from tests.runtime.models import make_spec
+from tests.runtime.models import make_info, make_spec
 
 
 class Clock:
@@ -30,13 +30,7 @@ class SyntheticBackend(CheckedBackend):
     """Answers with zeros after as many seconds as come next."""
 
     def __init__(self, clock: Clock, seconds: Iterable[float], *, head: Head = "labels") -> None:
-        details: dict[str, str | int] = {
-            "library": "none 1.0",
-            "provider": "clock",
-            "threads": 1,
-            "compute": "f32",
-        }
-        super().__init__(make_spec(head), name="synthetic", details=details)
+        super().__init__(make_spec(head), name="synthetic", info=make_info())
         self._clock = clock
         self._seconds = iter(seconds)
 

@@ -19,19 +19,8 @@ from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.predict.claims import CLAIMS
 from fcnkit.runtime.predict.predictor import Predictor
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_info, make_spec
 from tests.runtime.pictures import break_some, write_pictures
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("logits"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(model: Path) -> Iterator[Segmenter]:
-    with load(model, threads=1) as opened:
-        yield opened
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -56,7 +45,7 @@ class Recording(CheckedBackend):
 
     def __init__(self, high: tuple[int, int, int] = (16, 2048, 2048)) -> None:
         spec = make_spec("logits", high=high)
-        super().__init__(spec, name="recording", details={"provider": "CPU"})
+        super().__init__(spec, name="recording", info=make_info())
         self.shapes: list[tuple[int, ...]] = []
         self.threads: set[int] = set()
 
