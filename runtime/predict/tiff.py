@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +25,9 @@ __all__ = [
 
 DEPTH_RULE: Final = "a picture has unsigned samples of at most 16 bits"
 DEPTH_REMEDY: Final = "convert it, for only you know which values are black and white"
+
+_FILTERS: Final = threading.Lock()
+"""Filters belong to the process. Two threads that change them would restore each other's."""
 
 Tags = Mapping[int, Any]
 """Values by the number of the tag, as Pillow reads them."""
@@ -99,8 +103,9 @@ def tags_of(path: Path) -> Tags | None:
             tags._bigtiff = big
             start = struct.unpack(f"{order}{'8xQ' if big else '4xI'}", header[: 16 if big else 8])
             file.seek(*start)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", UserWarning)  # Pillow's word for tags cut short
+            with _FILTERS, warnings.catch_warnings():
+                # Pillow warns of tags that are cut short. fcnkit's own warnings stay warnings.
+                warnings.filterwarnings("error", category=UserWarning, module=r"PIL\.")
                 tags.load(file)
                 found = dict(tags)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, OverflowError):

@@ -103,7 +103,7 @@ def test_details_say_what_runs(tmp_path: Path, backend: str) -> None:
         assert opened.name == backend
         assert opened.spec == make_spec("labels")
     library, version = str(details.pop("library")).split(" ")
-    assert library == backend
+    assert library == ROWS[backend].module
     assert version[0].isdigit()
     expected = {
         "onnxruntime": {"provider": "CPUExecutionProvider", "threads": 1, "compute": "f32"},
@@ -610,7 +610,7 @@ def test_list_backends_tries_every_one() -> None:
     assert list(found) == list(ROWS)
     for name in (*BACKENDS, "torch"):
         assert found[name].opens, found[name].detail
-        assert found[name].detail.startswith(f"{name} ")
+        assert found[name].detail.startswith(f"{ROWS[name].module} ")
         assert found[name].remedy == ""
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
+import fcnkit
+from fcnkit import runtime
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.runtime import BackendInfo, BackendRequest, open_backend
 from fcnkit.runtime.artifacts.spec import Precision
@@ -148,3 +152,17 @@ def test_the_device_is_known_without_reading_its_name(tmp_path: Path) -> None:
         with opened:
             assert opened.info.device in row.devices
             assert opened.info.library == row.module
+
+
+def test_there_is_one_load(tmp_path: Path) -> None:
+    assert fcnkit.load is runtime.load
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    code = (
+        "import sys, fcnkit\n"
+        "fcnkit.load(sys.argv[1], backend='onnxruntime', threads=1).close()\n"
+        "print([name for name in sys.modules if name.startswith(('torch', 'fcnkit.train'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

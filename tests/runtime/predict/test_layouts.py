@@ -8,17 +8,19 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from fcnkit.errors import DataError, PictureWarning
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.rows import open_rows
+from fcnkit.runtime.predict.tiff import tags_of
 from tests.refusal import refusal
 from tests.runtime.predict.layout_files import Case, chunk, layouts, png, values
 
@@ -157,3 +159,30 @@ def test_geotiff_tags_do_not_matter(tmp_path: Path) -> None:
     tifffile.imwrite(path, raw, photometric="rgb", extratags=tags)
     assert np.array_equal(whole(path, None), raw)
     assert np.array_equal(streamed(path, None), raw)
+
+
+def test_reading_tags_leaves_other_warnings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may warn of its image meanwhile, and filters belong to the process."""
+    path = tmp_path / "a.tif"
+    Image.new("L", (4, 3)).save(path)
+    load = TiffImagePlugin.ImageFileDirectory_v2.load
+
+    def load_beside_a_warning(tags: Any, file: Any) -> None:
+        warnings.warn("of another image", PictureWarning, stacklevel=1)
+        load(tags, file)
+
+    monkeypatch.setattr(TiffImagePlugin.ImageFileDirectory_v2, "load", load_beside_a_warning)
+    with pytest.warns(PictureWarning, match="of another image"):
+        tags = tags_of(path)
+    assert tags is not None
+    assert (tags[256], tags[257]) == (4, 3)
+
+
+def test_tags_that_are_cut_short_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.new("L", (4, 3)).save(path)
+    content = path.read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[: len(content) - 20])
+    assert tags_of(tmp_path / "cut.tif") is None
