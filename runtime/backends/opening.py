@@ -9,7 +9,7 @@ from typing import Final
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.spec import Precision
+from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.onnxruntime import PROVIDERS, OnnxRuntimeBackend
@@ -149,11 +149,12 @@ def _candidates(precision: Precision) -> tuple[str, ...]:
     are faster in OpenVINO. Less than the file says only OpenVINO computes, so that asking for it
     passes ONNX Runtime over.
     """
+    facts = PRECISIONS[precision]
     gpu: tuple[str, ...] = ()
     if has_driver():
         gpu = ("onnxruntime-tensorrt", "onnxruntime-cuda")
-        gpu = gpu[::-1] if precision == "fp32" else gpu
-    cpu = ("openvino", "onnxruntime") if precision == "int8" else ("onnxruntime", "openvino")
+        gpu = gpu[::-1] if facts.tf32 else gpu
+    cpu = ("openvino", "onnxruntime") if facts.quantized else ("onnxruntime", "openvino")
     return (*gpu, *cpu)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
 from fcnkit.runtime.artifacts.engine_header import Flavor
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES
 from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.runtime.backends.onnxruntime import EXTRAS, PROVIDERS, check_provider, create_session
 from fcnkit.runtime.backends.openvino import compile_model, cpu_capabilities
@@ -111,12 +112,12 @@ def _probe_onnxruntime(name: str) -> str:
 
 
 def _probe_openvino() -> str:
-    compiled = compile_model(PROBE_MODEL, threads=1, compute="f32", where="a tiny model")
+    compiled = compile_model(PROBE_MODEL, threads=1, compute="fp32", where="a tiny model")
     _check_doubled(compiled([np.ones((1, 1, 2, 2), np.float32)])[0])
     import openvino
 
     able = cpu_capabilities()
-    less = [name for name, key in (("bf16", "BF16"), ("f16", "FP16")) if key in able]
+    less = [kind.name for kind in NUMBER_TYPES.values() if kind.cpu_capability in able]
     also = f", faster in {' or '.join(less)} with --compute" if less else ""
     return f"openvino {openvino.__version__.split('-', maxsplit=1)[0]}, CPU{also}"
 

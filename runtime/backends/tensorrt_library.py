@@ -15,7 +15,10 @@ from fcnkit.errors import BackendUnavailableError, MissingExtraError, message, m
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.settings import version_of
 
-__all__ = ["import_library", "library_name", "logger_of"]
+__all__ = ["TENSOR_DTYPES", "import_library", "library_name", "logger_of"]
+
+TENSOR_DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+"""Numpy's names for TensorRT's types of inputs and outputs."""
 
 _MODULES: Final[dict[Flavor, str]] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
