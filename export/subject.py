@@ -23,7 +23,6 @@ from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
-from fcnkit.train.backend import open_checkpoint
 
 __all__ = ["Answer", "Kind", "Subject", "open_subject", "verify_path"]
 
@@ -194,6 +193,9 @@ def open_subject(
         MissingExtraError: The library is not installed.
     """
     if path.suffix in _CHECKPOINTS:
+        # PyTorch is needed for checkpoints only.
+        from fcnkit.train.backend import open_checkpoint
+
         return Subject(
             open_checkpoint(path, device="cpu", threads=threads),
             name=path.name,

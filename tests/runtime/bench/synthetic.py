@@ -34,7 +34,7 @@ class SyntheticBackend(CheckedBackend):
             "library": "none 1.0",
             "provider": "clock",
             "threads": 1,
-            "compute": "f32",
+            "compute": "fp32",
         }
         super().__init__(make_spec(head), name="synthetic", details=details)
         self._clock = clock

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from fcnkit.runtime.bench.compare import (
     compare_samples,
     parse_limit,
 )
+from fcnkit.runtime.bench.report import read_report
 from tests.refusal import refusal
 
 
@@ -94,13 +97,26 @@ def test_a_report_against_a_slower_one(report: dict[str, Any]) -> None:
     assert not any(found.differs for found in compare_reports(report, report).rows)
 
 
+def test_a_report_with_the_older_names_of_precisions_is_compared(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    older, newer = tmp_path / "older.json", tmp_path / "newer.json"
+    newer.write_text(json.dumps(report))
+    older.write_text(json.dumps(report).replace('"compute": "fp32"', '"compute": "f32"'))
+    assert older.read_text() != newer.read_text()
+    compared = compare_reports(read_report(older), read_report(newer))
+    assert len(compared.rows) == 7 * len(report["cases"])
+    assert compared.missing == []
+    assert all(" fp32, " in row.case for row in compared.rows)
+
+
 def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
     fewer = {**report, "cases": report["cases"][:2]}
     compared = compare_reports(fewer, report)
     assert len(compared.rows) == 7 * 2
     assert compared.missing == []  # what only B has is new, not lost
     assert [note for note in compared.notes if note.startswith("only in")] == [
-        f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}"
+        f"only in B: {name}.onnx, onnxruntime fp32, 1 threads, {shape}"
         for name, shape in (
             ("labels", "1x64x96"),
             ("logits", "1x40x50"),
@@ -115,10 +131,10 @@ def test_single_cases_are_compared_whatever_they_are(report: dict[str, Any]) -> 
     compared = compare_reports(one, other)
     assert len(compared.rows) == 7
     assert compared.notes[0] == (
-        "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50 "
-        "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
+        "comparing labels.onnx, onnxruntime fp32, 1 threads, 1x40x50 "
+        "with logits.onnx, onnxruntime fp32, 1 threads, 1x40x50"
     )
-    assert compared.missing == ["labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"]
+    assert compared.missing == ["labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad"]
     apart = compare_reports({**report, "cases": report["cases"][:2]}, other)
     assert (apart.rows, len(apart.missing)) == ([], 2)
 
@@ -129,8 +145,8 @@ def test_what_b_lacks_is_named(report: dict[str, Any]) -> None:
         if stage["name"] in ("end_to_end", "decode"):  # as with --no-stages
             stage["samples_ms"] = []
     assert compare_reports(report, fewer).missing == [
-        "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad",
-        "end_to_end of labels.onnx, onnxruntime f32, 1 threads, 2x40x50",
+        "labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad",
+        "end_to_end of labels.onnx, onnxruntime fp32, 1 threads, 2x40x50",
     ]
     nothing = compare_reports(report, {**report, "cases": []})
     assert (nothing.rows, len(nothing.missing)) == ([], len(report["cases"]))
