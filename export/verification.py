@@ -233,7 +233,7 @@ def _failures(
         )
         agreement = balanced.label_agreement
         least.append(
-            ("label agreement of balanced classes", agreement, tolerance.min_picture_agreement)
+            ("label agreement of balanced classes", agreement, tolerance.min_balanced_agreement)
         )
     if data:
         agreement = data.difference.label_agreement
@@ -245,7 +245,7 @@ def _failures(
         if value is not None and not value <= limit
     ]
     too_low = [
-        f"{name} {100 * value:.2f} % below {100 * limit:g} %"
+        f"{name} {100 * value:.4f} % below {100 * limit:g} %"
         for name, value, limit in least
         if not value >= limit
     ]

@@ -170,7 +170,7 @@ def test_shapes_are_the_smallest_typical_and_largest_bounded(
 
 
 AGREEMENT_OFF = (
-    r"label agreement \S+ % below 99\.9 %, label agreement of a picture \S+ % below 99\.9 %"
+    r"label agreement \S+ % below 99\.99 %, label agreement of a picture \S+ % below 99\.9 %"
 )
 LABELS_OFF = (
     r"largest margin \S+ above 2e-05, largest margin of balanced classes \S+ above 2e-05, "
