@@ -144,16 +144,16 @@ class PrecisionFacts:
     """Whether GPU libraries replace it by TensorFloat-32 unless they are told not to."""
 
 
-# The agreements below are limits just under the lowest that was measured: over all networks and
-# heads of docs/export.csv, which are untrained and full of near ties, and on trained networks.
+# The agreements are limits just under the lowest that was measured: over the untrained networks of
+# docs/export.csv, which are full of near ties, and on trained ones.
 _FP32: Final = Tolerance(
     # Libraries only add in another order: errors of 1e-6 were measured. A change of 0.5 % in the
     # weights of one layer gives 3e-5.
     max_error=2e-5,
     mean_error=2e-6,
     max_margin=2e-5,
-    min_agreement=0.9999,  # 100 % measured
-    min_picture_agreement=0.999,  # 100 %: one pixel of the smallest picture may differ
+    min_agreement=0.9999,  # 99.998 %
+    min_picture_agreement=0.999,  # 99.976 %; one pixel of a picture of 32x32 may differ
     min_balanced_agreement=0.999,  # 99.995 %
     max_miou_drop=0.001,
 )
