@@ -125,7 +125,7 @@ class PrecisionFacts:
 
     name: Precision
     words: str
-    """What a graph of this precision holds."""
+    """What a graph of this precision holds, for the documents."""
     compute: Compute
     """What ``compute="auto"`` means: the type of the layers that are not quantized."""
     tolerance: Tolerance
@@ -202,7 +202,7 @@ PRECISIONS: Final[Mapping[Precision, PrecisionFacts]] = MappingProxyType(
             ),
             PrecisionFacts(
                 name="int8",
-                words="int8 weights and activations between QuantizeLinear and DequantizeLinear",
+                words="explicit QuantizeLinear and DequantizeLinear nodes",
                 compute="fp32",
                 tolerance=_INT8,
                 gpu_tolerance=_INT8,

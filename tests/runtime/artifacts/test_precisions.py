@@ -128,6 +128,15 @@ def test_the_measured_rows_of_the_documents_are_within_tolerance() -> None:
         assert float(row["label_agreement_percent"]) >= least, row
 
 
+def test_the_documents_say_what_each_precision_is() -> None:
+    text = (DOCS / "export.md").read_text(encoding="utf-8")
+    table = text.partition("| `--precision` |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines()[2:]]
+    assert [name.strip(" `") for name, _ in rows] == list(PRECISIONS)
+    for (_, words), row in zip(rows, PRECISIONS.values(), strict=True):
+        assert words.strip().startswith(row.words)
+
+
 def test_the_documents_state_these_tolerances() -> None:
     text = (DOCS / "export.md").read_text(encoding="utf-8")
     table = text.partition("| tolerance of |")[2].partition("\n\n")[0]
