@@ -73,8 +73,8 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
             path = folder / f"real-{head}.onnx"
             export_onnx(checkpoint, path, head=head)  # type: ignore[arg-type]
             for backend, compute in (
-                ("onnxruntime", "f32"),
-                ("openvino", "f32"),
+                ("onnxruntime", "fp32"),
+                ("openvino", "fp32"),
                 ("openvino", "bf16"),
             ):
                 for cover in covers:
@@ -85,7 +85,7 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
                         continue
                     way = f"{backend} {compute} {head} {cover}"
                     ways[way] = stack.enter_context(opened)
-        for compute in ("f32", "bf16"):
+        for compute in ("fp32", "bf16"):
             for cover in ("pad", "average"):
                 opened = fcnkit.load(checkpoint, backend="torch", compute=compute, cover=cover)  # type: ignore[arg-type]
                 ways[f"torch {compute} checkpoint {cover}"] = stack.enter_context(opened)

@@ -49,7 +49,7 @@ from fcnkit.train.recipe import RECIPES
 
 CLASSES = 21
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
-COMPUTES: tuple[Compute, ...] = ("auto", "bf16", "f16")
+COMPUTES: tuple[Compute, ...] = ("auto", "bf16", "fp16")
 STREAMED = 8
 """Batches in a round of a stream."""
 
@@ -224,7 +224,7 @@ def agreement(checkpoint: Path, model: Path, folder: Path, limit: int) -> dict[s
     for path in paths:
         with Image.open(path) as image:
             images.append(np.asarray(image.convert("RGB")))
-    torched = Segmenter(open_backend(checkpoint, compute="f32"), cover="average")
+    torched = Segmenter(open_backend(checkpoint, compute="fp32"), cover="average")
     wanted = np.concatenate([torched(image).ravel() for image in images])
     shares = {}
     backends = {**open_all(model, 2), "torch bf16": open_backend(checkpoint, compute="bf16")}

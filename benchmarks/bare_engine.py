@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.timing import median_ratio
-from fcnkit.runtime import Compute, open_backend
+from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES, Compute, full_name
 from fcnkit.runtime.artifacts.spec import Shape, parse_shape
 from fcnkit.runtime.bench.calls import Effort
 from fcnkit.runtime.bench.latency import measure_latency
@@ -47,7 +48,7 @@ def benchmark_app(
         "-nireq": "1",
         "-nthreads": str(threads),
         "-api": "sync",
-        "-infer_precision": compute,
+        "-infer_precision": str(NUMBER_TYPES[compute].openvino),
         "-t": str(max(1, round(seconds))),
     }
     arguments = [word for pair in options.items() for word in pair]
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--shape", default="1x320x480")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compute", action="append")
+    parser.add_argument("--compute", action="append", type=full_name)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--json", type=Path)
@@ -116,7 +117,7 @@ def main() -> None:
             rounds=options.rounds,
             seconds=options.seconds,
         )
-        for compute in options.compute or ["f32"]
+        for compute in options.compute or ["fp32"]
     ]
     for row in rows:
         print(

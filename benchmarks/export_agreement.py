@@ -3,8 +3,7 @@
     python -m benchmarks.export_agreement CHECKPOINT DATA [--head labels] [--json FILE]
 
 DATA is in VOC layout; int8 is calibrated on ``train``, and all are measured on ``val``. The limits
-are those of the project: fp32 gives at least 99.99 % of all labels as PyTorch does, fp16 99.8 %,
-and int8 loses at most 0.01 of the mean IoU. The exit code is 1 where one of them is missed.
+are the tolerances of the precisions. The exit code is 1 where one of them is missed.
 """
 
 from __future__ import annotations
@@ -20,13 +19,12 @@ from fcnkit.export.subject import open_subject
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verification import verify
 from fcnkit.export.verify_data import open_data
-
-AGREEMENT = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
-MIOU_DROP = 0.01
+from fcnkit.runtime.artifacts.precisions import PRECISIONS
 
 
 def measure(checkpoint: Path, data: Path, head: str, precision: str) -> dict[str, Any]:
     """Export, and compare on the split."""
+    quantized = PRECISIONS[precision].quantized  # type: ignore[index]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.onnx"
         exported = export_onnx(
@@ -34,9 +32,9 @@ def measure(checkpoint: Path, data: Path, head: str, precision: str) -> dict[str
             out,
             head=head,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
-            calibration=data if precision == "int8" else None,
+            calibration=data if quantized else None,
             # Measured here, and judged here.
-            max_miou_drop=1.0 if precision == "int8" else None,
+            max_miou_drop=1.0 if quantized else None,
             max_pixels=96 * 96,
         )
         on_data = exported.verify.data
@@ -62,10 +60,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows, missed = [], False
-    for precision, least in AGREEMENT.items():
+    for precision, facts in PRECISIONS.items():
         row = measure(options.checkpoint, options.data, options.head, precision)
         rows.append(row)
-        good = row["agreement"] >= least and row["miou_drop"] <= MIOU_DROP
+        limits = facts.tolerance
+        good = row["agreement"] >= limits.min_agreement
+        good &= row["miou_drop"] <= limits.max_miou_drop
         missed |= not good
         speed = f", {row['speedup']:.2f}x as fast as fp32" if row["speedup"] else ""
         print(

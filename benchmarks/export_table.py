@@ -47,6 +47,7 @@ from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
+from fcnkit.runtime.artifacts.precisions import PRECISIONS
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_backend
@@ -95,7 +96,8 @@ class Case:
         start = time.perf_counter()
         spec = head_spec(self.spec, head, sha256="0", precision=precision)  # type: ignore[arg-type]
         path = self.write(spec, "uint8")
-        pictures = sized_pictures(self.calibration) if precision == "int8" else None
+        quantized = PRECISIONS[spec.precision].quantized
+        pictures = sized_pictures(self.calibration) if quantized else None
         with open_subject(path) as exported:
             report = verify(self.source, exported, pictures=pictures, max_pixels=VERIFY_PIXELS)
             onnxruntime_ms = latency(exported.backend, size, rounds)
@@ -116,14 +118,13 @@ class Case:
             "onnxruntime_ms": onnxruntime_ms,
             "openvino_ms": openvino_ms,
             "openvino_compute": compute,
-            "tensorrt_rtx": self.engine(spec if precision != "int8" else None, path, head),
+            "tensorrt_rtx": self.engine(None if quantized else spec, path, head),
         }
         return {**row, "seconds": time.perf_counter() - start}
 
     def write(self, spec: ModelSpec, activations: str) -> Path:
         """Write one model."""
-        calibration = self.calibration if spec.precision == "int8" else None
-        typing = Typing(calibration=calibration, activations=activations)  # type: ignore[arg-type]
+        typing = Typing(calibration=self.calibration, activations=activations)  # type: ignore[arg-type]
         model, kept = build_graph(self.core, spec, typing)
         path = self.folder / "model.onnx"
         save_model(model, spec, path, notes={KEPT_KEY: ", ".join(kept)})

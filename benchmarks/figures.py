@@ -26,7 +26,7 @@ from fcnkit.export.to_onnx import export_onnx
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 PLOTS = ROOT / "docs" / "benchmarks"
-BACKENDS = ("onnxruntime", "openvino:f32", "openvino:bf16")
+BACKENDS = ("onnxruntime", "openvino:fp32", "openvino:bf16")
 
 
 class Work:
@@ -152,7 +152,7 @@ def comparison(work: Work) -> str:
     """The same twice: what the intervals say of no difference."""
     for name in ("again-a", "again-b"):
         count = ("--runs", 20, "--warmup", 1) if work.quick else ("--runs", 200)
-        options = ("--backend", "openvino:f32", "--shape", "320x480", "--threads", 2, "--no-plots")
+        options = ("--backend", "openvino:fp32", "--shape", "320x480", "--threads", 2, "--no-plots")
         work.fcnkit("bench", "latency", work.model, *options, *count, "-o", work.folder / name)
     from fcnkit.runtime.bench.compare import compare_reports
     from fcnkit.runtime.bench.report import read_report
@@ -174,7 +174,7 @@ def comparison(work: Work) -> str:
 def engine(work: Work) -> str:
     path = work.folder / "engine.json"
     rounds = ("--rounds", 1 if work.quick else 7, "--seconds", 1 if work.quick else 2)
-    computes = ("--compute", "f32", "--compute", "bf16")
+    computes = ("--compute", "fp32", "--compute", "bf16")
     work.run("-m", "benchmarks.bare_engine", work.model, *rounds, *computes, "--json", path)
     rows = [
         (
@@ -197,7 +197,7 @@ def throughput(work: Work) -> str:
     full = ("--limit", 100, "--rounds", 3, "--duration", 15)
     work.fcnkit(
         *("bench", "throughput", work.model, work.pictures, "-o", out),
-        *("--backend", "openvino:f32", "--backend", "openvino:bf16"),
+        *("--backend", "openvino:fp32", "--backend", "openvino:bf16"),
         *("--streams", 1, "--streams", 2, *(small if work.quick else full)),
         *("--load", "40%", "--load", "70%", "--load", "90%"),
     )

@@ -29,24 +29,22 @@ from numpy.typing import NDArray
 
 from benchmarks.mutants_list import MUTANTS, Mutant
 from fcnkit.errors import FcnkitError
-from fcnkit.export.build import Typing, build_typed, head_spec, trace_core
+from fcnkit.export.build import Typing, build_typed, head_spec, to_precision, trace_core
 from fcnkit.export.calibration import (
     Calibration,
-    model_inputs,
     open_calibration,
     sized_pictures,
 )
-from fcnkit.export.engine_verify import compare
-from fcnkit.export.half import to_half
-from fcnkit.export.int8 import to_int8
-from fcnkit.export.precision import default_kept, keeper
+from fcnkit.export.engine_verify import compare_engine
+from fcnkit.export.precision import default_kept
 from fcnkit.export.scene import wrap_scene
 from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
-from fcnkit.runtime.artifacts.engine_file import EngineFile
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
+from fcnkit.runtime.artifacts.precisions import PRECISIONS
 from fcnkit.runtime.artifacts.spec import ModelSpec, ShapeRange
+from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import checkpoint_spec
@@ -114,7 +112,7 @@ class Stand:
         kept = _kept(self.core, spec)
         if not mutant.whole and not mutant.change(plain.graph):
             return None
-        model = self._typed(plain, spec, kept)
+        model = to_precision(plain, spec, kept, Typing(calibration=self.calibration))
         if head == "scene":
             model = wrap_scene(model)
         if mutant.whole and not (head == "scene" and mutant.change(model.graph)):
@@ -123,16 +121,6 @@ class Stand:
         save_model(model, spec, path, notes={KEPT_KEY: ", ".join(kept)})
         return path
 
-    def _typed(
-        self, plain: onnx.ModelProto, spec: ModelSpec, kept: tuple[str, ...]
-    ) -> onnx.ModelProto:
-        if spec.precision == "fp32":
-            return plain
-        stays = keeper(plain, kept)
-        if spec.precision == "fp16":
-            return to_half(plain, kept=stays)
-        return to_int8(plain, model_inputs(self.calibration, spec), kept=stays)
-
     def verified(self, head: str, precision: str, mutant: Mutant) -> Trial | None:
         """Compare with PyTorch."""
         caught, reason, changed = True, "", None
@@ -140,7 +128,8 @@ class Stand:
             path = self.write(head, precision, mutant)
             if path is None:
                 return None
-            pictures = sized_pictures(self.calibration) if precision == "int8" else None
+            quantized = PRECISIONS[precision].quantized  # type: ignore[index]
+            pictures = sized_pictures(self.calibration) if quantized else None
             with open_subject(path) as side:
                 report = verify(self.source, side, pictures=pictures, max_pixels=PIXELS)
             caught = bool(report.failures)
@@ -170,7 +159,10 @@ class Stand:
                 open_backend(path, backend="onnxruntime") as ours,
                 open_backend(reference, backend="onnxruntime") as theirs,
             ):
-                reason = compare(ours, theirs, _engine(path, theirs.spec), name="mutant")
+                reason = compare_engine(
+                    Subject(theirs, name="sound", kind="onnx", sha256=None),
+                    _as_engine(ours),
+                )
             caught = False
         except FcnkitError as error:
             reason = str(error)
@@ -202,18 +194,10 @@ def _kept(core: Any, spec: ModelSpec) -> tuple[str, ...]:
     return default_kept(spec.precision, core)
 
 
-def _engine(path: Path, spec: ModelSpec) -> EngineFile:
-    profile = SCENE_PROFILE if spec.head == "scene" else PROFILE
-    return EngineFile(
-        path=path,
-        plan=b"",
-        spec=spec,
-        flavor="tensorrt-rtx",
-        library="none",
-        profiles=(profile,),
-        sidecar={},
-        rebuild="",
-    )
+def _as_engine(backend: Backend) -> Subject:
+    """Let an ONNX session stand for an engine with one profile."""
+    profile = SCENE_PROFILE if backend.spec.head == "scene" else PROFILE
+    return Subject(backend, name="mutant", kind="engine", sha256=None, profiles=(profile,))
 
 
 def trials(options: argparse.Namespace) -> Iterator[Trial]:

@@ -41,6 +41,7 @@ from benchmarks.peers_ways import Network, Way
 from benchmarks.timing import median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
+from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.machine import LoadMeter
 
@@ -65,16 +66,16 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
     default = ways.openvino_default(plain)
     # Each has a network of its own, for they change its memory format.
     made: list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]] = [
-        ("a", "d2l.ai chapter's loop", "torch", "f32", "pad", ways.chapter),
-        ("b", "PyTorch eager, channels_last", "torch", "f32", "pad", ways.pytorch),
-        ("b", "torch.compile, channels_last", "torch", "f32", "pad", ways.pytorch_compiled),
-        ("c", "ONNX Runtime script", "onnxruntime", "f32", "pad",
+        ("a", "d2l.ai chapter's loop", "torch", "fp32", "pad", ways.chapter),
+        ("b", "PyTorch eager, channels_last", "torch", "fp32", "pad", ways.pytorch),
+        ("b", "torch.compile, channels_last", "torch", "fp32", "pad", ways.pytorch_compiled),
+        ("c", "ONNX Runtime script", "onnxruntime", "fp32", "pad",
          lambda net: ways.onnxruntime_script(net, plain, threads, provider, {})),
         ("d", "OpenVINO script", "openvino", default, "pad",
          lambda net: ways.openvino_script(net, plain, threads, None)),
-        ("d", "OpenVINO script, told f32", "openvino", "f32", "pad",
+        ("d", "OpenVINO script, told fp32", "openvino", "fp32", "pad",
          lambda net: ways.openvino_script(net, plain, threads, "f32")),
-        ("e", "MONAI sliding window", "torch", "f32", "average",
+        ("e", "MONAI sliding window", "torch", "fp32", "average",
          ways.monai),
     ]  # fmt: skip
     made += on_gpu(plain, threads, size)
@@ -83,8 +84,8 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         lacking["e"] = "monai is not installed"
     if not torch.cuda.is_available():
         lacking["g"] = "no GPU"
-    if default == "f32":
-        made = [row for row in made if row[1] != "OpenVINO script, told f32"]
+    if default == "fp32":
+        made = [row for row in made if row[1] != "OpenVINO script, told fp32"]
     rows = []
     for group, name, engine, compute, cover, build in made:
         if options.only and group not in options.only:
@@ -105,7 +106,7 @@ def on_gpu(
 ) -> list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]]:
     """Rows (g), in float32 and in TensorFloat-32, which both libraries take by default."""
     provider, rows = "CUDAExecutionProvider", []
-    for compute, tf32 in (("f32", False), ("tf32", True)):
+    for compute, tf32 in (("fp32", False), ("tf32", True)):
         graph = partial(ways.pytorch_cuda_graph, size=size, tf32=tf32)
         options = {"use_tf32": str(int(tf32))}
         script = partial(
@@ -129,7 +130,7 @@ def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
         export_onnx(options.checkpoint, model, head=head)
         opened: list[Backend] = [open_backend(options.checkpoint, options={"device": "cpu"})]
         opened.append(open_backend(model, backend="onnxruntime", threads=threads))
-        precisions = options.compute or ["f32", "bf16"]
+        precisions = options.compute or ["fp32", "bf16"]
         opened += [
             open_backend(model, backend="openvino", threads=threads, compute=one)
             for one in precisions
@@ -239,7 +240,7 @@ def bare_engines(
 ) -> list[dict[str, Any]]:
     height, width = (-(-side // 32) * 32 for side in size)
     found = []
-    for compute in options.compute or ["f32", "bf16"]:
+    for compute in options.compute or ["fp32", "bf16"]:
         model, shape = folder / "labels.onnx", (1, height, width)
         threads = options.threads
         _, rate = benchmark_app(model, shape, threads=threads, compute=compute, seconds=4)
@@ -302,7 +303,8 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compute", action="append", help="of OpenVINO; f32 and bf16 by default")
+    words = "of OpenVINO; fp32 and bf16 by default"
+    parser.add_argument("--compute", action="append", type=full_name, help=words)
     parser.add_argument("--model", type=Path, action="append", help="another export of it, as int8")
     parser.add_argument("--limit", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.export import plain_transposed
 from fcnkit.runtime import Segmenter
+from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import voc_palette
 from fcnkit.runtime.predict.folder import find_jobs, predict_files
@@ -202,7 +203,7 @@ def openvino_default(model: Path) -> str:
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(model), "CPU")
-    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+    return full_name(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
 def pytorch_cuda_graph(network: Network, size: tuple[int, int], *, tf32: bool) -> Work:

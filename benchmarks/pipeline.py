@@ -11,7 +11,7 @@ rounds; in each round every way does the round's pictures in its turn, and a rat
 over the rounds. The CPU time per picture, of all cores together, says what a way costs also where
 others use the machine.
 
-COMPUTE is the precision that the backend computes in, f32 unless given, or int8 for a file that is
+COMPUTE is the precision that the backend computes in, fp32 unless given, or int8 for a file that is
 calibrated on the pictures; the chapter computes in float32. At the end one call of a segmenter is
 compared with the bare call of its backend.
 """
@@ -37,6 +37,7 @@ from benchmarks.export import plain_transposed
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
+from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.machine import LoadMeter
 from fcnkit.runtime.pixels.tiling import plan_tiles
 from fcnkit.runtime.predict.folder import Format, find_jobs, predict_files
@@ -123,7 +124,8 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
     default = ["onnxruntime", "openvino", "openvino:bf16", "openvino:int8"]
     for choice in options.backend or default:
         name, _, compute = choice.partition(":")
-        kind = f"{name} {compute or 'f32'}"
+        compute = full_name(compute)
+        kind = f"{name} {compute or 'fp32'}"
         if compute == "int8" and not (folder / "int8-labels.onnx").exists():
             for head in models:
                 export_onnx(
@@ -142,7 +144,7 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
                 folder / f"int8-{head}.onnx" if int8 else models[head],
                 backend=name,
                 threads=options.threads,
-                compute="auto" if int8 else compute or "f32",  # type: ignore[arg-type]
+                compute="auto" if int8 else compute or "fp32",  # type: ignore[arg-type]
             )
 
         labels, logits = opened("labels"), opened("logits")

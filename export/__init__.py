@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from fcnkit.export.subject import Subject, open_subject
     from fcnkit.export.to_onnx import ExportReport, export_onnx
     from fcnkit.export.triton import TritonReport, write_triton_repository
-    from fcnkit.export.verification import TOLERANCES, Tolerance, VerifyReport, require, verify
+    from fcnkit.export.verification import VerifyReport, require, verify
     from fcnkit.export.verify_data import DataReport, Labelled, open_data
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
     from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
+    from fcnkit.runtime.artifacts.precisions import PRECISIONS, PrecisionFacts, Tolerance
 else:
     __getattr__, __dir__ = lazy_face(
         __name__,
@@ -35,21 +36,16 @@ else:
             "fcnkit.export.subject": ["Subject", "open_subject"],
             "fcnkit.export.to_onnx": ["ExportReport", "export_onnx"],
             "fcnkit.export.triton": ["TritonReport", "write_triton_repository"],
-            "fcnkit.export.verification": [
-                "TOLERANCES",
-                "Tolerance",
-                "VerifyReport",
-                "require",
-                "verify",
-            ],
+            "fcnkit.export.verification": ["VerifyReport", "require", "verify"],
             "fcnkit.export.verify_data": ["DataReport", "Labelled", "open_data"],
             "fcnkit.runtime.artifacts.engine_file": ["BuilderOptions"],
+            "fcnkit.runtime.artifacts.precisions": ["PRECISIONS", "PrecisionFacts", "Tolerance"],
         },
         extra="export",
     )
 
 __all__ = [
-    "TOLERANCES",
+    "PRECISIONS",
     "BuilderOptions",
     "Calibration",
     "DataReport",
@@ -57,6 +53,7 @@ __all__ = [
     "EngineReport",
     "ExportReport",
     "Labelled",
+    "PrecisionFacts",
     "PrecisionProof",
     "ProfileRequest",
     "Subject",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import Final
+from typing import Final, assert_never
 
 import onnx
 import torch
@@ -33,7 +33,7 @@ from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.models import SegmentationNet
 
-__all__ = ["Typing", "build_graph", "build_typed", "head_spec", "trace_core"]
+__all__ = ["Typing", "build_graph", "build_typed", "head_spec", "to_precision", "trace_core"]
 
 _SCENE_MAX: Final[Shape] = (1, 4096, 4096)
 
@@ -132,21 +132,38 @@ def build_typed(
     else:
         plain = tiles_model(core, spec.input)
     kept = (*default_kept(spec.precision, core), *typing.keep_fp32)
-    return plain, _typed(plain, spec, kept, typing), kept
+    return plain, to_precision(plain, spec, kept, typing), kept
 
 
-def _typed(
+def to_precision(
     model: onnx.ModelProto, spec: ModelSpec, kept: tuple[str, ...], typing: Typing
 ) -> onnx.ModelProto:
+    """Bring a float32 graph to the precision of a spec.
+
+    Args:
+        model: The graph, which is left as it is.
+        spec: Says which head and precision.
+        kept: The modules that stay in float32.
+        typing: How the precision is reached.
+
+    Returns:
+        The typed graph; for fp32 the same one.
+
+    Raises:
+        As build_graph.
+    """
     stays = keeper(model, kept)
-    if spec.precision == "fp16":
-        return to_half(model, kept=stays)
-    if spec.precision == "int8":
-        if typing.calibration is None:
-            raise AssertionError  # a caller's mistake: export_onnx asks its user for pictures
-        inputs = model_inputs(typing.calibration, spec)
-        return to_int8(model, inputs, kept=stays, activations=typing.activations)
-    return model
+    match spec.precision:
+        case "fp32":
+            return model
+        case "fp16":
+            return to_half(model, kept=stays)
+        case "int8":
+            if typing.calibration is None:
+                raise AssertionError  # a caller's mistake: export_onnx asks its user for pictures
+            inputs = model_inputs(typing.calibration, spec)
+            return to_int8(model, inputs, kept=stays, activations=typing.activations)
+    assert_never(spec.precision)
 
 
 def head_spec(

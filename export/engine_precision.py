@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,14 +16,15 @@ from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, VerifyError, message
 from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.backends.tensorrt_library import TENSOR_DTYPES
 
 __all__ = ["ComputeLayer", "check_engine", "check_layers", "check_tensors", "compute_layers"]
 
 _log = logging.getLogger("fcnkit.tensorrt")
 
-_TYPES: Final = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8"}
-_DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+_TYPES: Final = {kind.tensorrt: kind.name for kind in NUMBER_TYPES.values()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def check_tensors(network: Any, spec: ModelSpec, *, where: str) -> None:
         ("output", network.num_outputs, network.get_output, spec.output),
     ):
         tensors = [get(index) for index in range(count)]
-        got = [f"{t.name} {_DTYPES.get(t.dtype.name, t.dtype.name)}" for t in tensors]
+        got = [f"{t.name} {TENSOR_DTYPES.get(t.dtype.name, t.dtype.name)}" for t in tensors]
         if got != [f"{wanted.name} {wanted.dtype}"]:
             rule = f"its {kind} must be {wanted.name} {wanted.dtype} as its spec says"
             remedy = "export the model again with fcnkit export onnx"
@@ -127,13 +127,6 @@ def check_layers(
     return _counted(layer.precision for layer in layers)
 
 
-_WORDS: Final = {
-    "fp32": re.compile(r"\b(fp32|float|float32)\b", re.IGNORECASE),
-    "fp16": re.compile(r"\b(fp16|half|float16)\b", re.IGNORECASE),
-    "int8": re.compile(r"\bint8\b", re.IGNORECASE),
-}
-
-
 def check_engine(report: str, spec: ModelSpec, *, where: str) -> str:
     """Refuse an engine in which no layer, or for fp32 not every one, has the spec's precision.
 
@@ -158,7 +151,7 @@ def check_engine(report: str, spec: ModelSpec, *, where: str) -> str:
     if not any(held.values()):
         return "no types, says the inspector"
     opaque = {str(layer.get("Name")) for layer in layers if len(layers) == 1 or _is_opaque(layer)}
-    lower = {name for name, types in held.items() if types & {"fp16", "int8"}}
+    lower = {name for name, types in held.items() if types - {"fp32"}}
     there = any(spec.precision in types for types in held.values())
     wrong = [name for name in held if name in lower or spec.precision != "fp32"]
     counted = _counted(name for types in held.values() for name in types)
@@ -189,7 +182,8 @@ def _types_of(layer: Mapping[str, Any]) -> set[str]:
     texts = [str(tensor.get(field, "")) for tensor in tensors for field in fields]
     weights = layer.get("Weights")
     texts.append(str(weights.get("Type", "")) if isinstance(weights, dict) else "")
-    return {name for name, word in _WORDS.items() for text in texts if word.search(text)}
+    kinds = NUMBER_TYPES.values()
+    return {kind.name for kind in kinds if any(map(kind.inspected.search, texts))}
 
 
 def _shortened(names: list[str], most: int = 4) -> str:

@@ -9,7 +9,7 @@ import onnx
 from fcnkit.errors import message
 from fcnkit.export.heads import NORMALISE, Core
 from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
-from fcnkit.runtime.artifacts.spec import Precision
+from fcnkit.runtime.artifacts.precisions import PRECISIONS, Part, Precision
 
 __all__ = ["default_kept", "keeper"]
 
@@ -22,15 +22,16 @@ def default_kept(precision: Precision, core: Core) -> tuple[str, ...]:
         core: The network.
 
     Returns:
-        For fp16 the normalisation, whose input is exact only in float32. For int8 also the first
-        convolution and those that give class scores, as these lose most by 8 bits.
+        The modules of the parts that the precision's row names.
     """
-    if precision == "fp32":
-        return ()
-    if precision == "fp16":
-        return (NORMALISE,)
     first = next(node for node in core.model.graph.node if node.op_type == "Conv")
-    return tuple(dict.fromkeys((NORMALISE, module_of(first.name), *core.scores)))
+    modules: dict[Part, tuple[str, ...]] = {
+        "normalization": (NORMALISE,),
+        "first convolution": (module_of(first.name),),
+        "class scores": core.scores,
+    }
+    kept = (name for part in PRECISIONS[precision].kept for name in modules[part])
+    return tuple(dict.fromkeys(kept))
 
 
 def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bool]:

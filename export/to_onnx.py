@@ -33,23 +33,11 @@ from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
 from fcnkit.export.trace import LOWEST_OPSET, OPSET
-from fcnkit.export.verification import (
-    TOLERANCES,
-    Pictures,
-    VerifyReport,
-    require,
-    verify,
-)
+from fcnkit.export.verification import Pictures, VerifyReport, require, verify
 from fcnkit.export.verify_data import Labelled
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
-from fcnkit.runtime.artifacts.spec import (
-    METADATA_KEY,
-    Head,
-    ModelSpec,
-    Precision,
-    Shape,
-    format_shape,
-)
+from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, precisions_taking
+from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train.backend import TorchBackend
@@ -59,12 +47,6 @@ from fcnkit.train.models import SegmentationNet
 __all__ = ["ExportReport", "export_onnx", "save_model"]
 
 MAX_MIOU_DROP: Final = 0.01
-
-_REMEDIES: Final[dict[Precision, str]] = {
-    "fp32": "this is a bug of the exporter or a library, please report it",
-    "fp16": "keep more in float32 with --keep-fp32, or use --precision fp32",
-    "int8": "keep more in float32 with --keep-fp32, give more typical pictures, or use fp16",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +131,7 @@ def export_onnx(
             rule = "must be a share, at most 1"
             raise ValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
     typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
-    tolerance = TOLERANCES[precision]
+    tolerance = PRECISIONS[precision].tolerance
     if max_miou_drop is not None:
         tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
     net, loaded = load_model(checkpoint)
@@ -178,7 +160,7 @@ def export_onnx(
                 max_pixels=max_pixels,
                 on_picture=on_picture,
             )
-        require(report, remedy=_REMEDIES[precision])
+        require(report, remedy=PRECISIONS[precision].remedy)
         speedup = measure_speedup(twin, temporary) if twin else None
         save_model(model, spec.with_parity(report.summary()), temporary, notes=notes)
         report = replace(report, b={**report.b, "sha256": sha256_of(temporary)})
@@ -205,18 +187,18 @@ def _typing(
     max_miou_drop: float | None,
 ) -> Typing:
     """Check the options that a precision takes."""
-    if precision == "int8" and folder is None:
-        rule = "int8 needs pictures to find the ranges of activations"
+    if PRECISIONS[precision].quantized and folder is None:
+        rule = f"{precision} needs pictures to find the ranges of activations"
         remedy = "give the training data with --calibration DATA"
         raise ValueError(message("--precision", rule, "no --calibration", remedy))
-    for option, given, wanted in (
-        ("--calibration", folder is not None, ("fp16", "int8")),
-        ("--keep-fp32", bool(keep_fp32), ("fp16", "int8")),
-        ("--activations", activations != "uint8", ("int8",)),
-        ("--max-miou-drop", max_miou_drop is not None, ("int8",)),
+    for option, given in (
+        ("--calibration", folder is not None),
+        ("--keep-fp32", bool(keep_fp32)),
+        ("--activations", activations != "uint8"),
+        ("--max-miou-drop", max_miou_drop is not None),
     ):
-        if given and precision not in wanted:
-            rule = f"goes with --precision {' or '.join(wanted)}"
+        if given and option not in PRECISIONS[precision].takes:
+            rule = f"goes with --precision {' or '.join(precisions_taking(option))}"
             raise ValueError(message(option, rule, precision, "leave it out"))
     opened = open_calibration(folder) if folder else None
     return Typing(keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations)
@@ -236,8 +218,8 @@ def _held_out(opened: Calibration | None, root: Path | None) -> Labelled | None:
 
 
 def _pictures(spec: ModelSpec, typing: Typing) -> Pictures | None:
-    """Return what int8 is compared on, its own pictures; None for noise."""
-    if spec.precision == "int8" and typing.calibration:
+    """Return what a quantized model is compared on, its own pictures; None for noise."""
+    if PRECISIONS[spec.precision].quantized and typing.calibration:
         return sized_pictures(typing.calibration, range=spec.range)
     return None
 
@@ -275,7 +257,7 @@ def _require_twin(source: Subject, twin: Path, *, name: str, max_pixels: int) ->
     """
     with open_subject(twin) as plain:
         plain.name = f"{name} in fp32"
-        require(verify(source, plain, max_pixels=max_pixels), remedy=_REMEDIES["fp32"])
+        require(verify(source, plain, max_pixels=max_pixels), remedy=PRECISIONS["fp32"].remedy)
 
 
 def save_model(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,13 @@ from fcnkit.export.difference import Difference, DifferenceMeter, largest_logit
 from fcnkit.export.shapes import MAX_PIXELS, clamped, comparison_shapes
 from fcnkit.export.subject import Answer, Subject
 from fcnkit.export.verify_data import DataReport, Labelled, compare_on_data
-from fcnkit.runtime.artifacts.spec import Precision, Shape, ShapeRange, format_shape
+from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, Tolerance, less_exact
+from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape
 
 __all__ = [
-    "TOLERANCES",
     "Pictures",
-    "Tolerance",
     "VerifyReport",
     "default_tolerance",
-    "less_exact",
     "require",
     "verify",
 ]
@@ -34,68 +32,10 @@ Pictures = Callable[[Shape], NDArray[np.uint8]]
 """Makes pictures (N, H, W, 3) of a wanted size."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tolerance:
-    """What is still the same model; errors and margins as in Difference."""
-
-    max_error: float
-    mean_error: float
-    max_margin: float
-    min_agreement: float
-    """Share of equal labels on the pictures of all shapes."""
-    min_picture_agreement: float
-    """The same of each picture, and of all where every class wins equally often."""
-    min_data_agreement: float
-    """Share of equal labels on the pictures of a data set."""
-    max_miou_drop: float
-    """Mean IoU of the first side less that of the second."""
-
-
-TOLERANCES: Final[dict[Precision, Tolerance]] = {
-    # The order of sums differs between libraries, nothing else: 1e-6 was seen. Half a percent on
-    # the weights of one layer gives 3e-5.
-    "fp32": Tolerance(
-        max_error=2e-5,
-        mean_error=2e-6,
-        max_margin=2e-5,
-        min_agreement=0.999,
-        min_picture_agreement=0.999,
-        min_data_agreement=0.9999,
-        max_miou_drop=0.001,
-    ),
-    # Eleven bits per value, in some tens of layers.
-    "fp16": Tolerance(
-        max_error=2e-2,
-        mean_error=2e-3,
-        max_margin=2e-2,
-        min_agreement=0.95,
-        min_picture_agreement=0.8,
-        min_data_agreement=0.998,
-        max_miou_drop=0.005,
-    ),
-    # Eight bits: single pixels may be far off, so that the mean and the score on data decide.
-    "int8": Tolerance(
-        max_error=0.5,
-        mean_error=1e-1,
-        max_margin=0.5,
-        min_agreement=0.5,
-        min_picture_agreement=0.0,
-        min_data_agreement=0.9,
-        max_miou_drop=0.01,
-    ),
-}
-"""The tolerance of a comparison is that of its less exact side."""
-
-_FP32_ON_GPU: Final = replace(TOLERANCES["fp32"], max_error=1e-3, mean_error=1e-4, max_margin=1e-3)
-"""GPUs transform convolutions (Winograd), which is float32 too and less exact."""
-
-
 def default_tolerance(a: Subject, b: Subject) -> Tolerance:
     """Return the tolerance of the less exact side."""
-    precision = less_exact(a, b)
-    if precision == "fp32" and (a.on_gpu or b.on_gpu):
-        return _FP32_ON_GPU
-    return TOLERANCES[precision]
+    facts = PRECISIONS[less_exact(a.spec.precision, b.spec.precision)]
+    return facts.gpu_tolerance if a.on_gpu or b.on_gpu else facts.tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +115,7 @@ def verify(
             if image_nhwc.size <= 3 * SMALL:
                 _add_balanced(balanced, (a, b), answers, image_nhwc)
     on_data = compare_on_data(a, b, data, on_picture=on_picture) if data else None
-    precision = less_exact(a, b)
+    precision = less_exact(a.spec.precision, b.spec.precision)
     tolerance = tolerance or default_tolerance(a, b)
     difference = meter.result()
     evenly = balanced.result() if balanced else None
@@ -208,11 +148,6 @@ def _add_balanced(
             shifted = Answer(logits_nchw.argmax(1), logits_nchw)
             scale = largest_logit(known.logits_nchw)
             meter.add(shifted, Answer(labels_nhw, None), scale=scale)
-
-
-def less_exact(a: Subject, b: Subject) -> Precision:
-    """Return the precision of the less exact side, whose tolerance is the comparison's."""
-    return max(a.spec.precision, b.spec.precision, key=tuple(TOLERANCES).index)
 
 
 def require(report: VerifyReport, *, remedy: str) -> None:
@@ -298,11 +233,11 @@ def _failures(
         )
         agreement = balanced.label_agreement
         least.append(
-            ("label agreement of balanced classes", agreement, tolerance.min_picture_agreement)
+            ("label agreement of balanced classes", agreement, tolerance.min_balanced_agreement)
         )
     if data:
         agreement = data.difference.label_agreement
-        least.append(("label agreement on data", agreement, tolerance.min_data_agreement))
+        least.append(("label agreement on data", agreement, tolerance.min_agreement))
         most.append(("drop of mean IoU", data.miou_drop, tolerance.max_miou_drop))
     too_high = [
         f"{name} {value:.1e} above {limit:.0e}"
@@ -310,7 +245,7 @@ def _failures(
         if value is not None and not value <= limit
     ]
     too_low = [
-        f"{name} {100 * value:.2f} % below {100 * limit:g} %"
+        f"{name} {100 * value:.4f} % below {100 * limit:g} %"
         for name, value, limit in least
         if not value >= limit
     ]

@@ -36,19 +36,19 @@ def test_rows_on_a_gpu_compute_what_they_say() -> None:
         keywords = build.keywords  # type: ignore[attr-defined]
         told[name, compute] = keywords.get("tf32", keywords.get("options"))
     assert told == {
-        ("PyTorch, CUDA graph", "f32"): False,
+        ("PyTorch, CUDA graph", "fp32"): False,
         ("PyTorch, CUDA graph", "tf32"): True,
-        ("ONNX Runtime script, CUDA", "f32"): {"use_tf32": "0"},
+        ("ONNX Runtime script, CUDA", "fp32"): {"use_tf32": "0"},
         ("ONNX Runtime script, CUDA", "tf32"): {"use_tf32": "1"},
     }
 
 
 def test_verdicts_compare_like_with_like() -> None:
     rows = [
-        timed("a", "torch", "f32", [8.0, 8.0, 8.0]),
-        timed("c", "onnxruntime", "f32", [3.0, 3.0, 3.0]),
+        timed("a", "torch", "fp32", [8.0, 8.0, 8.0]),
+        timed("c", "onnxruntime", "fp32", [3.0, 3.0, 3.0]),
         timed("d", "openvino", "bf16", [2.0, 2.2, 2.0]),
-        timed("fcnkit", "onnxruntime", "f32", [4.0, 4.0, 4.0]),
+        timed("fcnkit", "onnxruntime", "fp32", [4.0, 4.0, 4.0]),
         timed("fcnkit", "openvino", "bf16", [1.0, 1.0, 1.0]),
     ]
     found = {verdict["case"]: verdict["ratio"] for verdict in verdicts(rows)}
@@ -64,7 +64,7 @@ def test_verdicts_compare_like_with_like() -> None:
 def test_the_bare_engine_is_read_out_of_benchmark_app(tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    row = bare_engine(model, (1, 64, 64), threads=1, compute="f32", rounds=1, seconds=1)
+    row = bare_engine(model, (1, 64, 64), threads=1, compute="fp32", rounds=1, seconds=1)
     assert 0.1 < row["ratio"] < 10
     assert row["ratio"] == row["ours_median_ms"] / row["benchmark_app_median_ms"]
 
@@ -76,7 +76,7 @@ def test_every_way_gives_the_same_labels(
     pytest.importorskip("monai", reason="MONAI is not installed")
     result = tmp_path / "peers.json"
     only = [word for letter in "acdeg" for word in ("--only", letter)]
-    options = ("--limit", 2, "--rounds", 1, "--no-limit", "--compute", "f32", "--threads", 1)
+    options = ("--limit", 2, "--rounds", 1, "--no-limit", "--compute", "fp32", "--threads", 1)
     command = ("-m", "benchmarks.peers", run_folder / "best.pt", shapes_folder / "JPEGImages")
     done = subprocess.run(
         [sys.executable, *map(str, (*command, *only, *options, "--json", result))],
@@ -91,7 +91,7 @@ def test_every_way_gives_the_same_labels(
     groups = [row["group"] for row in found["rows"]]
     assert set(groups) >= {"a", "c", "d", "e", "fcnkit"}
     for row in found["rows"]:
-        if row["compute"] == "f32":
+        if row["compute"] == "fp32":
             assert row["label_agreement"] > 0.999, row
         assert row["images_per_second"] > 0
     assert any(name.startswith("g, ") for name in found["missing"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fcnkit.errors import FcnkitError, message
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend
 from fcnkit.runtime.backends.request import BackendRequest
@@ -28,8 +29,6 @@ __all__ = ["TorchBackend", "open_checkpoint", "probe"]
 
 _TURN: Final = threading.Lock()
 """Threads take turns: the mode of a network and PyTorch's settings are one for all of them."""
-
-_DTYPES: Final[dict[Compute, torch.dtype]] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class TorchBackend(CheckedBackend):
@@ -53,8 +52,8 @@ class TorchBackend(CheckedBackend):
             device: Where it runs.
             threads: CPU threads of one call; PyTorch's setting by default. The setting is one
                 for the whole process, so it is put back after every call.
-            compute: ``auto`` and ``f32`` are float32, TensorFloat-32 excluded; ``bf16`` and
-                ``f16`` are PyTorch's autocast.
+            compute: ``auto`` and ``fp32`` are float32, TensorFloat-32 excluded; ``bf16`` and
+                ``fp16`` are PyTorch's autocast.
         """
         self._threads = torch.get_num_threads() if threads is None else threads
         info = BackendInfo(
@@ -63,13 +62,14 @@ class TorchBackend(CheckedBackend):
             device="cpu" if device.type == "cpu" else "gpu",
             device_name=str(device),
             threads=self._threads,
-            precision="f32" if compute == "auto" else compute,
+            precision="fp32" if compute == "auto" else compute,
         )
         super().__init__(spec, name="torch", info=info)
         self._net: nn.Module | None = net
         self._process = os.getpid()
         self._device = device
-        self._dtype = _DTYPES.get(compute)
+        reduced = compute not in ("auto", "fp32")
+        self._dtype = getattr(torch, str(NUMBER_TYPES[compute].torch)) if reduced else None
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
         if os.getpid() != self._process:

@@ -14,7 +14,7 @@ from typing import Final
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.onnx_graph import FLOAT, INT64, Graph, Node
-from fcnkit.runtime.artifacts.spec import Precision
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES, Precision
 
 __all__ = [
     "LayerTypes",
@@ -94,13 +94,10 @@ _INT8: Final = 3
 _INT32: Final = 6
 
 _NAMES: Final[dict[int, str]] = {
+    **{value: kind.name for kind in NUMBER_TYPES.values() for value in kind.onnx},
+    # What other tools write and fcnkit only has to name.
     0: "an unknown type",
-    FLOAT: "fp32",
-    _UINT8: "int8",
-    _INT8: "int8",
-    10: "fp16",
     11: "fp64",
-    16: "bf16",
     17: "fp8",
     18: "fp8",
     19: "fp8",

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, SpecKeyError, is_text, read_plain
+from fcnkit.runtime.artifacts.precisions import Precision
 
 __all__ = [
     "FORMAT",
@@ -47,7 +48,6 @@ VOID: Final = 255
 """Label of pixels that count for nothing."""
 
 Head = Literal["logits", "labels", "scene"]
-Precision = Literal["fp32", "fp16", "int8"]
 Shape = tuple[int, int, int]
 """(N, H, W): pictures, rows, columns."""
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import ArtifactError, BackendUnavailableError, message, missing_extra
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo, read_onnx_file
 from fcnkit.runtime.artifacts.signature import check_signature
-from fcnkit.runtime.artifacts.spec import ModelSpec, Precision
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer
@@ -52,9 +52,6 @@ RECORD_ASSIGNMENT: Final = "session.record_ep_graph_assignment_info"
 
 _CALLS: Final = 4
 """Calls at a time in a stream, at most: each holds the activations of its batch."""
-
-# ONNX Runtime computes in the types that stand in the graph.
-_COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
 
 
 def _gpu_remedy(name: str) -> str:
@@ -278,7 +275,7 @@ def check_provider(name: str) -> None:
 
 
 def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
-    """Return the precision of the graph, or refuse another, for ONNX Runtime takes none.
+    """Return the precision of the graph, or refuse another: ONNX Runtime computes what it states.
 
     Args:
         compute: The requested precision.
@@ -286,20 +283,19 @@ def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
         name: The backend, for the error.
 
     Returns:
-        Such as ``f32``.
+        Such as ``fp32``.
 
     Raises:
         BackendUnavailableError: Another one was asked for.
     """
-    precision = _COMPUTE[spec.precision]
-    if compute not in ("auto", precision):
+    if compute not in ("auto", spec.precision):
         raise refuse_compute(
             compute,
             name=name,
-            computes=f"a graph in {precision}",
+            computes=f"a graph in {spec.precision}",
             remedy="export with another --precision, or leave compute out",
         )
-    return precision
+    return spec.precision
 
 
 def check_session(session: Any, spec: ModelSpec, *, where: str) -> None:

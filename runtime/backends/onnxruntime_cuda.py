@@ -16,6 +16,7 @@ import numpy as np
 from fcnkit.errors import BackendUnavailableError, FcnkitError, message
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
+from fcnkit.runtime.artifacts.precisions import PRECISIONS
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import BackendInfo, output_shape
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
@@ -152,7 +153,7 @@ def drop_locals(error: BaseException) -> None:
 
 def _precision(compute: Compute, spec: ModelSpec, *, name: str) -> str:
     """Return what is computed in; TensorRT takes TensorFloat-32 for float32, and cannot be told."""
-    if name == "onnxruntime-cuda" or spec.precision != "fp32":
+    if name == "onnxruntime-cuda" or not PRECISIONS[spec.precision].tf32:
         return check_graph_compute(compute, spec, name=name)
     if compute != "auto":
         remedy = "leave compute out, or use backend='onnxruntime-cuda'"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, message, missing_extra
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES, PRECISIONS, full_name
 from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend, output_shape
 from fcnkit.runtime.backends.inflight import keep_in_flight
 from fcnkit.runtime.backends.request import BackendRequest
@@ -63,8 +64,11 @@ class OpenVinoBackend(CheckedBackend):
         spec = read_onnx_file(path).spec(where=str(path))
         threads, options = request.cpu_threads, request.options
         compute = request.compute
+        facts = PRECISIONS[spec.precision]
         if compute == "auto":
-            compute = "f16" if spec.precision == "fp16" and "FP16" in cpu_capabilities() else "f32"
+            needed = NUMBER_TYPES[facts.compute].cpu_capability
+            able = needed is None or needed in cpu_capabilities()
+            compute = facts.compute if able else "fp32"
         self._compile = partial(
             compile_model,
             str(path),
@@ -80,8 +84,8 @@ class OpenVinoBackend(CheckedBackend):
             device="cpu",
             device_name=" ".join(compiled.get_property("EXECUTION_DEVICES")),
             threads=int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            # The hint speaks of what is not in int8; what the file quantised is computed in it.
-            precision="int8" if spec.precision == "int8" else _precision(compiled),
+            # OpenVINO's hint is about the layers that are not quantized.
+            precision=spec.precision if facts.quantized else _precision(compiled),
         )
         super().__init__(spec, name="openvino", info=info)
         self._request: Any = compiled.create_infer_request()
@@ -174,7 +178,7 @@ def compile_model(
     if not _chooses_streams(options):
         config |= _MANY if many else _ONE
     if compute != "auto":
-        config["INFERENCE_PRECISION_HINT"] = compute
+        config["INFERENCE_PRECISION_HINT"] = NUMBER_TYPES[compute].openvino
     config.update(options)
     try:
         compiled = core.compile_model(core.read_model(model), "CPU", config)
@@ -187,7 +191,7 @@ def compile_model(
             compute,
             name="openvino",
             computes=f"a CPU where it takes {_precision(compiled)}",
-            remedy="use compute='f32' or compute='auto'",
+            remedy="use compute='fp32' or compute='auto'",
         )
     return compiled
 
@@ -201,10 +205,10 @@ def probe(name: str) -> str:  # noqa: ARG001 - every prober takes its backend's 
     Raises:
         MissingExtraError: openvino is not installed.
     """
-    compiled = compile_model(TINY_MODEL, threads=1, compute="f32", where="a tiny model")
+    compiled = compile_model(TINY_MODEL, threads=1, compute="fp32", where="a tiny model")
     check_doubled(compiled([ones()])[0])
     able = cpu_capabilities()
-    less = [name for name, key in (("bf16", "BF16"), ("f16", "FP16")) if key in able]
+    less = [kind.name for kind in NUMBER_TYPES.values() if kind.cpu_capability in able]
     also = f", faster in {' or '.join(less)} with --compute" if less else ""
     return f"openvino {_version()}, CPU{also}"
 
@@ -239,7 +243,7 @@ def cpu_capabilities() -> list[str]:
 
 
 def _precision(compiled: Any) -> str:
-    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+    return full_name(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
 def _version() -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from fcnkit.errors import BackendUnavailableError, FcnkitError, message
+from fcnkit.runtime.artifacts.precisions import Compute, full_name
 
 __all__ = [
     "Compute",
@@ -21,10 +22,6 @@ __all__ = [
     "usable_cores",
     "version_of",
 ]
-
-Compute = Literal["auto", "f32", "bf16", "f16"]
-"""The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
-float32 file even where a library would by itself take less: less is fast, and is asked for."""
 
 
 def fact_of(error: FcnkitError) -> str:
@@ -46,20 +43,20 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def check_compute(compute: object, *, what: str) -> Compute:
-    """Return the precision asked for, or refuse what is none.
+    """Return the requested precision by its full name, or refuse an unknown one.
 
     Args:
-        compute: One of the four.
+        compute: One of ``Compute``, or the older ``f32`` or ``f16``.
         what: The caller, for the error.
 
     Returns:
-        The same.
+        One of ``Compute``.
 
     Raises:
-        ValueError: compute is none of the four.
+        ValueError: compute is unknown.
     """
-    if isinstance(compute, str) and compute in get_args(Compute):
-        return cast("Compute", compute)
+    if isinstance(compute, str) and full_name(compute) in get_args(Compute):
+        return cast("Compute", full_name(compute))
     rule = f"compute must be one of {', '.join(get_args(Compute))}"
     raise ValueError(message(what, rule, compute, "leave it out for what the file says"))
 
@@ -70,7 +67,7 @@ def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Ex
     Args:
         compute: The requested precision.
         name: The backend.
-        computes: What it computes in, such as ``a file and CPU where it takes f32``.
+        computes: What it computes in, such as ``a file and CPU where it takes fp32``.
         remedy: What the user can do about it.
 
     Returns:

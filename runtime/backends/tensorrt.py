@@ -21,7 +21,7 @@ from fcnkit.errors import (
 from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.signature import check_signature
-from fcnkit.runtime.artifacts.spec import ModelSpec, Precision, Shape, ShapeRange, hull
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, hull
 from fcnkit.runtime.backends.base import BackendInfo
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
@@ -29,12 +29,15 @@ from fcnkit.runtime.backends.cuda_slot import Dims, Work
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import check_options, int_option, one_of, refuse_compute
 from fcnkit.runtime.backends.tensorrt_cache import RuntimeCache
-from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
+from fcnkit.runtime.backends.tensorrt_library import (
+    TENSOR_DTYPES,
+    import_library,
+    library_name,
+    logger_of,
+)
 
 __all__ = ["CACHE", "HOST_CODE", "TensorRtExecutor", "open_engine"]
 
-_COMPUTE: Final[dict[Precision, str]] = {"fp32": "f32", "fp16": "f16", "int8": "int8"}
-_DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
 _STRATEGIES: Final = {
     "cuda_graph_strategy": ("CudaGraphStrategy", "WHOLE_GRAPH_CAPTURE"),
     "dynamic_shapes_kernel_specialization_strategy": (
@@ -87,7 +90,7 @@ def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
         rule = f"backend {request.backend} runs its own engines only"
         got = f"{path.name}, built by {file.flavor}"
         raise ValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
-    precision = _COMPUTE[file.spec.precision]
+    precision = file.spec.precision
     if request.compute not in ("auto", precision):
         raise refuse_compute(
             request.compute,
@@ -321,7 +324,7 @@ def _tensors(trt: Any, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]
         dtype = engine.get_tensor_dtype(name).name
         info = TensorInfo(
             name=name,
-            dtype=_DTYPES.get(dtype, dtype),
+            dtype=TENSOR_DTYPES.get(dtype, dtype),
             dims=tuple("?" if side < 0 else int(side) for side in engine.get_tensor_shape(name)),
         )
         is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT

@@ -16,7 +16,10 @@ from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.backends.settings import version_of
 
-__all__ = ["import_library", "library_name", "logger_of"]
+__all__ = ["TENSOR_DTYPES", "import_library", "library_name", "logger_of"]
+
+TENSOR_DTYPES: Final = {"FLOAT": "float32", "HALF": "float16", "UINT8": "uint8"}
+"""Numpy's names for TensorRT's types of inputs and outputs."""
 
 _OLDEST: Final[dict[Flavor, str]] = {"tensorrt": "10.1", "tensorrt-rtx": "1.6"}
 """TensorRT-RTX 1.4 and 1.5 hang with several contexts and CUDA graphs."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import ArtifactError, message
+from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.artifacts.spec import format_shape
 from fcnkit.runtime.bench.latency import Case, Series
 from fcnkit.runtime.bench.statistics import summarize
@@ -135,6 +136,13 @@ def read_report(path: Path) -> dict[str, Any]:
     for key in ("environment", "cases"):
         if key not in held:
             raise ArtifactError(message(str(path), rule, f"no key {key}", remedy))
+    try:
+        for case in held["cases"]:
+            details = case["details"]
+            details["compute"] = full_name(details["compute"])  # f32 in older reports
+    except (KeyError, TypeError):
+        got = "a case without the key details.compute"
+        raise ArtifactError(message(str(path), rule, got, remedy)) from None
     return held
 
 

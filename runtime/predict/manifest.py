@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
 from fcnkit.runtime.predict.outputs import Format, read_size
@@ -133,8 +134,12 @@ class Manifest:
         if data.get("status") != "done" or data.get("model_sha256") != self._sha256:
             return False
         options = data.get("options")
-        if self._wanted["overlap"] is None and isinstance(options, dict):
-            options = {**options, "overlap": None}  # older lines tell of one that was not used
+        if not isinstance(options, dict):
+            return False
+        # Older lines say f32 and f16.
+        options = {**options, "compute": full_name(str(options.get("compute")))}
+        if self._wanted["overlap"] is None:
+            options["overlap"] = None  # older lines tell of one that was not used
         return bool(options == self._wanted)
 
     def adopt(self, lines: Iterable[bytes]) -> None:

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_latency(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sweep = ("--shape", "32x64", "--shape", "40x50", "--batch", 1, "--batch", 2)
-    backends = ("--backend", "onnxruntime", "--backend", "openvino:f32")
+    backends = ("--backend", "onnxruntime", "--backend", "openvino:f32")  # also accepted
     done = fcnkit("bench", "latency", model, *sweep, *backends, *QUICK, "-o", out, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -67,7 +67,7 @@ def test_latency_as_text(model: Path) -> None:
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[2] == (f"{model.name} (sha256 {sha256_of(model)[:12]}), conv5, head labels, fp32")
-    assert lines[3].endswith("on CPUExecutionProvider, compute f32, 1 threads")
+    assert lines[3].endswith("on CPUExecutionProvider, compute fp32, 1 threads")
     assert lines[4] == ("1x40x50, cover pad, the backend is given 1x64x64; milliseconds per call:")
     stages = [line.split("  ")[0] for line in lines[5:15]]
     assert stages == [
@@ -127,7 +127,7 @@ def test_latency_refuses(model: Path) -> None:
     )
     refused(
         called("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),
-        "open_backend: compute must be one of auto, f32, bf16, f16, got f8; "
+        "open_backend: compute must be one of auto, fp32, bf16, fp16, got f8; "
         "leave it out for what the file says",
     )
     refused(
@@ -166,7 +166,7 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
     done = fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "5%")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    title = "m.onnx, onnxruntime f32, 1 threads, 1x64x64, cover pad"
+    title = "m.onnx, onnxruntime fp32, 1 threads, 1x64x64, cover pad"
     assert lines[-3:] == [
         f"slower: infer of {title}: 20.0 %",
         f"slower: end_to_end of {title}: 20.0 %",
@@ -205,7 +205,7 @@ def test_compare_fails_where_b_lacks_a_case(model: Path, tmp_path: Path) -> None
         tmp_path, report, both=[0, 1], one=[0], other=[1], none=[]
     )
     gate = ("--fail-over", "900%")
-    lost = "missing in B: m.onnx, onnxruntime f32, 1 threads, 1x32x64, cover pad"
+    lost = "missing in B: m.onnx, onnxruntime fp32, 1 threads, 1x32x64, cover pad"
     last = "B lacks what A has, 1 times: the comparison fails"
     done = called("bench", "compare", both, one, *gate)
     assert (done.returncode, done.stdout.splitlines()[-2:]) == (1, [lost, last])
@@ -249,7 +249,7 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     lines = done.stdout.splitlines()
     assert lines[3].split()[:2] == ["way", "pictures"]
-    assert lines[4].startswith("onnxruntime f32, 1 stream of 1 threads, batch 1, 1 workers")
+    assert lines[4].startswith("onnxruntime fp32, 1 stream of 1 threads, batch 1, 1 workers")
     assert "latency from arrival to file, Poisson arrivals:" in lines
     assert sorted(path.name for path in pictures.iterdir()) == [f"{n}.jpg" for n in range(4)]
 

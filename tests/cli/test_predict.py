@@ -94,7 +94,7 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,
-        "compute": "f32",
+        "compute": "fp32",
         "auto": "onnxruntime is the first choice for fp32 files of those that open here",
     }
     text = (tmp_path / "out" / "manifest.jsonl").read_text()

@@ -33,7 +33,7 @@ def labels(segmenter: Segmenter, images: list[np.ndarray]) -> np.ndarray:
 @pytest.fixture(scope="module")
 def reference(run_folder: Path, shapes_folder: Path) -> np.ndarray:
     """What PyTorch says in float32."""
-    with fcnkit.load(run_folder / "best.pt", compute="f32", cover="average") as segmenter:
+    with fcnkit.load(run_folder / "best.pt", compute="fp32", cover="average") as segmenter:
         return labels(segmenter, pictures(shapes_folder))
 
 
@@ -49,7 +49,7 @@ def test_every_backend_gives_the_labels_of_pytorch(
     head: str,
     backend: str,
 ) -> None:
-    compute: Compute = "auto" if backend == "onnxruntime-tensorrt" else "f32"
+    compute: Compute = "auto" if backend == "onnxruntime-tensorrt" else "fp32"
     # As the reference; a scene graph does so by itself.
     with fcnkit.load(
         exported[head], backend=backend, compute=compute, cover="average"

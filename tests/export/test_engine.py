@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,21 @@ def test_without_a_gpu_it_says_that_nothing_was_run(model: Path) -> None:
     assert (report.check.inspected, report.check.verified) == (None, None)
     assert "CUDA" in report.check.reason
     assert read_engine_file(model.with_name("m.engine")).sidecar["verified"] is None
+
+
+def test_an_engine_is_built_where_torch_is_not_installed(model: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'torchvision']))\n"
+        "from pathlib import Path\n"
+        "from fcnkit.export.engine import build_engine\n"
+        "model = Path(sys.argv[1])\n"
+        "build_engine(model, model.with_name('m.engine'), flavor='tensorrt-rtx')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_engine_file(model.with_name("m.engine")).spec.head == "labels"
 
 
 def test_several_profiles_and_options(model: Path) -> None:

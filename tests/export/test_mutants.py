@@ -52,4 +52,5 @@ def test_an_error_above_batch_1_is_caught_after_a_build(stand: Stand) -> None:
     trial = stand.built("labels", BY_NAME["first picture for the whole batch"])
     assert trial is not None
     assert trial.caught
-    assert trial.reason.startswith("mutant: must give the labels of the ONNX file on ")
+    begin = "mutant: must agree with sound within the tolerance of fp32, got label agreement "
+    assert trial.reason.startswith(begin)

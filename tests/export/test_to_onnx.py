@@ -187,7 +187,7 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-_LABELS = r"label agreement \S+ % below 99\.9 %, label agreement of a picture \S+ % below 99\.9 %"
+_LABELS = r"label agreement \S+ % below 99\.99 %, label agreement of a picture \S+ % below 99\.9 %"
 _BALANCED = (
     r"largest margin \S+ above 2e-05, largest margin of balanced classes \S+ above 2e-05, "
     rf"{_LABELS}, label agreement of balanced classes \S+ % below 99\.9 %"

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,13 +20,17 @@ from onnx import numpy_helper
 from fcnkit.errors import ArtifactError, DataError, VerifyError
 from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.shapes import comparison_shapes
-from fcnkit.export.subject import open_subject
+from fcnkit.export.subject import Subject, open_subject
 from fcnkit.export.verification import VerifyReport, require, verify
 from fcnkit.export.verify_data import open_data
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
+from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.backends.opening import open_backend
 from tests.cli.shell import called, fcnkit, refused
 from tests.refusal import refusal
+from tests.runtime.models import make_spec, write_model
 
 SMALL = 96 * 96
 REMEDY = "one of both was changed"
@@ -170,7 +175,7 @@ def test_shapes_are_the_smallest_typical_and_largest_bounded(
 
 
 AGREEMENT_OFF = (
-    r"label agreement \S+ % below 99\.9 %, label agreement of a picture \S+ % below 99\.9 %"
+    r"label agreement \S+ % below 99\.99 %, label agreement of a picture \S+ % below 99\.9 %"
 )
 LABELS_OFF = (
     r"largest margin \S+ above 2e-05, largest margin of balanced classes \S+ above 2e-05, "
@@ -212,6 +217,50 @@ def test_a_changed_graph_is_found(
     )
     with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
         require(report, remedy=REMEDY)
+
+
+class Flipping:
+    """A model of another precision: the network, but for a share of the labels."""
+
+    def __init__(self, backend: Backend, precision: Precision, share: float) -> None:
+        self.backend, self.share = backend, share
+        self.spec, self.details = replace(backend.spec, precision=precision), backend.details
+
+    def infer(self, batch: np.ndarray) -> np.ndarray:
+        labels = self.backend.infer(batch)
+        wrong = np.random.default_rng(0).random(labels.shape) < self.share
+        return np.where(wrong, (labels + 1) % self.spec.num_classes, labels)
+
+
+@pytest.mark.parametrize(
+    ("precision", "share", "limit"),
+    [
+        ("fp32", 0.0, None),
+        ("fp32", 0.0003, "99.99"),
+        ("fp16", 0.001, None),
+        ("fp16", 0.003, "99.8"),
+        ("int8", 0.08, None),
+        ("int8", 0.12, "90"),
+    ],
+)
+def test_one_limit_of_labels_holds_on_noise_and_on_data(
+    precision: Precision, share: float, limit: str | None, shapes_folder: Path, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    data = open_data(shapes_folder / "JPEGImages")
+    with open_backend(model, backend="onnxruntime") as backend:
+        first = Subject(backend, name="a", kind="onnx", sha256=None)
+        flipping: Any = Flipping(backend, precision, share)
+        second = Subject(flipping, name="b", kind="onnx", sha256=None)
+        report = verify(first, second, data=data, max_pixels=SMALL)
+    assert report.precision == precision
+    assert report.tolerance == PRECISIONS[precision].tolerance
+    wanted = [f"label agreement {where}" for where in ("", "on data ")] if limit else []
+    of_pictures = "label agreement of a picture"
+    found = [line for line in report.failures if not line.startswith(of_pictures)]
+    assert len(found) == len(wanted)
+    for line, begin in zip(found, wanted, strict=True):
+        assert re.fullmatch(rf"{begin}\d+\.\d{{4}} % below {limit} %", line)
 
 
 def other_mean(spec: ModelSpec) -> ModelSpec:

@@ -138,7 +138,7 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "path": [place / "m.onnx", str(place / "none"), place], "classes": [list("abcd")],
         "confusion": [np.eye(4, dtype="i8")], "logits_nchw": [np.zeros((2, 4, 32, 33), "f2")],
         "target_hw": [labels], "predicted_hw": [labels], "tile": [None, 32, (32, 64)],
-        "backend": ["auto", "onnxruntime", "openvino"], "compute": ["auto", "f32"],
+        "backend": ["auto", "onnxruntime", "openvino"], "compute": ["auto", "fp32"],
         "options": [None, {}], "spec": [None], "cover": [None, "pad"], "overlap": [None, 0],
         "sources": [[image, image], [place / "none.png", image], []], "batch": [None, 2],
         "max_pixels": [10**6], "images": [image[None, :64]], "tile_height": [64],

@@ -98,7 +98,7 @@ def manifest(data: bytes) -> None:
     (out / "manifest.jsonl").write_bytes(data)
     (out / "a.png").write_bytes(b"x")
     options = Options(
-        format="labels", cover="pad", tile=None, overlap=0, backend="onnxruntime", compute="f32"
+        format="labels", cover="pad", tile=None, overlap=0, backend="onnxruntime", compute="fp32"
     )
     source = out / "a.jpg"
     source.write_bytes(b"x")

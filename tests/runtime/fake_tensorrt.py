@@ -98,6 +98,9 @@ class FakeEngine:
         spec = self.trt.spec
         return spec.input if name == spec.input.name else spec.output
 
+    def create_engine_inspector(self) -> None:
+        """None, as of a lean runtime."""
+
     def get_tensor_name(self, index: int) -> str:
         spec = self.trt.spec
         return (spec.input.name, spec.output.name)[index]

@@ -54,7 +54,7 @@ def conv5() -> Callable[[torch.Tensor], torch.Tensor]:
 def make_info(device: Device = "cpu") -> BackendInfo:
     """What a backend without a library says of itself."""
     return BackendInfo(
-        library="none", version="1.0", device=device, device_name="x", threads=1, precision="f32"
+        library="none", version="1.0", device=device, device_name="x", threads=1, precision="fp32"
     )
 
 

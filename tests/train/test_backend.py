@@ -62,9 +62,9 @@ class Spy(nn.Module):
     ("compute", "dtype"),
     [
         ("auto", torch.float32),
-        ("f32", torch.float32),
+        ("fp32", torch.float32),
         ("bf16", torch.bfloat16),
-        ("f16", torch.float16),
+        ("fp16", torch.float16),
     ],
 )
 def test_it_computes_as_asked_and_leaves_the_process_as_it_was(
@@ -76,7 +76,7 @@ def test_it_computes_as_asked_and_leaves_the_process_as_it_was(
     device = torch.device("cpu")
     with TorchBackend(spy, SPEC, device=device, threads=3, compute=compute) as backend:
         assert backend.details["threads"] == 3
-        assert backend.details["compute"] == ("f32" if compute == "auto" else compute)
+        assert backend.details["compute"] == ("fp32" if compute == "auto" else compute)
         logits = backend.infer(np.ones((1, 3, 32, 32), np.float32))
     assert spy.seen == {
         "threads": 3,
@@ -155,7 +155,7 @@ def test_bfloat16_agrees_on_most_pixels(checkpoint: Path) -> None:
         (
             {"compute": "int8"},
             ValueError,
-            "open_backend: compute must be one of auto, f32, bf16, f16, got int8; "
+            "open_backend: compute must be one of auto, fp32, bf16, fp16, got int8; "
             "leave it out for what the file says",
         ),
         (

@@ -45,7 +45,7 @@ BackendOptions = Annotated[
 Compute = Annotated[
     str,
     typer.Option(
-        "--compute", help="Precision to compute in: auto (what the file says), f32, bf16 or f16."
+        "--compute", help="Precision to compute in: auto (what the file says), fp32, bf16 or fp16."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]

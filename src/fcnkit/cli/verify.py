@@ -77,7 +77,6 @@ def verify(
         given = {
             "max_error": max_error,
             "min_agreement": min_agreement,
-            "min_data_agreement": min_agreement,
             "max_miou_drop": max_miou_drop,
         }
         default = module.default_tolerance(first, second)

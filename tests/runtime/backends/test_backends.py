@@ -106,8 +106,8 @@ def test_details_say_what_runs(tmp_path: Path, backend: str) -> None:
     assert library == ROWS[backend].module
     assert version[0].isdigit()
     expected = {
-        "onnxruntime": {"provider": "CPUExecutionProvider", "threads": 1, "compute": "f32"},
-        "openvino": {"provider": "CPU", "threads": 1, "compute": "f32"},
+        "onnxruntime": {"provider": "CPUExecutionProvider", "threads": 1, "compute": "fp32"},
+        "openvino": {"provider": "CPU", "threads": 1, "compute": "fp32"},
     }
     assert details == expected[backend]
 
@@ -163,38 +163,49 @@ def test_auto_takes_what_computes_as_asked(tmp_path: Path) -> None:
         assert (opened.name, opened.details["compute"]) == ("openvino", "bf16")
         assert opened.details["auto"] == (
             "openvino is the first choice for fp32 files of those that open here, "
-            "no onnxruntime (onnxruntime must compute in bf16, got a graph in f32)"
+            "no onnxruntime (onnxruntime must compute in bf16, got a graph in fp32)"
         )
 
 
-@pytest.mark.parametrize("compute", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("compute", ["fp32", "bf16", "fp16"])
 def test_openvino_computes_what_was_asked_or_refuses(tmp_path: Path, compute: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    refused = rf"openvino must compute in {compute}, got a CPU where it takes (f32|bf16|f16); "
+    refused = rf"openvino must compute in {compute}, got a CPU where it takes (fp32|bf16|fp16); "
     try:
         opened = open_backend(path, backend="openvino", compute=compute)  # type: ignore[arg-type]
     except BackendUnavailableError as error:
-        remedy = "use compute='f32' or compute='auto'"
+        remedy = "use compute='fp32' or compute='auto'"
         if not re.fullmatch(f"open_backend: {refused}{remedy}", str(error)):
             raise
-        assert compute != "f32"
+        assert compute != "fp32"
     else:
         with opened:
             assert opened.details["compute"] == compute
 
 
+@pytest.mark.parametrize("backend", ["auto", *BACKENDS])
+def test_short_names_of_precisions_are_taken_and_never_shown(tmp_path: Path, backend: str) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    with open_backend(path, backend=backend, compute="f32") as opened:  # type: ignore[arg-type]
+        assert opened.details["compute"] == "fp32"
+    text = "open_backend: onnxruntime must compute in fp16, got a graph in fp32; "
+    with pytest.raises(BackendUnavailableError) as caught:
+        open_backend(path, backend="onnxruntime", compute="f16")  # type: ignore[arg-type]
+    assert str(caught.value).startswith(text)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_auto_computes_what_the_file_says(tmp_path: Path, backend: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    for compute in ("auto", "f32"):
+    for compute in ("auto", "fp32"):
         with open_backend(path, backend=backend, compute=compute) as opened:  # type: ignore[arg-type]
-            assert opened.details["compute"] == "f32"
+            assert opened.details["compute"] == "fp32"
 
 
 def test_onnxruntime_computes_in_the_types_of_the_graph(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
     text = (
-        "open_backend: onnxruntime must compute in bf16, got a graph in f32; "
+        "open_backend: onnxruntime must compute in bf16, got a graph in fp32; "
         "export with another --precision, or leave compute out"
     )
     with refusal(BackendUnavailableError, text):
@@ -203,7 +214,7 @@ def test_onnxruntime_computes_in_the_types_of_the_graph(tmp_path: Path) -> None:
 
 def test_an_unknown_precision(tmp_path: Path) -> None:
     text = (
-        "open_backend: compute must be one of auto, f32, bf16, f16, got int4; "
+        "open_backend: compute must be one of auto, fp32, bf16, fp16, got int4; "
         "leave it out for what the file says"
     )
     with refusal(ValueError, text):

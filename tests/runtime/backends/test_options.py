@@ -58,16 +58,16 @@ def test_onnxruntime_is_told(model: Path) -> None:
 @pytest.mark.skipif(PROCESSORS < 2, reason="one core has nothing to share")
 def test_small_models_are_not_pinned_to_one_core(model: Path) -> None:
     """Several models of one thread each would all be pinned to the first core."""
-    compiled = compile_model(str(model), threads=1, compute="f32", where="m.onnx")
+    compiled = compile_model(str(model), threads=1, compute="fp32", where="m.onnx")
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
     options = {"ENABLE_CPU_PINNING": "YES"}
-    compiled = compile_model(str(model), threads=1, compute="f32", where="m.onnx", options=options)
+    compiled = compile_model(str(model), threads=1, compute="fp32", where="m.onnx", options=options)
     assert compiled.get_property("ENABLE_CPU_PINNING") is True
 
 
 def test_openvino_is_told(model: Path) -> None:
     options = {"ENABLE_CPU_PINNING": "NO", "NUM_STREAMS": "2"}
-    compiled = compile_model(str(model), threads=2, compute="f32", where="m.onnx", options=options)
+    compiled = compile_model(str(model), threads=2, compute="fp32", where="m.onnx", options=options)
     assert compiled.get_property("ENABLE_CPU_PINNING") is False
     assert compiled.get_property("NUM_STREAMS") == 2
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
@@ -78,7 +78,7 @@ def test_openvino_is_told(model: Path) -> None:
 
 
 def test_openvino_runs_one_call_on_every_thread_and_streams_several(model: Path) -> None:
-    settings: dict[str, Any] = {"threads": 2, "compute": "f32", "where": "m.onnx"}
+    settings: dict[str, Any] = {"threads": 2, "compute": "fp32", "where": "m.onnx"}
     assert compile_model(str(model), **settings).get_property("NUM_STREAMS") == 1
     many = compile_model(str(model), many=True, **settings)
     assert many.get_property("NUM_STREAMS") == 2

@@ -385,7 +385,7 @@ def test_an_engine_that_is_not_what_its_spec_says(tmp_path: Path) -> None:
             {"compute": "bf16"},
             BackendUnavailableError,
             (
-                "open_backend: tensorrt must compute in bf16, got an engine built in f32; leave "
+                "open_backend: tensorrt must compute in bf16, got an engine built in fp32; leave "
                 "compute out, or use the ONNX file with backend='onnxruntime-cuda'"
             ),
         ),
@@ -433,7 +433,7 @@ def test_opening_looks_at_everything_and_says_what_runs(
             "library": "tensorrt 10.9.0.34",
             "provider": "cuda:0 fake",
             "threads": 2,
-            "compute": "f32",
+            "compute": "fp32",
             "cuda_graphs": 8,
         }
         batch = noise_batch(backend.spec, (1, 64, 64))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fcnkit.runtime.bench.compare import (
     compare_samples,
     parse_limit,
 )
+from fcnkit.runtime.bench.report import read_report
 from tests.refusal import refusal
 
 
@@ -95,13 +98,26 @@ def test_a_report_against_a_slower_one(report: dict[str, Any]) -> None:
     assert not any(found.differs for found in compare_reports(report, report).rows)
 
 
+def test_a_report_with_the_older_names_of_precisions_is_compared(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    older, newer = tmp_path / "older.json", tmp_path / "newer.json"
+    newer.write_text(json.dumps(report))
+    older.write_text(json.dumps(report).replace('"compute": "fp32"', '"compute": "f32"'))
+    assert older.read_text() != newer.read_text()
+    compared = compare_reports(read_report(older), read_report(newer))
+    assert len(compared.rows) == 7 * len(report["cases"])
+    assert compared.missing == []
+    assert all(" fp32, " in row.case for row in compared.rows)
+
+
 def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
     fewer = {**report, "cases": report["cases"][:2]}
     compared = compare_reports(fewer, report)
     assert len(compared.rows) == 7 * 2
     assert compared.missing == []  # what only B has is new, not lost
     assert [note for note in compared.notes if note.startswith("only in")] == [
-        f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}, cover {cover}"
+        f"only in B: {name}.onnx, onnxruntime fp32, 1 threads, {shape}, cover {cover}"
         for name, shape, cover in (
             ("labels", "1x64x96", "pad"),
             ("logits", "1x40x50", "pad"),
@@ -116,10 +132,10 @@ def test_single_cases_are_compared_whatever_they_are(report: dict[str, Any]) -> 
     compared = compare_reports(one, other)
     assert len(compared.rows) == 7
     assert compared.notes[0] == (
-        "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad "
-        "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"
+        "comparing labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad "
+        "with logits.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad"
     )
-    assert compared.missing == ["labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"]
+    assert compared.missing == ["labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad"]
     apart = compare_reports({**report, "cases": report["cases"][:2]}, other)
     assert (apart.rows, len(apart.missing)) == ([], 2)
 
@@ -130,8 +146,8 @@ def test_what_b_lacks_is_named(report: dict[str, Any]) -> None:
         if stage["name"] in ("end_to_end", "decode"):  # as with --no-stages
             stage["samples_ms"] = []
     assert compare_reports(report, fewer).missing == [
-        "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad",
-        "end_to_end of labels.onnx, onnxruntime f32, 1 threads, 2x40x50, cover pad",
+        "labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad",
+        "end_to_end of labels.onnx, onnxruntime fp32, 1 threads, 2x40x50, cover pad",
     ]
     nothing = compare_reports(report, {**report, "cases": []})
     assert (nothing.rows, len(nothing.missing)) == ([], len(report["cases"]))
@@ -147,7 +163,7 @@ def test_cases_of_one_name_are_compared_in_their_order(report: dict[str, Any]) -
     assert len(compared.rows) == 2 * 7
     assert not any(row.differs for row in compared.rows)
     assert len(compare_reports(twice, once).missing) == 1
-    title = "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"
+    title = "labels.onnx, onnxruntime fp32, 1 threads, 1x40x50, cover pad"
     assert list(dict.fromkeys(row.case for row in compared.rows)) == [title, f"{title} (number 2)"]
 
 
@@ -158,7 +174,7 @@ def test_each_cover_of_a_case_has_its_own_table(report: dict[str, Any]) -> None:
     both = {**report, "cases": covers}
     text = comparison_text(compare_reports(both, slowed(both, 2.0)), [], None)
     tables = [block.splitlines() for block in text.split("\n\n")]
-    title = "logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
+    title = "logits.onnx, onnxruntime fp32, 1 threads, 1x40x50"
     assert [table[0] for table in tables[:2]] == [f"{title}, cover pad", f"{title}, cover average"]
     assert [len(table) for table in tables[:2]] == [2 + 7] * 2
 

@@ -245,6 +245,13 @@ def test_what_is_no_report(tmp_path: Path) -> None:
     path.write_text('{"format": "fcnkit-bench-latency-1"}')
     with refusal(ArtifactError, f"{path}: must be a report, got no key environment; {remedy}"):
         read_report(path)
+    for cases in ("1", "[1]", "[{}]", '[{"details": {}}]', '[{"details": 1}]'):
+        path.write_text(
+            f'{{"format": "fcnkit-bench-latency-1", "environment": {{}}, "cases": {cases}}}'
+        )
+        got = "a case without the key details.compute"
+        with refusal(ArtifactError, f"{path}: must be a report, got {got}; {remedy}"):
+            read_report(path)
     path.write_text("{")
     with pytest.raises(ArtifactError, match=r"must be a report, got Expecting"):
         read_report(path)

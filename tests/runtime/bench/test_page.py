@@ -32,7 +32,7 @@ def folder_report(report: dict[str, Any]) -> dict[str, Any]:
     def under(rate: float, keeps_up: bool) -> dict[str, Any]:
         times = np.random.default_rng(int(rate)).exponential(0.01 * rate, 200)
         return {
-            "title": "openvino f32, 1 stream of 2 threads",
+            "title": "openvino fp32, 1 stream of 2 threads",
             "rate": rate,
             "requests": 200,
             "latency": dataclasses.asdict(summarize(times)),
@@ -42,7 +42,7 @@ def folder_report(report: dict[str, Any]) -> dict[str, Any]:
         }
 
     run = {
-        "title": "openvino f32, 1 stream of 2 threads",
+        "title": "openvino fp32, 1 stream of 2 threads",
         "pictures": 100,
         "seconds": [2.0, 2.1, 2.2],
         "images_per_second": 47.6,
@@ -53,7 +53,7 @@ def folder_report(report: dict[str, Any]) -> dict[str, Any]:
         "environment": report["environment"],
         "model": "m.onnx",
         "data": "pictures",
-        "runs": [run, {**run, "title": "onnxruntime f32, 2 streams of 1 thread"}],
+        "runs": [run, {**run, "title": "onnxruntime fp32, 2 streams of 1 thread"}],
         "loads": [under(10, True), under(20, True), under(39, False)],
     }
 
@@ -87,7 +87,7 @@ def test_pages_load_nothing_and_hold_everything(report: dict[str, Any]) -> None:
     assert all(target.startswith("data:") for target in page.loads)
     assert "script" not in page.tags
     text = " ".join(page.text)
-    assert "labels.onnx, onnxruntime f32, 1 threads, 1x40x50" in text
+    assert "labels.onnx, onnxruntime fp32, 1 threads, 1x40x50" in text
     assert "no GPU: its figures are missing" in text or report["environment"]["gpus"]
     for word in ("decode", "host to device", "missing", "p99.9", "First call", "Environment"):
         assert word in text, word

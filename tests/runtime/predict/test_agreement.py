@@ -49,7 +49,7 @@ def open_ways(stack: ExitStack, folder: Path, backend: str) -> dict[str, Segment
     for way in ("logits average", "logits pad", "labels pad", "scene average"):
         head, cover = way.split()
         opened[way] = stack.enter_context(
-            load(folder / f"{head}.onnx", backend=backend, threads=1, compute="f32", cover=cover)  # type: ignore[arg-type]
+            load(folder / f"{head}.onnx", backend=backend, threads=1, compute="fp32", cover=cover)  # type: ignore[arg-type]
         )
     return opened
 

@@ -333,7 +333,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "tile": None,
         "overlap": 64,
         "backend": "onnxruntime",
-        "compute": "f32",
+        "compute": "fp32",
     }
     for line, path in ((first, good), (second, bad)):
         found = path.stat()

@@ -120,6 +120,18 @@ def test_another_model_or_option_does_all_again(tmp_path: Path, model: Path) -> 
         assert set(run(one, source, out).values()) == {"done"}
 
 
+def test_results_of_a_version_that_wrote_f32_are_skipped(
+    tmp_path: Path, segmenter: Segmenter
+) -> None:
+    source, out = write_pictures(tmp_path / "in", 2), tmp_path / "out"
+    run(segmenter, source, out)
+    manifest = out / MANIFEST
+    older = manifest.read_text().replace('"compute": "fp32"', '"compute": "f32"')
+    assert older != manifest.read_text()
+    manifest.write_text(older)
+    assert set(run(segmenter, source, out).values()) == {"skipped"}
+
+
 def test_failures_are_tried_again(tmp_path: Path, segmenter: Segmenter) -> None:
     source, out = write_pictures(tmp_path / "in", 3), tmp_path / "out"
     good = (source / "00001.png").read_bytes()
