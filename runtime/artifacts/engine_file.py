@@ -24,7 +24,7 @@ from fcnkit.runtime.artifacts.engine_header import (
     read_plan_header,
 )
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.plain import SpecKeyError, read_plain
+from fcnkit.runtime.artifacts.plain import SpecKeyError, key_error, read_plain
 from fcnkit.runtime.artifacts.spec import (
     ModelSpec,
     Shape,
@@ -342,14 +342,14 @@ def _read_sidecar(held: Path, engine: Path) -> tuple[dict[str, Any], Sidecar]:
 
 def _check_profiles(sidecar: Sidecar) -> None:
     if not sidecar.profiles:
-        raise SpecKeyError("profiles", "must hold at least one", "none")
+        raise key_error("profiles", "must hold at least one", "none")
     multiple, legal = sidecar.spec.input.multiple, sidecar.spec.shapes
     for index, profile in enumerate(sidecar.profiles):
         key = f"profiles[{index}]"
         shapes = (legal.min, profile.min, profile.opt, profile.max, legal.max)
         got = " ".join(map(format_shape, shapes[1:4]))
         if any(side % multiple for shape in shapes for side in shape[1:]):
-            raise SpecKeyError(key, f"sides must be multiples of {multiple}", got)
+            raise key_error(key, f"sides must be multiples of {multiple}", got)
         if any(list(sides) != sorted(sides) for sides in zip(*shapes, strict=True)):
             rule = "must be ordered min <= opt <= max within the spec's shapes"
-            raise SpecKeyError(key, rule, got)
+            raise key_error(key, rule, got)

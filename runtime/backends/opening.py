@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message, parts
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Precision
@@ -129,7 +129,7 @@ def _open_fastest(path: Path, *, threads: int | None, compute: Compute) -> Check
         except ArtifactError:  # the file is at fault, and will be with every backend
             raise
         except FcnkitError as error:  # a GPU that another process has for itself, too
-            passed.append(f"no {name} ({_fact(error)})")
+            passed.append(f"no {name} ({parts(error).fact})")
             last = error
         else:
             first = f"{name} is the first choice for {precision} files of those that open here"
@@ -155,8 +155,3 @@ def _candidates(precision: Precision) -> tuple[str, ...]:
         gpu = gpu[::-1] if precision == "fp32" else gpu
     cpu = ("openvino", "onnxruntime") if precision == "int8" else ("onnxruntime", "openvino")
     return (*gpu, *cpu)
-
-
-def _fact(error: Exception) -> str:
-    """Take what was found out of an error, without the remedy."""
-    return str(error).removeprefix("open_backend: ").split("; ", maxsplit=1)[0]

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra
+from fcnkit.errors import BackendUnavailableError, FcnkitError, missing_extra, parts
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.cuda import open_driver
 from fcnkit.runtime.backends.onnxruntime import EXTRAS, PROVIDERS, check_provider, create_session
@@ -82,16 +82,11 @@ def _try(name: str, remedy: str, probe: Callable[[], str]) -> BackendStatus:
     except _UnfitMachineError as error:
         return BackendStatus(name=name, opens=False, detail=str(error), remedy=_NEEDS_GPU)
     except FcnkitError as error:
-        return BackendStatus(name=name, opens=False, detail=_reason(error), remedy=remedy)
+        return BackendStatus(name=name, opens=False, detail=parts(error).fact, remedy=remedy)
     except Exception as error:  # a library in disrepair fails in its own way: that is the finding
         detail = " ".join(f"{type(error).__name__}: {error}".split())
         return BackendStatus(name=name, opens=False, detail=detail, remedy=remedy)
     return BackendStatus(name=name, opens=True, detail=detail, remedy="")
-
-
-def _reason(error: FcnkitError) -> str:
-    """Take the fact out of an error; the table has its own column for the remedy."""
-    return str(error).removeprefix("open_backend: ").split("; ", maxsplit=1)[0]
 
 
 def _check_doubled(result: object) -> None:
@@ -127,7 +122,7 @@ def _probe_tensorrt(flavor: Flavor) -> str:
     try:
         driver = open_driver(extra=flavor)
     except BackendUnavailableError as error:
-        text = f"{library_name(trt)} is installed, but {_reason(error)}"
+        text = f"{library_name(trt)} is installed, but {parts(error).fact}"
         raise _UnfitMachineError(text) from None
     driver.activate()
     _check_doubled(run_tiny_engine(trt, PROBE_MODEL, driver))
