@@ -21,6 +21,7 @@ from fcnkit.export.calibration import (
     open_calibration,
     sized_pictures,
 )
+from fcnkit.export.choices import Activations
 from fcnkit.export.half_range import (
     HalfRange,
     check_half_range,
@@ -28,7 +29,6 @@ from fcnkit.export.half_range import (
     range_inputs,
 )
 from fcnkit.export.heads import Core
-from fcnkit.export.int8 import Activations
 from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
@@ -115,7 +115,7 @@ def export_onnx(
             them. int8 takes the ranges of its activations from them; fp16 needs none, but the
             largest values are measured on them too. With a labelled second split, that is used to
             measure what the precision costs.
-        activations: For int8: see ``int8.Activations``.
+        activations: For int8: see ``Activations`` in export/choices.py.
         max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
             for int8 and 0.005 for fp16.
         shape: The only (N, H, W) that the graph takes, for runtimes without free sizes; by default

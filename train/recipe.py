@@ -11,7 +11,21 @@ from fcnkit.runtime.checks import check_choice
 if TYPE_CHECKING:
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["RECIPES", "Recipe", "recipe_lines"]
+__all__ = [
+    "RECIPES",
+    "ClassWeights",
+    "Optimizer",
+    "Recipe",
+    "TrainingPrecision",
+    "UpsampleInit",
+    "recipe_lines",
+]
+
+Optimizer = Literal["sgd", "momentum", "adamw"]
+ClassWeights = Literal["none", "frequency"]
+TrainingPrecision = Literal["fp32", "bf16"]
+UpsampleInit = Literal["bilinear", "xavier"]
+"""How transposed convolutions start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +36,7 @@ class Recipe:
     epochs: int
     batch: int
     crop: tuple[int, int]
-    optimizer: Literal["sgd", "momentum", "adamw"]
+    optimizer: Optimizer
     """sgd is plain, as the chapter's; momentum is Nesterov's, 0.9."""
     lr: float
     """Peak learning rate."""
@@ -34,7 +48,7 @@ class Recipe:
     or as the mean over the batch's pixels that are not void."""
     dice: float
     """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
-    class_weights: Literal["none", "frequency"]
+    class_weights: ClassWeights
     """frequency: rare classes count more, by their share of the training masks' pixels."""
     ema: float
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
@@ -53,7 +67,7 @@ class Recipe:
     default, it is ignored."""
     drop_smaller: bool
     """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
-    precision: Literal["fp32", "bf16"]
+    precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
 

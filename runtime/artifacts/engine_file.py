@@ -14,7 +14,7 @@ import logging
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.engine_header import (
@@ -39,6 +39,7 @@ __all__ = [
     "BuilderOptions",
     "EngineFile",
     "Flavor",
+    "HardwareCompatibility",
     "OnnxSource",
     "PlanFacts",
     "Sidecar",
@@ -60,6 +61,10 @@ LARGEST_PROFILE: Final[Shape] = (16, 1024, 1024)
 may take."""
 
 
+HardwareCompatibility = Literal["ampere+", "same"]
+"""Other GPUs that an engine runs on: Ampere and newer, or those of the same compute capability."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
     """What the builder was told; None and empty stand for the library's own default."""
@@ -67,7 +72,7 @@ class BuilderOptions:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     version_compatible: bool = False
-    hardware_compatibility: str | None = None
+    hardware_compatibility: HardwareCompatibility | None = None
     compute_capability: tuple[str, ...] = ()
     """TensorRT-RTX only, such as ``8.9``, or ``current`` for the GPU of the machine."""
 

@@ -7,20 +7,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from fcnkit.cli import bench_text
-from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options, parse_size
+from fcnkit.cli.options import (
+    BackendOptions,
+    Cover,
+    Json,
+    Threads,
+    choice,
+    parse_backend_options,
+    parse_size,
+)
 from fcnkit.cli.say import say
 from fcnkit.errors import message
+from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.bench.variants import CudaGraphs
+from fcnkit.runtime.checks import check_choice
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Compute, Cover, Segmenter
+    from fcnkit.runtime import Segmenter
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.latency import Case
-    from fcnkit.runtime.bench.variants import CudaGraphs
 
 __all__ = ["app"]
 
@@ -61,7 +71,7 @@ def latency(
         list[int] | None, typer.Option(help="Pictures per call; 1 by default.")
     ] = None,
     threads: Threads = None,
-    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    cover: Cover = None,
     backend_options: BackendOptions = None,
     runs: Annotated[
         int | None, typer.Option(help="Samples; 200 unless --duration is given.")
@@ -74,7 +84,8 @@ def latency(
         Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
     ] = None,
     cuda_graphs: Annotated[
-        str, typer.Option(help="For engines: on, off, or both, one row each.")
+        CudaGraphs,
+        choice("--cuda-graphs", get_args(CudaGraphs), "for engines; both gives one row each."),
     ] = "both",
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
@@ -101,7 +112,7 @@ def latency(
     measured = []
     with progress_of(unit="cases") as advance:
         for path, name in product(models, backend or ["auto"]):
-            for variant in device_variants(path, cuda_graphs=cast("CudaGraphs", cuda_graphs)):
+            for variant in device_variants(path, cuda_graphs=cuda_graphs):
                 settings = {**variant.options, **parse_backend_options(backend_options)}
                 open_it = _opener(path, name, threads=threads, cover=cover, options=settings)
                 for one in _measure(name, open_it, sizes, batch or [1], effort, picture, stages):
@@ -145,10 +156,11 @@ def _measure(
 
 
 def _opener(
-    path: Path, name: str, *, threads: int | None, cover: str | None, options: Mapping[str, str]
+    path: Path, name: str, *, threads: int | None, cover: Cover, options: Mapping[str, str]
 ) -> Callable[[], Segmenter]:
     """Return what opens a model on ``NAME[:COMPUTE]``."""
     backend, _, compute = name.partition(":")
+    precision = check_choice("--backend NAME:COMPUTE", compute or "auto", get_args(Compute))
 
     def open_it() -> Segmenter:
         import fcnkit
@@ -157,9 +169,9 @@ def _opener(
             path,
             backend=backend,
             threads=threads,
-            compute=cast("Compute", compute or "auto"),
+            compute=precision,
             options=options,
-            cover=cast("Cover | None", cover),
+            cover=cover,
         )
 
     return open_it
@@ -181,7 +193,7 @@ def throughput(
         list[int] | None,
         typer.Option(help="CPU threads of each model, once or per --streams; all cores shared."),
     ] = None,
-    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    cover: Cover = None,
     batch: Annotated[
         list[int] | None, typer.Option(help="Tiles per batch, as for predict; may be repeated.")
     ] = None,

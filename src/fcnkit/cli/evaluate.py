@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from fcnkit.cli.options import (
     Backend,
     BackendOptions,
     Compute,
+    Cover,
     Json,
     SpecFrom,
     Threads,
@@ -23,7 +24,6 @@ from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover
     from fcnkit.train.data.voc import VocFolder
     from fcnkit.train.evaluation import Measure
 
@@ -35,7 +35,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout.")],
     *,
     split: Annotated[str, typer.Option(help="Which list.")] = "val",
-    cover: Annotated[str | None, typer.Option(help="average or pad; see fcnkit predict.")] = None,
+    cover: Cover = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page with confusions and worst pictures.")
     ] = None,
@@ -78,7 +78,7 @@ def evaluate(
             backend_options=backend_option,
             spec=spec,
         ),
-        cover=cast("Cover | None", cover),
+        cover=cover,
     )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(

@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from fcnkit.errors import message
+from fcnkit.runtime.backends import settings
+from fcnkit.runtime.checks import check_choice
+from fcnkit.runtime.predict import covering
 
 __all__ = [
     "Backend",
     "BackendOptions",
     "Compute",
+    "Cover",
     "Json",
     "SpecFrom",
     "Threads",
     "ValueRange",
+    "choice",
     "load_options",
     "parse_backend_options",
     "parse_levels",
     "parse_range",
     "parse_size",
 ]
+
+
+def choice(
+    option: str, names: Sequence[str], help: str, *, read: Callable[[str], str] = str
+) -> Any:
+    """Declare an option that takes one of a few names.
+
+    Args:
+        option: How it is written, such as ``--cover``.
+        names: What it takes; of a Literal type, ``typing.get_args``.
+        help: What it is for, to follow the names and a colon.
+        read: Turns what was typed into a name, where there are other spellings.
+
+    Returns:
+        The option. A value that is not one of the names raises ``ArgumentValueError``.
+    """
+
+    def check(text: str | None) -> str | None:
+        return None if text is None else check_choice(option, read(text), names)
+
+    listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return typer.Option(
+        option, parser=str, callback=check, metavar="NAME", help=f"{listed}: {help}"
+    )
+
 
 Backend = Annotated[
     str, typer.Option("--backend", help="The library that runs the model; see fcnkit doctor.")
@@ -37,9 +67,20 @@ BackendOptions = Annotated[
     ),
 ]
 Compute = Annotated[
-    str,
-    typer.Option(
-        "--compute", help="Precision to compute in: auto (what the file says), f32, bf16 or f16."
+    settings.Compute,
+    choice(
+        "--compute",
+        get_args(settings.Compute),
+        "the precision to compute in; auto is what the file says.",
+    ),
+]
+Cover = Annotated[
+    covering.Cover | None,
+    choice(
+        "--cover",
+        get_args(covering.Cover),
+        "the average of overlapping tiles, or one padded pass; auto, the default, pads where one "
+        "pass is enough.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
@@ -93,7 +134,7 @@ def load_options(
     *,
     backend: str,
     threads: int | None,
-    compute: str,
+    compute: settings.Compute,
     backend_options: Sequence[str] | None,
     spec: Path | None,
 ) -> dict[str, Any]:
