@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -98,7 +98,7 @@ class _Caught(Dataset[_Example | Failure], Generic[_Example]):
             return _failure(error)
 
 
-def _collate_caught(examples: Sequence[_Example | Failure]) -> object:
+def _collate_caught(examples: list[_Example | Failure]) -> object:
     """Return the first failure of a batch, or else the batch."""
     for example in examples:
         if isinstance(example, Failure):
