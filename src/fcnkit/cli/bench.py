@@ -85,7 +85,7 @@ def latency(
     ] = None,
     cuda_graphs: Annotated[
         CudaGraphs,
-        choice("--cuda-graphs", get_args(CudaGraphs), "for engines; both gives one row each."),
+        choice("--cuda-graphs", CudaGraphs, "for engines; both gives one row each."),
     ] = "both",
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -32,19 +32,11 @@ def onnx(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     head: Annotated[
         Head,
-        choice(
-            "--head",
-            get_args(Head),
-            "what the graph gives; labels and scene take uint8, scene at any size.",
-        ),
+        choice("--head", Head, "labels and scene take and give uint8, scene of any size."),
     ] = "logits",
     precision: Annotated[
         Precision,
-        choice(
-            "--precision",
-            get_args(Precision),
-            "what the graph computes in; inputs and outputs keep their types.",
-        ),
+        choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
     ] = "fp32",
     keep_fp32: Annotated[
         str | None,
@@ -56,11 +48,7 @@ def onnx(
     ] = None,
     activations: Annotated[
         Activations,
-        choice(
-            "--activations",
-            get_args(Activations),
-            "for int8; uint8 is fastest on CPUs, TensorRT needs int8.",
-        ),
+        choice("--activations", Activations, "for int8: fastest on CPUs, or for TensorRT."),
     ] = "uint8",
     max_miou_drop: Annotated[
         float | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,11 +29,7 @@ def engine(
     out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
     flavor: Annotated[
         FlavorChoice,
-        choice(
-            "--flavor",
-            get_args(FlavorChoice),
-            "the library; tensorrt builds for its own GPU.",
-        ),
+        choice("--flavor", FlavorChoice, "the library; tensorrt builds for its own GPU."),
     ] = "auto",
     low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
     opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
@@ -57,12 +53,7 @@ def engine(
     ] = False,
     hardware_compatibility: Annotated[
         HardwareCompatibility | None,
-        choice(
-            "--hardware-compatibility",
-            get_args(HardwareCompatibility),
-            "run on other GPUs too, of Ampere and newer or of the same compute capability; "
-            "tensorrt only.",
-        ),
+        choice("--hardware-compatibility", HardwareCompatibility, "other GPUs; tensorrt only."),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,7 @@ def triton(
     out: Annotated[Path, typer.Option("-o", "--out", help="The model repository.")],
     name: Annotated[str | None, typer.Option(help="What clients call it; the file's name.")] = None,
     version: Annotated[int, typer.Option(help="The version's folder.")] = 1,
-    device: Annotated[
-        Device, choice("--device", get_args(Device), "where the model runs.")
-    ] = "auto",
+    device: Annotated[Device, choice("--device", Device, "where the model runs.")] = "auto",
     instances: Annotated[int, typer.Option(help="Requests computed at the same time.")] = 1,
     queue_delay: Annotated[
         int, typer.Option(help="Microseconds that a request may wait to share a batch.")

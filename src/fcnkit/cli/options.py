@@ -31,20 +31,19 @@ __all__ = [
 ]
 
 
-def choice(
-    option: str, names: Sequence[str], help: str, *, read: Callable[[str], str] = str
-) -> Any:
+def choice(option: str, kind: Any, help: str, *, read: Callable[[str], str] = str) -> Any:
     """Declare an option that takes one of a few names.
 
     Args:
         option: How it is written, such as ``--cover``.
-        names: What it takes; of a Literal type, ``typing.get_args``.
+        kind: What it takes: a Literal type, or the names.
         help: What it is for, to follow the names and a colon.
         read: Turns what was typed into a name, where there are other spellings.
 
     Returns:
         The option. A value that is not one of the names raises ``ArgumentValueError``.
     """
+    names: tuple[str, ...] = get_args(kind) or tuple(kind)
 
     def check(text: str | None) -> str | None:
         return None if text is None else check_choice(option, read(text), names)
@@ -68,19 +67,14 @@ BackendOptions = Annotated[
 ]
 Compute = Annotated[
     settings.Compute,
-    choice(
-        "--compute",
-        get_args(settings.Compute),
-        "the precision to compute in; auto is what the file says.",
-    ),
+    choice("--compute", settings.Compute, "what to compute in; auto is what the file says."),
 ]
 Cover = Annotated[
     covering.Cover | None,
     choice(
         "--cover",
-        get_args(covering.Cover),
-        "the average of overlapping tiles, or one padded pass; auto, the default, pads where one "
-        "pass is enough.",
+        covering.Cover,
+        "average tiles, or pad and run once; auto by default.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -67,11 +67,7 @@ def predict(
     ] = None,
     format: Annotated[
         Format,
-        choice(
-            "--format",
-            get_args(Format),
-            "palette PNG of labels, RGB PNG, colors over the picture, or labels as a numpy file.",
-        ),
+        choice("--format", Format, "palette PNG, RGB PNG, colors over the picture, or an array."),
     ] = "labels",
     cover: Cover = None,
     tile: Tile = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,11 +42,7 @@ def train(
     run: Annotated[Path, typer.Option("-o", "--run", help="Run folder to write.")],
     recipe: Annotated[
         str,
-        choice(
-            "--recipe",
-            tuple(RECIPES),
-            "as in the d2l.ai chapter, or from scratch with augmentation.",
-        ),
+        choice("--recipe", RECIPES, "as in the d2l.ai chapter, or from scratch with augmentation."),
     ] = "d2l",
     model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
     backbone: Annotated[
@@ -64,7 +60,7 @@ def train(
     ] = None,
     upsample_init: Annotated[
         UpsampleInit,
-        choice("--upsample-init", get_args(UpsampleInit), "how transposed convolutions start."),
+        choice("--upsample-init", UpsampleInit, "how transposed convolutions start."),
     ] = "bilinear",
     freeze_upsample: Annotated[
         bool, typer.Option("--freeze-upsample", help="Do not train them (fcn, deeplabv3).")
@@ -78,27 +74,15 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[
         Optimizer | None,
-        choice(
-            "--optimizer",
-            get_args(Optimizer),
-            "plain, Nesterov with 0.9, or AdamW; by default the recipe's.",
-        ),
+        choice("--optimizer", Optimizer, "plain, Nesterov with 0.9, or AdamW."),
     ] = None,
     precision: Annotated[
         TrainingPrecision | None,
-        choice(
-            "--precision",
-            get_args(TrainingPrecision),
-            "by default the recipe's.",
-        ),
+        choice("--precision", TrainingPrecision, "the recipe's by default."),
     ] = None,
     class_weights: Annotated[
         ClassWeights | None,
-        choice(
-            "--class-weights",
-            get_args(ClassWeights),
-            "with frequency, rare classes count more; by default the recipe's.",
-        ),
+        choice("--class-weights", ClassWeights, "frequency: rare classes count more."),
     ] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of an added Dice loss.")] = None,
     ema: Annotated[
