@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.markdown import csv_text, put_between
+from benchmarks.markdown import csv_text, publish
 from fcnkit.errors import FcnkitError
 from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
 from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
@@ -269,12 +269,7 @@ def main() -> None:
     if not rows:
         raise SystemExit(f"--networks must match a network, got {options.networks}")
     text = csv_text([cells(row) for row in rows])
-    if options.out:
-        options.out.with_name(CSV).write_text(text, encoding="utf-8")
-        put_between(options.out, BEGIN, END, summary(rows))
-    else:
-        print(text)
-        print(summary(rows))
+    publish(options.out, (BEGIN, END), csv=(CSV, text), text=summary(rows))
 
 
 if __name__ == "__main__":

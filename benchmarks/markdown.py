@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["csv_text", "put_between", "table"]
+__all__ = ["csv_text", "publish", "put_between", "table"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,3 +31,21 @@ def put_between(page: Path, begin: str, end: str, text: str) -> None:
     if not found_begin or not found_end:
         raise SystemExit(f"{page} must hold the lines {begin} and {end}")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def publish(page: Path | None, lines: tuple[str, str], *, csv: tuple[str, str], text: str) -> None:
+    """Put a summary between two lines of a page and its table beside it, or print both.
+
+    Args:
+        page: The page; None prints.
+        lines: The two lines.
+        csv: Name of the file beside the page, and what it holds.
+        text: The summary.
+    """
+    name, rows = csv
+    if page is None:
+        print(rows)
+        print(text)
+    else:
+        page.with_name(name).write_text(rows, encoding="utf-8")
+        put_between(page, *lines, text)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -123,21 +123,10 @@ def _in_threads(tasks: Sequence[Callable[[], object]]) -> None:
     if len(tasks) == 1:
         tasks[0]()
         return
-    errors: list[Exception] = []
-
-    def run(task: Callable[[], object]) -> None:
-        try:
-            task()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor(len(tasks)) as pool:
+        done = [pool.submit(task) for task in tasks]
+    for future in done:
+        future.result()
 
 
 def measure_load(
