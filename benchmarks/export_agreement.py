@@ -19,7 +19,7 @@ from typing import Any
 from fcnkit.export.subject import open_subject
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verification import verify
-from fcnkit.export.verify_data import open_data
+from fcnkit.export.verify_data import open_comparison_data
 
 AGREEMENT = {"fp32": 0.9999, "fp16": 0.998, "int8": 0.0}
 MIOU_DROP = 0.01
@@ -42,7 +42,7 @@ def measure(checkpoint: Path, data: Path, head: str, precision: str) -> dict[str
         on_data = exported.verify.data
         if on_data is None:
             with open_subject(checkpoint) as a, open_subject(out) as b:
-                on_data = verify(a, b, data=open_data(data), max_pixels=96 * 96).data
+                on_data = verify(a, b, data=open_comparison_data(data), max_pixels=96 * 96).data
     assert on_data is not None
     return {
         "precision": precision,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fcnkit.export.to_onnx import ExportReport, export_onnx
     from fcnkit.export.triton import TritonReport, write_triton_repository
     from fcnkit.export.verification import TOLERANCES, Tolerance, VerifyReport, require, verify
-    from fcnkit.export.verify_data import DataReport, Labelled, open_data
+    from fcnkit.export.verify_data import ComparisonData, DataReport, open_comparison_data
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
     from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
 else:
@@ -42,7 +42,7 @@ else:
                 "require",
                 "verify",
             ],
-            "fcnkit.export.verify_data": ["DataReport", "Labelled", "open_data"],
+            "fcnkit.export.verify_data": ["DataReport", "ComparisonData", "open_comparison_data"],
             "fcnkit.runtime.artifacts.engine_file": ["BuilderOptions"],
         },
         extra="export",
@@ -52,11 +52,11 @@ __all__ = [
     "TOLERANCES",
     "BuilderOptions",
     "Calibration",
+    "ComparisonData",
     "DataReport",
     "EngineCheck",
     "EngineReport",
     "ExportReport",
-    "Labelled",
     "PrecisionProof",
     "ProfileRequest",
     "Subject",
@@ -67,7 +67,7 @@ __all__ = [
     "export_onnx",
     "measure_speedup",
     "open_calibration",
-    "open_data",
+    "open_comparison_data",
     "open_subject",
     "parse_profile",
     "require",

@@ -40,7 +40,7 @@ from fcnkit.export.verification import (
     require,
     verify,
 )
-from fcnkit.export.verify_data import Labelled
+from fcnkit.export.verify_data import ComparisonData
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
 from fcnkit.runtime.artifacts.spec import (
     METADATA_KEY,
@@ -229,10 +229,10 @@ def _in_memory(
     return Subject(backend, name=checkpoint.name, kind="checkpoint", sha256=sha256)
 
 
-def _held_out(opened: Calibration | None, root: Path | None) -> Labelled | None:
+def _held_out(opened: Calibration | None, root: Path | None) -> ComparisonData | None:
     if opened is None or root is None or opened.held_out is None:
         return None
-    return Labelled(root=root, pictures=(), truth=opened.held_out)
+    return ComparisonData(root=root, pictures=(), truth=opened.held_out)
 
 
 def _pictures(spec: ModelSpec, typing: Typing) -> Pictures | None:
