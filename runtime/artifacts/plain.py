@@ -68,7 +68,7 @@ def _read(kind: Any, data: Any, key: str) -> Any:
         if not isinstance(data, str) or data not in args:
             raise key_error(key, f"must be one of {', '.join(args)}", data)
         return data
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # Union: of a Literal and None
         return None if data is None else _read(args[0], data, key)
     if origin is tuple:
         return _read_tuple(args, data, key)
