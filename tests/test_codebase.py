@@ -82,8 +82,8 @@ def test_choices_of_the_command_line_need_no_cast() -> None:
 
 
 PHRASES = (
-    r"(?<!here )\b(is|was) (no|none of (the|both)) (integer|str|bool|text|array|tensor|list|tuple|dict|pair|"
-    r"class|multiple|number|file|folder|checkpoint|report|zip|photo|two|three|four)\b",
+    r"(?<!here )\b(is|was) (no|none of (the|both)) (integer|str|bool|text|array|tensor|list|tuple|"
+    r"dict|pair|class|multiple|number|file|folder|checkpoint|report|zip|photo|two|three|four)\b",
     r"\b(none|one|neither) of both\b(?!,)",
     r"\b(a|A) text\b(?! file)",
     r"\b[Ss]o many\b",
