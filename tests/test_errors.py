@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fcnkit
 from fcnkit.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -24,6 +26,7 @@ from fcnkit.errors import (
     printable,
     within,
 )
+from fcnkit.runtime import palette
 
 KINDS = [
     FcnkitError,
@@ -110,3 +113,19 @@ def test_a_place_goes_in_front_of_a_message() -> None:
     assert (text.what, text.rule, text.remedy) == ("m.onnx: spec", "must be 1", "give 1")
     plain = within("m.onnx", OSError("disk\nfull"))
     assert plain == plain.rule == "m.onnx: disk full"
+
+
+def test_errors_that_are_raised_on_purpose_keep_their_parts(tmp_path: Path) -> None:
+    missing = tmp_path / "no.onnx"
+    for call, rule, remedy in (
+        (lambda: fcnkit.load(missing, backend="magic"), "backend must be one of", "see fcnkit"),
+        (lambda: palette.voc_palette("2"), "must be an integer", "pass an int"),  # type: ignore[arg-type]
+        (lambda: palette.voc_palette(0), "must be", ""),
+        (lambda: fcnkit.load(missing), "must be a model file", "check the path"),
+    ):
+        with pytest.raises((FcnkitError, ArgumentTypeError, ArgumentValueError)) as caught:
+            call()
+        error = caught.value
+        assert rule in error.rule
+        assert remedy in error.remedy
+        assert str(error) == f"{error.what}: {error.rule}, got {error.got}; {error.remedy}"

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnkit.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
     ArtifactError,
     BackendUnavailableError,
     DataError,
@@ -41,6 +43,8 @@ else:
 __version__ = version("fcnkit")
 
 __all__ = [
+    "ArgumentTypeError",
+    "ArgumentValueError",
     "ArtifactError",
     "BackendUnavailableError",
     "DataError",
