@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import fcnkit
 from fcnkit.errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
     ArtifactError,
     BackendUnavailableError,
+    BadTypeError,
+    BadValueError,
     DataError,
     FcnkitError,
     MissingExtraError,
@@ -35,8 +35,8 @@ KINDS = [
     BackendUnavailableError,
     MissingExtraError,
     VerifyError,
-    ArgumentTypeError,
-    ArgumentValueError,
+    BadTypeError,
+    BadValueError,
 ]
 
 
@@ -82,9 +82,9 @@ def test_an_error_is_made_of_a_plain_text_as_libraries_re_raise_it(kind: Any) ->
 
 
 def test_argument_errors_are_the_errors_that_python_users_catch() -> None:
-    assert issubclass(ArgumentTypeError, TypeError)
-    assert issubclass(ArgumentValueError, ValueError)
-    assert not issubclass(ArgumentTypeError, FcnkitError)
+    assert issubclass(BadTypeError, TypeError)
+    assert issubclass(BadValueError, ValueError)
+    assert not issubclass(BadTypeError, FcnkitError)
 
 
 @given(st.text(), st.text(), st.text() | st.integers(), st.text())
@@ -123,7 +123,7 @@ def test_errors_that_are_raised_on_purpose_keep_their_parts(tmp_path: Path) -> N
         (lambda: palette.voc_palette(0), "must be", ""),
         (lambda: fcnkit.load(missing), "must be a model file", "check the path"),
     ):
-        with pytest.raises((FcnkitError, ArgumentTypeError, ArgumentValueError)) as caught:
+        with pytest.raises((FcnkitError, BadTypeError, BadValueError)) as caught:
             call()
         error = caught.value
         assert rule in error.rule

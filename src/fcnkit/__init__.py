@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcnkit.errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
     ArtifactError,
     BackendUnavailableError,
+    BadTypeError,
+    BadValueError,
     DataError,
     FcnkitError,
     MissingExtraError,
@@ -43,10 +43,10 @@ else:
 __version__ = version("fcnkit")
 
 __all__ = [
-    "ArgumentTypeError",
-    "ArgumentValueError",
     "ArtifactError",
     "BackendUnavailableError",
+    "BadTypeError",
+    "BadValueError",
     "DataError",
     "FcnkitError",
     "MissingExtraError",

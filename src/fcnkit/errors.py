@@ -4,8 +4,8 @@ A message is one line, ``what: rule, got value; remedy``. Every error raised wit
 these parts as the attributes ``what``, ``rule``, ``got`` and ``remedy``, so that nobody has to
 parse the text. The parts survive pickling.
 
-An argument of a wrong type or dtype raises ``ArgumentTypeError``, which is a TypeError. An argument
-of a wrong shape, range or content raises ``ArgumentValueError``, which is a ValueError. The other
+An argument of a wrong type or dtype raises ``BadTypeError``, which is a TypeError. An argument
+of a wrong shape, range or content raises ``BadValueError``, which is a ValueError. The other
 classes are for everything else.
 
 Every class takes one argument, the text, because libraries re-raise errors as
@@ -18,10 +18,10 @@ from __future__ import annotations
 from typing import Self
 
 __all__ = [
-    "ArgumentTypeError",
-    "ArgumentValueError",
     "ArtifactError",
     "BackendUnavailableError",
+    "BadTypeError",
+    "BadValueError",
     "DataError",
     "FcnkitError",
     "Message",
@@ -109,11 +109,11 @@ class _KeepsParts(Exception):
         return parts(self).remedy
 
 
-class ArgumentTypeError(_KeepsParts, TypeError):
+class BadTypeError(_KeepsParts, TypeError):
     """An argument has a wrong type or dtype."""
 
 
-class ArgumentValueError(_KeepsParts, ValueError):
+class BadValueError(_KeepsParts, ValueError):
     """An argument has a wrong shape, range or content."""
 
 

@@ -41,7 +41,7 @@ def choice(option: str, kind: Any, help: str, *, read: Callable[[str], str] = st
         read: Turns what was typed into a name, where there are other spellings.
 
     Returns:
-        The option. A value that is not one of the names raises ``ArgumentValueError``.
+        The option. A value that is not one of the names raises ``BadValueError``.
     """
     names: tuple[str, ...] = get_args(kind) or tuple(kind)
 
