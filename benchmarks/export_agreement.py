@@ -18,7 +18,7 @@ from typing import Any
 from fcnkit.export.subject import open_subject
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verification import verify
-from fcnkit.export.verify_data import open_data
+from fcnkit.export.verify_data import open_comparison_data
 from fcnkit.runtime.artifacts.precisions import PRECISIONS
 
 
@@ -40,7 +40,7 @@ def measure(checkpoint: Path, data: Path, head: str, precision: str) -> dict[str
         on_data = exported.verify.data
         if on_data is None:
             with open_subject(checkpoint) as a, open_subject(out) as b:
-                on_data = verify(a, b, data=open_data(data), max_pixels=96 * 96).data
+                on_data = verify(a, b, data=open_comparison_data(data), max_pixels=96 * 96).data
     assert on_data is not None
     return {
         "precision": precision,

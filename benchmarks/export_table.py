@@ -148,7 +148,7 @@ class Case:
             out = path.with_suffix(".engine")
             report = build_engine(path, out, flavor="tensorrt-rtx", profiles=[profile])
         except FcnkitError as error:
-            return f"refused: {' '.join(str(error).partition(', got ')[2].split())[:120]}"
+            return f"refused: {error.got[:120]}"
         return f"{report.bytes / 1e6:.0f} MB in {time.perf_counter() - start:.1f} s"
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fcnkit.export.to_onnx import ExportReport, export_onnx
     from fcnkit.export.triton import TritonReport, write_triton_repository
     from fcnkit.export.verification import VerifyReport, require, verify
-    from fcnkit.export.verify_data import DataReport, Labelled, open_data
+    from fcnkit.export.verify_data import ComparisonData, DataReport, open_comparison_data
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
     from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
     from fcnkit.runtime.artifacts.precisions import PRECISIONS, PrecisionFacts, Tolerance
@@ -37,7 +37,7 @@ else:
             "fcnkit.export.to_onnx": ["ExportReport", "export_onnx"],
             "fcnkit.export.triton": ["TritonReport", "write_triton_repository"],
             "fcnkit.export.verification": ["VerifyReport", "require", "verify"],
-            "fcnkit.export.verify_data": ["DataReport", "Labelled", "open_data"],
+            "fcnkit.export.verify_data": ["DataReport", "ComparisonData", "open_comparison_data"],
             "fcnkit.runtime.artifacts.engine_file": ["BuilderOptions"],
             "fcnkit.runtime.artifacts.precisions": ["PRECISIONS", "PrecisionFacts", "Tolerance"],
         },
@@ -48,11 +48,11 @@ __all__ = [
     "PRECISIONS",
     "BuilderOptions",
     "Calibration",
+    "ComparisonData",
     "DataReport",
     "EngineCheck",
     "EngineReport",
     "ExportReport",
-    "Labelled",
     "PrecisionFacts",
     "PrecisionProof",
     "ProfileRequest",
@@ -64,7 +64,7 @@ __all__ = [
     "export_onnx",
     "measure_speedup",
     "open_calibration",
-    "open_data",
+    "open_comparison_data",
     "open_subject",
     "parse_profile",
     "require",

@@ -11,10 +11,11 @@ import torch
 
 from fcnkit.errors import message
 from fcnkit.export.calibration import Calibration, model_inputs
+from fcnkit.export.choices import Activations
 from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
 from fcnkit.export.heads import Core, labels_model, logits_model, tiles_model
-from fcnkit.export.int8 import Activations, to_int8
+from fcnkit.export.int8 import to_int8
 from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.scene import wrap_scene
 from fcnkit.export.trace import OPSET, trace

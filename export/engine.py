@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
@@ -25,7 +25,7 @@ from fcnkit.runtime.artifacts.engine_file import (
     Sidecar,
     sidecar_path,
 )
-from fcnkit.runtime.artifacts.engine_header import Flavor, read_plan_header
+from fcnkit.runtime.artifacts.engine_header import Flavor, FlavorChoice, read_plan_header
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, SourceSpec, hull
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
@@ -54,7 +54,7 @@ def build_engine(
     model: Path,
     out: Path,
     *,
-    flavor: Flavor | Literal["auto"] = "auto",
+    flavor: FlavorChoice = "auto",
     profiles: Sequence[ProfileRequest] = (),
     options: BuilderOptions | None = None,
     timing_cache: Path | None = None,
@@ -87,7 +87,7 @@ def build_engine(
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """
-    check_choice("--flavor", flavor, ("auto", *get_args(Flavor)))
+    check_choice("--flavor", flavor, get_args(FlavorChoice))
     if out.suffix not in ENGINE_SUFFIXES:
         rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
         raise ValueError(message("-o", rule, str(out), "name it model.engine"))

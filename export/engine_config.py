@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import message
-from fcnkit.runtime.artifacts.engine_file import BuilderOptions
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions, HardwareCompatibility
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.checks import check_choice
 
@@ -18,8 +18,11 @@ __all__ = [
     "set_capabilities",
 ]
 
-HARDWARE_LEVELS: Final = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
-"""What ``--hardware-compatibility`` takes, and the library's names for it."""
+HARDWARE_LEVELS: Final[dict[HardwareCompatibility, str]] = {
+    "ampere+": "AMPERE_PLUS",
+    "same": "SAME_COMPUTE_CAPABILITY",
+}
+"""The library's names."""
 
 _LAST_LEVEL: Final = 5
 _CURRENT: Final = "current"

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -19,12 +19,9 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-__all__ = ["Activations", "to_int8"]
+from fcnkit.export.choices import Activations
 
-Activations = Literal["uint8", "int8"]
-"""How activations are written. ``uint8`` with a zero point lets ONNX Runtime drop every ReLU, and
-is what its fast kernels take. ``int8`` is symmetric, without zero point: TensorRT takes no other,
-and ONNX Runtime computes most of such a graph in float32."""
+__all__ = ["to_int8"]
 
 _SETTINGS: Final[dict[Activations, tuple[QuantType, bool]]] = {
     "uint8": (QuantType.QUInt8, False),

@@ -21,6 +21,7 @@ from fcnkit.export.calibration import (
     open_calibration,
     sized_pictures,
 )
+from fcnkit.export.choices import Activations
 from fcnkit.export.half_range import (
     HalfRange,
     check_half_range,
@@ -28,13 +29,12 @@ from fcnkit.export.half_range import (
     range_inputs,
 )
 from fcnkit.export.heads import Core
-from fcnkit.export.int8 import Activations
 from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
 from fcnkit.export.trace import LOWEST_OPSET, OPSET
 from fcnkit.export.verification import Pictures, VerifyReport, require, verify
-from fcnkit.export.verify_data import Labelled
+from fcnkit.export.verify_data import ComparisonData
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
 from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, precisions_taking
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Shape, format_shape
@@ -97,7 +97,7 @@ def export_onnx(
             them. int8 takes the ranges of its activations from them; fp16 needs none, but the
             largest values are measured on them too. With a labelled second split, that is used to
             measure what the precision costs.
-        activations: For int8: see ``int8.Activations``.
+        activations: For int8: see ``Activations`` in export/choices.py.
         max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
             for int8 and 0.005 for fp16.
         shape: The only (N, H, W) that the graph takes, for runtimes without free sizes; by default
@@ -211,10 +211,10 @@ def _in_memory(
     return Subject(backend, name=checkpoint.name, kind="checkpoint", sha256=sha256)
 
 
-def _held_out(opened: Calibration | None, root: Path | None) -> Labelled | None:
+def _held_out(opened: Calibration | None, root: Path | None) -> ComparisonData | None:
     if opened is None or root is None or opened.held_out is None:
         return None
-    return Labelled(root=root, pictures=(), truth=opened.held_out)
+    return ComparisonData(root=root, pictures=(), truth=opened.held_out)
 
 
 def _pictures(spec: ModelSpec, typing: Typing) -> Pictures | None:

@@ -35,6 +35,7 @@ class TritonReport:
     name: str
     """The name by which clients ask for the model."""
     folder: Path
+    """The model's folder in the repository."""
     max_batch_size: int
     """0 where the server must not add a batch dimension."""
 

@@ -16,7 +16,7 @@ from fcnkit.export.comparison_images import SMALL, comparison_pictures
 from fcnkit.export.difference import Difference, DifferenceMeter, largest_logit
 from fcnkit.export.shapes import MAX_PIXELS, clamped, comparison_shapes
 from fcnkit.export.subject import Answer, Subject
-from fcnkit.export.verify_data import DataReport, Labelled, compare_on_data
+from fcnkit.export.verify_data import ComparisonData, DataReport, compare_on_data
 from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, Tolerance, less_exact
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape
 
@@ -80,7 +80,7 @@ def verify(
     a: Subject,
     b: Subject,
     *,
-    data: Labelled | None = None,
+    data: ComparisonData | None = None,
     tolerance: Tolerance | None = None,
     pictures: Pictures | None = None,
     max_pixels: int = MAX_PIXELS,

@@ -20,11 +20,11 @@ from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, read_pair
 
-__all__ = ["DataReport", "Labelled", "compare_on_data", "open_data"]
+__all__ = ["ComparisonData", "DataReport", "compare_on_data", "open_comparison_data"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelled:
+class ComparisonData:
     """Pictures to compare on."""
 
     root: Path
@@ -34,7 +34,7 @@ class Labelled:
     range: Range | None = None
     """The values that become 0 and 255 in pictures of more than 8 bits."""
 
-    def with_range(self, range: Range | None) -> Labelled:
+    def with_range(self, range: Range | None) -> ComparisonData:
         """Return the pictures on another scale, as a model was trained on it."""
         truth = None if self.truth is None else self.truth.with_range(range)
         return replace(self, truth=truth, range=range)
@@ -80,7 +80,7 @@ class DataReport:
         return f"{text}, mean IoU {self.mean_iou_a:.4f} and {self.mean_iou_b:.4f}"
 
 
-def open_data(root: Path, *, split: str = "val") -> Labelled:
+def open_comparison_data(root: Path, *, split: str = "val") -> ComparisonData:
     """Find the pictures of a folder.
 
     Args:
@@ -94,7 +94,7 @@ def open_data(root: Path, *, split: str = "val") -> Labelled:
         DataError: There are none.
     """
     if (root / LISTS).is_dir():
-        return Labelled(root=root, pictures=(), truth=open_voc(root, split=split))
+        return ComparisonData(root=root, pictures=(), truth=open_voc(root, split=split))
     found: tuple[Path, ...] = ()
     if root.is_dir():
         found = tuple(sorted(path for path in root.iterdir() if is_picture(path)))
@@ -102,13 +102,13 @@ def open_data(root: Path, *, split: str = "val") -> Labelled:
         rule = "must be a folder of pictures or in VOC layout"
         got = "no pictures" if root.is_dir() else "no such folder"
         raise DataError(message(f"--data {root}", rule, got, "check the path"))
-    return Labelled(root=root, pictures=found, truth=None)
+    return ComparisonData(root=root, pictures=found, truth=None)
 
 
 def compare_on_data(
     a: Subject,
     b: Subject,
-    data: Labelled,
+    data: ComparisonData,
     *,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> DataReport:

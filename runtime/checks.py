@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ Palette: TypeAlias = NDArray[np.uint8] | Sequence[Sequence[int]]
 """Colours by label: uint8 (K, 3), or K triples of integers 0..255."""
 
 MAX_THREADS = 256
+
+_Name = TypeVar("_Name", bound=str)
 
 
 @lru_cache(maxsize=256)
@@ -162,10 +164,11 @@ def check_path(what: str, value: object) -> Path:
     raise TypeError(message(what, "must be a str or a Path", got, "pass the file's path"))
 
 
-def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
-    """Return value if it is one of the names, else raise."""
-    if isinstance(value, str) and value in choices:
-        return value
+def check_choice(what: str, value: object, choices: Sequence[_Name]) -> _Name:
+    """Return the choice that value names, else raise."""
+    for choice in choices:
+        if isinstance(value, str) and value == choice:
+            return choice
     rule = f"must be one of {', '.join(choices)}"
     raise ValueError(message(what, rule, value, "choose one of these"))
 

@@ -89,19 +89,20 @@ def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     return {head: out / f"{head}.onnx" for head in heads}
 
 
+def _real(folder: str, name: str) -> Path:
+    path = SHARED / folder
+    if not path.is_dir():
+        pytest.skip(f"{name} is not beside the checkout")
+    return path
+
+
 @pytest.fixture(scope="session")
 def camvid() -> Path:
     """The real CamVid folder beside the checkout, where there is one."""
-    folder = SHARED / "camvid"
-    if not folder.is_dir():
-        pytest.skip("CamVid is not beside the checkout")
-    return folder
+    return _real("camvid", "CamVid")
 
 
 @pytest.fixture(scope="session")
 def voc_subset() -> Path:
     """The real VOC 2012 subset beside the checkout, where there is one."""
-    folder = SHARED / "voc2012-subset"
-    if not folder.is_dir():
-        pytest.skip("the VOC 2012 subset is not beside the checkout")
-    return folder
+    return _real("voc2012-subset", "the VOC 2012 subset")

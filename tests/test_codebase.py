@@ -109,6 +109,56 @@ def test_nothing_prints_outside_the_command_line() -> None:
     assert printing == []
 
 
+def test_nobody_takes_an_error_apart_by_its_text() -> None:
+    taken = re.compile(
+        r"str\((error|err|exc|e)\)\.(removeprefix|removesuffix|r?partition|split\(\")"
+    )
+    takers = [path for path in SOURCES if taken.search(path.read_text("utf-8"))]
+    # torch's errors have no parts.
+    assert [path.name for path in takers] == ["reading.py"]
+
+
+def test_choices_of_the_command_line_need_no_cast() -> None:
+    sources = [path for path in SOURCES if "cli" in path.parts]
+    assert [path.name for path in sources if "cast(" in path.read_text("utf-8")] == []
+
+
+PHRASES = (
+    r"(?<!here )\b(is|was) (no|none of (the|both)) (integer|str|bool|text|array|tensor|list|tuple|"
+    r"dict|pair|class|multiple|number|file|folder|checkpoint|report|zip|photo|two|three|four)\b",
+    r"\b(none|one|neither) of both\b(?!,)",
+    r"\b(a|A) text\b(?! file)",
+    r"\b[Ss]o many\b",
+    r"\bof (its|their) own\b",
+    r"\bwhat was asked\b|\basked[ -]for\b",
+    r"\bbe it only\b",
+    r"(?i)colour|neighbour|flavour|behaviour|labelled|labelling|judgement|\bgrey\b|centred",
+    r"(?i)(normal|initial|serial|quant|optim|synchron|vector)is(e|ed|es|er|ing|ation)",
+)
+"""British spelling, and phrases that nobody says."""
+
+
+def prose() -> list[Path]:
+    folders = ("src", "runtime", "train", "export", "csrc", "benchmarks", "tests", "docs")
+    found = [path for name in folders for path in (ROOT / name).rglob("*.*")]
+    kinds = {".py", ".pyi", ".hpp", ".cpp", ".md"}
+    kept = [path for path in found if path.suffix in kinds and "experiments" not in path.parts]
+    return [*kept, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
+
+
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_plain_american_english(phrase: str) -> None:
+    here = Path(__file__)
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in prose()
+        if path != here
+        # The class Labelled keeps its name.
+        for match in re.finditer(phrase, path.read_text("utf-8").replace("Labelled", ""))
+    ]
+    assert found == []
+
+
 def verbs_in_readme() -> list[str]:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = re.findall(r"^fcnkit ((?:data|export|bench) \w+|\w+)(.*?)(?:#|$)", text, re.MULTILINE)

@@ -12,7 +12,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import torch
 from torch import Tensor
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, message, within
 from fcnkit.runtime.artifacts.spec import (
     FORMAT,
     METADATA_KEY,
@@ -170,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         recipe = Recipe.from_dict(data["recipe"])
     except ValueError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+        raise ArtifactError(within(str(path), error)) from error
     return Checkpoint(**{**data, "spec": spec, "recipe": recipe})
 
 
@@ -325,7 +325,7 @@ def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
     try:
         net = create_model(architecture, loaded.spec.num_classes)
     except ValueError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+        raise ArtifactError(within(str(path), error)) from error
     try:
         net.load_state_dict(loaded.model)
     except RuntimeError as error:

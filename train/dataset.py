@@ -6,34 +6,27 @@ workers read them, and a resumed run continues with the ones it would have seen.
 
 from __future__ import annotations
 
-import re
-import signal
-import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
-from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.errors import message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
+from fcnkit.train.reading import Loader, reading_loader
 from fcnkit.train.recipe import Recipe
 
-__all__ = ["CropDataset", "EpochSampler", "training_loader", "worker_errors"]
+__all__ = ["CropDataset", "EpochSampler", "training_loader"]
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
-
-_OF_SHARED_MEMORY = ("shared memory", "</torch_", "Bus error")
-"""What torch and the system say where batches do not fit into it."""
 
 
 class EpochSampler(Sampler[Key]):
@@ -110,7 +103,7 @@ def training_loader(
     workers: int,
     rank: int = 0,
     world: int = 1,
-) -> tuple[DataLoader[tuple[Tensor, Tensor]], EpochSampler]:
+) -> tuple[Loader[tuple[Tensor, Tensor]], EpochSampler]:
     """Return the batches of one epoch, and the sampler on which the epoch is set.
 
     Args:
@@ -122,8 +115,8 @@ def training_loader(
         world: Number of training processes.
 
     Returns:
-        The loader of this process's share of every batch, (uint8 (B, 3, h, w), int64 (B, h, w)),
-        and its sampler.
+        The loader, to be read with ``batches``: this process's share of every batch, (uint8
+        (B, 3, h, w), int64 (B, h, w)). And its sampler.
 
     Raises:
         ValueError: The batches cannot be shared evenly.
@@ -135,66 +128,9 @@ def training_loader(
         rule = f"must be at most the {len(samples)} training pictures with several processes"
         raise ValueError(message("--batch", rule, recipe.batch, "lower it"))
     sampler = EpochSampler(len(samples), recipe, rank=rank, world=world)
-    loader = DataLoader(
-        CropDataset(samples, labelmap, recipe),
-        batch_size=recipe.batch // world,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )
+    examples = CropDataset(samples, labelmap, recipe)
+    loader = reading_loader(examples, sampler, batch=recipe.batch // world, workers=workers)
     return loader, sampler
-
-
-@contextmanager
-def worker_errors() -> Iterator[None]:
-    """Word what goes wrong in a reading process as if it had gone wrong in this one.
-
-    Raises:
-        DataError: A picture or mask is broken.
-        FcnkitError: A reading process has failed or died, or the GPU's memory is too small.
-    """
-    try:
-        yield
-    except DataError as error:
-        # torch puts the process's traceback before the text.
-        _, torn, text = str(error).rpartition(f"{DataError.__module__}.DataError: ")
-        if not torn:
-            raise
-        raise DataError(text.strip()) from error
-    except torch.OutOfMemoryError as error:
-        rule, got = "a step must fit into the GPU's memory", str(error).partition(". ")[0]
-        raise FcnkitError(message("training", rule, got, "lower --batch or --crop")) from error
-    except Exception as error:
-        # torch raises it in the middle of whatever this process does: a death as a RuntimeError,
-        # and what a reading process raised as the same type again.
-        if "DataLoader worker" not in str(error):
-            raise
-        on_posix = sys.platform != "win32"
-        if on_posix and threading.current_thread() is threading.main_thread():
-            # Else the next process to die would raise on the way out, and hide this error.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        raise _reader_error(str(error)) from error
-
-
-def _reader_error(text: str) -> FcnkitError:
-    """Word what torch says of a reading process that raised an error or died."""
-    head = text.strip().splitlines()[0]
-    raised = re.match(r"Caught (\w+) in DataLoader worker", head)
-    if raised:  # a traceback follows, whose end is the cause
-        _, _, cause = text.rpartition(f"{raised[1]}:")
-        rule, got = (
-            "the processes that read pictures must not fail",
-            f"{raised[1]}: {cause.strip()}",
-        )
-        remedy = "mend the cause, or read in the training process with --workers 0"
-    else:
-        rule, got = "the processes that read pictures must live", head
-        remedy = "continue with --resume, with fewer --workers if memory is short"
-    if any(sign in text for sign in _OF_SHARED_MEMORY):
-        rule = "the processes that read pictures need room in shared memory, /dev/shm"
-        remedy = "use --workers 0, or give a container more with docker run --shm-size=2g"
-    return FcnkitError(message("training", rule, got, remedy))
 
 
 def _augment(

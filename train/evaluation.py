@@ -89,7 +89,12 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore:
-    """How well one picture was labelled."""
+    """How well one picture was labelled.
+
+    Both scores lie between 0 and 1, and void pixels are left out.
+    A higher score is better.
+    A picture that is void all over has no score.
+    """
 
     sample: Sample
     pixel_accuracy: float

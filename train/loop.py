@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
@@ -27,12 +26,13 @@ from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
 from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, open_voc
-from fcnkit.train.dataset import training_loader, worker_errors
+from fcnkit.train.dataset import training_loader
 from fcnkit.train.evaluation import measure
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.memory import kept_memory
+from fcnkit.train.reading import Loader, batches, worker_errors
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
 from fcnkit.train.sample_grid import save_grid
@@ -41,7 +41,6 @@ from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_data", "train"]
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
 OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
 MOST_WORKERS = 256
@@ -233,7 +232,11 @@ def train(
 
 
 def _train_epoch(
-    learner: Learner, loader: Loader, spec: ModelSpec, epoch: int, on_step: OnStep | None
+    learner: Learner,
+    loader: Loader[tuple[Tensor, Tensor]],
+    spec: ModelSpec,
+    epoch: int,
+    on_step: OnStep | None,
 ) -> tuple[float, float]:
     """Train for one epoch; return the mean loss per picture and pictures per second."""
     recipe, world = learner.recipe, parallel.world()
@@ -243,7 +246,7 @@ def _train_epoch(
     key = np.random.SeedSequence((recipe.seed, epoch, parallel.rank()))
     torch.manual_seed(int(key.generate_state(1)[0]))
     learner.net.train()
-    for step, (image_bchw, labels_bhw) in enumerate(loader):
+    for step, (image_bchw, labels_bhw) in enumerate(batches(loader)):
         x_bchw = _normalise(image_bchw.to(learner.device, non_blocking=True), spec)
         y_bhw = labels_bhw.to(learner.device, non_blocking=True)
         lr = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))

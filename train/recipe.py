@@ -11,7 +11,21 @@ from fcnkit.runtime.checks import check_choice
 if TYPE_CHECKING:
     from fcnkit.train.data.labelmap import LabelMap
 
-__all__ = ["RECIPES", "Recipe", "recipe_lines"]
+__all__ = [
+    "RECIPES",
+    "ClassWeights",
+    "Optimizer",
+    "Recipe",
+    "TrainingPrecision",
+    "UpsampleInit",
+    "recipe_lines",
+]
+
+Optimizer = Literal["sgd", "momentum", "adamw"]
+ClassWeights = Literal["none", "frequency"]
+TrainingPrecision = Literal["fp32", "bf16"]
+UpsampleInit = Literal["bilinear", "xavier"]
+"""How transposed convolutions start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +36,7 @@ class Recipe:
     epochs: int
     batch: int
     crop: tuple[int, int]
-    optimizer: Literal["sgd", "momentum", "adamw"]
+    optimizer: Optimizer
     """sgd is plain, as the chapter's; momentum is Nesterov's, 0.9."""
     lr: float
     """Peak learning rate."""
@@ -34,7 +48,7 @@ class Recipe:
     or as the mean over the batch's pixels that are not void."""
     dice: float
     """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
-    class_weights: Literal["none", "frequency"]
+    class_weights: ClassWeights
     """frequency: rare classes count more, by their share of the training masks' pixels."""
     ema: float
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
@@ -53,7 +67,7 @@ class Recipe:
     default, it is ignored."""
     drop_smaller: bool
     """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
-    precision: Literal["fp32", "bf16"]
+    precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
 
@@ -161,50 +175,45 @@ def _fits(kind: Any, value: object) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-RECIPES = {
-    "d2l": Recipe(
-        name="d2l",
-        epochs=5,
-        batch=32,
-        crop=(320, 480),
-        optimizer="sgd",
-        lr=1e-3,
-        weight_decay=1e-3,
-        schedule="constant",
-        loss="image-sum",
-        dice=0.0,
-        class_weights="none",
-        ema=0.0,
-        scale=(1.0, 1.0),
-        flip=False,
-        color=0.0,
-        void_as_background=True,
-        drop_smaller=True,
-        precision="fp32",
-        seed=0,
-    ),
-    "modern": Recipe(
-        name="modern",
-        epochs=60,
-        batch=8,
-        crop=(320, 480),
-        optimizer="adamw",
-        lr=1e-3,
-        weight_decay=1e-2,
-        schedule="poly",
-        loss="pixel-mean",
-        dice=0.0,
-        class_weights="none",
-        ema=0.999,
-        scale=(0.75, 1.5),
-        flip=True,
-        color=0.3,
-        void_as_background=False,
-        drop_smaller=False,
-        precision="bf16",
-        seed=0,
-    ),
-}
+_D2L = Recipe(
+    name="d2l",
+    epochs=5,
+    batch=32,
+    crop=(320, 480),
+    optimizer="sgd",
+    lr=1e-3,
+    weight_decay=1e-3,
+    schedule="constant",
+    loss="image-sum",
+    dice=0.0,
+    class_weights="none",
+    ema=0.0,
+    scale=(1.0, 1.0),
+    flip=False,
+    color=0.0,
+    void_as_background=True,
+    drop_smaller=True,
+    precision="fp32",
+    seed=0,
+)
+_MODERN = replace(
+    _D2L,
+    name="modern",
+    epochs=60,
+    batch=8,
+    optimizer="adamw",
+    weight_decay=1e-2,
+    schedule="poly",
+    loss="pixel-mean",
+    ema=0.999,
+    scale=(0.75, 1.5),
+    flip=True,
+    color=0.3,
+    void_as_background=False,
+    drop_smaller=False,
+    precision="bf16",
+)
+RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN)}
 """``d2l``: the chapter's; the learning rate is per summed batch. ``modern``: from scratch."""
 
 

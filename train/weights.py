@@ -13,8 +13,9 @@ from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.spec import METADATA_KEY
 from fcnkit.train import safetensors_file
 from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
-from fcnkit.train.models import SegmentationNet, UpsampleInit, create_model
+from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.models.registry import NETWORKS
+from fcnkit.train.recipe import UpsampleInit
 
 __all__ = ["LoadedWeights", "ModelOptions", "initial_model", "load_weights"]
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.gpu.context import Context
-from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Precision, Shape
+from fcnkit.runtime.artifacts.spec import Head, Precision
 from fcnkit.runtime.files import atomic_path
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "exported",
     "label_exports",
     "models",
-    "noise",
     "pictures",
 ]
 
@@ -98,15 +96,6 @@ def exported(folder: Path, export: Export) -> Path:
 def label_exports(context: Context) -> tuple[Export, ...]:
     """The exports that whole runs are measured with."""
     return DRY_EXPORTS if context.dry else (Export("labels", "fp16"), Export("labels", "fp32"))
-
-
-def noise(spec: ModelSpec, shape: Shape) -> NDArray[Any]:
-    """A batch for a model, always the same."""
-    count, height, width = shape
-    random = np.random.default_rng(0)
-    if spec.input.dtype == "float32":
-        return random.standard_normal((count, 3, height, width), np.float32)
-    return random.integers(0, 256, (count, height, width, 3), np.uint8)
 
 
 def pictures(folder: Path, count: int) -> list[Path]:

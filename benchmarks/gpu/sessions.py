@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.gpu.context import Context
-from benchmarks.gpu.networks import DRY_EXPORTS, EXPORTS, Export, checkpoint, exported, noise
+from benchmarks.gpu.networks import DRY_EXPORTS, EXPORTS, Export, checkpoint, exported
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.spec import Shape, format_shape
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.onnxruntime_options import PROVIDER_OPTIONS
+from fcnkit.runtime.bench.stages import example_batch
 
 __all__ = ["agreement", "measure", "measure_all", "onnxruntime", "pytorch"]
 
@@ -66,7 +67,7 @@ def agreement(backend: CheckedBackend, path: Path, shape: Shape) -> dict[str, An
     import numpy as np
 
     with open_backend(path, backend="onnxruntime") as cpu:
-        batch = noise(cpu.spec, shape)
+        batch = example_batch(cpu.spec, shape)
         wanted, got = cpu.infer(batch), backend.infer(batch)
     if wanted.dtype == np.uint8:
         return {"same_labels": float((got == wanted).mean())}
@@ -90,7 +91,7 @@ def measure(backend: CheckedBackend, shape: Shape, seconds: float) -> dict[str, 
         Milliseconds of a call, images per second of the stream, and of the network alone where
         the device has clocks.
     """
-    batch = noise(backend.spec, shape)
+    batch = example_batch(backend.spec, shape)
     first = [_milliseconds(lambda: backend.infer(batch)) for _ in range(3)]
     _ = list(_calls(lambda: backend.infer(batch), seconds / 2))  # graphs, kernels: not counted
     calls = sorted(_calls(lambda: backend.infer(batch), seconds))

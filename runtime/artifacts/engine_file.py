@@ -13,7 +13,7 @@ import json
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from fcnkit.errors import ArtifactError, message, warn_of_model
 from fcnkit.runtime.artifacts.engine_header import (
@@ -23,7 +23,7 @@ from fcnkit.runtime.artifacts.engine_header import (
     read_plan_header,
 )
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.plain import SpecKeyError, read_plain
+from fcnkit.runtime.artifacts.plain import SpecKeyError, key_error, read_plain
 from fcnkit.runtime.artifacts.spec import (
     ModelSpec,
     Shape,
@@ -38,6 +38,7 @@ __all__ = [
     "BuilderOptions",
     "EngineFile",
     "Flavor",
+    "HardwareCompatibility",
     "OnnxSource",
     "PlanFacts",
     "Sidecar",
@@ -57,6 +58,10 @@ LARGEST_PROFILE: Final[Shape] = (16, 1024, 1024)
 may take."""
 
 
+HardwareCompatibility = Literal["ampere+", "same"]
+"""Other GPUs that an engine runs on: Ampere and newer, or those of the same compute capability."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuilderOptions:
     """What the builder was told; None and empty stand for the library's own default."""
@@ -64,7 +69,7 @@ class BuilderOptions:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     version_compatible: bool = False
-    hardware_compatibility: str | None = None
+    hardware_compatibility: HardwareCompatibility | None = None
     compute_capability: tuple[str, ...] = ()
     """TensorRT-RTX only, such as ``8.9``, or ``current`` for the GPU of the machine."""
 
@@ -339,14 +344,14 @@ def _read_sidecar(held: Path, engine: Path) -> tuple[dict[str, Any], Sidecar]:
 
 def _check_profiles(sidecar: Sidecar) -> None:
     if not sidecar.profiles:
-        raise SpecKeyError("profiles", "must hold at least one", "none")
+        raise key_error("profiles", "must hold at least one", "none")
     multiple, legal = sidecar.spec.input.multiple, sidecar.spec.shapes
     for index, profile in enumerate(sidecar.profiles):
         key = f"profiles[{index}]"
         shapes = (legal.min, profile.min, profile.opt, profile.max, legal.max)
         got = " ".join(map(format_shape, shapes[1:4]))
         if any(side % multiple for shape in shapes for side in shape[1:]):
-            raise SpecKeyError(key, f"sides must be multiples of {multiple}", got)
+            raise key_error(key, f"sides must be multiples of {multiple}", got)
         if any(list(sides) != sorted(sides) for sides in zip(*shapes, strict=True)):
             rule = "must be ordered min <= opt <= max within the spec's shapes"
-            raise SpecKeyError(key, rule, got)
+            raise key_error(key, rule, got)

@@ -7,9 +7,11 @@ from typing import Final, Literal
 
 from fcnkit.errors import ArtifactError, message
 
-__all__ = ["Flavor", "PlanHeader", "check_length", "read_plan_header"]
+__all__ = ["Flavor", "FlavorChoice", "PlanHeader", "check_length", "read_plan_header"]
 
 Flavor = Literal["tensorrt", "tensorrt-rtx"]
+FlavorChoice = Literal["auto", Flavor]
+"""``auto`` takes ordinary TensorRT where it is installed, else TensorRT-RTX."""
 
 _MAGIC: Final[dict[bytes, Flavor]] = {b"ftrt": "tensorrt", b"vtrt": "tensorrt-rtx"}
 _HEADER_BYTES: Final = 64

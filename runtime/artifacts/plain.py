@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from fcnkit.errors import ArtifactError, message
 
-__all__ = ["EXPORT_AGAIN", "SpecKeyError", "is_text", "read_plain"]
+__all__ = ["EXPORT_AGAIN", "SpecKeyError", "is_text", "key_error", "read_plain"]
 
 EXPORT_AGAIN: Final = "export the model again with fcnkit export"
 
@@ -23,9 +23,14 @@ def is_text(name: str) -> bool:
 class SpecKeyError(ArtifactError):
     """A key of the JSON form is missing, unknown, or of a wrong type or value."""
 
-    def __init__(self, key: str, rule: str, got: object) -> None:
-        super().__init__(message(f"spec key {key}", rule, got, EXPORT_AGAIN))
-        self.key, self.rule, self.got = key, rule, got
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
+
+
+def key_error(key: str, rule: str, got: object) -> SpecKeyError:
+    """Build the error for one key, to be raised by the caller."""
+    return SpecKeyError(message(f"spec key {key}", rule, got, EXPORT_AGAIN), key)
 
 
 _T = TypeVar("_T")
@@ -56,27 +61,27 @@ def _read(kind: Any, data: Any, key: str) -> Any:
         return _read_dataclass(kind, data, key)
     if kind is type(None):
         if data is not None:
-            raise SpecKeyError(key, "must be null, this fcnkit does not know the part", data)
+            raise key_error(key, "must be null, this fcnkit does not know the part", data)
         return None
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         if not isinstance(data, str) or data not in args:
-            raise SpecKeyError(key, f"must be one of {', '.join(args)}", data)
+            raise key_error(key, f"must be one of {', '.join(args)}", data)
         return data
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # Union: of a Literal and None
         return None if data is None else _read(args[0], data, key)
     if origin is tuple:
         return _read_tuple(args, data, key)
     if origin is dict:
         if not isinstance(data, dict):
-            raise SpecKeyError(key, "must be an object", data)
+            raise key_error(key, "must be an object", data)
         return {name: _read(args[1], value, f"{key}.{name}") for name, value in data.items()}
     return _read_scalar(kind, data, key)
 
 
 def _read_dataclass(kind: Any, data: Any, key: str) -> Any:
     if not isinstance(data, dict):
-        raise SpecKeyError(key or "(top)", "must be an object", data)
+        raise key_error(key or "(top)", "must be an object", data)
     if hasattr(kind, "from_older"):
         data = kind.from_older(data)
     hints = typing.get_type_hints(kind)
@@ -84,22 +89,22 @@ def _read_dataclass(kind: Any, data: Any, key: str) -> Any:
     prefix = f"{key}." if key else ""
     for name in names:
         if name not in data:
-            raise SpecKeyError(prefix + name, "must be there", "nothing")
+            raise key_error(prefix + name, "must be there", "nothing")
     for name in data:
         if name not in names:
-            raise SpecKeyError(prefix + str(name), "is not a key of this format", data[name])
+            raise key_error(prefix + str(name), "is not a key of this format", data[name])
     return kind(**{name: _read(hints[name], data[name], prefix + name) for name in names})
 
 
 def _read_tuple(args: tuple[Any, ...], data: Any, key: str) -> tuple[Any, ...]:
     if not isinstance(data, list):
-        raise SpecKeyError(key, "must be a list", data)
+        raise key_error(key, "must be a list", data)
     if args[-1] is Ellipsis:
         kinds: list[Any] = [args[0]] * len(data)
     elif len(data) == len(args):
         kinds = list(args)
     else:
-        raise SpecKeyError(key, f"must have {len(args)} entries", data)
+        raise key_error(key, f"must have {len(args)} entries", data)
     pairs = zip(kinds, data, strict=True)
     return tuple(_read(kind, item, f"{key}[{i}]") for i, (kind, item) in enumerate(pairs))
 
@@ -109,10 +114,10 @@ def _read_scalar(kind: Any, data: Any, key: str) -> Any:
         try:
             return float(data)
         except OverflowError:
-            raise SpecKeyError(key, "must be a number that a float can hold", data) from None
+            raise key_error(key, "must be a number that a float can hold", data) from None
     # type() and not isinstance(): True is an int to isinstance.
     if type(data) is not kind:
-        raise SpecKeyError(key, f"must be of type {kind.__name__}", data)
+        raise key_error(key, f"must be of type {kind.__name__}", data)
     if kind is str and not is_text(data):
-        raise SpecKeyError(key, "must be text without control characters", repr(data))
+        raise key_error(key, "must be text without control characters", repr(data))
     return data

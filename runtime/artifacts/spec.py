@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, SpecKeyError, is_text, read_plain
+from fcnkit.errors import ArtifactError, message, within
+from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, is_text, key_error, read_plain
 from fcnkit.runtime.artifacts.precisions import Precision
 
 __all__ = [
@@ -187,7 +187,7 @@ class ModelSpec:
             return data
         for part in OPTIONAL_PARTS:
             if part in data:
-                raise SpecKeyError(part, "is not a key of format 1", data[part])
+                raise key_error(part, "is not a key of format 1", data[part])
         return {**data, "format": FORMAT, **dict.fromkeys(OPTIONAL_PARTS)}
 
     @classmethod
@@ -223,31 +223,31 @@ class ModelSpec:
         try:
             spec = read_plain(cls, data)
         except ArtifactError as error:
-            raise ArtifactError(f"{where}: {error}") from None
+            raise ArtifactError(within(where, error)) from None
         return spec
 
 
 def _check_format(spec: ModelSpec) -> None:
     if spec.format != FORMAT:
-        raise SpecKeyError("format", f"must be {FORMAT}", spec.format)
+        raise key_error("format", f"must be {FORMAT}", spec.format)
 
 
 def _check_classes(spec: ModelSpec) -> None:
     if not 1 <= len(spec.classes) <= VOID:
-        raise SpecKeyError("classes", f"must be 1 to {VOID} names", f"{len(spec.classes)} names")
+        raise key_error("classes", f"must be 1 to {VOID} names", f"{len(spec.classes)} names")
     if len(set(spec.classes)) != len(spec.classes):
-        raise SpecKeyError("classes", "names must differ", list(spec.classes))
+        raise key_error("classes", "names must differ", list(spec.classes))
     if len(spec.palette) != len(spec.classes):
         rule = f"must have one colour per class, {len(spec.classes)}"
-        raise SpecKeyError("palette", rule, f"{len(spec.palette)} colours")
+        raise key_error("palette", rule, f"{len(spec.palette)} colours")
     for name in spec.classes:
         if not is_text(name):
-            raise SpecKeyError("classes", "must be text without control characters", repr(name))
+            raise key_error("classes", "must be text without control characters", repr(name))
     for color in spec.palette:
         if not all(0 <= value <= 255 for value in color):
-            raise SpecKeyError("palette", "colours are 0..255", list(color))
+            raise key_error("palette", "colours are 0..255", list(color))
     if spec.ignore_index != VOID:
-        raise SpecKeyError("ignore_index", f"must be {VOID}", spec.ignore_index)
+        raise key_error("ignore_index", f"must be {VOID}", spec.ignore_index)
 
 
 def _check_input(spec: ModelSpec) -> None:
@@ -255,17 +255,17 @@ def _check_input(spec: ModelSpec) -> None:
     layout, dtype = ("NCHW", "float32") if floats else ("NHWC", "uint8")
     if (spec.input.name, spec.input.layout, spec.input.dtype) != ("image", layout, dtype):
         got = f"{spec.input.name} {spec.input.layout} {spec.input.dtype}"
-        raise SpecKeyError("input", f"head {spec.head} takes image {layout} {dtype}", got)
+        raise key_error("input", f"head {spec.head} takes image {layout} {dtype}", got)
     name, layout, dtype = ("logits", "NCHW", "float32") if floats else ("labels", "NHW", "uint8")
     if (spec.output.name, spec.output.layout, spec.output.dtype) != (name, layout, dtype):
         got = f"{spec.output.name} {spec.output.layout} {spec.output.dtype}"
-        raise SpecKeyError("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
+        raise key_error("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
     if not all(0.0 < value < float("inf") for value in spec.input.std):
-        raise SpecKeyError("input.std", "must be positive", list(spec.input.std))
+        raise key_error("input.std", "must be positive", list(spec.input.std))
     if not all(abs(value) < float("inf") for value in spec.input.mean):
-        raise SpecKeyError("input.mean", "must be finite", list(spec.input.mean))
+        raise key_error("input.mean", "must be finite", list(spec.input.mean))
     if spec.input.multiple < 1:
-        raise SpecKeyError("input.multiple", "must be at least 1", spec.input.multiple)
+        raise key_error("input.multiple", "must be at least 1", spec.input.multiple)
 
 
 def _check_shapes(spec: ModelSpec) -> None:
@@ -273,20 +273,20 @@ def _check_shapes(spec: ModelSpec) -> None:
     ordered = all(1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True))
     if not ordered:
         got = f"{format_shape(low)} {format_shape(opt)} {format_shape(high)}"
-        raise SpecKeyError("shapes", "must be ordered 1 <= min <= opt <= max", got)
+        raise key_error("shapes", "must be ordered 1 <= min <= opt <= max", got)
     for name, shape in (("min", low), ("opt", opt), ("max", high)):
         if any(side % spec.input.multiple for side in shape[1:]):
             rule = f"sides must be multiples of {spec.input.multiple}"
-            raise SpecKeyError(f"shapes.{name}", rule, format_shape(shape))
+            raise key_error(f"shapes.{name}", rule, format_shape(shape))
     # Every picture is grown to it, however small: a file must not ask for any amount of memory.
     if low[0] * low[1] * low[2] > _MAX_SMALLEST:
         rule = f"must have at most {_MAX_SMALLEST} pixels"
-        raise SpecKeyError("shapes.min", rule, format_shape(low))
+        raise key_error("shapes.min", rule, format_shape(low))
 
 
 def _check_range(spec: ModelSpec) -> None:
     if spec.range is not None and not 0 <= spec.range[0] < spec.range[1] <= 65535:
-        raise SpecKeyError("range", "must be low < high within 0..65535", list(spec.range))
+        raise key_error("range", "must be low < high within 0..65535", list(spec.range))
 
 
 _RULES = (_check_format, _check_classes, _check_input, _check_shapes, _check_range)

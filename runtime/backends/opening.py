@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, FcnkitError, message, parts
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow, auto_rows, rows_for
 from fcnkit.runtime.backends.request import BackendRequest
-from fcnkit.runtime.backends.settings import Compute, fact_of
+from fcnkit.runtime.backends.settings import Compute
 
 __all__ = ["open_backend", "open_model"]
 
@@ -127,7 +127,7 @@ def _open_fastest(path: Path, request: BackendRequest) -> CheckedBackend:
         except ArtifactError:  # the file is at fault, and will be with every backend
             raise
         except FcnkitError as error:  # a GPU that another process has for itself, too
-            passed.append(f"no {row.name} ({fact_of(error)})")
+            passed.append(f"no {row.name} ({parts(error).fact})")
             last = error
         else:
             first = f"{row.name} is the first choice for {precision} files of those that open here"

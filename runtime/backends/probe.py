@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fcnkit.errors import FcnkitError
+from fcnkit.errors import FcnkitError, parts
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow
-from fcnkit.runtime.backends.settings import fact_of
 from fcnkit.runtime.backends.tiny import UnfitMachineError
 
 __all__ = ["BackendStatus", "list_backends"]
@@ -46,7 +45,7 @@ def _try(row: BackendRow) -> BackendStatus:
     except UnfitMachineError as error:
         detail, remedy = str(error), _NEEDS_GPU
     except FcnkitError as error:
-        detail = fact_of(error)
+        detail = parts(error).fact
     except Exception as error:  # a library in disrepair fails in its own way: that is the finding
         detail = " ".join(f"{type(error).__name__}: {error}".split())
     return BackendStatus(name=row.name, opens=opens, detail=detail, remedy=remedy)

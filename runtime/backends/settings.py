@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast, get_args
 
-from fcnkit.errors import BackendUnavailableError, FcnkitError, message
+from fcnkit.errors import BackendUnavailableError, message
 from fcnkit.runtime.artifacts.precisions import Compute, full_name
 
 __all__ = [
@@ -15,18 +15,12 @@ __all__ = [
     "check_compute",
     "check_options",
     "check_threads",
-    "fact_of",
     "int_option",
     "one_of",
     "refuse_compute",
     "usable_cores",
     "version_of",
 ]
-
-
-def fact_of(error: FcnkitError) -> str:
-    """Take what was found out of an error, without the remedy."""
-    return str(error).removeprefix("open_backend: ").split("; ", maxsplit=1)[0]
 
 
 def version_of(text: str) -> tuple[int, ...]:

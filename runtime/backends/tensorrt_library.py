@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from fcnkit.errors import BackendUnavailableError, MissingExtraError, message, missing_extra
-from fcnkit.runtime.artifacts.engine_header import Flavor
+from fcnkit.runtime.artifacts.engine_header import Flavor, FlavorChoice
 from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.backends.settings import version_of
 
@@ -29,7 +29,7 @@ _loggers: dict[str, Any] = {}
 _log = logging.getLogger("fcnkit.tensorrt")
 
 
-def import_library(flavor: Flavor | Literal["auto"], *, what: str) -> tuple[Flavor, Any]:
+def import_library(flavor: FlavorChoice, *, what: str) -> tuple[Flavor, Any]:
     """Import a flavour's module; auto takes ordinary TensorRT where it is installed.
 
     Args:

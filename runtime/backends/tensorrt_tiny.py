@@ -8,10 +8,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, message, parts
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.backends.cuda import CudaDriver, host_view, open_driver, release
-from fcnkit.runtime.backends.settings import fact_of
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
 from fcnkit.runtime.backends.tiny import TINY_MODEL, UnfitMachineError, check_doubled
 
@@ -37,7 +36,7 @@ def probe(name: str) -> str:
     try:
         driver = open_driver(extra=flavor)
     except BackendUnavailableError as error:
-        text = f"{library_name(trt)} is installed, but {fact_of(error)}"
+        text = f"{library_name(trt)} is installed, but {parts(error).fact}"
         raise UnfitMachineError(text) from None
     driver.activate()
     check_doubled(run_tiny_engine(trt, TINY_MODEL, driver))

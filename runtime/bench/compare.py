@@ -27,12 +27,16 @@ GATED: Final = ("infer", "end_to_end")
 
 _RESAMPLES: Final = 2000
 _AT_ONCE: Final = 4_000_000
+"""Values that a bootstrap draws at a time, which bounds its memory."""
 _CONFIDENCE: Final = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate and its 95 % confidence interval."""
+    """An estimate and its 95 % confidence interval.
+
+    Both come from a block bootstrap of the samples.
+    """
 
     estimate: float
     low: float
@@ -41,7 +45,11 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One stage of one case in both reports, in milliseconds."""
+    """One stage of one case in both reports.
+
+    ``a`` and ``b`` are medians in milliseconds.
+    ``ratio`` says how much slower B is.
+    """
 
     case: str
     """Its title; cases with one title are numbered, so that each has its own."""

@@ -98,12 +98,15 @@ def summarize(seconds: ArrayLike) -> Summary:
     )
 
 
-def check_stability(seconds: ArrayLike, load: MachineLoad | None = None) -> Stability:
+def check_stability(
+    seconds: ArrayLike, load: MachineLoad | None = None, *, drift: bool = True
+) -> Stability:
     """Judge a series: drift between windows, variation, and what else ran on the machine.
 
     Args:
         seconds: One time per sample, in the order of measuring.
         load: What the machine did meanwhile, where it is known.
+        drift: Compare windows of the series; False where there are few samples by design.
 
     Returns:
         The judgement; a warning for each limit that is exceeded: windows more than 10 % apart, a
@@ -115,7 +118,7 @@ def check_stability(seconds: ArrayLike, load: MachineLoad | None = None) -> Stab
     times = _milliseconds(seconds)
     cv = float(times.std(ddof=1) / times.mean()) if len(times) > 1 and times.mean() else 0.0
     windows: list[float] = []
-    if len(times) >= _FEWEST:
+    if drift and len(times) >= _FEWEST:
         windows = [float(np.median(part)) for part in np.array_split(times, _WINDOWS)]
     spread = (max(windows) - min(windows)) / float(np.median(windows)) if windows else None
     other = None if load is None else load.other_cores
@@ -126,17 +129,17 @@ def check_stability(seconds: ArrayLike, load: MachineLoad | None = None) -> Stab
         cv=cv,
         other_cores=other,
         stolen_cores=stolen,
-        warnings=tuple(_warnings(len(times), spread, cv, other, stolen)),
+        warnings=tuple(_warnings(len(times) if drift else None, spread, cv, other, stolen)),
     )
 
 
 def _warnings(
-    count: int, spread: float | None, cv: float, other: float | None, stolen: float | None
+    count: int | None, spread: float | None, cv: float, other: float | None, stolen: float | None
 ) -> Sequence[str]:
     found = []
-    if spread is None:
+    if count is not None and count < _FEWEST:
         found.append(f"{count} samples are too few to see drift; take {_FEWEST} or more")
-    elif spread > _SPREAD_LIMIT:
+    if spread is not None and spread > _SPREAD_LIMIT:
         found.append(f"medians of ten windows lie {100 * spread:.0f} % apart: the speed drifted")
     if cv > _CV_LIMIT:
         found.append(f"coefficient of variation {cv:.2f}: look at the percentiles, not the mean")

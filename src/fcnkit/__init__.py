@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
+    BadTypeError,
+    BadValueError,
     DataError,
     FcnkitError,
     MissingExtraError,
@@ -39,6 +41,8 @@ __version__ = version("fcnkit")
 __all__ = [
     "ArtifactError",
     "BackendUnavailableError",
+    "BadTypeError",
+    "BadValueError",
     "DataError",
     "FcnkitError",
     "MissingExtraError",

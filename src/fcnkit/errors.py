@@ -1,29 +1,43 @@
-"""The errors that fcnkit raises on purpose, and the one form in which they are worded.
+"""The errors that fcnkit raises on purpose, and their one form.
 
-Every message is one line, ``what: rule, got value; remedy``. Arguments of a wrong Python type or
-dtype raise TypeError and arguments of a wrong shape, range or content raise ValueError, as Python
-users expect; the classes here are for what those two cannot say.
+A message is one line, ``what: rule, got value; remedy``. Every error raised with ``message`` keeps
+these parts as the attributes ``what``, ``rule``, ``got`` and ``remedy``, so that nobody has to
+parse the text. The parts survive pickling.
+
+An argument of a wrong type or dtype raises ``BadTypeError``, which is a TypeError. An argument
+of a wrong shape, range or content raises ``BadValueError``, which is a ValueError. The other
+classes are for everything else.
+
+Every class takes one argument, the text, because libraries re-raise errors as
+``type(error)(text)``. The parts of an error made from a plain ``str`` are that text as ``rule``,
+and three empty strings.
 """
 
 from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from typing import Self
 
 __all__ = [
     "ArtifactError",
     "BackendUnavailableError",
+    "BadTypeError",
+    "BadValueError",
     "DataError",
     "FcnkitError",
     "FcnkitWarning",
+    "Message",
     "MissingExtraError",
     "ModelWarning",
     "PictureWarning",
     "VerifyError",
     "message",
     "missing_extra",
+    "parts",
     "printable",
     "warn_of_model",
+    "within",
 ]
 
 
@@ -31,7 +45,84 @@ _MOST = 1000
 """Characters of a received value that are shown: a file may hold a number of any length."""
 
 
-class FcnkitError(Exception):
+class Message(str):
+    """The text of an error, with its parts as attributes.
+
+    Attributes:
+        what: The function, file or option that refuses.
+        rule: What must hold.
+        got: What was received, as the text shows it.
+        remedy: What the user can do about it.
+    """
+
+    __slots__ = ("got", "remedy", "rule", "what")
+
+    what: str
+    rule: str
+    got: str
+    remedy: str
+
+    def __new__(
+        cls, text: str, *, what: str = "", rule: str | None = None, got: str = "", remedy: str = ""
+    ) -> Self:
+        """Attach the parts to a text; without them the whole text is the rule."""
+        made = super().__new__(cls, text)
+        made.what, made.got, made.remedy = what, got, remedy
+        made.rule = text if rule is None else rule
+        return made
+
+    @property
+    def fact(self) -> str:
+        """What is wrong, ``rule, got value``, without the place and the remedy."""
+        return f"{self.rule}, got {self.got}" if self.got else self.rule
+
+
+def parts(error: BaseException) -> Message:
+    """Return the message of any error with its parts.
+
+    Args:
+        error: An error of fcnkit, or another one, whose text is then the rule.
+
+    Returns:
+        The message, equal to ``str(error)``.
+    """
+    first = error.args[0] if len(error.args) == 1 else None
+    return first if isinstance(first, Message) else Message(str(error))
+
+
+class _KeepsParts(Exception):
+    """An error with the parts of its message as attributes."""
+
+    @property
+    def what(self) -> str:
+        """The function, file or option that refuses."""
+        return parts(self).what
+
+    @property
+    def rule(self) -> str:
+        """What must hold."""
+        return parts(self).rule
+
+    @property
+    def got(self) -> str:
+        """What was received, as the text shows it."""
+        return parts(self).got
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do about it."""
+        return parts(self).remedy
+
+
+class BadTypeError(_KeepsParts, TypeError):
+    """An argument has a wrong type or dtype."""
+
+
+class BadValueError(_KeepsParts, ValueError):
+    """An argument has a wrong shape, range or content."""
+
+
+class FcnkitError(_KeepsParts):
     """Base class of fcnkit's own errors."""
 
 
@@ -67,7 +158,7 @@ class PictureWarning(FcnkitWarning):
     """A picture was read under an assumption that its file does not confirm."""
 
 
-def message(what: str, rule: str, got: object, remedy: str) -> str:
+def message(what: str, rule: str, got: object, remedy: str) -> Message:
     """Word an error: ``what: rule, got value; remedy``, on one line.
 
     Args:
@@ -78,18 +169,44 @@ def message(what: str, rule: str, got: object, remedy: str) -> str:
         remedy: What the user can do about it.
 
     Returns:
-        The message, line breaks replaced by spaces and control characters escaped.
+        The message with its parts. Line breaks are replaced by spaces, and control characters are
+        escaped.
 
     Example:
-        >>> message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
+        >>> text = message("--min", "sides must be multiples of 32", "1x33x32", "use 1x64x32")
+        >>> text
         '--min: sides must be multiples of 32, got 1x33x32; use 1x64x32'
+        >>> text.remedy
+        'use 1x64x32'
     """
     # A blank, a file's name for instance, would vanish from the line
-    name = what if what.strip() else repr(what)
+    name = _line(what if what.strip() else repr(what))
     value = got if isinstance(got, str) and got.strip() else repr(got)
     if len(value) > _MOST:
         value = f"{value[:_MOST]}..."
-    return printable(" ".join(f"{name}: {rule}, got {value}; {remedy}".split()))
+    rule, value, remedy = _line(rule), _line(value), _line(remedy)
+    text = f"{name}: {rule}, got {value}; {remedy}"
+    return Message(text, what=name, rule=rule, got=value, remedy=remedy)
+
+
+def within(where: str, error: BaseException) -> Message:
+    """Put the file or function around an error in front of its message.
+
+    Args:
+        where: The outer place.
+        error: What went wrong inside.
+
+    Returns:
+        The message ``where: message of the error``, whose ``what`` starts with ``where``.
+    """
+    inner = parts(error)
+    if not inner.what:
+        return Message(_line(f"{where}: {inner}"))
+    return message(f"{where}: {inner.what}", inner.rule, inner.got, inner.remedy)
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 @lru_cache(maxsize=64)

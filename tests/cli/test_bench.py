@@ -127,8 +127,8 @@ def test_latency_refuses(model: Path) -> None:
     )
     refused(
         called("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),
-        "open_backend: compute must be one of auto, fp32, bf16, fp16, got f8; "
-        "leave it out for what the file says",
+        "--backend NAME:COMPUTE: must be one of auto, fp32, bf16, fp16, got f8; "
+        "choose one of these",
     )
     refused(
         called("bench", "latency", model, "--runs", 3, "--duration", 1),

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import pytest
+import typer
+from typer.models import OptionInfo
+
+from fcnkit.cli import app
 from fcnkit.cli.options import parse_backend_options, parse_range, parse_size
 from tests.refusal import refusal
+
+
+def verbs(group: typer.Typer) -> Iterator[Callable[..., Any]]:
+    yield from (command.callback for command in group.registered_commands if command.callback)
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            yield from verbs(inner.typer_instance)
+
+
+def choices() -> dict[str, tuple[tuple[str, ...], OptionInfo]]:
+    """By verb and option: the names that the type allows, and the option."""
+    found = {}
+    for verb in verbs(app):
+        for name, hint in get_type_hints(verb, include_extras=True).items():
+            if get_origin(hint) is not Annotated:
+                continue
+            kind, *rest = get_args(hint)
+            literal = next((k for k in (kind, *get_args(kind)) if get_origin(k) is Literal), None)
+            if literal is not None:
+                found[f"{verb.__name__} {name}"] = get_args(literal), rest[0]
+    return found
+
+
+CHOICES = choices()
+
+
+def test_options_of_a_few_names_are_found() -> None:
+    assert {"predict format", "predict cover", "onnx head", "triton device"} <= set(CHOICES)
+
+
+@pytest.mark.parametrize("option", CHOICES)
+def test_an_option_takes_the_names_of_its_type_and_lists_them(option: str) -> None:
+    names, info = CHOICES[option]
+    listed = ", ".join(names[:-1]) + f" or {names[-1]}: "
+    assert str(info.help).startswith(listed)
+    assert info.callback is not None
+    assert info.callback(None) is None
+    assert [info.callback(name) for name in names] == list(names)
+    text = f"{info.default}: must be one of {', '.join(names)}, got x; choose one of these"
+    with refusal(ValueError, text):
+        info.callback("x")
 
 
 def test_backend_options_are_pairs() -> None:

@@ -121,8 +121,7 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
         ),
         (
             ["--format", "gif"],
-            "predict: format must be one of labels, color, overlay, npy, got gif; "
-            "leave it out for labels",
+            "--format: must be one of labels, color, overlay, npy, got gif; choose one of these",
         ),
         (
             ["--backend", "tensorrt"],

@@ -82,7 +82,7 @@ def test_another_network_starts_from_a_checkpoint(
         ),
         (
             ("--upsample-init", "magic"),
-            "upsample_init: must be one of bilinear, xavier, got magic; choose one of these",
+            "--upsample-init: must be one of bilinear, xavier, got magic; choose one of these",
         ),
     ):
         done = called(*new, *options)

@@ -22,7 +22,7 @@ from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.shapes import comparison_shapes
 from fcnkit.export.subject import Subject, open_subject
 from fcnkit.export.verification import VerifyReport, require, verify
-from fcnkit.export.verify_data import open_data
+from fcnkit.export.verify_data import open_comparison_data
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
@@ -96,7 +96,9 @@ def test_every_profile_is_compared_on_batches_above_1_and_within_its_range(
 
 def compare(a: Path, b: Path, data: Path | None = None) -> VerifyReport:
     with open_subject(a) as first, open_subject(b) as second:
-        return verify(first, second, data=open_data(data) if data else None, max_pixels=SMALL)
+        return verify(
+            first, second, data=open_comparison_data(data) if data else None, max_pixels=SMALL
+        )
 
 
 def planted(source: Path, out: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
@@ -247,7 +249,7 @@ def test_one_limit_of_labels_holds_on_noise_and_on_data(
     precision: Precision, share: float, limit: str | None, shapes_folder: Path, tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    data = open_data(shapes_folder / "JPEGImages")
+    data = open_comparison_data(shapes_folder / "JPEGImages")
     with open_backend(model, backend="onnxruntime") as backend:
         first = Subject(backend, name="a", kind="onnx", sha256=None)
         flipping: Any = Flipping(backend, precision, share)
@@ -408,7 +410,7 @@ def test_data_of_other_classes_or_none_is_refused(
         f"--data {tmp_path}: must be a folder of pictures or in VOC layout, got no pictures; "
         "check the path",
     ):
-        open_data(tmp_path)
+        open_comparison_data(tmp_path)
     other = tmp_path / "other"
     shutil.copytree(shapes_folder, other)
     labelmap = (other / "labelmap.txt").read_text()

@@ -8,14 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fcnkit.runtime.artifacts.engine_file import (
-    SIDECAR_FORMAT,
-    BuilderOptions,
-    OnnxSource,
-    PlanFacts,
-    Sidecar,
-    sidecar_path,
-)
+from fcnkit.runtime.artifacts import engine_file
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions, Sidecar
 from fcnkit.runtime.artifacts.spec import ModelSpec, ShapeRange
 from tests.runtime.models import make_spec
 
@@ -35,15 +29,15 @@ def rtx_plan(*, length: int = 256, version: tuple[int, int, int, int] = (1, 7, 1
 
 def make_sidecar(plan: bytes, *, spec: ModelSpec | None = None, onnx: str = "0" * 64) -> Sidecar:
     return Sidecar(
-        format=SIDECAR_FORMAT,
+        format=engine_file.SIDECAR_FORMAT,
         spec=spec or make_spec("labels"),
         profiles=PROFILES,
         flavor="tensorrt-rtx",
         library="tensorrt_rtx 1.7.1.116",
         compute_capability=("8.9", "12.0"),
         builder=OPTIONS,
-        onnx=OnnxSource(name="m.onnx", sha256=onnx),
-        plan=PlanFacts(bytes=len(plan), sha256=hashlib.sha256(plan).hexdigest()),
+        onnx=engine_file.OnnxSource(name="m.onnx", sha256=onnx),
+        plan=engine_file.PlanFacts(bytes=len(plan), sha256=hashlib.sha256(plan).hexdigest()),
         verified=None,
     )
 
@@ -52,6 +46,6 @@ def write_engine(path: Path, plan: bytes, sidecar: Sidecar) -> dict[str, Any]:
     """Write both files and return what the sidecar holds as plain data."""
     path.write_bytes(plan)
     text = json.dumps(asdict(sidecar))
-    sidecar_path(path).write_text(text)
+    engine_file.sidecar_path(path).write_text(text)
     held: dict[str, Any] = json.loads(text)
     return held

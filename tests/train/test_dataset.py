@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import os
-import resource
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from fcnkit.errors import FcnkitError
 from fcnkit.train.data.voc import open_voc, read_pair
-from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader, worker_errors
+from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
+from fcnkit.train.reading import batches
 from fcnkit.train.recipe import RECIPES
 
 MODERN = replace(RECIPES["modern"], batch=4, crop=(96, 64))
@@ -29,7 +23,7 @@ def test_examples_depend_on_seed_and_epoch_only(shapes_folder: Path) -> None:
         recipe = replace(MODERN, seed=seed)
         loader, sampler = training_loader(folder.samples, folder.labelmap, recipe, workers=workers)
         sampler.epoch = number
-        return [tuple(batch) for batch in loader]
+        return [tuple(batch) for batch in batches(loader)]
 
     def same(a: list[tuple[torch.Tensor, ...]], b: list[tuple[torch.Tensor, ...]]) -> bool:
         pairs = zip(a, b, strict=True)
@@ -176,73 +170,3 @@ def test_batches_that_cannot_be_shared_are_refused(shapes_folder: Path) -> None:
         with pytest.raises(ValueError) as caught:
             training_loader(folder.samples, folder.labelmap, recipe, workers=0, world=world)
         assert str(caught.value) == text
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no signal tells of a child's death")
-def test_the_second_death_of_a_reading_process_hides_no_error() -> None:
-    def died(*_: object) -> None:  # as torch's own handler does, wherever this process is
-        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
-
-    before = signal.signal(signal.SIGCHLD, died)
-    try:
-        with pytest.raises(FcnkitError, match="the processes that read pictures must live"):
-            try:
-                with worker_errors():
-                    os.kill(os.getpid(), signal.SIGCHLD)
-            finally:
-                os.kill(os.getpid(), signal.SIGCHLD)
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-
-
-class Failing(Dataset[Tensor]):
-    """Fails in the process that reads."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> Tensor:
-        if self.error is None:
-            # As in a container with little shared memory: no file of this size can be made.
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
-            return torch.zeros(1 << 20)
-        raise self.error
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="shared memory has limits of other kinds")
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (
-            None,
-            r"training: the processes that read pictures need room in shared memory, /dev/shm, "
-            r"got RuntimeError: unable to \w+ .*; use --workers 0, or give a container more with "
-            r"docker run --shm-size=2g",
-        ),
-        (
-            MemoryError("Unable to allocate 3 GB"),
-            "training: the processes that read pictures must not fail, got MemoryError: Unable to "
-            "allocate 3 GB; mend the cause, or read in the training process with --workers 0",
-        ),
-        (
-            RuntimeError("one: two\nthree"),
-            "training: the processes that read pictures must not fail, got RuntimeError: one: two "
-            "three; mend the cause, or read in the training process with --workers 0",
-        ),
-    ],
-)
-def test_the_cause_of_a_failed_reading_process_is_shown(
-    error: BaseException | None, text: str
-) -> None:
-    loader = DataLoader(Failing(error), batch_size=2, num_workers=1)
-    with pytest.raises(FcnkitError, match=rf"\A{text}\Z"), worker_errors():
-        list(loader)
-
-
-def test_errors_of_the_training_process_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match=r"\Amine\Z"), worker_errors():
-        raise RuntimeError("mine")

@@ -16,15 +16,14 @@ from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
 from fcnkit.train.models.upsample import (
     SubpixelConvTranspose2d,
-    UpsampleInit,
     initialise_upsampling,
 )
+from fcnkit.train.recipe import UpsampleInit
 
 __all__ = [
     "ARCHITECTURES",
     "SegmentationNet",
     "SubpixelConvTranspose2d",
-    "UpsampleInit",
     "create_model",
     "precompute_upsampling",
 ]

@@ -11,7 +11,7 @@ The parameters stay those of the transposed convolution; only the order of the s
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,15 @@ from torch import Tensor, nn
 
 from fcnkit.errors import message
 from fcnkit.runtime.checks import check_choice, check_int, check_type
+from fcnkit.train.recipe import UpsampleInit
 
 __all__ = [
     "SubpixelConvTranspose2d",
-    "UpsampleInit",
     "bilinear_kernel",
     "initialise_upsampling",
     "subpixel_weight",
 ]
 
-UpsampleInit = Literal["bilinear", "xavier"]
 
 _MOST_VALUES = 2**28
 """1 GiB, which FCN-32s for 255 classes nearly has: 255 * 255 * 64 * 64."""

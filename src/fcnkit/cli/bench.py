@@ -8,15 +8,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from fcnkit.cli import bench_text
 from fcnkit.cli.options import (
     BackendOptions,
+    Cover,
     Json,
     Threads,
+    choice,
     cover_request,
     parse_backend_options,
     parse_size,
@@ -24,12 +26,14 @@ from fcnkit.cli.options import (
 from fcnkit.cli.predict import say_data_sets
 from fcnkit.cli.say import say
 from fcnkit.errors import message
+from fcnkit.runtime.artifacts.precisions import Compute, full_name
+from fcnkit.runtime.bench.variants import CudaGraphs
+from fcnkit.runtime.checks import check_choice
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import BackendRequest, Compute, Segmenter
+    from fcnkit.runtime import BackendRequest, Segmenter
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.latency import Case
-    from fcnkit.runtime.bench.variants import CudaGraphs
 
 __all__ = ["app"]
 
@@ -70,7 +74,7 @@ def latency(
         list[int] | None, typer.Option(help="Pictures per call; 1 by default.")
     ] = None,
     threads: Threads = None,
-    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    cover: Cover = None,
     backend_options: BackendOptions = None,
     runs: Annotated[
         int | None, typer.Option(help="Samples; 200 unless --duration is given.")
@@ -83,7 +87,8 @@ def latency(
         Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
     ] = None,
     cuda_graphs: Annotated[
-        str, typer.Option(help="For engines: on, off, or both, one row each.")
+        CudaGraphs,
+        choice("--cuda-graphs", CudaGraphs, "for engines; both gives one row each."),
     ] = "both",
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
@@ -110,7 +115,7 @@ def latency(
     measured = []
     with progress_of(unit="cases") as advance:
         for path, name in product(models, backend or ["auto"]):
-            for variant in device_variants(path, cuda_graphs=cast("CudaGraphs", cuda_graphs)):
+            for variant in device_variants(path, cuda_graphs=cuda_graphs):
                 settings = {**variant.options, **parse_backend_options(backend_options)}
                 request = _requested(name, threads, settings)
                 open_it = _opener(path, request, cover)
@@ -160,15 +165,18 @@ def _requested(name: str, threads: int | None, options: Mapping[str, str]) -> Ba
     from fcnkit.runtime.backends.request import BackendRequest
 
     backend, _, compute = name.partition(":")
+    precision = check_choice(
+        "--backend NAME:COMPUTE", full_name(compute or "auto"), get_args(Compute)
+    )
     return BackendRequest(
         backend=backend,
         threads=threads,
-        compute=cast("Compute", compute or "auto"),
+        compute=precision,
         options=options,
     )
 
 
-def _opener(path: Path, request: BackendRequest, cover: str | None) -> Callable[[], Segmenter]:
+def _opener(path: Path, request: BackendRequest, cover: Cover | None) -> Callable[[], Segmenter]:
     """Return what opens a model."""
     from fcnkit.runtime.predict.opening import open_segmenter
 
@@ -191,7 +199,7 @@ def throughput(
         list[int] | None,
         typer.Option(help="CPU threads of each model, once or per --streams; all cores shared."),
     ] = None,
-    cover: Annotated[str | None, typer.Option(help="average or pad, as for predict.")] = None,
+    cover: Cover = None,
     batch: Annotated[
         list[int] | None, typer.Option(help="Tiles per batch, as for predict; may be repeated.")
     ] = None,

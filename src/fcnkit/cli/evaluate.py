@@ -14,6 +14,7 @@ from fcnkit.cli.options import (
     Backend,
     BackendOptions,
     Compute,
+    Cover,
     Json,
     SpecFrom,
     Threads,
@@ -35,7 +36,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout.")],
     *,
     split: Annotated[str, typer.Option(help="Which list.")] = "val",
-    cover: Annotated[str | None, typer.Option(help="average or pad; see fcnkit predict.")] = None,
+    cover: Cover = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page with confusions and worst pictures.")
     ] = None,

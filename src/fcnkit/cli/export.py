@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated
 
 import typer
 
 from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.following import say_next
+from fcnkit.cli.options import choice
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
+from fcnkit.export.choices import Activations
 from fcnkit.runtime.artifacts.spec import Head, Precision, parse_shape
 
 __all__ = ["app"]
@@ -29,10 +31,12 @@ def onnx(
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     head: Annotated[
-        str, typer.Option(help="logits, labels (uint8 in and out) or scene (any size).")
+        Head,
+        choice("--head", Head, "labels and scene take and give uint8, scene of any size."),
     ] = "logits",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or int8; inputs and outputs keep their types.")
+        Precision,
+        choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
     ] = "fp32",
     keep_fp32: Annotated[
         str | None,
@@ -43,7 +47,8 @@ def onnx(
         typer.Option(help="For int8 and fp16: VOC folder, or one of at least 16 pictures."),
     ] = None,
     activations: Annotated[
-        str, typer.Option(help="For int8: uint8 (fastest on CPUs) or int8 (for TensorRT).")
+        Activations,
+        choice("--activations", Activations, "for int8: fastest on CPUs, or for TensorRT."),
     ] = "uint8",
     max_miou_drop: Annotated[
         float | None,
@@ -65,11 +70,11 @@ def onnx(
         report = export_onnx(
             checkpoint,
             out,
-            head=cast(Head, head),
-            precision=cast(Precision, precision),
+            head=head,
+            precision=precision,
             keep_fp32=tuple(filter(None, (keep_fp32 or "").replace(" ", "").split(","))),
             calibration=calibration,
-            activations=cast(Literal["uint8", "int8"], activations),
+            activations=activations,
             max_miou_drop=max_miou_drop,
             shape=parse_shape(shape, "--shape") if shape is not None else None,
             opset=opset,

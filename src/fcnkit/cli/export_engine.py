@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnkit.cli.following import say_next
+from fcnkit.cli.options import choice
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
+from fcnkit.runtime.artifacts.engine_file import BuilderOptions, HardwareCompatibility
+from fcnkit.runtime.artifacts.engine_header import FlavorChoice
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
 
 if TYPE_CHECKING:
@@ -25,7 +28,8 @@ def engine(
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
     flavor: Annotated[
-        str, typer.Option(help="auto, tensorrt (needs its GPU) or tensorrt-rtx.")
+        FlavorChoice,
+        choice("--flavor", FlavorChoice, "the library; tensorrt builds for its own GPU."),
     ] = "auto",
     low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
     opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
@@ -48,7 +52,8 @@ def engine(
         bool, typer.Option("--version-compatible", help="Run in later versions; tensorrt only.")
     ] = False,
     hardware_compatibility: Annotated[
-        str | None, typer.Option(help="ampere+ or same: run on other GPUs too; tensorrt only.")
+        HardwareCompatibility | None,
+        choice("--hardware-compatibility", HardwareCompatibility, "other GPUs; tensorrt only."),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
@@ -62,8 +67,6 @@ def engine(
         from fcnkit.export.engine import build_engine
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit export engine", str(error.name), "export") from error
-    from fcnkit.runtime.artifacts.engine_file import BuilderOptions
-    from fcnkit.runtime.artifacts.engine_header import Flavor
 
     options = BuilderOptions(
         workspace_mib=workspace,
@@ -76,7 +79,7 @@ def engine(
         report = build_engine(
             model,
             out,
-            flavor=cast('Flavor | Literal["auto"]', flavor),
+            flavor=flavor,
             profiles=_profiles(profile or [], low, opt, high),
             options=options,
             timing_cache=timing_cache,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
+from fcnkit.cli.options import choice
 from fcnkit.cli.say import say
+from fcnkit.export.triton import Device
 
 __all__ = ["triton"]
 
@@ -18,21 +20,21 @@ def triton(
     out: Annotated[Path, typer.Option("-o", "--out", help="The model repository.")],
     name: Annotated[str | None, typer.Option(help="What clients call it; the file's name.")] = None,
     version: Annotated[int, typer.Option(help="The version's folder.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
+    device: Annotated[Device, choice("--device", Device, "where the model runs.")] = "auto",
     instances: Annotated[int, typer.Option(help="Requests computed at the same time.")] = 1,
     queue_delay: Annotated[
         int, typer.Option(help="Microseconds that a request may wait to share a batch.")
     ] = 1000,
 ) -> None:
     """Write a model and its config.pbtxt for NVIDIA Triton Inference Server."""
-    from fcnkit.export.triton import Device, write_triton_repository
+    from fcnkit.export.triton import write_triton_repository
 
     report = write_triton_repository(
         model,
         out,
         name=name,
         version=version,
-        device=cast(Device, device),
+        device=device,
         instances=instances,
         queue_delay=queue_delay,
     )

@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from fcnkit.errors import message
+from fcnkit.runtime.artifacts import precisions
+from fcnkit.runtime.checks import check_choice
+from fcnkit.runtime.predict import covering
 
 if TYPE_CHECKING:
     from fcnkit.runtime.backends.request import BackendRequest
-    from fcnkit.runtime.backends.settings import Compute as ComputeName
-    from fcnkit.runtime.predict.covering import Cover, CoverRequest
 
 __all__ = [
     "Backend",
     "BackendOptions",
     "Compute",
+    "Cover",
     "Json",
     "SpecFrom",
     "Threads",
     "ValueRange",
     "backend_request",
+    "choice",
     "cover_request",
     "parse_backend_options",
     "parse_levels",
     "parse_range",
     "parse_size",
 ]
+
+
+def choice(option: str, kind: Any, help: str, *, read: Callable[[str], str] = str) -> Any:
+    """Declare an option that takes one of a few names.
+
+    Args:
+        option: How it is written, such as ``--cover``.
+        kind: What it takes: a Literal type, or the names.
+        help: What it is for, to follow the names and a colon.
+        read: Turns what was typed into a name, where there are other spellings.
+
+    Returns:
+        The option. A value that is not one of the names raises ``BadValueError``.
+    """
+    names: tuple[str, ...] = get_args(kind) or tuple(kind)
+
+    def check(text: str | None) -> str | None:
+        return None if text is None else check_choice(option, read(text), names)
+
+    listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return typer.Option(
+        option, parser=str, callback=check, metavar="NAME", help=f"{listed}: {help}"
+    )
+
 
 Backend = Annotated[
     str, typer.Option("--backend", help="The library that runs the model; see fcnkit doctor.")
@@ -43,10 +70,17 @@ BackendOptions = Annotated[
     ),
 ]
 Compute = Annotated[
-    str,
-    typer.Option(
-        "--compute", help="Precision to compute in: auto (what the file says), fp32, bf16 or fp16."
+    precisions.Compute,
+    choice(
+        "--compute",
+        precisions.Compute,
+        "what to compute in; auto is what the file says.",
+        read=precisions.full_name,
     ),
+]
+Cover = Annotated[
+    covering.Cover | None,
+    choice("--cover", covering.Cover, "average tiles, or pad and run once; auto by default."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
 SpecFrom = Annotated[
@@ -99,7 +133,7 @@ def backend_request(
     *,
     backend: str,
     threads: int | None,
-    compute: str,
+    compute: precisions.Compute,
     backend_options: Sequence[str] | None,
     spec: Path | None = None,
 ) -> BackendRequest:
@@ -123,15 +157,15 @@ def backend_request(
     return BackendRequest(
         backend=backend,
         threads=threads,
-        compute=cast("ComputeName", compute),
+        compute=compute,
         options=parse_backend_options(backend_options),
         spec_from=spec,
     )
 
 
 def cover_request(
-    cover: str | None, *, tile: str | None = None, overlap: int | None = None
-) -> CoverRequest:
+    cover: covering.Cover | None, *, tile: str | None = None, overlap: int | None = None
+) -> covering.CoverRequest:
     """Build the request how images are covered from the options of a verb.
 
     Args:
@@ -145,10 +179,8 @@ def cover_request(
     Raises:
         ValueError: See parse_size and CoverRequest.
     """
-    from fcnkit.runtime.predict.covering import CoverRequest
-
-    return CoverRequest(
-        cover=cast("Cover | None", cover),
+    return covering.CoverRequest(
+        cover=cover,
         tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
         overlap=overlap,
     )

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,18 +18,21 @@ from fcnkit.cli.options import (
     Backend,
     BackendOptions,
     Compute,
+    Cover,
     Json,
     SpecFrom,
     Threads,
     backend_request,
+    choice,
     cover_request,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import message, printable
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
-    from fcnkit.runtime.predict.folder import Format, Record
+    from fcnkit.runtime.predict.folder import Record
     from fcnkit.runtime.predict.inputs import Found
 
 __all__ = ["predict", "say_data_sets"]
@@ -63,11 +66,10 @@ def predict(
         ),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="labels (palette PNG), color (RGB), overlay, or npy.")
+        Format,
+        choice("--format", Format, "palette PNG, RGB PNG, colors over the picture, or an array."),
     ] = "labels",
-    cover: Annotated[
-        str | None, typer.Option(help="auto (pad where one pass does, else average), pad, average.")
-    ] = None,
+    cover: Cover = None,
     tile: Tile = None,
     overlap: Annotated[
         int | None, typer.Option(help="Pixels that tiles share at least; 64 by default.")
@@ -92,7 +94,7 @@ def predict(
     from PIL import Image
 
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.predict.folder import MANIFEST, SUFFIX_OF, predict_files
+    from fcnkit.runtime.predict.folder import MANIFEST, predict_files
     from fcnkit.runtime.predict.inputs import search
     from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
@@ -102,7 +104,7 @@ def predict(
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
-    suffix = SUFFIX_OF.get(cast("Format", format), ".png")
+    suffix = SUFFIX_OF[format]
     found = search(given, out, suffix=suffix, root=root)
     jobs = found.jobs
     say_data_sets(found)
@@ -123,7 +125,7 @@ def predict(
             jobs,
             out,
             model_sha256=sha256_of(model),
-            format=cast("Format", format),
+            format=format,
             resume=resume,
             fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,

@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import ValueRange, parse_levels, parse_range, parse_size
+from fcnkit.cli.options import ValueRange, choice, parse_levels, parse_range, parse_size
 from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra, printable
-from fcnkit.runtime.checks import check_choice
-from fcnkit.train.recipe import RECIPES, recipe_lines
+from fcnkit.train.recipe import (
+    RECIPES,
+    ClassWeights,
+    Optimizer,
+    TrainingPrecision,
+    UpsampleInit,
+    recipe_lines,
+)
 
 if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult, TrainingData
-    from fcnkit.train.models import UpsampleInit
     from fcnkit.train.recipe import Recipe
 
 __all__ = ["RECIPE_HELP", "train"]
@@ -36,7 +41,8 @@ def train(
     *,
     run: Annotated[Path, typer.Option("-o", "--run", help="Run folder to write.")],
     recipe: Annotated[
-        str, typer.Option(help="d2l: as in the d2l.ai chapter; modern: from scratch, augmented.")
+        str,
+        choice("--recipe", RECIPES, "as in the d2l.ai chapter, or from scratch with augmentation."),
     ] = "d2l",
     model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
     backbone: Annotated[
@@ -53,7 +59,8 @@ def train(
         typer.Option(help="Start from a checkpoint, or from a state dict of the d2l.ai chapter."),
     ] = None,
     upsample_init: Annotated[
-        str, typer.Option(help="How transposed convolutions start: bilinear or xavier.")
+        UpsampleInit,
+        choice("--upsample-init", UpsampleInit, "how transposed convolutions start."),
     ] = "bilinear",
     freeze_upsample: Annotated[
         bool, typer.Option("--freeze-upsample", help="Do not train them (fcn, deeplabv3).")
@@ -66,11 +73,16 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[
-        str | None, typer.Option(help="sgd (plain), momentum (Nesterov, 0.9) or adamw.")
+        Optimizer | None,
+        choice("--optimizer", Optimizer, "plain, Nesterov with 0.9, or AdamW."),
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
+    precision: Annotated[
+        TrainingPrecision | None,
+        choice("--precision", TrainingPrecision, "the recipe's by default."),
+    ] = None,
     class_weights: Annotated[
-        str | None, typer.Option(help="none, or frequency: rare classes count more.")
+        ClassWeights | None,
+        choice("--class-weights", ClassWeights, "frequency: rare classes count more."),
     ] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of an added Dice loss.")] = None,
     ema: Annotated[
@@ -100,7 +112,6 @@ def train(
     """Train a network and keep the best and the last checkpoint."""
     from fcnkit.cli.progress import progress_of
 
-    check_choice("--recipe", recipe, tuple(RECIPES))
     options = {
         "epochs": epochs,
         "batch": batch,
@@ -142,7 +153,7 @@ def train(
                 architecture=architecture,
                 pretrained=pretrained,
                 init_from=init_from,
-                upsample_init=cast("UpsampleInit", upsample_init),
+                upsample_init=upsample_init,
                 freeze_upsample=freeze_upsample,
             ),
             device=device,

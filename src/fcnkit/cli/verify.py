@@ -55,7 +55,7 @@ def verify(
     try:
         from fcnkit.export import verification as module
         from fcnkit.export.subject import open_subject
-        from fcnkit.export.verify_data import open_data
+        from fcnkit.export.verify_data import open_comparison_data
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
     if split is not None and data is None:
@@ -68,7 +68,7 @@ def verify(
         backend_options=backend_options,
         spec=spec,
     )
-    pictures = open_data(data, split=split or "val") if data else None
+    pictures = open_comparison_data(data, split=split or "val") if data else None
     with (
         open_subject(a, request) as first,
         open_subject(b, request) as second,

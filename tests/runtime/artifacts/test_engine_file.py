@@ -21,6 +21,7 @@ from fcnkit.runtime.artifacts.engine_header import read_plan_header
 from fcnkit.runtime.files import sha256_of
 from tests.refusal import refusal
 from tests.runtime.engines import PROFILES, make_sidecar, rtx_plan, write_engine
+from tests.runtime.json_edit import edited_json
 from tests.runtime.models import make_spec, write_model
 
 LIBRARY = "tensorrt_rtx 1.7.1.116"
@@ -45,16 +46,7 @@ def engine(tmp_path: Path) -> Path:
 def change(engine: Path, key: str, value: Any) -> Path:
     """Set one key of the sidecar, written with dots; return the sidecar."""
     held = sidecar_path(engine)
-    data = json.loads(held.read_text())
-    *path, last = key.split(".")
-    inner = data
-    for name in path:
-        inner = inner[name]
-    if value is None:
-        del inner[last]
-    else:
-        inner[last] = value
-    held.write_text(json.dumps(data))
+    held.write_text(edited_json(held.read_text(), key, value))
     return held
 
 

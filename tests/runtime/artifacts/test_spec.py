@@ -20,6 +20,7 @@ from fcnkit.runtime.artifacts.spec import (
     format_shape,
     parse_shape,
 )
+from tests.runtime.json_edit import edited_json
 
 SPEC = ModelSpec(
     format=FORMAT,
@@ -53,17 +54,7 @@ def test_json_round_trip() -> None:
 
 
 def edited(path: str, value: Any) -> str:
-    """Return SPEC as JSON with the value at a dotted path replaced; None removes the key."""
-    data = json.loads(SPEC.to_json())
-    *parents, last = path.split(".")
-    target = data
-    for key in parents:
-        target = target[key]
-    if value is None:
-        del target[last]
-    else:
-        target[last] = value
-    return json.dumps(data)
+    return edited_json(SPEC.to_json(), path, value)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, open_backend
 from fcnkit.runtime.bench.environment import describe_environment
-from fcnkit.runtime.bench.load import poisson_arrivals, run_load
+from fcnkit.runtime.bench.load import LoadResult, poisson_arrivals, run_load
 from fcnkit.runtime.bench.stages import example_picture
 from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
 from fcnkit.runtime.predict.folder import find_jobs
@@ -38,13 +39,17 @@ def test_arrivals_are_a_poisson_process() -> None:
         poisson_arrivals(0, 1)
 
 
+def served(arrivals: NDArray[np.float64], *, rate: float) -> LoadResult:
+    """One server, 10 ms a request."""
+    clock = Clock()
+    server = [lambda _: clock.sleep(0.010)]
+    return run_load(server, arrivals, rate=rate, clock=clock, sleep=clock.sleep)
+
+
 def test_waiting_counts_from_the_arrival() -> None:
     # Three requests at once, served one after the other in 10 ms each: 10, 20 and 30 ms.
-    clock = Clock()
     arrivals = np.array([0.0, 0.0, 0.0, 1.0])
-    result = run_load(
-        [lambda _: clock.sleep(0.010)], arrivals, rate=3, clock=clock, sleep=clock.sleep
-    )
+    result = served(arrivals, rate=3)
     assert result.latency.tolist() == pytest.approx([0.01, 0.02, 0.03, 0.01])
     assert result.waited.tolist() == pytest.approx([0, 0.01, 0.02, 0])
     assert result.finished_rate == pytest.approx(4 / 1.01)
@@ -54,22 +59,16 @@ def test_waiting_counts_from_the_arrival() -> None:
 
 def test_the_mean_wait_is_that_of_queueing_theory() -> None:
     # One server, 10 ms each, 70 % busy: Pollaczek and Khinchine give s * rho / (2 * (1 - rho)).
-    clock = Clock()
     arrivals = poisson_arrivals(70, 600, seed=5)
-    result = run_load(
-        [lambda _: clock.sleep(0.010)], arrivals, rate=70, clock=clock, sleep=clock.sleep
-    )
+    result = served(arrivals, rate=70)
     assert result.busy == pytest.approx(0.7, abs=0.02)
     assert result.waited.mean() == pytest.approx(0.010 * 0.7 / (2 * 0.3), rel=0.1)
     assert result.keeps_up
 
 
 def test_a_queue_that_grows_is_seen() -> None:
-    clock = Clock()
     arrivals = poisson_arrivals(120, 60, seed=1)
-    result = run_load(
-        [lambda _: clock.sleep(0.010)], arrivals, rate=120, clock=clock, sleep=clock.sleep
-    )
+    result = served(arrivals, rate=120)
     assert not result.keeps_up
     assert result.finished_rate == pytest.approx(100, rel=0.02)
     assert result.latency.max() > 5

@@ -270,11 +270,17 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+def planted(plant: Callable[[Path], object], tmp_path: Path) -> Path:
+    """A good data set with a fault in it."""
+    root = Drawing().write(tmp_path / "d")
+    plant(root)
+    return root
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_warned_of(fault: str, tmp_path: Path) -> None:
     plant, expected = FAULTS[fault]
-    root = Drawing().write(tmp_path / "d")
-    plant(root)
+    root = planted(plant, tmp_path)
     found = texts(check_folder(root))
     assert [text for text in found if expected in text] != [], found
     assert all(text.startswith(str(root)) for text in found)
@@ -336,8 +342,7 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
 @pytest.mark.parametrize("fault", ERRORS)
 def test_a_planted_error_is_listed_with_its_remedy(fault: str, tmp_path: Path) -> None:
     plant, expected = ERRORS[fault]
-    root = Drawing().write(tmp_path / "d")
-    plant(root)
+    root = planted(plant, tmp_path)
     problems = [problem.text for split in check_folder(root).splits for problem in split.problems]
     assert [text for text in problems if expected in text] != [], problems
     done = called("data", "check", root)
