@@ -9,7 +9,7 @@ from typing import Final, assert_never
 import onnx
 import torch
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.export.calibration import Calibration, model_inputs
 from fcnkit.export.choices import Activations
 from fcnkit.export.core_graph import CoreGraph
@@ -41,7 +41,7 @@ _SCENE_MAX: Final[Shape] = (1, 4096, 4096)
 
 @dataclass(frozen=True, kw_only=True)
 class Typing:
-    """How a graph gets another precision than float32."""
+    """How a graph gets a precision other than float32."""
 
     keep_fp32: tuple[str, ...] = ()
     """Modules that stay in float32 besides those of default_kept."""
@@ -113,7 +113,7 @@ def _fix_dims(model: onnx.ModelProto, spec: ModelSpec) -> None:
 def build_typed(
     core: Core, spec: ModelSpec, typing: Typing
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
-    """Build what of a head has the precision: all of it, and of ``scene`` the middle.
+    """Build the part of a head that has the precision: all of it, or the middle of ``scene``.
 
     Args:
         core: The network.
@@ -220,7 +220,7 @@ def _one_shape(shape: Shape, spec: ModelSpec) -> ShapeRange:
         if spec.input.multiple > 1:
             rule += f" with sides in steps of {spec.input.multiple}"
         remedy = f"use {format_shape(legal)}"
-        raise ValueError(message("--shape", rule, format_shape(shape), remedy))
+        raise BadValueError(message("--shape", rule, format_shape(shape), remedy))
     return ShapeRange(min=shape, opt=shape, max=shape)
 
 

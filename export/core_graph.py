@@ -10,7 +10,7 @@ __all__ = ["CoreGraph"]
 
 
 class CoreGraph(nn.Module):
-    """The part that all heads share: normalised pictures to what the last shuffle takes.
+    """The part that all heads share: normalized pictures to what the last shuffle takes.
 
     With a network whose last step upsamples, the result is that step's convolution before
     depth-to-space, (N, K*s*s, H/s + 1, W/s + 1), else the logits (N, K, H, W).
@@ -35,8 +35,8 @@ class CoreGraph(nn.Module):
         return name
 
     def score_names(self, classes: int) -> tuple[str, ...]:
-        """Return the modules that turn features into scores of so many classes."""
-        # In the stages that make features, a width may be the number of classes by chance.
+        """Return the modules that turn features into scores of this many classes."""
+        # In feature layers, a width may equal the number of classes by chance.
         features = ("backbone.", "encoder.", "decoder.")
 
         def scores(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message
 from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
 from fcnkit.export.engine_monitor import Advance, make_monitor
 from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
@@ -82,20 +82,20 @@ def build_engine(
             than its spec states, or the library cannot parse it.
         MissingExtraError: The library is not installed.
         TypeError: profiles or options are of another type.
-        ValueError: flavor is none of the three, or a profile or an option does not fit the model
-            or the flavour.
+        ValueError: flavor is unknown, or a profile or an option does not fit the model or the
+            flavor.
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """
     check_choice("--flavor", flavor, get_args(FlavorChoice))
     if out.suffix not in ENGINE_SUFFIXES:
         rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
-        raise ValueError(message("-o", rule, str(out), "name it model.engine"))
+        raise BadValueError(message("-o", rule, str(out), "name it model.engine"))
     if out.is_dir():
-        raise ValueError(message("-o", "must be a file", str(out), "name another"))
+        raise BadValueError(message("-o", "must be a file", str(out), "name another"))
     if not out.parent.is_dir():
         got = str(out.parent)
-        raise ValueError(message("-o", "its folder must exist", got, "create it first"))
+        raise BadValueError(message("-o", "its folder must exist", got, "create it first"))
     options = BuilderOptions() if options is None else options
     check_type("build_engine: options", options, BuilderOptions)
     check_type("build_engine: profiles", profiles, Sequence)
@@ -144,7 +144,7 @@ def build_engine(
 
 def _engine_spec(spec: ModelSpec, ranges: tuple[ShapeRange, ...], source: OnnxSource) -> ModelSpec:
     """Return the model's spec, its shapes and source those of the engine."""
-    # What the ONNX file showed is not what the engine did.
+    # The result of the ONNX file's check says nothing about the engine.
     made_from = SourceSpec(sha256=source.sha256, parity=None)
     return replace(spec, shapes=hull(ranges), source=made_from)
 
@@ -155,8 +155,8 @@ def _write(trt: Any, plan: bytes, sidecar: Sidecar, *, model: Path, out: Path) -
         temporary.write_bytes(plan)
         sidecar_path(temporary).write_text(_dump(sidecar))
         check = check_built_engine(trt, temporary, model, name=out.name)
-        # First the sidecar: an engine without one would be opened by nobody, the other way round
-        # an old engine would lie beside a sidecar whose hash tells that it is another's.
+        # Write the sidecar first. If we are killed in between, the old engine's hash does not match
+        # the new sidecar, and opening it fails with a clear error.
         spec = sidecar.spec.with_parity(check.verified) if check.verified else sidecar.spec
         final = replace(sidecar, spec=spec, verified=check.verified)
         atomic_write(sidecar_path(out), _dump(final).encode())
@@ -175,12 +175,12 @@ class _Build:
         self._logger = logger_of(trt)
         try:
             self._builder = trt.Builder(self._logger)
-        except TypeError as error:  # pybind11's word for a library that gives none
+        except TypeError as error:  # what pybind11 raises where the library gives a null pointer
             rule, got = f"{library_name(trt)} must start", self._logger.first_error or str(error)
             remedy = "it builds on its GPU only; use --flavor tensorrt-rtx where there is none"
             raise FcnkitError(message("fcnkit export engine", rule, got, remedy)) from error
-        # Precision is a property of the graph. TensorRT 10 has to be told so, later ones know no
-        # other.
+        # Precision is a property of the graph. TensorRT 10 needs a flag for this; later versions
+        # always do it.
         flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         self.network = self._builder.create_network(0 if flag is None else 1 << int(flag))
         # The parser owns weights that the network refers to, so it has to live as long.

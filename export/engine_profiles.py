@@ -1,11 +1,11 @@
-"""Optimisation profiles: the ranges of shapes that an engine is built for."""
+"""Optimization profiles: the ranges of shapes that an engine is built for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.engine_file import LARGEST_PROFILE
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
 from fcnkit.runtime.checks import check_type
@@ -15,7 +15,7 @@ __all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileRequest:
-    """A profile as asked for; None stands for a default that follows from the model."""
+    """A profile as requested; None stands for a default that follows from the model."""
 
     min: Shape | None = None
     opt: Shape | None = None
@@ -34,14 +34,14 @@ def parse_profile(text: str) -> ProfileRequest:
         The request.
 
     Raises:
-        TypeError: text is no str.
+        TypeError: text is not a str.
         ValueError: text is anything else.
     """
     check_type("--profile", text, str)
     parts = text.split(",")
     if len(parts) != 3:
         rule = "a profile is written MIN,OPT,MAX"
-        raise ValueError(
+        raise BadValueError(
             message("--profile", rule, repr(text), "write 1x32x32,1x320x480,4x512x512")
         )
     low, opt, high = (parse_shape(part.strip(), "--profile") for part in parts)
@@ -55,13 +55,13 @@ def complete_profiles(
 
     Args:
         spec: The model's promises; no shape may leave them.
-        requests: The profiles asked for; none at all stands for one by default.
+        requests: The requested profiles; none at all stands for one by default.
 
     Returns:
         The profiles in the order of the requests.
 
     Raises:
-        ValueError: A shape is no multiple, out of the spec's range, or min <= opt <= max fails.
+        ValueError: A shape is not a multiple, out of the spec's range, or min <= opt <= max fails.
     """
     return tuple(_complete(spec, request) for request in requests or [ProfileRequest()])
 
@@ -77,7 +77,7 @@ def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:
         got = " ".join(map(format_shape, (low, opt, high)))
         rule = "must be ordered min <= opt <= max in every dimension"
         option = request.option or "--min --opt --max"
-        raise ValueError(message(option, rule, got, "reorder them"))
+        raise BadValueError(message(option, rule, got, "reorder them"))
     return ShapeRange(min=low, opt=opt, max=high)
 
 
@@ -87,11 +87,11 @@ def _check_shape(shape: Shape, spec: ModelSpec, *, option: str) -> None:
     if height % multiple or width % multiple:
         fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
         rule = f"sides must be multiples of {multiple}"
-        raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
+        raise BadValueError(message(option, rule, format_shape(shape), f"use {fit}"))
     if not _ordered(legal.min, shape, legal.max):
         rule = f"must lie within {format_shape(legal.min)} to {format_shape(legal.max)}"
         remedy = "the ONNX file takes no other shapes"
-        raise ValueError(message(option, rule, format_shape(shape), remedy))
+        raise BadValueError(message(option, rule, format_shape(shape), remedy))
 
 
 def _up(side: int, multiple: int) -> int:

@@ -25,7 +25,7 @@ class EngineCheck:
     """What an engine showed when it was loaded and run."""
 
     inspected: str | None
-    """How many of its layers hold which types; None where it could not be deserialised."""
+    """How many of its layers hold which types; None where it could not be deserialized."""
     verified: str | None
     """What the comparison with the ONNX file measured; None where it could not be run."""
     reason: str | None
@@ -33,7 +33,7 @@ class EngineCheck:
 
 
 def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> EngineCheck:
-    """Deserialise an engine where that is possible, inspect it, and run it against its ONNX file.
+    """Deserialize an engine where that is possible, inspect it, and run it against its ONNX file.
 
     Args:
         trt: The module that built it.

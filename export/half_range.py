@@ -1,8 +1,9 @@
 """Whether float16 can hold what a network computes.
 
 ONNX Runtime on the CPU keeps float32 between float16 layers, so a value that is too large for
-float16 does not show in a comparison there. A GPU makes infinities of it, and NaN of these. So the
-float32 graph is run, and the largest value of every tensor that becomes float16 is measured.
+float16 does not show in a comparison there. On a GPU it becomes infinity, and infinities become
+NaN. So the float32 graph is run, and the largest value of every tensor that becomes float16 is
+measured.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from fcnkit.errors import VerifyError, message
-from fcnkit.export.comparison_images import flat_pictures, noise_pictures, normalised
+from fcnkit.export.comparison_images import flat_pictures, noise_pictures, normalized
 from fcnkit.export.precision import keeper
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_bytes
 from fcnkit.runtime.artifacts.onnx_precision import layer_types, module_of
@@ -81,7 +82,7 @@ def measure_half_range(
     run = _session(plain, names)
     for batch in inputs:
         for name, value in zip(names, run(batch), strict=True):
-            # Not max(): a NaN must come out as one.
+            # Not max(), which can lose a NaN.
             largest[name] = float(np.maximum(largest[name], value))
     return HalfRange(largest=largest, pictures=("noise", *pictures))
 
@@ -139,7 +140,7 @@ def range_inputs(
     for make in (noise_pictures, flat_pictures):
         image_nhwc = make(shape)
         if head == "logits":
-            yield normalised(image_nhwc, given)
+            yield normalized(image_nhwc, given)
         else:
             yield image_nhwc if head == "labels" else image_nhwc.astype(np.float32)
     yield from pictures

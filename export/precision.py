@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 import onnx
 
-from fcnkit.errors import message
-from fcnkit.export.heads import NORMALISE, Core
+from fcnkit.errors import BadValueError, message
+from fcnkit.export.heads import NORMALIZE, Core
 from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
 from fcnkit.runtime.artifacts.precisions import PRECISIONS, Part, Precision
 
@@ -26,7 +26,7 @@ def default_kept(precision: Precision, core: Core) -> tuple[str, ...]:
     """
     first = next(node for node in core.model.graph.node if node.op_type == "Conv")
     modules: dict[Part, tuple[str, ...]] = {
-        "normalization": (NORMALISE,),
+        "normalization": (NORMALIZE,),
         "first convolution": (module_of(first.name),),
         "class scores": core.scores,
     }
@@ -50,8 +50,8 @@ def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bo
     wanted = tuple(modules)
     there = {module_of(node.name) for node in model.graph.node}
     for name in wanted:
-        if name != NORMALISE and not any(inside(module, name) for module in there):
+        if name != NORMALIZE and not any(inside(module, name) for module in there):
             tops = {module.partition(".")[0] for module in there if module}
             rule = f"a part is one of {', '.join(sorted(tops))} or what these hold"
-            raise ValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))
+            raise BadValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))
     return lambda node: any(inside(module_of(node), name) for name in wanted)

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import onnx
 import torch
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.export.build import Typing, build_graph, build_typed, head_spec, trace_core
 from fcnkit.export.calibration import (
     Calibration,
@@ -95,7 +95,7 @@ def export_onnx(
         keep_fp32: Modules, by their names in the state dict, that stay in float32.
         calibration: For int8 and fp16: a folder in VOC layout or of pictures, at least 16 of
             them. int8 takes the ranges of its activations from them; fp16 needs none, but the
-            largest values are measured on them too. With a labelled second split, that is used to
+            largest values are measured on them too. With a labeled second split, that is used to
             measure what the precision costs.
         activations: For int8: see ``Activations`` in export/choices.py.
         max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
@@ -127,9 +127,9 @@ def export_onnx(
     check_names("--keep-fp32", keep_fp32)
     if max_miou_drop is not None:
         check_type("--max-miou-drop", max_miou_drop, Real)
-        if not max_miou_drop <= 1:  # nor NaN, which every loss would pass
+        if not max_miou_drop <= 1:  # refuses NaN too, which every comparison would pass
             rule = "must be a share, at most 1"
-            raise ValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
+            raise BadValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
     typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
     tolerance = PRECISIONS[precision].tolerance
     if max_miou_drop is not None:
@@ -173,10 +173,10 @@ def export_onnx(
 
 def _check_out(out: Path) -> None:
     if out.suffix != ".onnx":
-        raise ValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
+        raise BadValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
     if not out.parent.is_dir():
         rule = "its folder must exist"
-        raise ValueError(message("-o", rule, str(out.parent), "create it first"))
+        raise BadValueError(message("-o", rule, str(out.parent), "create it first"))
 
 
 def _typing(
@@ -190,7 +190,7 @@ def _typing(
     if PRECISIONS[precision].quantized and folder is None:
         rule = f"{precision} needs pictures to find the ranges of activations"
         remedy = "give the training data with --calibration DATA"
-        raise ValueError(message("--precision", rule, "no --calibration", remedy))
+        raise BadValueError(message("--precision", rule, "no --calibration", remedy))
     for option, given in (
         ("--calibration", folder is not None),
         ("--keep-fp32", bool(keep_fp32)),
@@ -199,7 +199,7 @@ def _typing(
     ):
         if given and option not in PRECISIONS[precision].takes:
             rule = f"goes with --precision {' or '.join(precisions_taking(option))}"
-            raise ValueError(message(option, rule, precision, "leave it out"))
+            raise BadValueError(message(option, rule, precision, "leave it out"))
     opened = open_calibration(folder) if folder else None
     return Typing(keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations)
 
@@ -241,7 +241,7 @@ def _half_range(
 
 
 def _float_twin(core: Core, spec: ModelSpec, folder: Path) -> Path | None:
-    """Write the same head in float32; None where the model is that itself."""
+    """Write the same head in float32; None if the model is float32 already."""
     if spec.precision == "fp32":
         return None
     plain = replace(spec, precision="fp32")
@@ -271,7 +271,7 @@ def save_model(
         path: The file.
         notes: More lines; empty ones are left out.
     """
-    # The lowest that the operators need: older libraries refuse a higher one, whatever is in it.
+    # The lowest version that the operators need, because older libraries refuse higher ones.
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
     given, result, shapes = spec.input, spec.output, spec.shapes
@@ -283,7 +283,7 @@ def save_model(
         "precision": spec.precision,
         "input": f"{given.name} {given.dtype} {given.layout} {given.color}",
         "output": f"{result.name} {result.dtype} {result.layout}",
-        "normalisation": f"(x / 255 - mean) / std, mean {mean}, std {std}",
+        "normalization": f"(x / 255 - mean) / std, mean {mean}, std {std}",
         "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
         "classes": ", ".join(spec.classes),
         "multiple": str(given.multiple),

@@ -29,7 +29,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder is not writable.
     """
-    # Cut, for a name may have 255 bytes and needs none to spare for this one.
+    # Cut, because a name has at most 255 bytes and may use all of them.
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", dir=path.parent))
     temporary = folder / path.name
     try:
@@ -75,7 +75,7 @@ def lock_file(file: IO[bytes], *, wait: bool) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        # A byte far behind the end: locked bytes cannot be read by others.
+        # A byte far behind the end, because others cannot read locked bytes.
         file.seek(1 << 40)
         msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
     else:

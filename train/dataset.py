@@ -1,4 +1,4 @@
-"""A VOC-layout folder as training examples: read on demand, augmented, cropped, normalised.
+"""A VOC-layout folder as training examples: read on demand, augmented, cropped, normalized.
 
 Every random draw comes from (seed, epoch, position), so a run gives the same examples however many
 workers read them, and a resumed run continues with the ones it would have seen.
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
@@ -48,7 +48,7 @@ class EpochSampler(Sampler[Key]):
         self._length = length
         self._recipe = recipe
         self._rank = rank
-        # Batch normalisation cannot train on a batch of one, so a short last batch is left out
+        # Batch normalization cannot train on a batch of one, so a short last batch is left out
         # unless it is the only one.
         self._batch = min(length, recipe.batch)
         self._share = self._batch // world
@@ -123,10 +123,10 @@ def training_loader(
     """
     if recipe.batch % world:
         rule = f"must be a multiple of the {world} processes"
-        raise ValueError(message("--batch", rule, recipe.batch, "change one of the two"))
+        raise BadValueError(message("--batch", rule, recipe.batch, "change one of the two"))
     if world > 1 and len(samples) < recipe.batch:
         rule = f"must be at most the {len(samples)} training pictures with several processes"
-        raise ValueError(message("--batch", rule, recipe.batch, "lower it"))
+        raise BadValueError(message("--batch", rule, recipe.batch, "lower it"))
     sampler = EpochSampler(len(samples), recipe, rank=rank, world=world)
     examples = CropDataset(samples, labelmap, recipe)
     loader = reading_loader(examples, sampler, batch=recipe.batch // world, workers=workers)

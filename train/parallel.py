@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.device import pick_device
 
 __all__ = ["is_first", "process_group", "rank", "share", "total", "wait", "world"]
 
 _PATIENCE = timedelta(days=1)
-"""While one process validates the others wait. torchrun notices one that died, not this."""
+"""The other processes wait while one validates. torchrun notices a dead process, not a slow one."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def process_group(device: str) -> Iterator[torch.device]:
         This process's device.
 
     Raises:
-        ValueError: The device is no such device, or one GPU was named for several processes.
+        ValueError: The device is unknown, or one GPU was named for several processes.
         BackendUnavailableError: The device does not exist on this machine.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
@@ -88,7 +88,7 @@ def share(net: nn.Module) -> nn.Module:
     """Prepare a network for training by all processes.
 
     Args:
-        net: On its device, the same in every process. Its batch normalisations are replaced by
+        net: On its device, the same in every process. Its batch normalizations are replaced by
             ones over all processes; its state dict stays as it was.
 
     Returns:
@@ -107,7 +107,7 @@ def share(net: nn.Module) -> nn.Module:
 def _local_device(device: str) -> torch.device:
     if device.startswith("cuda:"):
         rule = "must leave the choice of GPUs to torchrun when several processes train"
-        raise ValueError(message("--device", rule, device, "use --device cuda"))
+        raise BadValueError(message("--device", rule, device, "use --device cuda"))
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return pick_device(device)
@@ -124,24 +124,24 @@ def _convert(module: nn.Module) -> None:
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
+    """Batch normalization over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
 
-    Every process brings the same number of values, as the sampler sees to.
+    The sampler gives every process the same number of values.
     """
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) by the mean and variance of each channel."""
+        """Normalize (N, C, H, W) by the mean and variance of each channel."""
         if not self.training or self.momentum is None:
             return super().forward(x_nchw)
         x = x_nchw.float()
         count = x[:, 0].numel() * world()
         mean_c = _summed(x.sum((0, 2, 3))) / count
-        centred = x - mean_c[:, None, None]
-        # In two passes: the mean of squares less the square of the mean would cancel.
-        var_c = _summed(centred.square().sum((0, 2, 3))) / count
+        centered = x - mean_c[:, None, None]
+        # Two passes, because E[x^2] - E[x]^2 loses digits.
+        var_c = _summed(centered.square().sum((0, 2, 3))) / count
         self._track(mean_c.detach(), var_c.detach() * count / (count - 1))
         scale_c = self.weight * (var_c + self.eps).rsqrt()
-        y = centred * scale_c[:, None, None] + self.bias[:, None, None]
+        y = centered * scale_c[:, None, None] + self.bias[:, None, None]
         return y.to(x_nchw.dtype)
 
     def _track(self, mean_c: Tensor, var_c: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import check_choice
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ class Recipe:
     batch: int
     crop: tuple[int, int]
     optimizer: Optimizer
-    """sgd is plain, as the chapter's; momentum is Nesterov's, 0.9."""
+    """sgd is plain, as the d2l.ai chapter's; momentum is Nesterov's, 0.9."""
     lr: float
     """Peak learning rate."""
     weight_decay: float
     schedule: Literal["constant", "poly"]
     """poly: linear warm-up over the first 5 % of steps, then (1 - step/steps) ** 0.9."""
     loss: Literal["image-sum", "pixel-mean"]
-    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the chapter's),
-    or as the mean over the batch's pixels that are not void."""
+    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the d2l.ai
+    chapter's), or as the mean over the batch's pixels that are not void."""
     dice: float
     """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
     class_weights: ClassWeights
@@ -55,7 +55,7 @@ class Recipe:
     scale: tuple[float, float]
     """Pictures are resized by a factor drawn from this range before the crop."""
     half_size: float = 0.0
-    """Share of the epochs, the first ones, that halve crop and scale and so take a third of the
+    """Share of the epochs, at the start, that train at half the crop and scale, in a third of the
     time: progressive learning, as in Tan and Le, "EfficientNetV2", 2021; 0: none."""
     flip: bool
     """Mirror half of the pictures."""
@@ -63,10 +63,11 @@ class Recipe:
     """Brightness, contrast and saturation change by factors 1 - color..1 + color, the hue by a
     tenth of that in turns; 0: none."""
     void_as_background: bool
-    """Train void as class 0, as the chapter does, where that is named background; else, and by
-    default, it is ignored."""
+    """Train void as class 0, as the d2l.ai chapter does, where that is named background; else, and
+    by default, it is ignored."""
     drop_smaller: bool
-    """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
+    """Leave out pictures smaller than the crop, as the d2l.ai chapter does, instead of padding
+    them."""
     precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
@@ -76,22 +77,22 @@ class Recipe:
 
         Raises:
             TypeError: A value is of another type than its field.
-            ValueError: A value is out of range; named is the option to change.
+            ValueError: A value is out of range; the message names the option.
         """
         self._check_types()
         for option, value in (("epochs", self.epochs), ("batch", self.batch)):
             if value < 1:
-                raise ValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
+                raise BadValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
         if min(self.crop) < 32 or self.crop[0] % 32 or self.crop[1] % 32:
             got = f"{self.crop[0]}x{self.crop[1]}"
             fit = "x".join(str(max(32, round(side / 32) * 32)) for side in self.crop)
             rule = "sides must be multiples of 32"
-            raise ValueError(message("--crop", rule, got, f"use {fit}"))
+            raise BadValueError(message("--crop", rule, got, f"use {fit}"))
         if not 0 < self.lr < float("inf"):
-            raise ValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
+            raise BadValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
-            raise ValueError(message("--scale", rule, got, "try 0.5..2"))
+            raise BadValueError(message("--scale", rule, got, "try 0.5..2"))
         for option, share in (
             ("ema", self.ema),
             ("color", self.color),
@@ -99,12 +100,12 @@ class Recipe:
         ):
             if not 0 <= share < 1:
                 rule = "must be at least 0 and below 1"
-                raise ValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
+                raise BadValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
         if not 0 <= self.seed < 2**63:
-            raise ValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
+            raise BadValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
         if not 0 <= self.dice < float("inf"):
             rule, remedy = "must be at least 0", "use 0 to turn it off"
-            raise ValueError(message("--dice", rule, self.dice, remedy))
+            raise BadValueError(message("--dice", rule, self.dice, remedy))
 
     def _check_types(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -113,12 +114,12 @@ class Recipe:
                 check_choice(option, value, get_args(kind))
             elif not _fits(kind, value):
                 wanted = kind.__name__ if isinstance(kind, type) else kind
-                raise TypeError(
+                raise BadTypeError(
                     message(option, f"must be of type {wanted}", repr(value), "convert it")
                 )
 
     def for_classes(self, labelmap: LabelMap) -> Recipe:
-        """Return the recipe as a data set allows it: void is no background where there is none."""
+        """Return the recipe for a data set: without a background class, void is ignored."""
         if labelmap.has_background or not self.void_as_background:
             return self
         return replace(self, void_as_background=False)
@@ -139,30 +140,30 @@ class Recipe:
         """Read what to_dict wrote.
 
         Raises:
-            ValueError: data is no dict, a field is missing, unknown or of another type, or a value
-                cannot train.
+            ValueError: data is not a dict, a field is missing, unknown or of another type, or a
+                value cannot train.
         """
         rule, remedy = "must be a dict", "use the file that was saved"
         if not isinstance(data, dict):
-            raise ValueError(message("recipe", rule, type(data).__name__, remedy))
-        # A field with a default is younger than files without it, which were trained as it says.
+            raise BadValueError(message("recipe", rule, type(data).__name__, remedy))
+        # Older files lack the fields that have a default; they were trained with that default.
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         kinds = get_type_hints(cls)
         if not needed <= set(data) <= set(kinds):
             got = ", ".join(sorted(map(str, (set(data) - set(kinds)) | (needed - set(data)))))
             rule = "must have exactly the fields of this version"
             remedy = "use the version of fcnkit that wrote it"
-            raise ValueError(message("recipe", rule, f"a difference in {got}", remedy))
+            raise BadValueError(message("recipe", rule, f"a difference in {got}", remedy))
         for name, value in data.items():
             if not _fits(kinds[name], value):
                 rule, got = f"{name} must be a legal value", type(value).__name__
-                raise ValueError(message("recipe", rule, f"another {got}", remedy))
+                raise BadValueError(message("recipe", rule, f"another {got}", remedy))
         pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
         return cls(**{**data, **pairs})
 
 
 def _fits(kind: Any, value: object) -> bool:
-    """Whether a plain value is of a field's annotated type; True is no number."""
+    """Whether a plain value is of a field's annotated type; True is not a number."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -214,7 +215,8 @@ _MODERN = replace(
     precision="bf16",
 )
 RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN)}
-"""``d2l``: the chapter's; the learning rate is per summed batch. ``modern``: from scratch."""
+"""``d2l``: the d2l.ai chapter's; the learning rate is per summed batch. ``modern``: from
+scratch."""
 
 
 def recipe_lines() -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from fcnkit.errors import ArtifactError, message, within
+from fcnkit.errors import ArtifactError, BadValueError, message, within
 from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, is_text, key_error, read_plain
 from fcnkit.runtime.artifacts.precisions import Precision
 
@@ -88,7 +88,7 @@ def parse_shape(text: str, what: str) -> Shape:
         batch, height, width = (int(part) for part in parts)
         if min(batch, height, width) >= 1:
             return batch, height, width
-    raise ValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
+    raise BadValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ class ModelSpec:
     """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no stage could honour.
+        """Refuse values that no stage can use.
 
         Raises:
             ArtifactError: naming the key, the rule and the value.
@@ -202,8 +202,8 @@ class ModelSpec:
             The spec.
 
         Raises:
-            ArtifactError: The text is no JSON object of this format, or a key is missing, unknown
-                or of a wrong type or value.
+            ArtifactError: The text is not a JSON object of this format, or a key is missing,
+                unknown or of a wrong type or value.
         """
         try:
             data = json.loads(text)
@@ -238,14 +238,14 @@ def _check_classes(spec: ModelSpec) -> None:
     if len(set(spec.classes)) != len(spec.classes):
         raise key_error("classes", "names must differ", list(spec.classes))
     if len(spec.palette) != len(spec.classes):
-        rule = f"must have one colour per class, {len(spec.classes)}"
-        raise key_error("palette", rule, f"{len(spec.palette)} colours")
+        rule = f"must have one color per class, {len(spec.classes)}"
+        raise key_error("palette", rule, f"{len(spec.palette)} colors")
     for name in spec.classes:
         if not is_text(name):
             raise key_error("classes", "must be text without control characters", repr(name))
     for color in spec.palette:
         if not all(0 <= value <= 255 for value in color):
-            raise key_error("palette", "colours are 0..255", list(color))
+            raise key_error("palette", "colors are 0..255", list(color))
     if spec.ignore_index != VOID:
         raise key_error("ignore_index", f"must be {VOID}", spec.ignore_index)
 
@@ -278,7 +278,7 @@ def _check_shapes(spec: ModelSpec) -> None:
         if any(side % spec.input.multiple for side in shape[1:]):
             rule = f"sides must be multiples of {spec.input.multiple}"
             raise key_error(f"shapes.{name}", rule, format_shape(shape))
-    # Every picture is grown to it, however small: a file must not ask for any amount of memory.
+    # Every picture is padded to this size: a file must not request any amount of memory.
     if low[0] * low[1] * low[2] > _MAX_SMALLEST:
         rule = f"must have at most {_MAX_SMALLEST} pixels"
         raise key_error("shapes.min", rule, format_shape(low))

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.registry import Device
 
@@ -90,7 +90,7 @@ class Backend(Protocol):
         """Run one batch.
 
         Args:
-            batch: float32 (N, 3, H, W), normalised, for the head ``logits``; uint8 (N, H, W, 3),
+            batch: float32 (N, 3, H, W), normalized, for the head ``logits``; uint8 (N, H, W, 3),
                 RGB, for ``labels`` and ``scene``. N, H and W within ``spec.shapes``, H and W
                 multiples of ``spec.input.multiple``.
 
@@ -98,7 +98,7 @@ class Backend(Protocol):
             float32 logits_nchw for the head ``logits``, else uint8 labels_nhw; the caller's own.
 
         Raises:
-            TypeError: batch is no array of the spec's dtype.
+            TypeError: batch is not an array of the spec's dtype.
             ValueError: batch is of a wrong shape, or the backend is closed.
         """
 
@@ -106,9 +106,9 @@ class Backend(Protocol):
         """Run many batches, some of them at the same time where that is faster.
 
         Args:
-            batches: Batches as for ``infer``, of any mixture of shapes. It is asked for no more
-                than a few batches ahead of the results, on the caller's thread. A batch must
-                stay unchanged until its result is out.
+            batches: Batches as for ``infer``, of any mixture of shapes. It is read no more than a
+                few batches ahead of the results, on the caller's thread. A batch must stay
+                unchanged until its result is out.
 
         Returns:
             The results in the order of the batches, each as from ``infer``. Before an error, of
@@ -116,7 +116,7 @@ class Backend(Protocol):
             waits for what runs, and the backend stays open.
 
         Raises:
-            TypeError: A batch is no array of the spec's dtype.
+            TypeError: A batch is not an array of the spec's dtype.
             ValueError: A batch is of a wrong shape, or the backend is closed.
         """
 
@@ -164,7 +164,7 @@ class CheckedBackend(ABC):
         checked = self._checked(batch, f"{self._name}.infer")
         try:
             result = self._run(checked)
-        except (FcnkitError, ValueError):  # worded where it was raised
+        except (FcnkitError, ValueError):  # has its message already
             raise
         except Exception as error:
             raise self._failed(error) from error
@@ -198,16 +198,16 @@ class CheckedBackend(ABC):
             yield self._kept(result, shapes.popleft())
 
     def _failed(self, error: Exception) -> ArtifactError:
-        """Word what a library raised while it ran."""
+        """Make an error of what a library raised while it ran."""
         rule, remedy = "the library must be able to run the model", "make the picture smaller"
         return ArtifactError(message(self._name, rule, str(error) or type(error).__name__, remedy))
 
     def _kept(self, result: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:
-        """Return a result that is what the spec promises for a batch; a graph may do anything.
+        """Return a result after checking it against the spec: a graph may compute anything.
 
         Raises:
-            ArtifactError: It has another shape or dtype, a label that is no class, or a logit that
-                is no number.
+            ArtifactError: It has another shape or dtype, a label without a class, or a logit that
+                is not a number.
         """
         spec, channels_first = self._spec, self._spec.input.layout == "NCHW"
         height, width = batch[2:] if channels_first else batch[1:3]
@@ -247,7 +247,9 @@ class CheckedBackend(ABC):
 
     def _check_open(self, what: str) -> None:
         if self._closed:
-            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
+            raise BadValueError(
+                message(what, "the backend must be open", "a closed one", "open it")
+            )
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run checked, contiguous batches in order; here one by one."""
@@ -266,7 +268,7 @@ class CheckedBackend(ABC):
 def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     """Refuse a batch that the spec does not allow, before a library sees it.
 
-    This is no formality: a session fed a side of 33 pixels answers with 64 rows and no error.
+    The check matters: a session that gets a side of 33 pixels returns 64 rows and no error.
 
     Args:
         batch: The array for ``Backend.infer``.
@@ -274,15 +276,15 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
         what: The caller, for the error.
 
     Raises:
-        TypeError: batch is no numpy array of the spec's dtype.
-        ValueError: Wrong rank, channels or layout, a side that is no multiple, or a shape
+        TypeError: batch is not a numpy array of the spec's dtype.
+        ValueError: Wrong rank, channels or layout, a side that is not a multiple, or a shape
             outside the legal range; the nearest legal shape is named.
     """
     wanted = spec.input
     if not isinstance(batch, np.ndarray) or batch.dtype != np.dtype(wanted.dtype):
         got = f"array of {batch.dtype}" if isinstance(batch, np.ndarray) else type(batch).__name__
         remedy = f"head {spec.head} takes {_INPUT_TEXT[spec.head]}"
-        raise TypeError(
+        raise BadTypeError(
             message(what, f"batch must be a numpy array of {wanted.dtype}", got, remedy)
         )
     channels_first = wanted.layout == "NCHW"
@@ -290,18 +292,18 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     rule = f"batch must have shape {layout}"
     if batch.ndim != 4:
         remedy = "add the batch axis with batch[None]" if batch.ndim == 3 else "pass four axes"
-        raise ValueError(message(what, rule, batch.shape, remedy))
+        raise BadValueError(message(what, rule, batch.shape, remedy))
     if batch.shape[1 if channels_first else 3] != 3:
         other_way = batch.shape[3 if channels_first else 1] == 3
         transposed = "(0, 3, 1, 2)" if channels_first else "(0, 2, 3, 1)"
         remedy = f"pass batch.transpose{transposed}" if other_way else "pass three channels, RGB"
-        raise ValueError(message(what, rule, batch.shape, remedy))
+        raise BadValueError(message(what, rule, batch.shape, remedy))
     sides = batch.shape[2:] if channels_first else batch.shape[1:3]
     _check_legal((batch.shape[0], sides[0], sides[1]), spec, what=what)
 
 
 _INPUT_TEXT = {
-    "logits": "a normalised float32 picture (N, 3, H, W)",
+    "logits": "a normalized float32 picture (N, 3, H, W)",
     "labels": "uint8 RGB pictures (N, H, W, 3)",
     "scene": "one uint8 RGB picture (1, H, W, 3)",
 }
@@ -316,7 +318,7 @@ def _check_legal(shape: Shape, spec: ModelSpec, *, what: str) -> None:
     if spec.input.multiple > 1:
         rule += f" with sides in steps of {spec.input.multiple}"
     remedy = f"the nearest legal shape is {format_shape(legal)}"
-    raise ValueError(message(what, rule, format_shape(shape), remedy))
+    raise BadValueError(message(what, rule, format_shape(shape), remedy))
 
 
 def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, FcnkitError, message, parts
+from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message, parts
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.backends.base import CheckedBackend
@@ -98,13 +98,13 @@ def _check_fits(path: Path, kind: ModelKind, request: BackendRequest) -> None:
     if backend != "auto" and BACKENDS[backend].runs != kind:
         runs = BACKENDS[backend].runs
         rule = f"backend {backend} runs {_KINDS[runs]}"
-        raise ValueError(message(what, rule, path.name, _INSTEAD[runs, kind]))
+        raise BadValueError(message(what, rule, path.name, _INSTEAD[runs, kind]))
     if request.options and backend == "auto" and kind == "onnx":
         rule = "options are a library's own, so the backend must be named"
-        raise ValueError(message(what, rule, "backend='auto'", "name it"))
+        raise BadValueError(message(what, rule, "backend='auto'", "name it"))
     if request.spec_from is not None and kind in _OWN_SPEC:
         rule = f"spec= is for engines; {_OWN_SPEC[kind]} holds its own spec"
-        raise ValueError(message(what, rule, str(request.spec_from), "leave it out"))
+        raise BadValueError(message(what, rule, str(request.spec_from), "leave it out"))
 
 
 def _open(row: BackendRow, path: Path, request: BackendRequest) -> CheckedBackend:

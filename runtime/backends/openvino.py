@@ -1,7 +1,7 @@
 """OpenVINO on the CPU.
 
-Left to itself OpenVINO computes in bfloat16 on CPUs that have it: fast, and not what the file
-says. Here the file's own precision is the default and anything less is asked for and recorded.
+Left to itself OpenVINO computes in bfloat16 on CPUs that have it: fast, and not what the file says.
+Here the file's own precision is the default and anything less is requested and recorded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TAKEN: Final = {
     "INFERENCE_PRECISION_HINT": "compute",
     "EXECUTION_MODE_HINT": "compute",
 }
-"""OpenVINO's properties that have an argument of their own."""
+"""OpenVINO's properties that have their own argument."""
 
 
 _ONE: Final = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
@@ -146,7 +146,7 @@ def compile_model(
     options: Mapping[str, str] | None = None,
     many: bool = False,
 ) -> Any:
-    """Compile a model for the CPU in exactly the precision asked for.
+    """Compile a model for the CPU in exactly the requested precision.
 
     Args:
         model: A path, or the bytes of an ONNX model.
@@ -214,7 +214,7 @@ def probe(name: str) -> str:  # noqa: ARG001 - every prober takes its backend's 
 
 
 def _chooses_streams(options: Mapping[str, str]) -> bool:
-    """Whether the user tunes what is tuned here otherwise: then one model serves both ways."""
+    """Whether the user sets what is tuned here; then one model serves calls and streams."""
     return not {"NUM_STREAMS", "PERFORMANCE_HINT"}.isdisjoint(options)
 
 

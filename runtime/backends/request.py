@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.backends.settings import Compute, check_compute, check_threads, usable_cores
 
@@ -57,26 +57,26 @@ class BackendRequest:
 def _check_path(path: object) -> None:
     if path is not None and not isinstance(path, str | os.PathLike):
         rule, got = "spec= must be a path", type(path).__name__
-        raise TypeError(message(_WHAT, rule, got, "pass the path of the ONNX file"))
+        raise BadTypeError(message(_WHAT, rule, got, "pass the path of the ONNX file"))
 
 
 def _check_name(backend: object) -> None:
     if not isinstance(backend, str):
         rule, got = "backend must be a name", type(backend).__name__
-        raise TypeError(message(_WHAT, rule, got, "see fcnkit doctor"))
+        raise BadTypeError(message(_WHAT, rule, got, "see fcnkit doctor"))
     names = ("auto", *BACKENDS)
     if backend not in names:
         rule = f"backend must be one of {', '.join(names)}"
-        raise ValueError(message(_WHAT, rule, backend, "see fcnkit doctor"))
+        raise BadValueError(message(_WHAT, rule, backend, "see fcnkit doctor"))
 
 
 def _checked_options(options: object) -> dict[str, str]:
     remedy = "pass {'KEY': 'VALUE'}"
     if not isinstance(options, Mapping):
         rule, got = "options must be a mapping", type(options).__name__
-        raise TypeError(message(_WHAT, rule, got, remedy))
+        raise BadTypeError(message(_WHAT, rule, got, remedy))
     for key, value in options.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            rule = "options must map text to text"
-            raise TypeError(message(_WHAT, rule, {key: value}, remedy))
+            rule = "options must map str to str"
+            raise BadTypeError(message(_WHAT, rule, {key: value}, remedy))
     return dict(options)

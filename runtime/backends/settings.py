@@ -1,4 +1,4 @@
-"""What a backend is asked for besides the file: threads, precision, the library's own options."""
+"""Checks of threads, precision and the library's own options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import cast, get_args
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.precisions import Compute, full_name
 
 __all__ = [
@@ -52,7 +52,7 @@ def check_compute(compute: object, *, what: str) -> Compute:
     if isinstance(compute, str) and full_name(compute) in get_args(Compute):
         return cast("Compute", full_name(compute))
     rule = f"compute must be one of {', '.join(get_args(Compute))}"
-    raise ValueError(message(what, rule, compute, "leave it out for what the file says"))
+    raise BadValueError(message(what, rule, compute, "leave it out for what the file says"))
 
 
 def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Exception:
@@ -88,11 +88,13 @@ def check_options(
     for key, value in options.items():
         if key in taken:
             rule = f"the option {key} is set by {taken[key]}"
-            raise ValueError(message("open_backend", rule, f"{key}={value}", f"use {taken[key]}"))
+            raise BadValueError(
+                message("open_backend", rule, f"{key}={value}", f"use {taken[key]}")
+            )
         if key not in known:
             names = ", ".join(sorted(set(known) - set(taken)))
             rule = f"{name} takes the options {names}" if names else f"{name} takes no options"
-            raise ValueError(message("open_backend", rule, key, "correct or drop it"))
+            raise BadValueError(message("open_backend", rule, key, "correct or drop it"))
 
 
 def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: str) -> str:
@@ -113,7 +115,7 @@ def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: 
     value = options.get(key, default)
     if value not in legal:
         rule = f"the option {key} must be one of {', '.join(legal)}"
-        raise ValueError(message("open_backend", rule, value, "correct or drop it"))
+        raise BadValueError(message("open_backend", rule, value, "correct or drop it"))
     return value
 
 
@@ -129,12 +131,12 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
         The value.
 
     Raises:
-        ValueError: It is no such integer.
+        ValueError: It is not an integer in the range.
     """
     text = options.get(key, str(default))
     if not (text.isascii() and text.isdecimal()):
         rule = f"the option {key} must be an integer of at least 0"
-        raise ValueError(message("open_backend", rule, text, "correct or drop it"))
+        raise BadValueError(message("open_backend", rule, text, "correct or drop it"))
     return int(text)
 
 
@@ -163,9 +165,9 @@ def check_threads(threads: object, *, what: str) -> None:
     if threads is None:
         return
     if type(threads) is not int:
-        raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
+        raise BadTypeError(message(what, "threads must be an int", threads, "pass threads=2"))
     if threads < 1:
-        raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
+        raise BadValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
     if threads > _MOST_THREADS:
         rule = f"threads must be at most {_MOST_THREADS}"
-        raise ValueError(message(what, rule, threads, "pass threads=2"))
+        raise BadValueError(message(what, rule, threads, "pass threads=2"))

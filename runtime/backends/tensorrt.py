@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: a prebuilt engine on the GPU, with nothing but CUDA below it.
 
-Opening asks, in this order: the sidecar, the plan's hash and header, the installed version, the
-driver, TensorRT-RTX's own verdict on the plan, and only then deserialises.
+Opening checks, in this order: the sidecar, the plan's hash and header, the installed version, the
+driver, TensorRT-RTX's own verdict on the plan, and only then deserializes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 from fcnkit.errors import (
     ArtifactError,
     BackendUnavailableError,
+    BadValueError,
     FcnkitError,
     message,
     warn_of_model,
@@ -46,8 +47,8 @@ _STRATEGIES: Final = {
     ),
 }
 """TensorRT-RTX's runtime options: the enumeration of each, and the member taken by default. It
-captures graphs by itself, since only it knows when a shape's own kernels have been compiled. LAZY
-compiles them on threads that go on while a context is dropped."""
+captures graphs itself: only it knows when a shape's kernels are compiled. LAZY compiles them on
+threads that go on while a context is dropped."""
 
 CACHE: Final = "runtime_cache"
 """The option that keeps TensorRT-RTX's compiled kernels beside the engine (1), or does not (0)."""
@@ -56,7 +57,7 @@ _CONTEXTS: Final = 4
 """Contexts that a slot keeps for TensorRT-RTX, one per shape: a graph is captured for one shape."""
 
 HOST_CODE: Final = "engine_host_code_allowed"
-"""The option, by TensorRT's name, that lets an engine bring code of its own."""
+"""The option, by TensorRT's name, that lets an engine bring its own code."""
 
 
 def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
@@ -68,7 +69,7 @@ def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
             around the network. ``compute`` is ``auto`` or the precision that the engine was built
             in. ``options`` are ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per
             batch in flight, and ``engine_host_code_allowed`` (1), without which no
-            version-compatible engine is opened, for it brings code that runs on the host; for
+            version-compatible engine is opened, because it brings code that runs on the host; for
             TensorRT-RTX ``cuda_graph_strategy``, ``dynamic_shapes_kernel_specialization_strategy``,
             ``runtime_cache`` (0 to keep no compiled kernels beside the engine) and ``contexts``,
             how many are kept per batch in flight, each for one shape.
@@ -82,14 +83,14 @@ def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
         MissingExtraError: TensorRT or cuda-bindings is not installed.
         BackendUnavailableError: There is no GPU for it, the precision is another, or it is
             version-compatible and not allowed to.
-        ValueError: The engine is of the other flavour, or an option is wrong.
+        ValueError: The engine is of the other flavor, or an option is wrong.
     """
     options = request.options
     file = read_engine_file(path, spec_from=request.spec_from)
     if request.backend not in ("auto", file.flavor):
         rule = f"backend {request.backend} runs its own engines only"
         got = f"{path.name}, built by {file.flavor}"
-        raise ValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
+        raise BadValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
     precision = file.spec.precision
     if request.compute not in ("auto", precision):
         raise refuse_compute(
@@ -104,7 +105,7 @@ def open_engine(path: Path, request: BackendRequest) -> CudaBackend:
     graphs = int_option(options, "cuda_graphs", GRAPHS)
     device = int_option(options, "device_id", 0)
     if file.needs_host_code and not int_option(options, HOST_CODE, 0):
-        rule = f"a version-compatible engine brings code of its own and needs {HOST_CODE}=1"
+        rule = f"a version-compatible engine brings its own code and needs {HOST_CODE}=1"
         remedy = "add the option if you trust whoever built it"
         raise BackendUnavailableError(message(str(path), rule, "an engine without it", remedy))
     _, trt = import_library(file.flavor, what="open_backend")
@@ -135,7 +136,7 @@ class TensorRtExecutor:
         *,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        """Deserialise an engine.
+        """Deserialize an engine.
 
         Args:
             trt: The module ``tensorrt`` or ``tensorrt_rtx``.
@@ -144,7 +145,7 @@ class TensorRtExecutor:
             options: TensorRT-RTX's runtime options; what is not one of them is ignored.
 
         Raises:
-            ArtifactError: It cannot be deserialised, or is not what its sidecar says.
+            ArtifactError: It cannot be deserialized, or is not what its sidecar says.
             BackendUnavailableError: TensorRT-RTX finds it invalid on this GPU.
             ValueError: An option's value is none.
         """
@@ -295,7 +296,7 @@ def _members(trt: Any, enumeration: str) -> tuple[str, ...]:
 def _check_validity(
     trt: Any, runtime: Any, file: EngineFile, driver: CudaDriver, logger: Any
 ) -> None:
-    """Ask TensorRT-RTX before deserialising; ordinary TensorRT has no such question."""
+    """Ask TensorRT-RTX before deserializing; ordinary TensorRT has no such question."""
     if not hasattr(runtime, "get_engine_validity"):
         return
     validity, bits = runtime.get_engine_validity(file.plan)
@@ -306,8 +307,8 @@ def _check_validity(
     got = reasons or logger.first_error or "no reason"
     rule = f"the engine must suit {driver.name} and {library_name(trt)}"
     words = message(str(file.path), rule, got, f"build it again: {file.rebuild}")
-    # On GPUs of data centres it was seen to call every plan unsupported, those too that then run:
-    # deserialising decides.
+    # On GPUs of data centers it was seen to call every plan unsupported, those too that then run:
+    # deserializing decides.
     unsupported = int(bits) == int(trt.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     if validity == trt.EngineValidity.SUBOPTIMAL or unsupported:
         warn_of_model(words)

@@ -1,4 +1,4 @@
-"""Requests that come when they come: latency against load, so that a machine can be sized.
+"""Requests at random moments: latency against load, to size a machine.
 
 An open loop. The next request does not wait for the last answer, and a latency counts from the
 moment a request should have been taken, so waiting in the queue is in it.
@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.statistics import Stability, check_stability
 from fcnkit.runtime.machine import LoadMeter
@@ -70,7 +70,7 @@ def poisson_arrivals(rate: float, seconds: float, *, seed: int = 0) -> NDArray[n
     """
     if not (0 < rate < float("inf") and 0 < seconds < float("inf")):
         got = f"{rate} per second for {seconds} s"
-        raise ValueError(message("load", "rate and seconds must be positive", got, "raise them"))
+        raise BadValueError(message("load", "rate and seconds must be positive", got, "raise them"))
     random = np.random.default_rng(seed)
     expected = rate * seconds
     gaps = random.exponential(1 / rate, int(expected + 6 * expected**0.5 + 10))
@@ -89,7 +89,7 @@ def run_load(
     """Serve requests first come, first served, one thread per server.
 
     Args:
-        servers: Each is called with a request's number by one thread of its own.
+        servers: Each is called with a request's number by its own thread.
         arrivals: Ascending seconds from the start.
         rate: What the arrivals were drawn with, for the result.
         clock: Returns seconds.

@@ -212,7 +212,7 @@ def against_shape(report: dict[str, Any]) -> Figure | None:
 
 
 def load_curve(report: dict[str, Any]) -> Figure | None:
-    """Draw the median and p99 of the latency against the offered load, a colour per way."""
+    """Draw the median and p99 of the latency against the offered load, a color per way."""
     rows = sorted(report.get("loads", []), key=lambda row: float(row["rate"]))
     if not rows:
         return None
@@ -303,7 +303,7 @@ def draw(
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     for figure in figures.values():
         # Each drawing would lay the axes out again, from where the last one left them and with the
-        # text sizes of its own format: the same figure, saved twice, moves by a fraction of a point
+        # text sizes of the format: the same figure, saved twice, moves by a fraction of a point
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figures

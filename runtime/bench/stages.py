@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.pixels.tiling import TilePlan
@@ -83,7 +83,7 @@ def plan_cover(segmenter: Segmenter, shape: Shape) -> TilePlan:
     most = spec.shapes.max[0]
     if spec.head != "logits" and shape[0] > most:
         rule = f"this model takes at most {most} pictures at once"
-        raise ValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
+        raise BadValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
     return plan
 
 
@@ -294,7 +294,7 @@ def example_picture(height: int, width: int, *, seed: int = 0) -> Image.Image:
         seed: Another seed gives another picture.
 
     Returns:
-        An RGB picture: smooth colours with fine noise over them.
+        An RGB picture: smooth colors with fine noise over them.
     """
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), np.uint8)

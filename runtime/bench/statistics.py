@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.machine import MachineLoad
 
 __all__ = ["QUANTILES", "Stability", "Summary", "check_stability", "summarize"]
@@ -51,7 +51,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
-    """Whether the machine held still while a series was measured."""
+    """Whether the machine was stable while a series was measured."""
 
     windows_ms: tuple[float, ...]
     """Medians of ten stretches of the series, in order; empty with fewer than 20 samples."""
@@ -63,7 +63,7 @@ class Stability:
     stolen_cores: float | None
     """Cores that the hypervisor gave to others."""
     warnings: tuple[str, ...]
-    """Empty where nothing speaks against the figures."""
+    """Reasons to doubt the figures; empty if there are none."""
 
 
 def summarize(seconds: ArrayLike) -> Summary:
@@ -109,7 +109,7 @@ def check_stability(
         drift: Compare windows of the series; False where there are few samples by design.
 
     Returns:
-        The judgement; a warning for each limit that is exceeded: windows more than 10 % apart, a
+        The judgment; a warning for each limit that is exceeded: windows more than 10 % apart, a
         coefficient of variation above 0.25, more than 0.15 cores used by others or stolen.
 
     Raises:
@@ -153,5 +153,5 @@ def _warnings(
 def _milliseconds(seconds: ArrayLike) -> NDArray[np.float64]:
     times = 1000 * np.asarray(seconds, np.float64).ravel()
     if not len(times):
-        raise ValueError(message("samples", "must be at least 1", 0, "measure first"))
+        raise BadValueError(message("samples", "must be at least 1", 0, "measure first"))
     return times

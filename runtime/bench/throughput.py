@@ -1,4 +1,4 @@
-"""Picture files to label files over a whole folder: as fast as it goes, and under a given load."""
+"""Picture files to label files over a whole folder: at full speed, and under a given load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import DataError, message
+from fcnkit.errors import BadValueError, DataError, message
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.load import in_threads, poisson_arrivals, run_load
 from fcnkit.runtime.bench.report import report_head
@@ -42,7 +42,7 @@ def measure_folder(
     """Label a folder again and again, as ``fcnkit predict`` does, and time each round.
 
     Args:
-        segmenters: One per stream; each labels its share of the folder in a thread of its own.
+        segmenters: One per stream; each labels its share of the folder in its own thread.
         jobs: What ``find_jobs`` found.
         rounds: Counted rounds, after one that warms up.
         batch: Tiles that share a batch, as for ``predict_files``.
@@ -55,11 +55,13 @@ def measure_folder(
 
     Raises:
         ValueError: rounds is below 1.
-        DataError: A picture could not be labelled: what was measured would not be the task.
+        DataError: A picture could not be labeled: what was measured would not be the task.
     """
     if rounds < 1:
         remedy = "leave it out for 3"
-        raise ValueError(message("bench throughput", "rounds must be at least 1", rounds, remedy))
+        raise BadValueError(
+            message("bench throughput", "rounds must be at least 1", rounds, remedy)
+        )
     label = partial(_label_all, segmenters, jobs, batch=batch, workers=workers)
     label()
     meter = LoadMeter()
@@ -96,7 +98,7 @@ def _label_all(
         shares = [jobs[i :: len(segmenters)] for i in range(len(segmenters))]
 
         def label(number: int) -> None:
-            # A folder of its own per stream: each run writes a manifest.
+            # One folder per stream: each run writes a manifest.
             out = Path(name) / str(number)
             run = predict_files(
                 segmenters[number],
@@ -110,7 +112,7 @@ def _label_all(
             with closing(run):
                 for record in run:
                     if record.status != "done":
-                        rule = "every picture must be labelled to be timed"
+                        rule = "every picture must be labeled to be timed"
                         got, remedy = str(record.error), "take the broken picture out of the folder"
                         raise DataError(message("bench throughput", rule, got, remedy))
 
@@ -127,7 +129,7 @@ def measure_load(
 ) -> dict[str, Any]:
     """Label pictures that arrive at random moments, and say how long each took from its arrival.
 
-    A request is one picture file read, labelled, encoded and written.
+    A request is one picture file read, labeled, encoded and written.
 
     Args:
         segmenters: One per server.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.description import kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 
@@ -39,19 +39,19 @@ def device_variants(path: Path, *, cuda_graphs: CudaGraphs = "both") -> list[Var
     """Say how a model is to be opened, once per row of a report.
 
     Args:
-        path: A model file; whatever is no engine is opened once, as it is.
+        path: A model file; any other file gives one variant.
         cuda_graphs: ``both`` measures an engine with and without CUDA graphs.
 
     Returns:
         One or two variants.
 
     Raises:
-        ValueError: cuda_graphs is none of the three.
+        ValueError: cuda_graphs is unknown.
         ArtifactError: The engine or its sidecar is broken.
     """
     if cuda_graphs not in get_args(CudaGraphs):
         rule = f"must be one of {', '.join(get_args(CudaGraphs))}"
-        raise ValueError(message("--cuda-graphs", rule, cuda_graphs, "leave it out for both"))
+        raise BadValueError(message("--cuda-graphs", rule, cuda_graphs, "leave it out for both"))
     if kind_of(path) != "engine":
         return [Variant(options={}, details={})]
     flavor = read_engine_file(path).flavor

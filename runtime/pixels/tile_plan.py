@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.pixels import _kernels
 
@@ -42,7 +42,7 @@ class TilePlan:
         """Refuse a grid that does not cover the image.
 
         Raises:
-            TypeError: A side or start is no integer, or the starts are no tuple.
+            TypeError: A side or start is not an integer, or the starts are not a tuple.
             ValueError: A side is not positive, or the starts of an axis do not ascend from 0
                 inside the image in steps of at most the tile's side, or the last tile ends short.
         """
@@ -79,8 +79,8 @@ def plan_tiles(
 ) -> TilePlan:
     """Cover an image with tiles whose sides are multiples, inside the image where it is big enough.
 
-    Per side: the tile's side is the one asked for or, if none is or that is larger than the
-    image, the largest multiple that fits. As few tiles as have the overlap lie at equal distances,
+    Per side: the tile's side is the requested one. Without one, or if it is larger than the image,
+    it is the largest multiple that fits. As few tiles as have the overlap lie at equal distances,
     to a pixel, the last of them at the border: so no two share much more than others. A side
     smaller than the multiple is covered by one tile that leaves the image.
 
@@ -89,15 +89,15 @@ def plan_tiles(
         width: Columns of the image, >= 1.
         tile: Sides of a tile (height, width), or one number for both; None takes the largest
             that fit, which makes at most 2 x 2 tiles unless an overlap asks for more.
-        overlap: Pixels that neighbours share at least, less than the tile's side.
+        overlap: Pixels that neighbors share at least, less than the tile's side.
         multiple: What the sides of a tile must divide by, >= 1.
 
     Returns:
         The plan.
 
     Raises:
-        TypeError: An argument is no integer.
-        ValueError: A side is no multiple, or the overlap leaves no step.
+        TypeError: An argument is not an integer.
+        ValueError: A side is not a multiple, or the overlap leaves no step.
 
     Example:
         >>> plan = plan_tiles(375, 500)
@@ -106,7 +106,9 @@ def plan_tiles(
     """
     sides = tile if isinstance(tile, tuple) else (tile, tile)
     if len(sides) != 2:
-        raise ValueError(message("plan_tiles: tile", "must be (height, width)", tile, "pass two"))
+        raise BadValueError(
+            message("plan_tiles: tile", "must be (height, width)", tile, "pass two")
+        )
     multiple = check_int("plan_tiles: multiple", multiple, 1, MAX_SIDE)
     overlap = check_int("plan_tiles: overlap", overlap, 0, MAX_SIDE)
     height = check_int("plan_tiles: height", height, 1, MAX_SIDE)
@@ -131,7 +133,7 @@ def plan_padded(height: int, width: int, *, multiple: int = 32) -> TilePlan:
         The plan of one tile at (0, 0).
 
     Raises:
-        TypeError: An argument is no integer.
+        TypeError: An argument is not an integer.
         ValueError: An argument is less than 1.
 
     Example:
@@ -159,7 +161,7 @@ def _check_axis(name: str, extent: int, side: int, starts: object) -> None:
         check_int(what, number, 1, MAX_SIDE)
     if not isinstance(starts, tuple) or not all(type(start) is int for start in starts):
         got = type(starts).__name__
-        raise TypeError(message(what, "must be a tuple of integers", got, "call plan_tiles"))
+        raise BadTypeError(message(what, "must be a tuple of integers", got, "call plan_tiles"))
     legal = (
         bool(starts)
         and starts[0] == 0
@@ -168,7 +170,7 @@ def _check_axis(name: str, extent: int, side: int, starts: object) -> None:
     )
     if not legal:
         rule = f"tiles of {side} must cover {extent} pixels without a gap"
-        raise ValueError(message(what, rule, starts, "call plan_tiles"))
+        raise BadValueError(message(what, rule, starts, "call plan_tiles"))
 
 
 def _tile_side(extent: int, asked: int | None, multiple: int) -> int:
@@ -179,14 +181,16 @@ def _tile_side(extent: int, asked: int | None, multiple: int) -> int:
     if asked % multiple:
         remedy = f"use {-(-asked // multiple) * multiple}"
         rule = f"sides must be multiples of {multiple}"
-        raise ValueError(message("plan_tiles: tile", rule, asked, remedy))
+        raise BadValueError(message("plan_tiles: tile", rule, asked, remedy))
     return min(asked, fitting)
 
 
 def _starts(extent: int, side: int, overlap: int) -> tuple[int, ...]:
     if overlap >= side:
         rule = f"must be less than the tile's side, {side}"
-        raise ValueError(message("plan_tiles: overlap", rule, overlap, "use half the side or less"))
+        raise BadValueError(
+            message("plan_tiles: overlap", rule, overlap, "use half the side or less")
+        )
     last = max(extent - side, 0)
     steps = -(-last // (side - overlap))
     return tuple(last * step // steps for step in range(steps + 1)) if steps else (0,)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.checks import check_int, check_type
@@ -72,14 +72,14 @@ class CoverRequest:
         overlap: object = self.overlap
         if cover is not None and not (isinstance(cover, str) and cover in get_args(Cover)):
             rule = "cover must be 'auto', 'average' or 'pad'"
-            raise ValueError(message("Segmenter", rule, cover, "leave it out"))
+            raise BadValueError(message("Segmenter", rule, cover, "leave it out"))
         whole = isinstance(tile, tuple) and [type(side) for side in tile] == [int, int]
         if tile is not None and not whole:
             rule = "tile must be two integers (height, width)"
-            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
+            raise BadTypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
         if overlap is not None and type(overlap) is not int:
             rule = "overlap must be an int"
-            raise TypeError(message("Segmenter", rule, overlap, "pass overlap=64"))
+            raise BadTypeError(message("Segmenter", rule, overlap, "pass overlap=64"))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Covering:
             The plan; one tile for ``pad`` and for a graph that covers by itself.
 
         Raises:
-            TypeError: height or width is no integer.
+            TypeError: height or width is not an integer.
             ValueError: One of them is out of range, or no legal shape of the model covers the
                 picture.
         """
@@ -147,7 +147,7 @@ class Covering:
             if spec.head == "logits":
                 remedy = "use cover='average'"
             got = f"a picture of {height}x{width}"
-            raise ValueError(message("Segmenter", rule, got, remedy))
+            raise BadValueError(message("Segmenter", rule, got, remedy))
         return TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
 
 
@@ -163,7 +163,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
 
     Raises:
         TypeError: spec or request is of another type.
-        ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
+        ValueError: The head cannot do it, the tile is not a legal shape, or the overlap leaves no
             step.
     """
     check_type("choose_covering: spec", spec, ModelSpec)
@@ -172,7 +172,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
     head, cover, tile, overlap = spec.head, request.cover, request.tile, request.overlap
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
-        raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+        raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
     tiled = tile is not None or overlap is not None
     if cover is None:
         cover = "average" if tiled and head == "logits" else _COVERS[head][0]
@@ -186,7 +186,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
         if head == "logits":
             remedy = "leave them out, or use cover='average'"
         rule = "tile and overlap need a model with head logits and cover='average'"
-        raise ValueError(message("Segmenter", rule, got, remedy))
+        raise BadValueError(message("Segmenter", rule, got, remedy))
     return _tiled(spec, tile, overlap)
 
 
@@ -202,12 +202,12 @@ def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -
             rule = f"tile must be a legal shape from {low} to {high} in steps of "
             rule += str(spec.input.multiple)
             remedy = f"the nearest is {legal[0]}x{legal[1]}"
-            raise ValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
+            raise BadValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
     sides = tile or spec.shapes.max[1:]
     shortest = min(sides)
     if overlap is None:
         overlap = _default_overlap(sides)
     if not 0 <= overlap < shortest:
         rule = f"overlap must be 0..{shortest - 1}, less than a tile's side"
-        raise ValueError(message("Segmenter", rule, overlap, "use half the side or less"))
+        raise BadValueError(message("Segmenter", rule, overlap, "use half the side or less"))
     return Covering(spec, "average", tile, overlap)

@@ -146,7 +146,7 @@ class FileTask:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Remember what goes wrong with the result, and name the file: a write does not."""
+        """Remember what fails with the result, and name the file: a failed write does not."""
         try:
             yield
         except OSError as error:
@@ -156,7 +156,7 @@ class FileTask:
             raise
 
     def finish(self, done: Finished[FileTask]) -> Record:
-        """Write what the model said, or drop what there is of it; any thread.
+        """Write the model's result, or drop what there is of it; any thread.
 
         Args:
             done: This image, as it came out of the loop.
@@ -191,7 +191,7 @@ class FileTask:
         assert result is not None
         with self._writing():
             result.end()
-            # A new name changes nothing of the stamp.
+            # Renaming does not change the stamp.
             record = self._record(seconds=seconds, output_stamp=Stamp.of(result.path))
             self._place.publish(record, result)
         return record

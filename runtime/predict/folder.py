@@ -1,6 +1,6 @@
-"""Labelling many pictures: a bounded pipeline from picture files to result files.
+"""Labeling many pictures: a bounded pipeline from picture files to result files.
 
-Decoding and cutting into tiles, and stitching, colouring, encoding and writing run on worker
+Decoding and cutting into tiles, and stitching, coloring, encoding and writing run on worker
 threads beside the model, which is used from the caller's thread only. What is in flight is
 bounded, so memory does not grow with the number of files.
 """
@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
@@ -82,7 +82,7 @@ def predict_files(
     """Label pictures and write one result each, and a line of the manifest each.
 
     A picture that cannot be read or covered is recorded and skipped; a result that cannot be
-    written ends the run, for the next ones would fare no better.
+    written ends the run, because the next ones would fail too.
 
     Args:
         segmenter: The model; used by this thread only.
@@ -106,7 +106,7 @@ def predict_files(
         waits for what is in flight.
 
     Raises:
-        TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
+        TypeError: max_pixels, batch or workers is not an integer, or format or model_sha256 no
             text; when called.
         ValueError: format is unknown, max_pixels, batch or workers below 1, or
             workers above 256; when called. Two results have one name; from the iterator.
@@ -167,7 +167,7 @@ def _context(
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
-        raise ValueError(message("predict", rule, format, "leave it out for labels"))
+        raise BadValueError(message("predict", rule, format, "leave it out for labels"))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
     return RunContext(
@@ -181,7 +181,7 @@ def _context(
 def _check_text(name: str, value: object, remedy: str) -> None:
     if not isinstance(value, str):
         got = type(value).__name__
-        raise TypeError(message("predict", f"{name} must be a text", got, remedy))
+        raise BadTypeError(message("predict", f"{name} must be a str", got, remedy))
 
 
 def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
@@ -189,11 +189,11 @@ def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
         value = operator.index(value)
     except TypeError:
         rule, got = f"{name} must be an integer", type(value).__name__
-        raise TypeError(message("predict", rule, got, "pass an int")) from None
+        raise BadTypeError(message("predict", rule, got, "pass an int")) from None
     if value < 1:
-        raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+        raise BadValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
     if most is not None and value > most:
-        raise ValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
+        raise BadValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
 
 
 def _with_manifest(
@@ -255,7 +255,7 @@ class _Run:
         self._limit = most_ahead(workers)
         self._fail_fast, self._stop = fail_fast, stop or threading.Event()
         self._ended = False
-        """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
+        """Set when this run begins no further picture; ``stop`` belongs to the caller."""
 
     def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
@@ -281,7 +281,7 @@ class _Run:
             yield one
 
     def _sparing(self) -> bool:
-        """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
+        """Whether tiles are so large that a CPU should run one at a time."""
         segmenter = self.context.segmenter
         if segmenter.tile is None or not on_cpu(segmenter.backend):
             return False

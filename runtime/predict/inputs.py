@@ -1,4 +1,4 @@
-"""Which pictures a run is about, and under which names their results go."""
+"""Which pictures a run labels, and how their results are named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.predict.identity import common_root, real_path
 from fcnkit.runtime.predict.picture_file import SUFFIXES
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
@@ -45,7 +45,7 @@ class Found:
 
     jobs: list[Job]
     passed_over: Counter[str]
-    """How many files in the given folders and patterns are not labelled, by kind; see ``Tree``."""
+    """How many files in the given folders and patterns are not labeled, by kind; see ``Tree``."""
     data_sets: list[Path]
     """Folders in VOC layout that were searched: only their ``JPEGImages`` are taken."""
 
@@ -107,7 +107,7 @@ def search(
         ValueError: As for ``find_jobs``.
         OSError: As for ``find_jobs``.
     """
-    texts = _texts(inputs)
+    texts = _as_strings(inputs)
     _check_suffix(suffix)
     _check_root(root)
     passed: dict[str, str] = {}
@@ -123,7 +123,7 @@ def search(
             jobs.setdefault(_key(job), job)
             count += 1
         if not count:
-            raise ValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
+            raise BadValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
     found = Found(
         jobs=list(jobs.values()),
         passed_over=Counter(passed.values()),
@@ -138,7 +138,7 @@ def _key(job: Job) -> tuple[str, Path]:
 
 
 def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
-    """Return jobs without those that label one picture under one name again."""
+    """Return jobs without repeated ones: same picture, same name."""
     return list({_key(job): job for job in jobs}.values())
 
 
@@ -148,20 +148,20 @@ def _nothing_in(text: str, passed: Counter[str]) -> str:
     return message("predict", "every INPUT must name a picture", got, remedy)
 
 
-def _texts(inputs: Any) -> list[str]:
-    """Return the inputs as texts; one by itself is refused, for its letters would be taken."""
+def _as_strings(inputs: Any) -> list[str]:
+    """Return the inputs as strings. A single string is refused: its letters would be inputs."""
     try:
         given = None if isinstance(inputs, (str, bytes, os.PathLike)) else iter(inputs)
     except TypeError:
         given = None
     if given is None:
         rule, got = "inputs must be a list of paths", type(inputs).__name__
-        raise TypeError(message("find_jobs", rule, got, "put it in a list"))
+        raise BadTypeError(message("find_jobs", rule, got, "put it in a list"))
     texts = []
     for one in given:  # one by one: what is not a list of paths may have any length
         if not isinstance(one, (str, Path)):
             rule, got = "every input must be a str or a Path", type(one).__name__
-            raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+            raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
         texts.append(str(one))
     return texts
 
@@ -169,16 +169,16 @@ def _texts(inputs: Any) -> list[str]:
 def _check_suffix(suffix: object) -> None:
     if not isinstance(suffix, str) or not re.fullmatch(r"\.\w+", suffix):
         rule = "suffix must be a dot and letters"
-        raise ValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
+        raise BadValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
 
 
 def _check_root(root: object) -> None:
     if root is not None and not isinstance(root, (str, Path)):
         rule, got = "root must be a str or a Path", type(root).__name__
-        raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+        raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
     if root is not None and not Path(root).is_dir():
         rule, remedy = "root must be a folder", "give one that holds every picture"
-        raise ValueError(message("predict", rule, repr(str(root)), remedy))
+        raise BadValueError(message("predict", rule, repr(str(root)), remedy))
 
 
 def _expand(
@@ -194,7 +194,7 @@ def _expand(
     if path.is_dir():
         if out == path.resolve() and suffix in SUFFIXES:
             rule = "results must lie apart from a folder of pictures, or they become input"
-            raise ValueError(message("predict", rule, text, "choose another output folder"))
+            raise BadValueError(message("predict", rule, text, "choose another output folder"))
         return tree(path).pictures(), path
     if text == "-":
         return _listed(_standard_input(), rooted=rooted)
@@ -226,7 +226,7 @@ def _listed(text: str, *, rooted: bool) -> tuple[list[Path], Path | None]:
         path = Path(line)
         if not path.name or path.name == ".." or "\0" in line:
             rule = "a list names one file per line"
-            raise ValueError(message("predict", rule, repr(line), "take the line out"))
+            raise BadValueError(message("predict", rule, repr(line), "take the line out"))
         paths.append(path)
     return paths, None if rooted or not paths else _shared_folder(paths)
 
@@ -242,7 +242,7 @@ def _shared_folder(paths: list[Path]) -> Path | None:
         if not path.is_absolute() and relative_path(path, Path()) is None:
             rule = "relative paths of a list must lie below the working folder"
             remedy = "write absolute paths or pass --root"
-            raise ValueError(message("predict", rule, str(path), remedy))
+            raise BadValueError(message("predict", rule, str(path), remedy))
     if climbing:
         folders = {Path(real_path(path)).parent for path in paths}
     elif len({folder.is_absolute() for folder in folders}) > 1:
@@ -272,7 +272,7 @@ def _name(source: Path, base: Path | None) -> Path:
     if relative is None:
         rule = "a result must lie in the output folder"
         remedy = "write the input without .., or pass --root"
-        raise ValueError(message("predict", rule, str(source), remedy))
+        raise BadValueError(message("predict", rule, str(source), remedy))
     return relative
 
 
@@ -280,7 +280,7 @@ def _below_root(source: Path, root: Path) -> Path:
     relative = relative_path(source, root)
     if relative is None:
         rule, got = f"every picture must lie below --root {root}", str(source)
-        raise ValueError(message("predict", rule, got, "give a folder that holds every picture"))
+        raise BadValueError(message("predict", rule, got, "give a folder that holds every picture"))
     return relative
 
 
@@ -301,18 +301,18 @@ def check_outputs(jobs: Iterable[Job], out: Path, *, fold: bool = False) -> None
     for job in given:
         if ".." in job.output.parts or job.output.is_absolute():
             rule = "a result must lie in the output folder"
-            raise ValueError(message("predict", rule, str(job.output), "name it without .."))
+            raise BadValueError(message("predict", rule, str(job.output), "name it without .."))
         other = taken.setdefault(_folded(job.output) if fold else str(job.output), job)
         if other is not job:
-            raise ValueError(_shared_name(other, job, fold=fold))
+            raise BadValueError(_shared_name(other, job, fold=fold))
         if os.path.realpath(out / job.output) in sources:
             rule = "a result must not replace a picture"
             remedy = "choose another output folder"
-            raise ValueError(message("predict", rule, str(out / job.output), remedy))
+            raise BadValueError(message("predict", rule, str(out / job.output), remedy))
 
 
 def _folded(path: Path) -> str:
-    # File systems that fold case fold ways to write an accent, too.
+    # File systems that ignore case also ignore how an accent is written.
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 

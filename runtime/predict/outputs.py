@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Format = Literal["labels", "color", "overlay", "npy"]
-"""A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
+"""A palette PNG of labels, an RGB PNG of their colors, the colors laid over the picture, or the
 labels as a numpy file, uint8 (H, W)."""
 
 SUFFIX_OF: Final[dict[Format, str]] = {
@@ -57,7 +57,7 @@ _STRATEGY: Final[dict[Format, int]] = {
     "overlay": zlib.Z_RLE,
 }
 """How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
-photograph nothing else repeats; colours repeat every three bytes."""
+photograph nothing else repeats; colors repeat every three bytes."""
 
 
 def read_journal(out: Path) -> list[bytes]:

@@ -44,7 +44,7 @@ Run = Callable[[Iterator[NDArray[Any]]], Iterable[NDArray[Any]]]
 """Runs batches and gives the outputs in the same order, such as a backend's ``stream``."""
 
 _MOST_BROKEN = 8
-"""Pictures that may break between two batches before they are handed out."""
+"""Failures that are reported at the latest, even if no batch completes."""
 
 _TROUBLE = (DataError, ValueError, OSError, MemoryError)
 """What one picture may raise without the others suffering."""
@@ -98,7 +98,7 @@ def run_works(
     Args:
         spec: The model's promises.
         run: Runs the batches, on this thread only.
-        works: The images; the next one is asked for when the model can use it.
+        works: The images; the next one is requested when the model can use it.
         batch: Tiles that share a batch at most; one image's may be more.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
@@ -53,7 +53,7 @@ class Segmenter:
             overlap: Pixels that neighboring tiles share at least, see ``CoverRequest``.
 
         Raises:
-            TypeError: tile or overlap is no integer.
+            TypeError: tile or overlap is not an integer.
             ValueError: One of them is out of range, or the model's head cannot do it.
         """
         self._wrap(backend, CoverRequest(cover=cover, tile=tile, overlap=overlap))
@@ -76,7 +76,7 @@ class Segmenter:
     def _wrap(self, backend: Backend, request: CoverRequest) -> None:
         self._covering = choose_covering(backend.spec, request)
         self._backend = backend
-        # Whoever gives the model one thread means one thread for everything around it too.
+        # One thread for the model means one thread for everything around it too.
         self._threads = min(backend.info.threads, MAX_THREADS)
 
     @property
@@ -123,7 +123,7 @@ class Segmenter:
             uint8 labels of shape (H, W), indices into ``spec.classes``; the caller's own.
 
         Raises:
-            TypeError: image_hwc is no uint8 numpy array.
+            TypeError: image_hwc is not a uint8 numpy array.
             ValueError: It is not (H, W, 3), a side is 0, the model takes no shape that covers it,
                 or the segmenter is closed.
         """
@@ -148,8 +148,8 @@ class Segmenter:
         A picture that cannot be read or covered comes out with its error, and the others go on.
 
         Args:
-            sources: Files, or pictures as for a call; asked for a few ahead of the results, on
-                the caller's thread.
+            sources: Files, or pictures as for a call; requested a few ahead of the results, on the
+                caller's thread.
             batch: Tiles of one shape that share a batch, of different pictures too; by default 1
                 on a CPU and 8 elsewhere.
             max_pixels: Larger files fail before they are decoded.
@@ -160,13 +160,13 @@ class Segmenter:
             What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
 
         Raises:
-            TypeError: batch or max_pixels is no integer, or sources is one source.
+            TypeError: batch or max_pixels is not an integer, or sources is one source.
             ValueError: batch or max_pixels is below 1.
         """
         if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):
             rule = "sources must be an iterable of files and pictures"
             got, remedy = type(sources).__name__, "put it into a list"
-            raise TypeError(message("Segmenter.map", rule, got, remedy))
+            raise BadTypeError(message("Segmenter.map", rule, got, remedy))
         max_pixels = check_int("Segmenter.map: max_pixels", max_pixels, 1, 2**63)
         if batch is None:
             batch = default_batch(self._backend)

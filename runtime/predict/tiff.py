@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 DEPTH_RULE: Final = "a picture has unsigned samples of at most 16 bits"
-DEPTH_REMEDY: Final = "convert it, for only you know which values are black and white"
+DEPTH_REMEDY: Final = "convert it: only you know which values are black and white"
 
 _FILTERS: Final = threading.Lock()
 """Filters belong to the process. Two threads that change them would restore each other's."""

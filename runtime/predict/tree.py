@@ -88,7 +88,7 @@ class Tree:
         self._passed[real_path(path)] = kind
 
     def _files(self) -> Iterator[Path]:
-        """Yield what lies below the folder and is no folder, through links to folders too."""
+        """Yield the files below the folder; links to folders are followed."""
         for folder, names in self._folders(self._root):
             yield from (folder / name for name in names)
 

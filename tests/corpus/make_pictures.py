@@ -42,7 +42,7 @@ class Picture:
 
     name: str
     content: bytes | None
-    """None: something that is no file."""
+    """None: something that is not a file."""
     size: tuple[int, int] | None = None
     """Height and width of the picture; None where it must be refused."""
     color: tuple[int, int, int] | None = COLOR
@@ -99,7 +99,7 @@ def corpus() -> list[Picture]:
         *_liars(),
         *_no_files(),
     ]
-    # A folder of them can be predicted: every result has a name of its own.
+    # A folder of them can be predicted: every result has its own name.
     names = [Path(picture.name).stem for picture in found]
     assert len(set(names)) == len(names)
     return found
@@ -126,7 +126,7 @@ def write_corpus(folder: Path) -> list[Picture]:
 
 
 def _image(mode: str = "RGB", size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return a picture of one colour in which every tenth row is darker, (height, width)."""
+    """Return a picture of one color in which every tenth row is darker, (height, width)."""
     image = Image.new("RGB", size[::-1], COLOR)
     for top in range(9, size[0], 10):
         image.paste(DARK, (0, top, size[1], top + 1))
@@ -265,7 +265,7 @@ def _png() -> Iterator[Picture]:
     yield wrong("no-pixels.png", _png_of(*SIZE, 8, 2, b""))
     yield wrong("too-few-pixels.png", _png_of(*SIZE, 8, 2, bytes(1000)))
     yield wrong("no-columns.png", _png_of(30, 0, 8, 2, b""))
-    yield wrong("colour-type-7.png", _png_of(*SIZE, 8, 7, bytes(5000)))
+    yield wrong("color-type-7.png", _png_of(*SIZE, 8, 7, bytes(5000)))
 
 
 def _png_bombs() -> Iterator[Picture]:
@@ -400,7 +400,7 @@ def _liars() -> Iterator[Picture]:
 
 
 def _no_files() -> Iterator[Picture]:
-    """Names that are odd, and things that are no files."""
+    """Names that are odd, and things that are not files."""
     plain = _saved(_image(), "PNG")
     yield right("name with\na line break.png", plain)
     yield right(os.fsdecode(b"not utf-8 \xff\xfe.png"), plain)

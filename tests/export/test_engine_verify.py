@@ -88,7 +88,7 @@ def test_changed_weights_are_caught(tmp_path: Path) -> None:
             compare_engine(onnx_side(theirs), engine_side(ours))
 
 
-class Spoilt:
+class Spoiled:
     """Stands for an engine: the network, but for what ``spoil`` makes of its results."""
 
     def __init__(self, backend: Backend, spoil: Callable[[Any, Any], Any]) -> None:
@@ -143,7 +143,7 @@ def test_no_picture_outvotes_another(tmp_path: Path, head: Head, spoil: Any, tex
         open_backend(model, backend="onnxruntime") as backend,
         pytest.raises(VerifyError) as caught,
     ):
-        engine: Any = Spoilt(backend, spoil)
+        engine: Any = Spoiled(backend, spoil)
         compare_engine(onnx_side(backend), engine_side(engine, (profile,)))
     begin = "m.engine: must agree with m.onnx within the tolerance of fp32, got "
     assert str(caught.value).startswith(begin + text)

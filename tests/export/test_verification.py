@@ -33,7 +33,7 @@ from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
 SMALL = 96 * 96
-REMEDY = "one of both was changed"
+REMEDY = "one of the two was changed"
 
 NARROW = ShapeRange(min=(1, 320, 480), opt=(4, 320, 480), max=(8, 320, 480))
 TWO = (
@@ -194,8 +194,8 @@ LOGITS_OFF = (
     [
         pytest.param("labels", "final_conv.bias", lambda b: b[::-1] + 1, LABELS_OFF, id="weights"),
         pytest.param("logits", "final_conv.bias", lambda b: b[::-1] + 1, LOGITS_OFF, id="logits"),
-        pytest.param("labels", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean"),
-        pytest.param("scene", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean of scene"),
+        pytest.param("labels", "normalize/mean", np.zeros_like, LABELS_OFF, id="mean"),
+        pytest.param("scene", "normalize/mean", np.zeros_like, LABELS_OFF, id="mean of scene"),
         pytest.param("labels", "backbone.conv1.weight", lambda w: w[:, ::-1], LABELS_OFF, id="BGR"),
         pytest.param(
             "logits", "backbone.conv1.weight", lambda w: w[:, ::-1], LOGITS_OFF, id="BGR logits"
@@ -215,7 +215,7 @@ def test_a_changed_graph_is_found(
     report = compare(run_folder / "best.pt", faulty)
     text = (
         rf"m\.onnx: must agree with best\.pt within the tolerance of fp32, got {got}; "
-        "one of both was changed"
+        "one of the two was changed"
     )
     with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
         require(report, remedy=REMEDY)
@@ -339,7 +339,7 @@ def test_a_truncated_file_is_found(
         compare(run_folder / "best.pt", cut)
     assert re.fullmatch(
         rf"{re.escape(str(cut))}: must be a complete ONNX file, "
-        r"got a file that ends \d+ bytes early or is no protobuf; "
+        r"got a file that ends \d+ bytes early or is not protobuf; "
         r"copy the file again or export the model again with fcnkit export onnx",
         str(caught.value),
     )
@@ -366,7 +366,7 @@ def test_the_command_reports_and_fails(
     assert error.startswith(
         "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
     )
-    assert done.stderr.endswith("; one of both was changed, or another export is meant\n")
+    assert done.stderr.endswith("; one of the two was changed, or another export is meant\n")
     done = fcnkit("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
     assert done.returncode == 2
     assert "max error" not in done.stderr
@@ -397,7 +397,7 @@ def test_the_command_refuses_what_it_cannot_judge(exported: dict[str, Path]) -> 
     )
     refused(
         called("verify", labels, labels, "--max-error", 1, "--max-pixels", SMALL),
-        "--max-error: limits what can be measured: logits of both sides, a score on labelled data, "
+        "--max-error: limits what can be measured: logits of both sides, a score on labeled data, "
         "got models or data without; leave it out",
     )
 

@@ -56,7 +56,7 @@ def test_void_is_ignored_where_class_0_is_no_background(tmp_path: Path) -> None:
     done = called("train", root, "-o", tmp_path / "run", "--recipe", "d2l", *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert said(done.stderr) == [
-        "note: void is ignored, not trained as class 0, for that is leaf and not background"
+        "note: void is ignored, not trained as class 0: class 0 is leaf, not background"
     ]
     assert not load_checkpoint(tmp_path / "run/last.pt").recipe.void_as_background
     assert " (best)" in done.stdout
@@ -84,8 +84,8 @@ def test_masks_of_void_alone_are_refused_before_training(tmp_path: Path, split: 
     names = names_of(root, split)
     for name in names:
         Image.new("L", (48, 40), 255).save(root / f"SegmentationClass/{name}.png")
-    text = f"{root}: {split}: some pixel must be labelled, got {len(names)} masks with only void; "
-    with refusal(DataError, text + "save the labels 0..1, for 255 is void"):
+    text = f"{root}: {split}: some pixel must be labeled, got {len(names)} masks with only void; "
+    with refusal(DataError, text + "save the labels 0..1, because 255 is void"):
         open_data(root, RECIPES["modern"])
 
 

@@ -29,7 +29,7 @@ _CONTEXT.set_forkserver_preload(["fcnkit.train.loop", "tests.train.tiny"])
 
 
 class TinyNet(SegmentationNet):
-    """A convolution of stride 4 with batch normalisation, and the way back to full size."""
+    """A convolution of stride 4 with batch normalization, and the way back to full size."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def train_tiny(
 def start_tiny(
     data: Path, run: Path, recipe: Recipe, *, log: Path, environment: dict[str, str] | None = None
 ) -> ForkServerProcess:
-    """Start a run that resumes, in a process of its own that appends finished epochs to log."""
+    """Start a run that resumes, in its own process that appends finished epochs to log."""
     process = _CONTEXT.Process(target=_main, args=(data, run, recipe, log, environment or {}))
     process.start()
     return process

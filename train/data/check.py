@@ -54,7 +54,7 @@ class DeepValues:
     used: Range
     """The range that became 0..255; of several, the one of the picture with the largest value."""
     warning: str | None
-    """Said where no range was given and none of them uses more than a quarter of it."""
+    """The warning where no range was given and no picture uses more than a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -69,23 +69,23 @@ class SplitReport:
     largest: tuple[int, int] | None
     """Greatest height and greatest width."""
     pixels: tuple[int, ...]
-    """Labelled pixels of each class."""
+    """Labeled pixels of each class."""
     void: int
-    """Pixels labelled void."""
+    """Pixels labeled void."""
     unknown: dict[str, int]
-    """Pixels by unknown colour or label, most frequent first."""
+    """Pixels by unknown color or label, most frequent first."""
     problems: tuple[Problem, ...]
     deep: DeepValues | None = None
     """Of its pictures of more than 8 bits; None where there are none."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether there is nothing to fix."""
         return not self.problems
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Each class's share of the labelled pixels, 0..1; zeros where there are none."""
+        """Each class's share of the labeled pixels, 0..1; zeros where there are none."""
         total = sum(self.pixels)
         return tuple(count / total if total else 0.0 for count in self.pixels)
 
@@ -106,7 +106,7 @@ class FolderReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether there is nothing to fix."""
         return not self.leaked and all(split.ok for split in self.splits)
 
     def to_dict(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ ON_ITS_SIDE = 5
 """EXIF orientations from here on, up to 8, swap height and width."""
 
 MANY = 16
-"""More unknown colours or labels than this are no forgotten class but smoothing, or a photo."""
+"""More unknown colors or labels than this come from smoothing or a photo, not a lost class."""
 
 _IMAGES = ("JPEG", "PNG")
 _MASKS = ("PNG",)
@@ -61,7 +61,7 @@ class DecodedMask(NamedTuple):
     labels_hw: NDArray[np.uint8]
     """Labels; unknown pixels are void."""
     unknown: dict[str, int]
-    """Pixels by unknown colour (``r,g,b``) or unknown label (``37``), most frequent first."""
+    """Pixels by unknown color (``r,g,b``) or unknown label (``37``), most frequent first."""
     transparent: int = 0
     """Number of pixels that are not opaque. Their color counts all the same."""
     repainted: str = ""
@@ -80,7 +80,7 @@ def read_image(path: Path, *, range: Range | None = None) -> NDArray[np.uint8]:
         uint8 array (H, W, 3), RGB.
 
     Raises:
-        DataError: The file is missing, cut short, no JPEG or PNG, or too large.
+        DataError: The file is missing, cut short, not a JPEG or PNG, or too large.
     """
     return read_image_levels(path, range=range).image_hwc
 
@@ -111,7 +111,7 @@ def size_of(path: Path) -> Size:
         Height and width in pixels.
 
     Raises:
-        DataError: The file is missing, no JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG or PNG, or too large.
     """
     with open_picture(path, formats=_IMAGES) as image:
         width, height = image.size
@@ -129,7 +129,7 @@ def orientation_of(path: Path) -> int:
         1..8, as EXIF counts them; 1 where the file says nothing or something else.
 
     Raises:
-        DataError: The file is missing, no JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG or PNG, or too large.
     """
     with open_picture(path, formats=_IMAGES) as image:
         return _orientation(image)
@@ -146,20 +146,20 @@ def read_mask(
     """Read a mask as labels.
 
     In a palette (mode P) or grayscale PNG the pixel values are the labels, 255 = void. The pixels
-    of an RGB or RGBA PNG are looked up in the label map's colours; transparency counts for nothing.
+    of an RGB or RGBA PNG are looked up in the label map's colors; transparency counts for nothing.
 
     Args:
         path: A PNG file.
-        labelmap: The classes and their colours.
-        void_as_background: Give void pixels label 0, as the d2l chapter does, where class 0 is
-            named background. Elsewhere they stay void: they would become whatever comes first.
+        labelmap: The classes and their colors.
+        void_as_background: Give void pixels label 0, as the d2l.ai chapter does, where class 0 is
+            named background. Elsewhere they stay void, because class 0 is not background.
 
     Returns:
         uint8 array (H, W) of labels below the number of classes, and 255 for void.
 
     Raises:
-        DataError: The file is missing, cut short or no such PNG, or a colour or label in it is
-            no class; the message counts the pixels.
+        DataError: The file is missing, cut short or no such PNG, or a color or label in it belongs
+            to no class; the message counts the pixels.
     """
     decoded = decode_mask(path, labelmap)
     if decoded.unknown:
@@ -171,14 +171,14 @@ def read_mask(
 
 
 def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
-    """Read a mask as labels and count what is no class, without refusing it.
+    """Read a mask as labels, and count unknown colors or labels instead of refusing them.
 
     Args:
         path: A PNG file, see ``read_mask``.
-        labelmap: The classes and their colours.
+        labelmap: The classes and their colors.
 
     Returns:
-        The labels and the unknown colours or labels.
+        The labels and the unknown colors or labels.
 
     Raises:
         DataError: The file is missing, cut short or no such PNG, or its palette contradicts
@@ -186,7 +186,7 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
     """
     start = _start(path)
     if start.startswith(_JPEG_START):
-        remedy = "make it again as PNG from the labels, for JPEG has changed them"
+        remedy = "make it again as PNG from the labels, because JPEG has changed them"
         raise DataError(message(str(path), "a mask must be a PNG file", "a JPEG file", remedy))
     with open_picture(path, formats=_MASKS) as mask:
         # A 1-bit mask is refused: its set pixels could be class 1 or void.
@@ -216,7 +216,7 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_DEPTH_AT + 1)
-    except OSError:  # open_picture words it
+    except OSError:  # open_picture raises the error
         return b""
 
 
@@ -234,11 +234,12 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
 
 
 def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
-    """Refuse a mask whose numbers name other classes than its colours do.
+    """Refuse a mask whose numbers name other classes than its colors do.
 
-    Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
-    another. Where only some of the colours are the label map's, this may be so: it is described.
-    A grayscale palette says nothing, and neither does the colour of 255, which is always void.
+    Tools that shrink PNGs renumber the palette: the picture looks the same, but every label
+    changes. Where only some colors are the label map's, this is uncertain, and the difference is
+    returned. A grayscale palette says nothing, and neither does the color of 255, which is always
+    void.
     """
     names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
     names[labelmap.void_color] = "void"
@@ -255,8 +256,8 @@ def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, 
         raise DataError(
             message(
                 str(path),
-                "a mask's labels and colours must name the same class",
-                f"label {label} in the colour of {names[wrong[label]]}",
+                "a mask's labels and colors must name the same class",
+                f"label {label} in the color of {names[wrong[label]]}",
                 "save the mask as RGB, or give it the label map's palette",
             )
         )
@@ -272,21 +273,21 @@ def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMas
 
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:
-    """Word the error for a mask with colours or labels that are no class, counts in pixels."""
+    """Word the error for a mask with colors or labels that belong to no class, counts in pixels."""
     shown = [f"{value} ({count} px)" for value, count in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         shown.append(f"and {len(unknown) - _SHOWN} more")
     if "," in next(iter(unknown)):
-        rule = "every colour must be a class's or void's"
+        rule = "every color must be a class's or void's"
     else:
         rule = f"labels are 0..{len(labelmap.classes) - 1} or {VOID}"
     return message(str(path), rule, ", ".join(shown), _remedy(list(unknown), labelmap))
 
 
 def _remedy(unknown: list[str], labelmap: LabelMap) -> str:
-    """Say what may have happened to a mask with these unknown colours or labels."""
+    """Say what may have happened to a mask with these unknown colors or labels."""
     if len(unknown) > MANY:
-        return "save labels without smoothing or JPEG compression, or check that it is no photo"
+        return "save labels without smoothing or JPEG compression, or check that it is not a photo"
     colors = [tuple(map(int, value.split(","))) for value in unknown if "," in value]
     if colors and all(color[::-1] in labelmap.palette for color in colors):
         return "save it as RGB, for its channels are in the order blue, green, red"

@@ -118,7 +118,7 @@ def about_labels(
         root: The folder that holds ``labelmap.txt``, or does not.
         labelmap: The classes.
         splits: The pixels of each label.
-        unknown: Labels and colors in ``train`` that are no class.
+        unknown: Labels and colors in ``train`` that belong to no class.
 
     Returns:
         Warnings for classes that cannot be learned or scored; a note for those that ``val`` lacks,
@@ -210,7 +210,7 @@ def _present(counts: NDArray[np.int64] | None, labelmap: LabelMap) -> list[str]:
 
 
 def _all_void(root: Path, split: str, labelmap: LabelMap) -> Remark:
-    rule, got = "some pixel must be labelled", f"masks of only {VOID}, which is void"
+    rule, got = "some pixel must be labeled", f"masks of only {VOID}, which is void"
     remedy = f"save the labels 0..{len(labelmap.classes) - 1}"
     return Remark("void", message(f"{root}: {split}", rule, got, remedy))
 

@@ -51,12 +51,12 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
 _JPEG = (".jpg", ".jpeg")
 _SHOWN = 3
-"""So many missing names are named in an error."""
+"""Missing names that an error lists."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture."""
+    """One labeled picture."""
 
     name: str
     image: Path
@@ -97,7 +97,7 @@ class VocFolder:
 
     @property
     def palette(self) -> tuple[Color, ...]:
-        """The colour of each class."""
+        """The color of each class."""
         return self.labelmap.palette
 
 
@@ -115,7 +115,7 @@ def open_voc(root: Path, *, split: str, range: Range | None = None) -> VocFolder
         The split.
 
     Raises:
-        TypeError: split is no str, or range is no pair of integers.
+        TypeError: split is not a str, or range is not a pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
         DataError: A folder or list is missing, the list is empty or malformed, a picture or mask
             is missing, or ``labelmap.txt`` is malformed.
@@ -139,14 +139,14 @@ def read_pair(
 
     Args:
         sample: Where they are.
-        labelmap: The classes and their colours.
+        labelmap: The classes and their colors.
         void_as_background: As for ``read_mask``.
 
     Returns:
         uint8 arrays: the picture (H, W, 3) RGB, and its labels (H, W), void 255.
 
     Raises:
-        DataError: A file is damaged, a colour or label is unknown, or the sizes differ.
+        DataError: A file is damaged, a color or label is unknown, or the sizes differ.
     """
     image_hwc = read_image(sample.image, range=sample.range)
     labels_hw = read_mask(sample.mask, labelmap, void_as_background=void_as_background)
@@ -169,13 +169,13 @@ def size_text(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> 
 
 def no_labels(folder: VocFolder, masks: int) -> DataError:
     """Word that every mask of a split is void all over."""
-    rule, got = "some pixel must be labelled", f"{masks} masks with only void"
-    remedy = f"save the labels 0..{len(folder.classes) - 1}, for 255 is void"
+    rule, got = "some pixel must be labeled", f"{masks} masks with only void"
+    remedy = f"save the labels 0..{len(folder.classes) - 1}, because 255 is void"
     return DataError(message(f"{folder.root}: {folder.split}", rule, got, remedy))
 
 
 def drop_smaller(samples: Sequence[Sample], height: int, width: int) -> Sifted:
-    """Set the pictures aside that a crop does not fit into, as the d2l chapter does.
+    """Separate the pictures that are smaller than the crop, as the d2l.ai chapter does.
 
     Args:
         samples: The samples; of each only the picture's header is read.
@@ -203,10 +203,10 @@ def read_labelmap_of(root: Path) -> LabelMap:
         root: The folder that holds ``JPEGImages/``.
 
     Returns:
-        The classes and their colours.
+        The classes and their colors.
 
     Raises:
-        DataError: root is no folder, or the label map is malformed.
+        DataError: root is not a folder, or the label map is malformed.
     """
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
@@ -318,7 +318,7 @@ class FileIndex:
             got = f"none with {suffixes} but {', '.join(path.name for path in others)}"
             remedy = f"make it again as {self._suffixes[-1]}"
             if others[0].suffix.lower() in _JPEG and self._suffixes == _MASK_SUFFIXES:
-                remedy += " from the labels, for JPEG has changed them"
+                remedy += " from the labels, because JPEG has changed them"
         elif name.rpartition(".")[0] in self._paths:
             got, remedy = f"none with {suffixes}", "list the name without its extension"
         else:
@@ -327,7 +327,7 @@ class FileIndex:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether a file is no part of the data set: macOS puts a ``._name`` beside every ``name``."""
+    """Whether to skip a file: macOS puts a ``._name`` beside every ``name``."""
     return path.name.startswith(".")
 
 

@@ -10,13 +10,13 @@ import pkgutil
 
 from torch import nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_choice, check_flag, check_int
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
 from fcnkit.train.models.upsample import (
     SubpixelConvTranspose2d,
-    initialise_upsampling,
+    initialize_upsampling,
 )
 from fcnkit.train.recipe import UpsampleInit
 
@@ -50,7 +50,7 @@ def create_model(
         architecture: One of ARCHITECTURES.
         num_classes: K, 1..255.
         pretrained: Start the backbone from torchvision's ImageNet weights, which are downloaded.
-        upsample_init: How the transposed convolutions start, see initialise_upsampling.
+        upsample_init: How the transposed convolutions start, see initialize_upsampling.
         freeze_upsample: Keep the transposed convolutions bilinear: they are not trained.
 
     Returns:
@@ -59,7 +59,7 @@ def create_model(
     Raises:
         ValueError: The architecture or upsample_init is unknown, num_classes is out of range, the
             architecture has no pretrained weights, or its upsampling cannot be frozen.
-        TypeError: num_classes is no integer, pretrained or freeze_upsample no bool.
+        TypeError: num_classes is not an integer, or pretrained or freeze_upsample is not a bool.
         FcnkitError: The pretrained weights cannot be fetched.
     """
     check_choice("create_model: architecture", architecture, tuple(NETWORKS))
@@ -72,12 +72,12 @@ def create_model(
     elif pretrained:
         rule = "pretrained weights are those of a ResNet"
         remedy = f"use {architecture}-resnet34, or train from scratch"
-        raise ValueError(message("create_model", rule, architecture, remedy))
+        raise BadValueError(message("create_model", rule, architecture, remedy))
     else:
         net = network.build(num_classes)
     layers = _upsampling_layers(net)
     for layer in layers:
-        initialise_upsampling(layer, upsample_init)
+        initialize_upsampling(layer, upsample_init)
     if freeze_upsample:
         _freeze(layers, architecture, upsample_init)
     return net
@@ -99,10 +99,10 @@ def _freeze(
     remedy = "use bilinear and an fcn or deeplabv3, or do not freeze"
     if upsample_init != "bilinear":
         rule = "only a bilinear upsampling can stay as it starts"
-        raise ValueError(message("freeze_upsample", rule, upsample_init, remedy))
+        raise BadValueError(message("freeze_upsample", rule, upsample_init, remedy))
     if any(layer.weight.shape[0] != layer.weight.shape[1] for layer in layers):
         rule = "only an upsampling of class scores can stay as it starts"
-        raise ValueError(message("freeze_upsample", rule, architecture, remedy))
+        raise BadValueError(message("freeze_upsample", rule, architecture, remedy))
     for layer in layers:
-        nn.init.zeros_(layer.bias)  # A fixed interpolation adds nothing of its own.
+        nn.init.zeros_(layer.bias)  # A fixed interpolation has no bias.
         layer.requires_grad_(requires_grad=False)

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as backbones, dilated where asked, and what networks on them share.
+"""torchvision's ResNets as backbones, dilated on request, and what networks on them share.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", 2016; Chen et al., "Rethinking
 Atrous Convolution for Semantic Image Segmentation", 2017, for the dilation.
@@ -56,7 +56,7 @@ class ResNetFeatures(nn.Module):
         """Compute the features of all stages.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised.
+            image_nchw: float tensor (N, 3, H, W), normalized.
 
         Returns:
             One tensor (N, channels[i], H/s, W/s) for each s of 2, 4, 8, 16, 32, or of the output

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
 __all__ = ["MULTIPLE", "SegmentationNet"]
@@ -17,7 +17,7 @@ MULTIPLE = 32
 
 
 class SegmentationNet(nn.Module, ABC):
-    """Normalised pictures to logits of the same size.
+    """Normalized pictures to logits of the same size.
 
     A network writes its body and names its last step; sizes, logits and labels are common to all.
     """
@@ -27,7 +27,7 @@ class SegmentationNet(nn.Module, ABC):
         """Compute what the last step takes.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+            image_nchw: float tensor (N, 3, H, W), normalized; H and W multiples of 32.
 
         Returns:
             Features or class scores (N, C, H/s, W/s), where s is the last step's stride.
@@ -42,7 +42,7 @@ class SegmentationNet(nn.Module, ABC):
         """Compute logits.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+            image_nchw: float tensor (N, 3, H, W), normalized; H and W multiples of 32.
 
         Returns:
             Logits (N, K, H, W).
@@ -80,7 +80,7 @@ class SegmentationNet(nn.Module, ABC):
             image_nchw: As in forward.
 
         Returns:
-            Logits (N, M, K, P), where M times P are the pixels and what lies around them.
+            Logits (N, M, K, P), where M * P counts the pixels and a border around them.
 
         Raises:
             ValueError: A side is not a multiple of 32.
@@ -109,4 +109,4 @@ class SegmentationNet(nn.Module, ABC):
         if height % MULTIPLE or width % MULTIPLE:
             fit = f"pad to {-height % MULTIPLE + height}x{-width % MULTIPLE + width}"
             rule = f"sides must be multiples of {MULTIPLE}"
-            raise ValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))
+            raise BadValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))

@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
@@ -37,11 +37,12 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Pool, and give every position the pooled features."""
-        # One that normalises over several processes sees their pictures too.
+        # A synchronized batch norm also sees the other processes' samples, so a local batch of one
+        # is fine.
         alone = type(self[2]) is nn.BatchNorm2d
         if self.training and alone and len(x_nchw) == 1:
-            rule = "training needs at least 2 pictures in a batch, to normalise what is pooled"
-            raise ValueError(message("DeepLabV3", rule, 1, "raise --batch"))
+            rule = "training needs at least 2 pictures in a batch, to normalize what is pooled"
+            raise BadValueError(message("DeepLabV3", rule, 1, "raise --batch"))
         # Not AdaptiveAvgPool2d: on channels-last features the exporter writes it as a gather.
         pooled = x_nchw.mean((2, 3), keepdim=True)
         for module in self:

@@ -1,7 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s: a ResNet, 1x1 convolutions and transposed convolutions.
 
 Sources: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015;
-d2l.ai, chapter "Fully Convolutional Networks", whose layers, names and initialisation FCN-32s has.
+d2l.ai, chapter "Fully Convolutional Networks", whose layers, names and initialization FCN-32s has.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _FCN(ResNetSegmentationNet):
         self.skip_convs, self.skip_upsamplings = nn.ModuleList(), nn.ModuleList()
         for width in (stride16, stride8)[: self.skips]:
             conv = nn.Conv2d(width, num_classes, 1)
-            # As in the paper, a skip starts as nothing: the network begins as FCN-32s.
+            # As in the paper, a skip starts at zero, so the network begins as FCN-32s.
             nn.init.zeros_(conv.weight)
             self.skip_convs.append(conv)
             double = SubpixelConvTranspose2d(num_classes, num_classes, stride=2)

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_choice, check_int, check_type
 from fcnkit.train.recipe import UpsampleInit
 
 __all__ = [
     "SubpixelConvTranspose2d",
     "bilinear_kernel",
-    "initialise_upsampling",
+    "initialize_upsampling",
     "subpixel_weight",
 ]
 
@@ -45,7 +45,7 @@ def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
         different channels. Source: d2l.ai, "Fully Convolutional Networks", bilinear_kernel.
 
     Raises:
-        TypeError: A number is no integer.
+        TypeError: A number is not an integer.
         ValueError: One is below 1, or the weight would have more than 2^28 values.
     """
     channels = check_int("bilinear_kernel: channels", channels, 1, _MOST_VALUES)
@@ -64,7 +64,7 @@ def _check_values(what: str, channels: int, out_channels: int, side: int) -> Non
     if channels * out_channels * side**2 > _MOST_VALUES:
         got = f"{channels} x {out_channels} x {side} x {side}"
         rule = f"the weight must have at most {_MOST_VALUES} values"
-        raise ValueError(message(what, rule, got, "use fewer channels or a smaller kernel"))
+        raise BadValueError(message(what, rule, got, "use fewer channels or a smaller kernel"))
 
 
 def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
@@ -79,7 +79,7 @@ def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
         expects them; differentiable.
 
     Raises:
-        TypeError: weight is no tensor, or stride no integer.
+        TypeError: weight is not a tensor, or stride is not an integer.
         ValueError: weight is not of that shape, or stride below 1.
     """
     check_type("subpixel_weight: weight", weight, Tensor)
@@ -87,7 +87,7 @@ def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
     if weight.ndim != 4 or weight.shape[2:] != (2 * stride, 2 * stride):
         rule = f"weight must have shape (C, O, {2 * stride}, {2 * stride})"
         remedy = "pass a transposed convolution's, whose kernel is two strides wide"
-        raise ValueError(message("subpixel_weight", rule, tuple(weight.shape), remedy))
+        raise BadValueError(message("subpixel_weight", rule, tuple(weight.shape), remedy))
     channels, out_channels = weight.shape[:2]
     # (C, O, a, R, b, S): kernel row k = R + s*a, so a = 1 belongs to input row Q-1.
     parts = weight.reshape(channels, out_channels, 2, stride, 2, stride)
@@ -104,7 +104,7 @@ class SubpixelConvTranspose2d(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
-        """Create the layer, initialised as nn.ConvTranspose2d is.
+        """Create the layer, initialized as nn.ConvTranspose2d is.
 
         Args:
             in_channels: C.
@@ -112,7 +112,7 @@ class SubpixelConvTranspose2d(nn.Module):
             stride: Upsampling factor s in pixels, even.
 
         Raises:
-            TypeError: A number is no integer.
+            TypeError: A number is not an integer.
             ValueError: stride is odd, a number is below 1, or the weight would have more than
                 2^28 values.
         """
@@ -123,7 +123,9 @@ class SubpixelConvTranspose2d(nn.Module):
         stride = check_int(f"{what}: stride", stride, 2, _MOST_VALUES)
         _check_values(what, in_channels, out_channels, 2 * stride)
         if stride % 2:
-            raise ValueError(message(what, "stride must be even", stride, "use 2, 4, 8, 16 or 32"))
+            raise BadValueError(
+                message(what, "stride must be even", stride, "use 2, 4, 8, 16 or 32")
+            )
         plain = nn.ConvTranspose2d(in_channels, out_channels, 2 * stride, stride, stride // 2)
         if plain.bias is None:
             raise AssertionError  # only for type checkers: bias is on by default
@@ -141,7 +143,7 @@ class SubpixelConvTranspose2d(nn.Module):
 
         Depth-to-space only moves values, so the argmax can come before it, which then moves one
         value per pixel instead of one per pixel and class. The result is float and holds whole
-        numbers: TensorRT moves no integers in a depth-to-space.
+        numbers: TensorRT does not move integers in a depth-to-space.
         """
         fine = self.subpixels(x_nchw)
         batch, _, height, width = fine.shape
@@ -200,13 +202,13 @@ class SubpixelConvTranspose2d(nn.Module):
         return F.pixel_shuffle(fine, self.stride)[..., margin:-margin, margin:-margin]
 
 
-def initialise_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) -> None:
+def initialize_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) -> None:
     """Give a layer its first weights; the bias stays.
 
     Args:
         layer: The layer, changed in place.
         init: ``bilinear``: as many channels out as in are interpolated each by itself, any other
-            number as if a 1x1 convolution with Xavier's initialisation came first.
+            number as if a 1x1 convolution with Xavier's initialization came first.
             ``xavier``: every weight at random, uniform (Glorot, Bengio, 2010).
 
     Raises:

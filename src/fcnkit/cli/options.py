@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts import precisions
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
@@ -106,23 +106,23 @@ def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:
     """Read what ``--backend-option`` was given.
 
     Args:
-        pairs: Texts ``KEY=VALUE``, or None for none.
+        pairs: Strings ``KEY=VALUE``, or None for none.
 
     Returns:
         Key to value.
 
     Raises:
-        ValueError: A text has no key or no ``=``, or a key comes twice.
+        ValueError: A string has no key or no ``=``, or a key comes twice.
     """
     options: dict[str, str] = {}
     for pair in pairs or ():
         key, equals, value = pair.partition("=")
         if not key or not equals:
             rule, remedy = "is written KEY=VALUE", "write ENABLE_CPU_PINNING=NO"
-            raise ValueError(message("--backend-option", rule, pair, remedy))
+            raise BadValueError(message("--backend-option", rule, pair, remedy))
         if key in options:
             got = f"{key}={options[key]} and {pair}"
-            raise ValueError(
+            raise BadValueError(
                 message("--backend-option", "each option is given once", got, "drop one")
             )
         options[key] = value
@@ -203,7 +203,7 @@ def parse_size(text: str, option: str, example: str = "320x480") -> tuple[int, i
     parts = text.lower().split("x")
     if len(parts) == 2 and all(_is_integer(part) for part in parts):
         return int(parts[0]), int(parts[1])
-    raise ValueError(message(option, "a size is written HxW", repr(text), f"write {example}"))
+    raise BadValueError(message(option, "a size is written HxW", repr(text), f"write {example}"))
 
 
 def parse_range(text: str, option: str) -> tuple[float, float]:
@@ -224,7 +224,7 @@ def parse_range(text: str, option: str) -> tuple[float, float]:
         return float(low), float(high)
     except ValueError:
         rule = "a range is written LOW..HIGH"
-        raise ValueError(message(option, rule, repr(text), "write 0.5..2")) from None
+        raise BadValueError(message(option, rule, repr(text), "write 0.5..2")) from None
 
 
 def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
@@ -246,9 +246,9 @@ def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
     if _is_integer(low) and _is_integer(high):
         return int(low), int(high)
     rule = "a range of values is written LOW..HIGH"
-    raise ValueError(message(option, rule, repr(text), "write 0..4095"))
+    raise BadValueError(message(option, rule, repr(text), "write 0..4095"))
 
 
 def _is_integer(text: str) -> bool:
-    # Python refuses to read integers of thousands of digits, in other words than ours.
+    # Python refuses integers of thousands of digits with its own message.
     return text.isascii() and text.isdigit() and len(text) < 20

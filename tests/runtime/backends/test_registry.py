@@ -94,7 +94,7 @@ def test_the_order_of_auto(precision: Precision, gpu: bool, names: list[str]) ->
         (
             {"options": {"A": 1}},
             TypeError,
-            "open_backend: options must map text to text, got {'A': 1}; pass {'KEY': 'VALUE'}",
+            "open_backend: options must map str to str, got {'A': 1}; pass {'KEY': 'VALUE'}",
         ),
         (
             {"spec_from": 1},

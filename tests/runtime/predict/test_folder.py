@@ -225,7 +225,7 @@ def test_of_a_data_set_only_the_images_are_taken(tmp_path: Path) -> None:
     found = search([source.parent], out)  # a folder of data sets
     assert names(found.jobs) == [("a.jpg", "set/JPEGImages/a.png")]
     assert found.data_sets == [source]
-    # Masks that are given as such are taken, and folders with one of both names are no data sets.
+    # Masks that are given as such are taken, and folders with one of both names are not data sets.
     for place in (source / "SegmentationClass", f"{source}/SegmentationClass/*.png"):
         found = search([place], out)
         assert names(found.jobs) == [("a.png", "a.png")]
@@ -389,7 +389,7 @@ def broken(folder: Path) -> dict[str, str]:
         "data.png": "must be a whole picture file, got ",
         "deep.tif": "a picture has unsigned samples of at most 16 bits, "
         "got a TIFF of 1 gray sample of 32 float bits; "
-        "convert it, for only you know which values are black and white",
+        "convert it: only you know which values are black and white",
         "empty.png": "must be a picture file, got an empty file; ",
         "folder.tif/inner.jpg": "must be a picture file, "
         "got a JPEG file that is damaged or of a rare kind; replace or convert the file",

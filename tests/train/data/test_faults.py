@@ -199,28 +199,28 @@ def labels_in_channels(root: Path) -> None:
         Image.fromarray(np.array(Image.open(path))).convert("RGB").save(path)
 
 
-LABELLED = "every class should have pixels to be learned, got none of"
+LABELED = "every class should have pixels to be learned, got none of"
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "0 and 255": (scale_to_255, f"{LABELLED} cat, dog, only background, while "),
+    "0 and 255": (scale_to_255, f"{LABELED} cat, dog, only background, while "),
     "all void": (
         lambda root: relabel(root, lambda labels: labels * 0 + 255),
-        "train: some pixel must be labelled, got masks of only 255, which is void; "
+        "train: some pixel must be labeled, got masks of only 255, which is void; "
         "save the labels 0..2",
     ),
     "one mask void": (
         lambda root: Drawing().save_mask(root, "val1", np.full((24, 32), 255, np.uint8)),
-        "a mask should have labelled pixels, got only void in 1 (val1); label them, or take "
+        "a mask should have labeled pixels, got only void in 1 (val1); label them, or take "
         "them off the list",
     ),
     "all background": (
         lambda root: relabel(root, lambda labels: labels * 0),
-        f"{LABELLED} cat, dog, only background; list pictures in train.txt that show it",
+        f"{LABELED} cat, dog, only background; list pictures in train.txt that show it",
     ),
     "class in no mask": (
         lambda root: relabel(root, lambda labels: np.where(labels == 1, 2, labels)),
-        f"{LABELLED} cat; list pictures in train.txt that show it",
+        f"{LABELED} cat; list pictures in train.txt that show it",
     ),
-    "class in val alone": (move_class_to_val, f"{LABELLED} dog, while val has "),
+    "class in val alone": (move_class_to_val, f"{LABELED} dog, while val has "),
     "val of one class": (
         lambda root: relabel(root, lambda labels: labels * 0, "val"),
         "val: two classes or more must have pixels, or the mean IoU says nothing, got only "
@@ -292,17 +292,17 @@ def test_a_planted_fault_is_warned_of(fault: str, tmp_path: Path) -> None:
 ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "smoothed": (
         lambda root: recolor(root, smooth),
-        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+        "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
     "smoothed in grayscale": (
         lambda root: recolor(root, lambda image: smooth(image).convert("L")),
-        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+        "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
     "colors of JPEG": (as_jpeg_colors, "; save labels without smoothing or JPEG compression"),
     "JPEG masks": (
         lambda root: masks_as_jpeg(root, ".jpg"),
         "must be one file, got none with .png but train0.jpg; make it again as .png from the "
-        "labels, for JPEG has changed them",
+        "labels, because JPEG has changed them",
     ),
     "JPEG masks named .png": (
         lambda root: masks_as_jpeg(root, ".png"),
@@ -387,7 +387,7 @@ def test_pictures_turned_with_their_masks_are_silent(tmp_path: Path, orientation
 def test_unfilled_and_grayscale_palettes_say_nothing(tmp_path: Path) -> None:
     for name, palette in (
         ("gray", [value for n in range(256) for value in (n, n, n)]),
-        ("unfilled", Drawing().palette[:9] + [0] * 759),  # void in the colour of background
+        ("unfilled", Drawing().palette[:9] + [0] * 759),  # void in the color of background
     ):
         root = Drawing(border=3).write(tmp_path / name)
         for path in (root / "SegmentationClass").iterdir():
