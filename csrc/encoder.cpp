@@ -193,7 +193,7 @@ bool two_tables(const Keys& keys, const Labels& labels, Random& random, Encoder&
 }  // namespace
 
 Encoder make_encoder(const Keys& keys, const Labels& labels) {
-    // So many colors that 2000 attempts at 64 or 128 slots tend to do.
+    // With up to this many colors, 2000 attempts at 64 or 128 slots usually succeed.
     constexpr std::size_t kFew = 24, kSome = 36;
     Random random;
     Encoder encoder = multiplicative(keys, labels, random);

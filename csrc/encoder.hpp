@@ -18,7 +18,7 @@ struct LinearTable {
     std::uint8_t label[256];
 };
 
-// Colours are 24-bit keys, r | g << 8 | b << 16. A slot is key << 8 | label; an empty slot holds
+// Colors are 24-bit keys, r | g << 8 | b << 16. A slot is key << 8 | label; an empty slot holds
 // a key that hashes elsewhere, so that comparing keys is the whole test. The same is true of the
 // linear tables: one of 64 or 128 slots where few colors fit into that, else two of 256 slots, of
 // which a color is in one (cuckoo hashing), else, if no such pair was found, none.
