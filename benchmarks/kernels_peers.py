@@ -108,7 +108,7 @@ def overlay_peers(
         return np.where((labels == 255)[..., None], image, (blend + 0.5).astype(np.uint8))
 
     def integers() -> NDArray[np.uint8]:
-        """The fastest found: tables of the weighted colours, sums in uint16, in place."""
+        """The fastest found: tables of the weighted colors, sums in uint16, in place."""
         blend = image.astype(np.uint16)
         blend *= weights[labels][..., None]
         blend += np.take(weighted, labels, axis=0)

@@ -155,7 +155,7 @@ def export_plain(network: Network, path: Path) -> Path:
 def onnxruntime_script(
     network: Network, model: Path, threads: int, provider: str, options: dict[str, str]
 ) -> Work:
-    """A tutorial's script: normalise in numpy, run, argmax in numpy."""
+    """A tutorial's script: normalize in numpy, run, argmax in numpy."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

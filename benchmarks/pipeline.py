@@ -4,7 +4,7 @@
         [--rounds N]
 
 Every way turns the same picture files into files of the same size with every core: decode,
-network, argmax, colours, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
+network, argmax, colors, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
 palette PNGs that are fcnkit's default. The engine alone runs the network on one prepared batch of
 the padded size and does nothing else: what it reaches is the limit. The pictures are dealt into
 rounds; in each round every way does the round's pictures in its turn, and a ratio is the median
@@ -47,7 +47,7 @@ Way = Callable[[list[Path], Path], None]
 
 
 class Chapter:
-    """The chapter's prediction: eager PyTorch, one picture at a time, colours through an index."""
+    """The chapter's prediction: eager PyTorch, one picture at a time, colors through an index."""
 
     def __init__(self, checkpoint: Path, *, average: bool) -> None:
         net, loaded = load_model(checkpoint)
@@ -60,7 +60,7 @@ class Chapter:
         self.average = average
 
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """Of a normalised picture (3, H, W), cropped from the next multiples or averaged."""
+        """Of a normalized picture (3, H, W), cropped from the next multiples or averaged."""
         height, width = image.shape[1:]
         if not self.average:
             grown = torch.nn.functional.pad(image, (0, -width % 32, 0, -height % 32))

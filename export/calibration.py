@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import DataError, message
-from fcnkit.export.comparison_images import normalised
+from fcnkit.export.comparison_images import normalized
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.pictures import read_picture
@@ -35,7 +35,7 @@ class Calibration:
     pictures: tuple[Path, ...]
     """To calibrate on, 16 to 64."""
     held_out: VocFolder | None
-    """Labelled pictures of another split; None where there are none."""
+    """Labeled pictures of another split; None where there are none."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,7 +67,7 @@ def open_calibration(root: Path) -> Calibration:
         found = sorted(path for path in root.iterdir() if is_picture(path))
     if len(found) < LEAST:
         rule = f"at least {LEAST} pictures are needed"
-        remedy = "give the training data, or more pictures like those to be labelled"
+        remedy = "give the training data, or more pictures like those to be labeled"
         raise DataError(message(f"--calibration {root}", rule, f"{len(found)}", remedy))
     places = np.linspace(0, len(found) - 1, min(len(found), MOST)).round().astype(int)
     return Calibration(pictures=tuple(found[place] for place in places), held_out=held_out)
@@ -81,7 +81,7 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
         spec: The head's; for ``scene`` the batches are those of its middle.
 
     Yields:
-        float32 (1, 3, h, w), normalised, for ``logits``; uint8 (1, h, w, 3) for ``labels``, the
+        float32 (1, 3, h, w), normalized, for ``logits``; uint8 (1, h, w, 3) for ``labels``, the
         same as float32 for ``scene``. The window is the picture's middle, at most the spec's
         typical size, its sides multiples of 32.
 
@@ -91,7 +91,7 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
     for path in calibration.pictures:
         image_nhwc = _window(path, spec)[None]
         if spec.head == "logits":
-            yield normalised(image_nhwc, spec.input)
+            yield normalized(image_nhwc, spec.input)
         else:
             yield image_nhwc if spec.head == "labels" else image_nhwc.astype(np.float32)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import InputSpec, Shape
 
-__all__ = ["SMALL", "comparison_pictures", "flat_pictures", "noise_pictures", "normalised"]
+__all__ = ["SMALL", "comparison_pictures", "flat_pictures", "noise_pictures", "normalized"]
 
 
 SMALL: Final = 2**15
@@ -43,7 +43,7 @@ def flat_pictures(shape: Shape) -> NDArray[np.uint8]:
     return (255 * flat).astype(np.uint8)
 
 
-def normalised(image_nhwc: NDArray[np.uint8], given: InputSpec) -> NDArray[np.float32]:
+def normalized(image_nhwc: NDArray[np.uint8], given: InputSpec) -> NDArray[np.float32]:
     """Return (N, 3, H, W) as a model with head ``logits`` takes it, computed in float64."""
     scaled = (image_nhwc / 255 - np.array(given.mean)) / np.array(given.std)
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)

@@ -10,7 +10,7 @@ __all__ = ["CoreGraph"]
 
 
 class CoreGraph(nn.Module):
-    """The part that all heads share: normalised pictures to what the last shuffle takes.
+    """The part that all heads share: normalized pictures to what the last shuffle takes.
 
     With a network whose last step upsamples, the result is that step's convolution before
     depth-to-space, (N, K*s*s, H/s + 1, W/s + 1), else the logits (N, K, H, W).

@@ -83,7 +83,7 @@ def build_engine(
         MissingExtraError: The library is not installed.
         TypeError: profiles or options are of another type.
         ValueError: flavor is none of the three, or a profile or an option does not fit the model
-            or the flavour.
+            or the flavor.
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """

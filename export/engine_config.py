@@ -1,4 +1,4 @@
-"""What a builder is told: options checked against the flavour, then set on its configuration."""
+"""What a builder is told: options checked against the flavor, then set on its configuration."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _CURRENT: Final = "current"
 def check_options(
     trt: Any, flavor: Flavor, options: BuilderOptions, *, timing_cache: Path | None
 ) -> None:
-    """Refuse options that the flavour would ignore or fail on.
+    """Refuse options that the flavor would ignore or fail on.
 
     Args:
         trt: The module.
-        flavor: Its flavour.
+        flavor: Its flavor.
         options: The builder's options.
         timing_cache: The file of ``--timing-cache``, if any.
 
     Raises:
-        ValueError: An option does not exist in this flavour, or its value is out of range.
+        ValueError: An option does not exist in this flavor, or its value is out of range.
     """
     _check_values(options)
     if timing_cache is not None and (timing_cache.is_dir() or not timing_cache.parent.is_dir()):

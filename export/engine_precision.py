@@ -52,7 +52,7 @@ def compute_layers(trt: Any, network: Any) -> list[ComputeLayer]:
     """
     kinds = {trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION, trt.LayerType.MATRIX_MULTIPLY}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    quantised = {
+    quantized = {
         layer.get_output(0).name: layer.get_input(0).dtype
         for layer in layers
         if layer.type == trt.LayerType.DEQUANTIZE
@@ -61,7 +61,7 @@ def compute_layers(trt: Any, network: Any) -> list[ComputeLayer]:
     for layer in layers:
         if layer.type in kinds:
             inputs = [layer.get_input(index) for index in range(min(2, layer.num_inputs))]
-            types = {quantised.get(tensor.name) for tensor in inputs if tensor is not None}
+            types = {quantized.get(tensor.name) for tensor in inputs if tensor is not None}
             held = types.pop() if len(types) == 1 and len(inputs) == 2 else None
             dtype = (held or inputs[0].dtype).name
             found.append(ComputeLayer(name=layer.name, precision=_TYPES.get(dtype, dtype)))

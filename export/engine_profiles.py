@@ -1,4 +1,4 @@
-"""Optimisation profiles: the ranges of shapes that an engine is built for."""
+"""Optimization profiles: the ranges of shapes that an engine is built for."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BackendUnavailableError, VerifyError, message
-from fcnkit.export.comparison_images import comparison_pictures, normalised
+from fcnkit.export.comparison_images import comparison_pictures, normalized
 from fcnkit.export.engine_precision import check_engine
 from fcnkit.export.shapes import MAX_PIXELS, comparison_shapes
 from fcnkit.runtime.artifacts.engine_file import EngineFile, read_engine_file
@@ -40,7 +40,7 @@ class EngineCheck:
     """What an engine showed when it was loaded and run."""
 
     inspected: str | None
-    """How many of its layers hold which types; None where it could not be deserialised."""
+    """How many of its layers hold which types; None where it could not be deserialized."""
     verified: str | None
     """What the comparison with the ONNX file measured; None where it could not be run."""
     reason: str | None
@@ -48,7 +48,7 @@ class EngineCheck:
 
 
 def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> EngineCheck:
-    """Deserialise an engine where that is possible, inspect it, and run it against its ONNX file.
+    """Deserialize an engine where that is possible, inspect it, and run it against its ONNX file.
 
     Args:
         trt: The module that built it.
@@ -156,7 +156,7 @@ def compare(
 def _batch(image_nhwc: NDArray[np.uint8], file: EngineFile) -> NDArray[Any]:
     """Return pictures as the model's head takes them."""
     uint8 = file.spec.input.dtype == "uint8"
-    return image_nhwc if uint8 else normalised(image_nhwc, file.spec.input)
+    return image_nhwc if uint8 else normalized(image_nhwc, file.spec.input)
 
 
 def _labels(result: NDArray[Any]) -> NDArray[Any]:

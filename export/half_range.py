@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from fcnkit.errors import VerifyError, message
-from fcnkit.export.comparison_images import flat_pictures, noise_pictures, normalised
+from fcnkit.export.comparison_images import flat_pictures, noise_pictures, normalized
 from fcnkit.export.precision import keeper
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_bytes
 from fcnkit.runtime.artifacts.onnx_precision import layer_types, module_of
@@ -139,7 +139,7 @@ def range_inputs(
     for make in (noise_pictures, flat_pictures):
         image_nhwc = make(shape)
         if head == "logits":
-            yield normalised(image_nhwc, given)
+            yield normalized(image_nhwc, given)
         else:
             yield image_nhwc if head == "labels" else image_nhwc.astype(np.float32)
     yield from pictures

@@ -1,6 +1,6 @@
 """What each head puts around the traced core of a network: the front and the tail.
 
-A core turns centred pictures into what the last shuffle takes (see ``graphs.CoreGraph``). The
+A core turns centered pictures into what the last shuffle takes (see ``graphs.CoreGraph``). The
 pieces here hold no arithmetic on shapes: 0 and -1 in a Reshape say all that is needed.
 """
 
@@ -18,10 +18,10 @@ from onnx import numpy_helper
 from fcnkit.export.onnx_text import assemble, parse_piece
 from fcnkit.runtime.artifacts.spec import InputSpec
 
-__all__ = ["NORMALISE", "Core", "labels_model", "logits_model", "tiles_model"]
+__all__ = ["NORMALIZE", "Core", "labels_model", "logits_model", "tiles_model"]
 
-NORMALISE: Final = "normalise"
-"""The nodes of the normalisation are named as if it were a module of the network."""
+NORMALIZE: Final = "normalize"
+"""The nodes of the normalization are named as if it were a module of the network."""
 
 LABEL_GROUPS: Final = 8
 """The last convolution of head ``labels`` is cut into so many, a multiple of 4. Its result holds
@@ -87,7 +87,7 @@ class Core:
 
 
 def logits_model(core: Core) -> onnx.ModelProto:
-    """Complete a core to normalised pictures -> float32 logits."""
+    """Complete a core to normalized pictures -> float32 logits."""
     graph = _copy(core)
     if core.stride == 1:
         _rename_output(graph, "fine", "logits")
@@ -157,20 +157,20 @@ def _crop(stride: int, *, source: str, result: str) -> str:
 
 
 def _front(core: Core, given: InputSpec, *, source: str, dtype: str) -> onnx.GraphProto:
-    """Return the piece that centres pictures: the mean is taken off, in units of 0..255.
+    """Return the piece that centers pictures: the mean is taken off, in units of 0..255.
 
     The division is in the first convolution's weights, see _scale_first. The subtraction cannot
     be there exactly: the convolution pads its input with zeros, which must stand for the mean.
     """
     mean = ", ".join(repr(float(255 * value)) for value in given.mean)
     text = _FRONT.format(dtype=dtype, source=source, mean=mean)
-    graph = parse_piece(text, f"{NORMALISE}/", core.model)
+    graph = parse_piece(text, f"{NORMALIZE}/", core.model)
     # The core has an input of that name, and so may the picture.
-    graph.node[-1].output[0] = graph.output[0].name = _CENTRED
+    graph.node[-1].output[0] = graph.output[0].name = _CENTERED
     return graph
 
 
-_CENTRED = f"{NORMALISE}/centred"
+_CENTERED = f"{NORMALIZE}/centered"
 
 
 def _scale_first(graph: onnx.GraphProto, given: InputSpec) -> None:
@@ -180,7 +180,7 @@ def _scale_first(graph: onnx.GraphProto, given: InputSpec) -> None:
     values = numpy_helper.to_array(weight).astype(np.float64)
     scaled = values / (255 * np.array(given.std)).reshape(1, 3, 1, 1)
     weight.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), weight.name))
-    first.input[0] = graph.input[0].name = _CENTRED
+    first.input[0] = graph.input[0].name = _CENTERED
 
 
 def _split_argmax(graph: onnx.GraphProto, core: Core) -> None:

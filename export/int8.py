@@ -1,4 +1,4 @@
-"""Int8 as a property of the graph: explicit Q/DQ nodes by ONNX Runtime's static quantiser."""
+"""Int8 as a property of the graph: explicit Q/DQ nodes by ONNX Runtime's static quantizer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def to_int8(
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     kind, symmetric = _SETTINGS[activations]
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # the quantiser moves the weights of what it is given into a file
+    copy.CopyFrom(model)  # the quantizer moves the weights of what it is given into a file
     with tempfile.TemporaryDirectory() as folder, _quiet():
         out = Path(folder) / "int8.onnx"
         quantize_static(
@@ -70,7 +70,7 @@ def to_int8(
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,
-                # TensorRT dequantises no int32, and ONNX Runtime quantises a float bias itself.
+                # TensorRT dequantizes no int32, and ONNX Runtime quantizes a float bias itself.
                 "QuantizeBias": False,
             },
         )
@@ -83,7 +83,7 @@ def to_int8(
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands one array after the other to the quantiser."""
+    """Hands one array after the other to the quantizer."""
 
     def __init__(self, name: str, inputs: Iterable[NDArray[Any]]) -> None:
         self._feeds = ({name: np.ascontiguousarray(batch)} for batch in inputs)
@@ -94,7 +94,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice, which it gives to the root logger, from the user."""
+    """Keep the quantizer's advice, which it gives to the root logger, from the user."""
     root = logging.getLogger()
 
     def drop(record: logging.LogRecord) -> bool:

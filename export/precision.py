@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import onnx
 
 from fcnkit.errors import message
-from fcnkit.export.heads import NORMALISE, Core
+from fcnkit.export.heads import NORMALIZE, Core
 from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
 from fcnkit.runtime.artifacts.spec import Precision
 
@@ -22,15 +22,15 @@ def default_kept(precision: Precision, core: Core) -> tuple[str, ...]:
         core: The network.
 
     Returns:
-        For fp16 the normalisation, whose input is exact only in float32. For int8 also the first
+        For fp16 the normalization, whose input is exact only in float32. For int8 also the first
         convolution and those that give class scores, as these lose most by 8 bits.
     """
     if precision == "fp32":
         return ()
     if precision == "fp16":
-        return (NORMALISE,)
+        return (NORMALIZE,)
     first = next(node for node in core.model.graph.node if node.op_type == "Conv")
-    return tuple(dict.fromkeys((NORMALISE, module_of(first.name), *core.scores)))
+    return tuple(dict.fromkeys((NORMALIZE, module_of(first.name), *core.scores)))
 
 
 def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bool]:
@@ -49,7 +49,7 @@ def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bo
     wanted = tuple(modules)
     there = {module_of(node.name) for node in model.graph.node}
     for name in wanted:
-        if name != NORMALISE and not any(inside(module, name) for module in there):
+        if name != NORMALIZE and not any(inside(module, name) for module in there):
             tops = {module.partition(".")[0] for module in there if module}
             rule = f"a part is one of {', '.join(sorted(tops))} or what these hold"
             raise ValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.export.biased import BiasedLabels, open_biased
-from fcnkit.export.comparison_images import normalised
+from fcnkit.export.comparison_images import normalized
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
@@ -150,7 +150,7 @@ class Subject:
         count = np.zeros((height, width))
         for top, left in plan:
             window = np.s_[top : top + rows, left : left + columns]
-            total[:, :, *window] += self.backend.infer(normalised(image_nhwc[:, *window], given))
+            total[:, :, *window] += self.backend.infer(normalized(image_nhwc[:, *window], given))
             count[window] += 1
         return total / count
 

@@ -113,7 +113,7 @@ def export_onnx(
         keep_fp32: Modules, by their names in the state dict, that stay in float32.
         calibration: For int8 and fp16: a folder in VOC layout or of pictures, at least 16 of
             them. int8 takes the ranges of its activations from them; fp16 needs none, but the
-            largest values are measured on them too. With a labelled second split, that is used to
+            largest values are measured on them too. With a labeled second split, that is used to
             measure what the precision costs.
         activations: For int8: see ``Activations`` in export/choices.py.
         max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
@@ -301,7 +301,7 @@ def save_model(
         "precision": spec.precision,
         "input": f"{given.name} {given.dtype} {given.layout} {given.color}",
         "output": f"{result.name} {result.dtype} {result.layout}",
-        "normalisation": f"(x / 255 - mean) / std, mean {mean}, std {std}",
+        "normalization": f"(x / 255 - mean) / std, mean {mean}, std {std}",
         "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
         "classes": ", ".join(spec.classes),
         "multiple": str(given.multiple),

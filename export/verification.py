@@ -162,7 +162,7 @@ def verify(
 
     Raises:
         VerifyError: The specs tell of different models: another network, classes, palette or
-            normalisation.
+            normalization.
         DataError: A picture is broken, or the data's classes are others.
     """
     _check_specs(a, b)

@@ -42,7 +42,7 @@ __all__ = [
 
 Color: TypeAlias = tuple[int, int, int]
 Palette: TypeAlias = NDArray[np.uint8] | Sequence[Sequence[int]]
-"""Colours by label: uint8 (K, 3), or K triples of integers 0..255."""
+"""Colors by label: uint8 (K, 3), or K triples of integers 0..255."""
 
 MAX_THREADS = 256
 
@@ -180,7 +180,7 @@ def check_names(what: str, value: object) -> None:
 
 
 def check_color(what: str, value: Sequence[int]) -> Color:
-    """Return a colour as three ints, or raise."""
+    """Return a color as three ints, or raise."""
     try:
         parts = tuple(value) if len(value) == 3 else ()  # not tuple() first: it may be huge
     except TypeError:
@@ -214,7 +214,7 @@ def _palette_array(what: str, palette: object) -> NDArray[np.uint8]:
             return np.frombuffer(flat, np.uint8).reshape(-1, 3)
     except (TypeError, ValueError):
         pass
-    # Colour by colour, for an error that says which value is wrong.
+    # Color by color, for an error that says which value is wrong.
     return np.array([check_color(what, color) for color in palette], np.uint8)
 
 

@@ -89,7 +89,7 @@ def checkpoint_spec(
     Args:
         architecture: A name that create_model knows.
         classes: Class names.
-        palette: One RGB colour per class, 0..255.
+        palette: One RGB color per class, 0..255.
         range: The values of pictures of more than 8 bits that it sees as 0 and 255.
 
     Returns:

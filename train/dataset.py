@@ -1,4 +1,4 @@
-"""A VOC-layout folder as training examples: read on demand, augmented, cropped, normalised.
+"""A VOC-layout folder as training examples: read on demand, augmented, cropped, normalized.
 
 Every random draw comes from (seed, epoch, position), so a run gives the same examples however many
 workers read them, and a resumed run continues with the ones it would have seen.
@@ -48,7 +48,7 @@ class EpochSampler(Sampler[Key]):
         self._length = length
         self._recipe = recipe
         self._rank = rank
-        # Batch normalisation cannot train on a batch of one, so a short last batch is left out
+        # Batch normalization cannot train on a batch of one, so a short last batch is left out
         # unless it is the only one.
         self._batch = min(length, recipe.batch)
         self._share = self._batch // world

@@ -44,7 +44,7 @@ class Protocol:
         """Return the protocol of the d2l.ai chapter, whose scores compare with no others'.
 
         Source: d2l.ai, chapters "Semantic Segmentation and the Dataset" (VOCSegDataset: random
-        crops, pictures smaller than them dropped, any unlisted colour is background) and "Fully
+        crops, pictures smaller than them dropped, any unlisted color is background) and "Fully
         Convolutional Networks".
         """
         return cls(crop=crop, void_as_background=True, seed=seed)
@@ -89,7 +89,7 @@ class Protocol:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScore:
-    """How well one picture was labelled.
+    """How well one picture was labeled.
 
     Both scores lie between 0 and 1, and void pixels are left out.
     A higher score is better.
@@ -108,7 +108,7 @@ class Measure:
 
     classes: tuple[str, ...]
     confusion: NDArray[np.int64]
-    """(K, K): entry [t, p] counts the pixels of class t that were labelled p."""
+    """(K, K): entry [t, p] counts the pixels of class t that were labeled p."""
     pictures: Sequence[PictureScore]
     """In the split's order; pictures that are void all over have no score and are left out."""
     protocol: Protocol

@@ -14,7 +14,7 @@ __all__ = ["frozen_copy"]
 
 
 def frozen_copy(net: SegmentationNet) -> SegmentationNet:
-    """Return a copy for inference alone: upsampling precomputed, batch normalisation folded."""
+    """Return a copy for inference alone: upsampling precomputed, batch normalization folded."""
     frozen = copy.deepcopy(net).eval()
     precompute_upsampling(frozen)
     for module in frozen.modules():
@@ -23,7 +23,7 @@ def frozen_copy(net: SegmentationNet) -> SegmentationNet:
 
 
 def _fold_batch_norms(module: nn.Module) -> None:
-    """Fold each batch normalisation into the convolution that its owner defines just before it.
+    """Fold each batch normalization into the convolution that its owner defines just before it.
 
     The exporter folds too, but not where another node reads the convolution's result, be it only
     its size. That definition order is the order of computing is a convention of the networks;

@@ -51,7 +51,7 @@ class Learner:
         self._weights = None if class_weights is None else class_weights.to(self.device)
         self._average: AveragedModel | None = None
         if recipe.ema:
-            # Buffers too: the statistics of batch normalisation belong to the weights.
+            # Buffers too: the statistics of batch normalization belong to the weights.
             average = _moving_average(recipe.ema)
             self._average = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
 
@@ -66,7 +66,7 @@ class Learner:
         """Take one step of the optimizer.
 
         Args:
-            x_bchw: float32 (B, 3, H, W), normalised, on the device; this process's share.
+            x_bchw: float32 (B, 3, H, W), normalized, on the device; this process's share.
             labels_bhw: int64 (B, H, W), on the device.
             lr: Learning rate of this step.
 

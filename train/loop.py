@@ -247,7 +247,7 @@ def _train_epoch(
     torch.manual_seed(int(key.generate_state(1)[0]))
     learner.net.train()
     for step, (image_bchw, labels_bhw) in enumerate(batches(loader)):
-        x_bchw = _normalise(image_bchw.to(learner.device, non_blocking=True), spec)
+        x_bchw = _normalize(image_bchw.to(learner.device, non_blocking=True), spec)
         y_bhw = labels_bhw.to(learner.device, non_blocking=True)
         lr = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))
         loss = learner.step(x_bchw, y_bhw, lr)
@@ -361,7 +361,7 @@ def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     return recipe.lr * math.pow(1 - (step - warmup) / (total - warmup + 1), 0.9)
 
 
-def _normalise(image_bchw: Tensor, spec: ModelSpec) -> Tensor:
+def _normalize(image_bchw: Tensor, spec: ModelSpec) -> Tensor:
     mean = torch.tensor(spec.input.mean, device=image_bchw.device).view(3, 1, 1)
     std = torch.tensor(spec.input.std, device=image_bchw.device).view(3, 1, 1)
     return (image_bchw / 255 - mean) / std

@@ -69,7 +69,7 @@ def _dice(logits_bmkp: Tensor, labels_bmp: Tensor) -> Tensor:
     """Return each picture's Dice loss (B,): 1 - the mean over its classes of 2|P.T|/(|P|+|T|).
 
     P holds the softmax's probabilities. Taken per picture, so that batches can be split.
-    Source: Sudre et al., "Generalised Dice overlap as a deep learning loss function for highly
+    Source: Sudre et al., "Generalized Dice overlap as a deep learning loss function for highly
     unbalanced segmentations", 2017, section 2.1, for several classes of equal weight.
     """
     batch, _, classes, _ = logits_bmkp.shape

@@ -88,7 +88,7 @@ def share(net: nn.Module) -> nn.Module:
     """Prepare a network for training by all processes.
 
     Args:
-        net: On its device, the same in every process. Its batch normalisations are replaced by
+        net: On its device, the same in every process. Its batch normalizations are replaced by
             ones over all processes; its state dict stays as it was.
 
     Returns:
@@ -124,24 +124,24 @@ def _convert(module: nn.Module) -> None:
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
+    """Batch normalization over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
 
     Every process brings the same number of values, as the sampler sees to.
     """
 
     def forward(self, x_nchw: Tensor) -> Tensor:
-        """Normalise (N, C, H, W) by the mean and variance of each channel."""
+        """Normalize (N, C, H, W) by the mean and variance of each channel."""
         if not self.training or self.momentum is None:
             return super().forward(x_nchw)
         x = x_nchw.float()
         count = x[:, 0].numel() * world()
         mean_c = _summed(x.sum((0, 2, 3))) / count
-        centred = x - mean_c[:, None, None]
+        centered = x - mean_c[:, None, None]
         # In two passes: the mean of squares less the square of the mean would cancel.
-        var_c = _summed(centred.square().sum((0, 2, 3))) / count
+        var_c = _summed(centered.square().sum((0, 2, 3))) / count
         self._track(mean_c.detach(), var_c.detach() * count / (count - 1))
         scale_c = self.weight * (var_c + self.eps).rsqrt()
-        y = centred * scale_c[:, None, None] + self.bias[:, None, None]
+        y = centered * scale_c[:, None, None] + self.bias[:, None, None]
         return y.to(x_nchw.dtype)
 
     def _track(self, mean_c: Tensor, var_c: Tensor) -> None:

@@ -70,7 +70,7 @@ class LoadedWeights:
         taken = f"{len(self.loaded)} of {total} tensors from {self.path} ({self.architecture})"
         if not self.left:
             return taken
-        return f"{taken}; left at their initialisation: {', '.join(self._untouched())}"
+        return f"{taken}; left at their initialization: {', '.join(self._untouched())}"
 
     def _untouched(self) -> list[str]:
         """Name what was left by the outermost modules of which nothing was loaded."""

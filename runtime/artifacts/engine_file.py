@@ -3,7 +3,7 @@
 An engine is two files. ``model.engine`` is a pure plan, which every TensorRT tool can read.
 ``model.engine.json`` beside it is the sidecar: which model the plan is, from which ONNX file, by
 which library and for which shapes. Reading it is closed-world, as for a ModelSpec. What only a
-library can tell (does it run on this GPU, does it deserialise) is the backend's to ask, afterwards.
+library can tell (does it run on this GPU, does it deserialize) is the backend's to ask, afterwards.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def read_engine_file(path: str | Path, *, spec_from: str | Path | None = None) -
             beside the engine; where one does, it must name the same file.
 
     Returns:
-        The engine, ready to be deserialised.
+        The engine, ready to be deserialized.
 
     Raises:
         ArtifactError: Engine or sidecar is missing, broken, truncated or not the other's, or

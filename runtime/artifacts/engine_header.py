@@ -34,7 +34,7 @@ class PlanHeader:
 def read_plan_header(plan: bytes, *, where: str, rebuild: str) -> PlanHeader:
     """Read who built a plan from its first 64 bytes, and check that none is missing at its end.
 
-    The layout is not documented. Common to both flavours: four letters, and the version as one byte
+    The layout is not documented. Common to both flavors: four letters, and the version as one byte
     each at 24 to 27, which NVIDIA names in issue 3073 of its TensorRT repository. As TensorRT-RTX
     1.7 writes it, the length stands at 16 to 23 and a bit per GPU generation at 32 to 39.
 

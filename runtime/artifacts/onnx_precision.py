@@ -1,6 +1,6 @@
 """What an ONNX graph computes in, proved by its nodes.
 
-A file is also read after other tools were at it: quantised, halved, optimised. Its spec still says
+A file is also read after other tools were at it: quantized, halved, optimized. Its spec still says
 what the export wrote, so the spec is compared with the graph whenever a file is opened. The types
 of tensors follow from the types of the weights and inputs, node by node.
 """

@@ -159,7 +159,7 @@ class ModelSpec:
     """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no stage could honour.
+        """Refuse values that no stage could honor.
 
         Raises:
             ArtifactError: naming the key, the rule and the value.
@@ -238,14 +238,14 @@ def _check_classes(spec: ModelSpec) -> None:
     if len(set(spec.classes)) != len(spec.classes):
         raise key_error("classes", "names must differ", list(spec.classes))
     if len(spec.palette) != len(spec.classes):
-        rule = f"must have one colour per class, {len(spec.classes)}"
-        raise key_error("palette", rule, f"{len(spec.palette)} colours")
+        rule = f"must have one color per class, {len(spec.classes)}"
+        raise key_error("palette", rule, f"{len(spec.palette)} colors")
     for name in spec.classes:
         if not is_text(name):
             raise key_error("classes", "must be text without control characters", repr(name))
     for color in spec.palette:
         if not all(0 <= value <= 255 for value in color):
-            raise key_error("palette", "colours are 0..255", list(color))
+            raise key_error("palette", "colors are 0..255", list(color))
     if spec.ignore_index != VOID:
         raise key_error("ignore_index", f"must be {VOID}", spec.ignore_index)
 

@@ -47,7 +47,7 @@ class Backend(Protocol):
         """Run one batch.
 
         Args:
-            batch: float32 (N, 3, H, W), normalised, for the head ``logits``; uint8 (N, H, W, 3),
+            batch: float32 (N, 3, H, W), normalized, for the head ``logits``; uint8 (N, H, W, 3),
                 RGB, for ``labels`` and ``scene``. N, H and W within ``spec.shapes``, H and W
                 multiples of ``spec.input.multiple``.
 
@@ -259,7 +259,7 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
 
 
 _INPUT_TEXT = {
-    "logits": "a normalised float32 picture (N, 3, H, W)",
+    "logits": "a normalized float32 picture (N, 3, H, W)",
     "labels": "uint8 RGB pictures (N, H, W, 3)",
     "scene": "one uint8 RGB picture (1, H, W, 3)",
 }

@@ -1,6 +1,6 @@
 """ONNX Runtime's options by their own names: of the session, its config entries, its provider.
 
-ONNX Runtime takes a misspelt config entry without a word, so the names are listed here.
+ONNX Runtime takes a misspelled config entry without a word, so the names are listed here.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ class OpenVinoBackend(CheckedBackend):
             "library": f"openvino {_version()}",
             "provider": " ".join(compiled.get_property("EXECUTION_DEVICES")),
             "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            # The hint speaks of what is not in int8; what the file quantised is computed in it.
+            # The hint speaks of what is not in int8; what the file quantized is computed in it.
             "compute": "int8" if spec.precision == "int8" else _precision(compiled),
         }
         super().__init__(spec, name="openvino", details=details)

@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: a prebuilt engine on the GPU, with nothing but CUDA below it.
 
 Opening asks, in this order: the sidecar, the plan's hash and header, the installed version, the
-driver, TensorRT-RTX's own verdict on the plan, and only then deserialises.
+driver, TensorRT-RTX's own verdict on the plan, and only then deserializes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def open_engine(
         MissingExtraError: TensorRT or cuda-bindings is not installed.
         BackendUnavailableError: There is no GPU for it, the precision is another, or it is
             version-compatible and not allowed to.
-        ValueError: The engine is of the other flavour, or an option is wrong.
+        ValueError: The engine is of the other flavor, or an option is wrong.
     """
     options = options or {}
     file = read_engine_file(path, spec_from=spec)
@@ -143,7 +143,7 @@ class TensorRtExecutor:
         *,
         options: Mapping[str, str] | None = None,
     ) -> None:
-        """Deserialise an engine.
+        """Deserialize an engine.
 
         Args:
             trt: The module ``tensorrt`` or ``tensorrt_rtx``.
@@ -152,7 +152,7 @@ class TensorRtExecutor:
             options: TensorRT-RTX's runtime options; what is not one of them is ignored.
 
         Raises:
-            ArtifactError: It cannot be deserialised, or is not what its sidecar says.
+            ArtifactError: It cannot be deserialized, or is not what its sidecar says.
             BackendUnavailableError: TensorRT-RTX finds it invalid on this GPU.
             ValueError: An option's value is none.
         """
@@ -303,7 +303,7 @@ def _members(trt: Any, enumeration: str) -> tuple[str, ...]:
 def _check_validity(
     trt: Any, runtime: Any, file: EngineFile, driver: CudaDriver, logger: Any
 ) -> None:
-    """Ask TensorRT-RTX before deserialising; ordinary TensorRT has no such question."""
+    """Ask TensorRT-RTX before deserializing; ordinary TensorRT has no such question."""
     if not hasattr(runtime, "get_engine_validity"):
         return
     validity, bits = runtime.get_engine_validity(file.plan)
@@ -313,8 +313,8 @@ def _check_validity(
     reasons = ", ".join(name for name, flag in flags if int(bits) & int(flag))
     got = reasons or logger.first_error or "no reason"
     rule = f"the engine must suit {driver.name} and {library_name(trt)}"
-    # On GPUs of data centres it was seen to call every plan unsupported, those too that then run:
-    # deserialising decides.
+    # On GPUs of data centers it was seen to call every plan unsupported, those too that then run:
+    # deserializing decides.
     unsupported = int(bits) == int(trt.EngineInvalidityDiagnostics.UNSUPPORTED_CC)
     if validity == trt.EngineValidity.SUBOPTIMAL or unsupported:
         _log.warning("%s: %s, got %s; build it again: %s", file.path, rule, got, file.rebuild)

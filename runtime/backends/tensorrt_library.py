@@ -1,4 +1,4 @@
-"""The two TensorRT modules, imported by flavour, and their log lines in Python logging.
+"""The two TensorRT modules, imported by flavor, and their log lines in Python logging.
 
 ``tensorrt`` and ``tensorrt_rtx`` are near twins, so all that is built on them takes the module
 object. TensorRT-RTX builds ahead of time on machines without a GPU; ordinary TensorRT needs the GPU
@@ -28,14 +28,14 @@ _log = logging.getLogger("fcnkit.tensorrt")
 
 
 def import_library(flavor: FlavorChoice, *, what: str) -> tuple[Flavor, Any]:
-    """Import a flavour's module; auto takes ordinary TensorRT where it is installed.
+    """Import a flavor's module; auto takes ordinary TensorRT where it is installed.
 
     Args:
-        flavor: The flavour asked for.
+        flavor: The flavor asked for.
         what: The command or function that needs it, for the error.
 
     Returns:
-        The flavour and its module.
+        The flavor and its module.
 
     Raises:
         MissingExtraError: It is not installed.

@@ -1,4 +1,4 @@
-"""A tiny model through TensorRT, for ``fcnkit doctor``: built, deserialised and run on the GPU."""
+"""A tiny model through TensorRT, for ``fcnkit doctor``: built, deserialized and run on the GPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["run_tiny_engine"]
 
 
 def run_tiny_engine(trt: Any, model: bytes, driver: CudaDriver) -> NDArray[np.float32]:
-    """Build an engine, deserialise it and run it on ones.
+    """Build an engine, deserialize it and run it on ones.
 
     Args:
         trt: The module ``tensorrt`` or ``tensorrt_rtx``.

@@ -76,7 +76,7 @@ class Comparison:
 def compare_samples(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[Interval, ...]:
     """Estimate both medians and their ratio by a bootstrap of the samples.
 
-    Whole stretches of neighbouring samples are drawn (a circular block bootstrap), because slow
+    Whole stretches of neighboring samples are drawn (a circular block bootstrap), because slow
     moments come together: single draws would promise intervals that are too narrow.
 
     Args:

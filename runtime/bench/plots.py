@@ -212,7 +212,7 @@ def against_shape(report: dict[str, Any]) -> Figure | None:
 
 
 def load_curve(report: dict[str, Any]) -> Figure | None:
-    """Draw the median and p99 of the latency against the offered load, a colour per way."""
+    """Draw the median and p99 of the latency against the offered load, a color per way."""
     rows = sorted(report.get("loads", []), key=lambda row: float(row["rate"]))
     if not rows:
         return None

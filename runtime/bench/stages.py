@@ -219,7 +219,7 @@ def example_picture(height: int, width: int, *, seed: int = 0) -> Image.Image:
         seed: Another seed gives another picture.
 
     Returns:
-        An RGB picture: smooth colours with fine noise over them.
+        An RGB picture: smooth colors with fine noise over them.
     """
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (height // 24 + 2, width // 24 + 2, 3), np.uint8)

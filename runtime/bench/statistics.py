@@ -109,7 +109,7 @@ def check_stability(
         drift: Compare windows of the series; False where there are few samples by design.
 
     Returns:
-        The judgement; a warning for each limit that is exceeded: windows more than 10 % apart, a
+        The judgment; a warning for each limit that is exceeded: windows more than 10 % apart, a
         coefficient of variation above 0.25, more than 0.15 cores used by others or stolen.
 
     Raises:

@@ -56,7 +56,7 @@ def measure_folder(
 
     Raises:
         ValueError: rounds is below 1.
-        DataError: A picture could not be labelled: what was measured would not be the task.
+        DataError: A picture could not be labeled: what was measured would not be the task.
     """
     if rounds < 1:
         remedy = "leave it out for 3"
@@ -111,7 +111,7 @@ def _label_all(
             with closing(run):
                 for record in run:
                     if record.status != "done":
-                        rule = "every picture must be labelled to be timed"
+                        rule = "every picture must be labeled to be timed"
                         got, remedy = str(record.error), "take the broken picture out of the folder"
                         raise DataError(message("bench throughput", rule, got, remedy))
 
@@ -139,7 +139,7 @@ def measure_load(
 ) -> dict[str, Any]:
     """Label pictures that arrive at random moments, and say how long each took from its arrival.
 
-    A request is one picture file read, labelled, encoded and written.
+    A request is one picture file read, labeled, encoded and written.
 
     Args:
         segmenters: One per server.

@@ -79,7 +79,7 @@ def confusion(
     ignored = check_int("confusion: ignore", ignore, 0, 255)
     if predicted.shape != target.shape:
         rule = f"must have the target's shape {target.shape}"
-        remedy = "resize the prediction (nearest neighbour) to the target"
+        remedy = "resize the prediction (nearest neighbor) to the target"
         raise ValueError(message("confusion: predicted_hw", rule, predicted.shape, remedy))
     counts = np.empty((classes, classes), np.int64)
     count = check_threads("confusion", threads)

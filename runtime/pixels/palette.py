@@ -1,8 +1,8 @@
-"""Labels and colours: the VOC palette, label maps to RGB and back, and overlays.
+"""Labels and colors: the VOC palette, label maps to RGB and back, and overlays.
 
 Names: ``labels_hw`` is uint8 (H, W), ``rgb_hwc`` and ``image_hwc`` are uint8 (H, W, 3) in RGB
-order. Label 255 is void: it has a colour of its own and counts for nothing. Only a palette of 256
-colours leaves no room for void: there 255 is a label like any other, with the palette's colour.
+order. Label 255 is void: it has a color of its own and counts for nothing. Only a palette of 256
+colors leaves no room for void: there 255 is a label like any other, with the palette's color.
 
 All functions release the GIL while they work, so other threads can run; none of them may change
 an input meanwhile.
@@ -74,11 +74,11 @@ VOC_CLASSES: Final = (
 
 
 VOID_COLOR: Final = (224, 224, 192)
-"""Colour of void in VOC's masks: the contours of the objects."""
+"""Color of void in VOC's masks: the contours of the objects."""
 
 
 class Encoded(NamedTuple):
-    """A label map made from colours, and how many of its pixels had no known colour."""
+    """A label map made from colors, and how many of its pixels had no known color."""
 
     labels: NDArray[np.uint8]
     unknown: int
@@ -88,7 +88,7 @@ def voc_palette(n: int = 256) -> NDArray[np.uint8]:
     """Return the Pascal VOC palette, uint8 (n, 3), 1 <= n <= 256.
 
     The bits of a label are dealt out to red, green and blue in turn, lowest first, and fill each
-    channel from its highest bit down, so all 256 colours differ.
+    channel from its highest bit down, so all 256 colors differ.
 
     Source: the function ``VOClabelcolormap`` of the VOC development kit.
 
@@ -112,12 +112,12 @@ def decode(
     out: NDArray[np.uint8] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Colour a label map.
+    """Color a label map.
 
     Args:
         labels_hw: uint8 array of shape (H, W), C-contiguous.
-        palette: Colours by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
-        void_color: Colour of label 255 where the palette has fewer than 256 colours.
+        palette: Colors by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
+        void_color: Color of label 255 where the palette has fewer than 256 colors.
         out: Array for the result, uint8 (H, W, 3); None makes one.
         threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
 
@@ -126,7 +126,7 @@ def decode(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: A shape or layout is wrong, or a label has no colour.
+        ValueError: A shape or layout is wrong, or a label has no color.
 
     Example:
         >>> decode(np.array([[0, 1, 255]], np.uint8), voc_palette(21)).tolist()
@@ -150,24 +150,24 @@ def encode(
     out: NDArray[np.uint8] | None = None,
     threads: int | None = None,
 ) -> Encoded:
-    """Turn a coloured mask into labels, the inverse of ``decode``.
+    """Turn a colored mask into labels, the inverse of ``decode``.
 
     Args:
         rgb_hwc: uint8 array of shape (H, W, 3), C-contiguous.
-        palette: Colours by label, uint8 (K, 3) or K triples, 1 <= K <= 256, all different.
-        void_color: Becomes 255, and is a known colour. Unless the palette has 256 colours, it
+        palette: Colors by label, uint8 (K, 3) or K triples, 1 <= K <= 256, all different.
+        void_color: Becomes 255, and is a known color. Unless the palette has 256 colors, it
             must not be one of them.
-        unknown: Label for pixels of any other colour, or "error" to refuse them.
+        unknown: Label for pixels of any other color, or "error" to refuse them.
         out: Array for the labels, uint8 (H, W); None makes one.
         threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
 
     Returns:
-        The labels, uint8 (H, W), and the number of pixels of no known colour.
+        The labels, uint8 (H, W), and the number of pixels of no known color.
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: A shape or layout is wrong, two labels share a colour, or unknown is "error"
-            and there are unknown colours; the first few are listed with their counts.
+        ValueError: A shape or layout is wrong, two labels share a color, or unknown is "error"
+            and there are unknown colors; the first few are listed with their counts.
 
     Example:
         >>> picture = np.array([[[128, 0, 0], [1, 2, 3]]], np.uint8)
@@ -184,8 +184,8 @@ def encode(
     if count and refuse:
         found = unknown_colors(rgb, colors, void_color=void_color)
         listed = ", ".join(f"{color} x {times}" for color, times in list(found.items())[:5])
-        more = "" if len(found) <= 5 else f" and {len(found) - 5} more colours"
-        rule = "every colour must be the palette's or void"
+        more = "" if len(found) <= 5 else f" and {len(found) - 5} more colors"
+        rule = "every color must be the palette's or void"
         raise ValueError(message("encode: rgb_hwc", rule, listed + more, "or set unknown=255"))
     return Encoded(labels, count)
 
@@ -196,17 +196,17 @@ def unknown_colors(
     *,
     void_color: Sequence[int] = VOID_COLOR,
 ) -> dict[Color, int]:
-    """Count the pixels of every colour that is neither the palette's nor void.
+    """Count the pixels of every color that is neither the palette's nor void.
 
     For reports: takes much longer than ``encode``, which counts them all in one number.
 
     Args:
         rgb_hwc: uint8 array of shape (H, W, 3), C-contiguous.
-        palette: Colours by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
-        void_color: A known colour as well.
+        palette: Colors by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
+        void_color: A known color as well.
 
     Returns:
-        Pixels by colour (r, g, b), most frequent first, then by colour.
+        Pixels by color (r, g, b), most frequent first, then by color.
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
@@ -231,16 +231,16 @@ def overlay(
     out: NDArray[np.uint8] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Blend the colours of labels into an image; void pixels stay as they are.
+    """Blend the colors of labels into an image; void pixels stay as they are.
 
-    Every value is ``(image * (256 - w) + colour * w + 128) >> 8`` with ``w = round(256 * alpha)``:
+    Every value is ``(image * (256 - w) + color * w + 128) >> 8`` with ``w = round(256 * alpha)``:
     the exact blend for multiples of 1/256, within 1 of it for any other alpha.
 
     Args:
         image_hwc: uint8 array of shape (H, W, 3), C-contiguous.
         labels_hw: uint8 array of shape (H, W), C-contiguous.
-        palette: Colours by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
-        alpha: Weight of the colour, 0 (image only) to 1 (colour only).
+        palette: Colors by label, uint8 (K, 3) or K triples, 1 <= K <= 256.
+        alpha: Weight of the color, 0 (image only) to 1 (color only).
         out: Array for the result, uint8 (H, W, 3); may be image_hwc itself; None makes one.
         threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
 
@@ -249,7 +249,7 @@ def overlay(
 
     Raises:
         TypeError: An argument has a wrong type or dtype.
-        ValueError: A shape, layout or alpha is wrong, or a label has no colour.
+        ValueError: A shape, layout or alpha is wrong, or a label has no color.
     """
     image = check_image("overlay: image_hwc", image_hwc)
     labels = check_labels("overlay: labels_hw", labels_hw)
@@ -276,7 +276,7 @@ def _check_alpha(alpha: float) -> float:
 
 
 def _keys(colors: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Colours (N, 3) as integers that sort as (r, g, b) does."""
+    """Colors (N, 3) as integers that sort as (r, g, b) does."""
     red, green, blue = colors.T.astype(np.int64)
     keys: NDArray[np.int64] = (red << 16) | (green << 8) | blue
     return keys
@@ -297,16 +297,16 @@ def _encoder(palette: bytes, void_color: Color) -> _kernels.Encoder:
         raise ValueError(
             message(
                 "encode: palette",
-                "colours must differ from each other and void",
+                "colors must differ from each other and void",
                 f"{color} twice",
-                "give every label a colour of its own",
+                "give every label a color of its own",
             )
         )
     return _kernels.Encoder(colors, labels.astype(np.uint8))
 
 
 def _colorless(what: str, labels: NDArray[np.uint8], classes: int) -> ValueError:
-    """Build the error for labels that have no colour; slow, but it names them."""
+    """Build the error for labels that have no color; slow, but it names them."""
     check_bytes(what, labels)
     found = np.unique(labels[(labels >= classes) & (labels != VOID)]).tolist()
     listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")

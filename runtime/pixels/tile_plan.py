@@ -89,7 +89,7 @@ def plan_tiles(
         width: Columns of the image, >= 1.
         tile: Sides of a tile (height, width), or one number for both; None takes the largest
             that fit, which makes at most 2 x 2 tiles unless an overlap asks for more.
-        overlap: Pixels that neighbours share at least, less than the tile's side.
+        overlap: Pixels that neighbors share at least, less than the tile's side.
         multiple: What the sides of a tile must divide by, >= 1.
 
     Returns:

@@ -87,7 +87,7 @@ def gather(
     out: NDArray[Any] | None = None,
     threads: int | None = None,
 ) -> NDArray[Any]:
-    """Cut, normalise and transpose the tiles in one pass: ``(x / 255 - mean) / std``, NCHW.
+    """Cut, normalize and transpose the tiles in one pass: ``(x / 255 - mean) / std``, NCHW.
 
     Args:
         image_hwc: uint8 array of shape (plan.height, plan.width, 3), C-contiguous.

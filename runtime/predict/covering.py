@@ -124,7 +124,7 @@ def choose_covering(
         cover: ``auto``, ``average`` or ``pad``; by default ``auto`` for the head ``logits``, and
             ``average`` where a tile or overlap is given.
         tile: Height and width of the tiles, for ``average`` with the head ``logits``.
-        overlap: Pixels that neighbours share at least; by default 64, and half a side for tiles
+        overlap: Pixels that neighbors share at least; by default 64, and half a side for tiles
             smaller than 128. Without ``tile`` it is between tiles of the largest legal shape.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Labelling many pictures: a bounded pipeline from picture files to result files.
+"""Labeling many pictures: a bounded pipeline from picture files to result files.
 
-Decoding and cutting into tiles, and stitching, colouring, encoding and writing run on worker
+Decoding and cutting into tiles, and stitching, coloring, encoding and writing run on worker
 threads beside the model, which is used from the caller's thread only. What is in flight is
 bounded, so memory does not grow with the number of files.
 """

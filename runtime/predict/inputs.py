@@ -44,7 +44,7 @@ class Found:
 
     jobs: list[Job]
     passed_over: Counter[str]
-    """How many files in the given folders and patterns are not labelled, by kind; see ``Tree``."""
+    """How many files in the given folders and patterns are not labeled, by kind; see ``Tree``."""
 
 
 def find_jobs(

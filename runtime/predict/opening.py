@@ -36,7 +36,7 @@ def load(
         spec: For an engine without a sidecar: the ONNX file that it was built from.
         cover: How pictures of any size are covered, as for ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
-        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
+        overlap: Pixels that neighboring tiles share at least, see ``Segmenter``.
 
     Returns:
         The segmenter; close it, or use it in a ``with`` block.

@@ -28,7 +28,7 @@ from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
 __all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_journal", "read_size"]
 
 Format = Literal["labels", "color", "overlay", "npy"]
-"""A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
+"""A palette PNG of labels, an RGB PNG of their colors, the colors laid over the picture, or the
 labels as a numpy file, uint8 (H, W)."""
 
 SUFFIX_OF: Final[dict[Format, str]] = {
@@ -48,7 +48,7 @@ _STRATEGY: Final[dict[Format, int]] = {
     "overlay": zlib.Z_RLE,
 }
 """How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
-photograph nothing else repeats; colours repeat every three bytes."""
+photograph nothing else repeats; colors repeat every three bytes."""
 
 
 def read_journal(out: Path) -> list[bytes]:

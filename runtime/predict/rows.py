@@ -207,7 +207,7 @@ class _VipsRows:
             # A source and not a name: in names libvips looks for options, and it keeps opened files
             # by name, so it would show what a file held before it was replaced.
             source = vips.Source.new_from_file(os.fsencode(path))
-            # Broken data is an error, not a grey area: libjpeg only warns of a picture that ends
+            # Broken data is an error, not a gray area: libjpeg only warns of a picture that ends
             # early, and libvips counts a tile of a TIFF that cannot be decoded as a warning.
             # In strips, though, libtiff's warning of unnamed samples would count for every strip.
             least = "error" if layout.unnamed and not layout.tiles else "warning"

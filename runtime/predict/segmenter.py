@@ -50,7 +50,7 @@ class Segmenter:
             cover: ``auto``, ``average`` or ``pad``; by default ``auto`` where the head can:
                 ``pad`` where one pass covers the picture, else ``average``.
             tile: Height and width of the tiles of ``average``; by default the largest that fit.
-            overlap: Pixels that neighbouring tiles share at least, see ``choose_covering``.
+            overlap: Pixels that neighboring tiles share at least, see ``choose_covering``.
 
         Raises:
             TypeError: tile or overlap is no integer.

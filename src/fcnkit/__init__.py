@@ -1,4 +1,4 @@
-"""fcnkit: from labelled pictures to a segmentation model that runs fast wherever it is deployed."""
+"""fcnkit: from labeled pictures to a segmentation model that runs fast wherever it is deployed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def load(
         spec: For an engine without a sidecar: the ONNX file that it was built from.
         cover: How a picture of any size is covered, see ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
-        overlap: Pixels that neighbouring tiles share at least, see ``Segmenter``.
+        overlap: Pixels that neighboring tiles share at least, see ``Segmenter``.
 
     Returns:
         A callable from a uint8 RGB picture (H, W, 3) to uint8 labels (H, W).

@@ -69,7 +69,7 @@ def test_another_network_starts_from_a_checkpoint(
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[1] == (
         f"starts with 120 of 178 tensors from {origin} (fcn32s-resnet18); "
-        "left at their initialisation: decoder, transpose_conv"
+        "left at their initialization: decoder, transpose_conv"
     )
     info = json.loads(fcnkit("info", run / "best.pt", "--json").stdout)
     assert info["spec"]["architecture"] == "unet-resnet18"

@@ -237,7 +237,7 @@ def _onnx_specs(folder: Path) -> Iterator[Model]:
         ("other-key", {"run": "rm"}, "is not a key of this format"),
         ("nan", {"input": {**good["input"], "mean": [float("nan")] * 3}}, "must be finite"),
         ("no-classes", {"classes": [], "palette": []}, "must be 1 to 255 names"),
-        ("more-classes", {"classes": list("abcdefg")}, "must have one colour per class"),
+        ("more-classes", {"classes": list("abcdefg")}, "must have one color per class"),
         ("steering", {"architecture": "\x1b]0;evil\x07"}, "must be text"),
         ("half-character", {"classes": ["\ud800", "b", "c", "d"]}, "must be text"),
         ("wrong-head", {"head": "logits"}, "head logits takes"),

@@ -126,7 +126,7 @@ def write_corpus(folder: Path) -> list[Picture]:
 
 
 def _image(mode: str = "RGB", size: tuple[int, int] = SIZE) -> Image.Image:
-    """Return a picture of one colour in which every tenth row is darker, (height, width)."""
+    """Return a picture of one color in which every tenth row is darker, (height, width)."""
     image = Image.new("RGB", size[::-1], COLOR)
     for top in range(9, size[0], 10):
         image.paste(DARK, (0, top, size[1], top + 1))
@@ -265,7 +265,7 @@ def _png() -> Iterator[Picture]:
     yield wrong("no-pixels.png", _png_of(*SIZE, 8, 2, b""))
     yield wrong("too-few-pixels.png", _png_of(*SIZE, 8, 2, bytes(1000)))
     yield wrong("no-columns.png", _png_of(30, 0, 8, 2, b""))
-    yield wrong("colour-type-7.png", _png_of(*SIZE, 8, 7, bytes(5000)))
+    yield wrong("color-type-7.png", _png_of(*SIZE, 8, 7, bytes(5000)))
 
 
 def _png_bombs() -> Iterator[Picture]:

@@ -98,7 +98,7 @@ inline unsigned some_classes(Call& call) {
     return static_cast<unsigned>(1 + call.below(call.chance(2) ? 40 : 256));
 }
 
-// Labels of which few or none have no colour.
+// Labels of which few or none have no color.
 inline Bytes some_labels(Call& call, std::size_t n, unsigned classes) {
     Bytes labels(n);
     const bool careless = call.chance(4);

@@ -1,4 +1,4 @@
-// Fuzz targets of the kernels that work on pixels: colours, normalisation, confusion.
+// Fuzz targets of the kernels that work on pixels: colors, normalization, confusion.
 #include <cmath>
 #include <map>
 

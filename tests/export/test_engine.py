@@ -213,7 +213,7 @@ CAPABILITIES = "7.5, 8.0, 8.6, 8.9, 12.0, 12.1, current"
         ),
     ],
 )
-def test_options_that_this_flavour_would_ignore(
+def test_options_that_this_flavor_would_ignore(
     options: BuilderOptions, text: str, model: Path
 ) -> None:
     with refusal(ValueError, text):

@@ -65,7 +65,7 @@ def test_changed_weights_are_caught(tmp_path: Path) -> None:
     )
 
 
-class Spoilt:
+class Spoiled:
     """Stands for an engine: the network, but for what ``spoil`` makes of its results."""
 
     def __init__(self, backend: CheckedBackend, spoil: Callable[[Any, Any], Any]) -> None:
@@ -108,7 +108,7 @@ def test_no_picture_outvotes_another(tmp_path: Path, head: Head, spoil: Any, tex
         open_backend(model, backend="onnxruntime") as backend,
         pytest.raises(VerifyError) as caught,
     ):
-        ours: Any = Spoilt(backend, spoil)
+        ours: Any = Spoiled(backend, spoil)
         profile = ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(1, 1024, 1024))
         file = replace(engine_of(model, "labels"), spec=make_spec(head), profiles=(profile,))
         compare(ours, backend, file, name="m.engine")

@@ -100,7 +100,7 @@ def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
     # All but the first convolution and the classifier.
     assert layers(out) == {"fp32": 2, "int8": 19 + LABEL_GROUPS if head == "labels" else 20}
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties["kept_fp32"] == "normalise, backbone.conv1, final_conv"
+    assert properties["kept_fp32"] == "normalize, backbone.conv1, final_conv"
     train = (shapes_folder / "ImageSets/Segmentation/train.txt").read_text().split()
     assert properties["calibration"].split(", ") == train == list(report.calibration)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -186,7 +186,7 @@ def test_named_parts_stay_in_fp32(half: Path) -> None:
     )
     assert kinds["backbone.layer3.1.conv1.weight/fp16"] == TensorProto.FLOAT16
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties["kept_fp32"] == "normalise, final_conv, backbone.layer4"
+    assert properties["kept_fp32"] == "normalize, final_conv, backbone.layer4"
 
 
 def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
@@ -200,7 +200,7 @@ def test_the_report_lies_beside_the_model_with_the_hashes_of_both(
     assert report["a"]["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert report["b"]["sha256"] == hashlib.sha256(half.read_bytes()).hexdigest()
     assert report["b"]["precision"] == "fp16"
-    assert report["b"]["kept_fp32"] == ["normalise", "final_conv", "backbone.layer4"]
+    assert report["b"]["kept_fp32"] == ["normalize", "final_conv", "backbone.layer4"]
     assert report["speedup_over_fp32"] > 0
     with open_subject(half) as opened:
         assert opened.reported is True
@@ -315,7 +315,7 @@ def test_too_few_pictures_are_refused(
     with refusal(
         DataError,
         f"--calibration {few}: at least 16 pictures are needed, got 3; "
-        "give the training data, or more pictures like those to be labelled",
+        "give the training data, or more pictures like those to be labeled",
     ):
         export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", precision="int8", calibration=few)
     missing = tmp_path / "none"

@@ -44,7 +44,7 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
     model = onnx.load(exported[head])
     onnx.checker.check_model(model, full_check=True)
     ops = [node.op_type for node in model.graph.node]
-    # Batch normalisation is folded, and the transposed convolution has become a convolution.
+    # Batch normalization is folded, and the transposed convolution has become a convolution.
     assert "BatchNormalization" not in ops
     assert "ConvTranspose" not in ops
     assert ops.count("Conv") == (21 + LABEL_GROUPS if head == "labels" else 22)
@@ -55,7 +55,7 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
         assert ops.count("ArgMax") == LABEL_GROUPS
         assert len(ops) - 1 - ops[::-1].index("ArgMax") < ops.index("DepthToSpace")
     if head != "scene":
-        # No arithmetic on shapes, and of the normalisation only what has to come before padding.
+        # No arithmetic on shapes, and of the normalization only what has to come before padding.
         assert {"Shape", "Gather", "Mul", "Div"}.isdisjoint(ops)
         assert ops.count("Sub") == (1 if head == "labels" else 0)
 
@@ -103,7 +103,7 @@ def test_spec_inside_says_what_the_file_is(exported: dict[str, Path], run_folder
     assert properties["output"] == "labels uint8 NHW"
     assert properties["shapes"] == "1x32x32, 1x320x480, 16x2048x2048"
     assert properties["source_sha256"] == digest
-    assert properties["normalisation"] == (
+    assert properties["normalization"] == (
         "(x / 255 - mean) / std, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"
     )
 

@@ -189,8 +189,8 @@ LOGITS_OFF = (
     [
         pytest.param("labels", "final_conv.bias", lambda b: b[::-1] + 1, LABELS_OFF, id="weights"),
         pytest.param("logits", "final_conv.bias", lambda b: b[::-1] + 1, LOGITS_OFF, id="logits"),
-        pytest.param("labels", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean"),
-        pytest.param("scene", "normalise/mean", np.zeros_like, LABELS_OFF, id="mean of scene"),
+        pytest.param("labels", "normalize/mean", np.zeros_like, LABELS_OFF, id="mean"),
+        pytest.param("scene", "normalize/mean", np.zeros_like, LABELS_OFF, id="mean of scene"),
         pytest.param("labels", "backbone.conv1.weight", lambda w: w[:, ::-1], LABELS_OFF, id="BGR"),
         pytest.param(
             "logits", "backbone.conv1.weight", lambda w: w[:, ::-1], LOGITS_OFF, id="BGR logits"
@@ -348,7 +348,7 @@ def test_the_command_refuses_what_it_cannot_judge(exported: dict[str, Path]) -> 
     )
     refused(
         called("verify", labels, labels, "--max-error", 1, "--max-pixels", SMALL),
-        "--max-error: limits what can be measured: logits of both sides, a score on labelled data, "
+        "--max-error: limits what can be measured: logits of both sides, a score on labeled data, "
         "got models or data without; leave it out",
     )
 

@@ -32,7 +32,7 @@ def write_typed(
         says: What the spec states.
         kept: The metadata of modules kept in fp32.
         result: The ONNX type of the logits.
-        zero: Zero point of quantised pictures.
+        zero: Zero point of quantized pictures.
     """
     random = np.random.default_rng(3)
     nodes: list[NodeProto] = []

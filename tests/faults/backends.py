@@ -21,8 +21,8 @@ from tests.faults.table import (
 )
 from tests.runtime.models import make_spec, write_model
 
-# The library's own answer is spoilt from a certain call on, below everything that fcnkit checks.
-_SPOILT = """
+# The library's own answer is spoiled from a certain call on, below everything that fcnkit checks.
+_SPOILED = """
 import time
 import numpy as np
 from fcnkit.runtime.backends.onnxruntime import OnnxRuntimeBackend as backend
@@ -71,7 +71,7 @@ def backends_that_fail(setting: Setting) -> Iterator[Trial]:
         fault, said = _FAULTS[name]
         out = place / f"out {name}"
         arguments = ("predict", model, place / "in", "-o", out)
-        done = fcnkit(*arguments, before=_SPOILT.format(good=20, fault=fault))
+        done = fcnkit(*arguments, before=_SPOILED.format(good=20, fault=fault))
         yield judged(name, done, done.one_error() or _says(done, said))
         yield _kept(name, out, names, whole)
         yield _rerun(name, arguments, out, names, whole)
@@ -85,7 +85,7 @@ def backends_that_hang(setting: Setting) -> Iterator[Trial]:
     whole, out = place / "whole", place / "out"
     fcnkit("predict", model, place / "in", "-o", whole)
     arguments = ("predict", model, place / "in", "-o", out)
-    hangs = _SPOILT.format(good=20, fault="time.sleep(1000)")
+    hangs = _SPOILED.format(good=20, fault="time.sleep(1000)")
     process = start_fcnkit(*arguments, before=hangs)
     until = time.monotonic() + PATIENCE
     while len(list(out.glob("*.png"))) < 10 and time.monotonic() < until:

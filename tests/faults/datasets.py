@@ -234,7 +234,7 @@ def datasets() -> dict[str, Callable[[Path], object]]:
         "folder-as-mask": _folder("SegmentationClass/a.png"),
         "folder-as-labelmap": _folder("labelmap.txt"),
         "folder-as-list": _folder(f"{_LISTS}/train.txt"),
-        "unknown-colour": _mask(6, 8, "RGB", (1, 2, 3)),
+        "unknown-color": _mask(6, 8, "RGB", (1, 2, 3)),
         "unknown-label": _label(77),
         "label-above": _label(3),
         "renumbered-palette": _renumbered,
@@ -267,7 +267,7 @@ def datasets_are_refused(setting: Setting) -> Iterator[Trial]:
         yield _refused(name, answer)
         if answer.kind == "error" and str(root) not in answer.text:
             yield Trial(name, "wrong", f"no file is named: {answer.text[:200]}")
-        if setting.full or name in ("listed-0", "pipe-as-list", "unknown-colour"):
+        if setting.full or name in ("listed-0", "pipe-as-list", "unknown-color"):
             done = fcnkit("data", "check", root)
             fault = None if done.code in (1, 2) else f"exit code {done.code}"
             if "Traceback" in done.err:

@@ -110,7 +110,7 @@ def manifest(data: bytes) -> None:
 
 
 def labelmap(data: bytes) -> None:
-    """A label map that is read has as many different colours as classes."""
+    """A label map that is read has as many different colors as classes."""
     path = _PLACES.empty("labelmap") / "labelmap.txt"
     path.write_bytes(data)
     try:

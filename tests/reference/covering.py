@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.reference.segment import Rgb, largest_multiple, starts
 
 Net = Callable[[torch.Tensor], torch.Tensor]
-"""From a normalised batch (1, 3, H, W) to logits (1, K, H, W)."""
+"""From a normalized batch (1, 3, H, W) to logits (1, K, H, W)."""
 
 
 def run(image_hwc: NDArray[np.uint8], net: Net, mean: Rgb, std: Rgb) -> NDArray[np.float32]:

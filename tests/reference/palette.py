@@ -1,4 +1,4 @@
-"""Colours pixel by pixel: the slow, obvious answers."""
+"""Colors pixel by pixel: the slow, obvious answers."""
 
 from __future__ import annotations
 

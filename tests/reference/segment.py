@@ -20,7 +20,7 @@ def network(
     mean: Rgb,
     std: Rgb,
 ) -> NDArray[np.float64]:
-    """Normalise, then convolve with zero padding; logits (H, W, classes)."""
+    """Normalize, then convolve with zero padding; logits (H, W, classes)."""
     height, width, _ = image_hwc.shape
     radius = kernel.shape[2] // 2
     normal = (image_hwc.astype(F64) / 255 - np.array(mean)) / np.array(std)

@@ -50,7 +50,7 @@ class FakeCuda:
     def __post_init__(self) -> None:
         self.threads: set[int] = set()
         self.broken: set[int] = set()
-        """Streams whose capture something has spoilt."""
+        """Streams whose capture something has spoiled."""
         self.timers: set[int] = set()
         self.tried: set[object] = set()
         """What somebody tried to give back."""

@@ -1,9 +1,9 @@
 """TensorRT's Python module as far as the backend calls it, over an ONNX session and a FakeCuda.
 
-It refuses what the library refuses: a context made with the other flavour's argument, memory that
+It refuses what the library refuses: a context made with the other flavor's argument, memory that
 the user manages and has not given, and a runtime cache that nobody holds any more.
 
-The real module cannot deserialise an engine without a GPU; the tests marked ``gpu`` use it.
+The real module cannot deserialize an engine without a GPU; the tests marked ``gpu`` use it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def conv5() -> Callable[[torch.Tensor], torch.Tensor]:
-    """The same network in PyTorch: from a normalised batch to logits."""
+    """The same network in PyTorch: from a normalized batch to logits."""
     import torch
 
     kernel, bias = (torch.from_numpy(array) for array in weights())
@@ -125,8 +125,8 @@ def write_model(
         nodes = [
             helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
             helper.make_node("Transpose", ["floats"], ["nchw"], perm=[0, 3, 1, 2]),
-            helper.make_node("Sub", ["nchw", "mean"], ["centred"]),
-            helper.make_node("Div", ["centred", "std"], ["normal"]),
+            helper.make_node("Sub", ["nchw", "mean"], ["centered"]),
+            helper.make_node("Div", ["centered", "std"], ["normal"]),
             helper.make_node("Conv", ["normal", "kernel", "bias"], ["logits"], pads=[2] * 4),
             helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
             helper.make_node("Cast", ["index"], [out], to=TensorProto.UINT8),
@@ -148,8 +148,8 @@ def write_model(
 _MIDDLE = """
 middle (float[tiles, h, w, 3] tiles) => (float[tiles, 4, h, w] logits) {
   planes = Transpose <perm = [0, 3, 1, 2]> (tiles)
-  centred = Sub (planes, mean)
-  normal = Div (centred, std)
+  centered = Sub (planes, mean)
+  normal = Div (centered, std)
   logits = Conv <pads = [2, 2, 2, 2]> (normal, kernel, bias)
 }
 """

@@ -71,7 +71,7 @@ WAYS: list[Callable[[bytes], bytes]] = [
     _bomb,
     _bad_deflate,
 ]
-"""Ten ways in which a file is no picture that can be labelled."""
+"""Ten ways in which a file is no picture that can be labeled."""
 
 
 def break_some(folder: Path, *, every: int) -> dict[str, int]:

@@ -31,7 +31,7 @@ def write_image(path: Path, height: int, width: int) -> None:
 
 def write_indices(path: Path, labels_hw: np.ndarray[tuple[int, int], np.dtype[np.uint8]]) -> None:
     mask = Image.fromarray(labels_hw)
-    # All 256 colours: with fewer Pillow writes fewer bits and cuts the labels down to them.
+    # All 256 colors: with fewer Pillow writes fewer bits and cuts the labels down to them.
     mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [9] * 247 * 3 + [224, 224, 192] * 6)
     mask.save(path)
 

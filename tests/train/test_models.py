@@ -181,7 +181,7 @@ def test_bilinear_upsampling_to_other_channels_is_a_1x1_convolution_first() -> N
     assert mixing.std() > 0.1
 
 
-def test_names_shapes_and_initialisation_are_the_chapters() -> None:
+def test_names_shapes_and_initialization_are_the_chapters() -> None:
     state = create_model("fcn32s-resnet18", 21).state_dict()
     assert state["final_conv.weight"].shape == (21, 512, 1, 1)
     assert state["final_conv.bias"].shape == (21,)
@@ -251,7 +251,7 @@ def test_deeplab_needs_two_pictures_to_train_on() -> None:
     net = create_model("deeplabv3-resnet18", 3)
     with refusal(
         ValueError,
-        "DeepLabV3: training needs at least 2 pictures in a batch, to normalise what is pooled, "
+        "DeepLabV3: training needs at least 2 pictures in a batch, to normalize what is pooled, "
         "got 1; raise --batch",
     ):
         net(torch.randn(1, 3, 32, 32))

@@ -182,6 +182,6 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
         Image.new("L", size, 255).save(path)
     done = shell("eval", run_folder / "best.pt", root)
     assert done.stderr.splitlines()[-1] == (
-        f"error: {root}: val: some pixel must be labelled, got 4 masks with only void; "
+        f"error: {root}: val: some pixel must be labeled, got 4 masks with only void; "
         f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, for 255 is void"
     )

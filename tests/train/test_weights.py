@@ -70,7 +70,7 @@ def test_a_head_for_other_classes_is_left_and_named(tmp_path: Path) -> None:
     state, summary = start(FCN, path, num_classes=3)
     assert summary == (
         f"120 of 124 tensors from {path} (fcn32s-resnet18); "
-        "left at their initialisation: final_conv, transpose_conv"
+        "left at their initialization: final_conv, transpose_conv"
     )
     theirs = chapters_network(5).state_dict()
     assert torch.equal(state["backbone.layer4.1.bn2.running_var"], theirs["7.1.bn2.running_var"])
@@ -101,7 +101,7 @@ def test_another_network_on_the_same_backbone_gives_what_they_share(
 ) -> None:
     path = saved(source, tmp_path)
     state, summary = start(target, path)
-    assert summary.endswith(f" ({source}); left at their initialisation: {left}")
+    assert summary.endswith(f" ({source}); left at their initialization: {left}")
     expected = lively(source, 5).state_dict()
     assert all(torch.equal(state[k], v) for k, v in expected.items() if k.startswith("backbone."))
 

@@ -29,7 +29,7 @@ _CONTEXT.set_forkserver_preload(["fcnkit.train.loop", "tests.train.tiny"])
 
 
 class TinyNet(SegmentationNet):
-    """A convolution of stride 4 with batch normalisation, and the way back to full size."""
+    """A convolution of stride 4 with batch normalization, and the way back to full size."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()

@@ -69,11 +69,11 @@ class SplitReport:
     largest: tuple[int, int] | None
     """Greatest height and greatest width."""
     pixels: tuple[int, ...]
-    """Labelled pixels of each class."""
+    """Labeled pixels of each class."""
     void: int
-    """Pixels labelled void."""
+    """Pixels labeled void."""
     unknown: dict[str, int]
-    """Pixels by unknown colour or label, most frequent first."""
+    """Pixels by unknown color or label, most frequent first."""
     problems: tuple[Problem, ...]
     deep: DeepValues | None = None
     """Of its pictures of more than 8 bits; None where there are none."""
@@ -85,7 +85,7 @@ class SplitReport:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Each class's share of the labelled pixels, 0..1; zeros where there are none."""
+        """Each class's share of the labeled pixels, 0..1; zeros where there are none."""
         total = sum(self.pixels)
         return tuple(count / total if total else 0.0 for count in self.pixels)
 

@@ -27,13 +27,13 @@ KINDS = ("circle", "square", "triangle", "star", "ring")
 """The shapes; label 1 is the first."""
 
 _HUES = (0.02, 0.60, 0.33, 0.13, 0.83)
-"""Each kind's usual hue, as a share of the colour circle."""
+"""Each kind's usual hue, as a share of the color circle."""
 
 _REACH = (1.0, 1.15, 1.3, 1.25, 1.1)
 """Each kind's usual radius over a circle's, so that no kind fills far fewer pixels."""
 
 _USUAL = 0.75
-"""So often a shape has its kind's hue; else any hue, so that colour alone does not tell."""
+"""So often a shape has its kind's hue; else any hue, so that color alone does not tell."""
 
 _SUPERSAMPLING = 4
 _MIN_DIAMETER = 56
@@ -181,7 +181,7 @@ def _with_void_border(labels_hw: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _background(rng: np.random.Generator, height: int, width: int, hue: float) -> Plane:
-    """Paint two muted colours of neighbouring hues into each other."""
+    """Paint two muted colors of neighboring hues into each other."""
     low = _rgb(hue, rng.uniform(0.10, 0.45), rng.uniform(0.25, 0.60))
     high = _rgb(hue + rng.uniform(-0.15, 0.15), rng.uniform(0.10, 0.45), rng.uniform(0.55, 0.95))
     pattern_hw = _pattern(rng, height, width, fineness=1.0)
@@ -190,7 +190,7 @@ def _background(rng: np.random.Generator, height: int, width: int, hue: float) -
 
 
 def _object_paint(rng: np.random.Generator, height: int, width: int, shape: Shape) -> Plane:
-    """Paint a texture in a vivid colour, lit from the upper left."""
+    """Paint a texture in a vivid color, lit from the upper left."""
     usual = rng.random() < _USUAL
     hue = _HUES[shape.kind] + rng.normal(0.0, 0.03) if usual else rng.random()
     main = _rgb(hue, rng.uniform(0.55, 0.95), rng.uniform(0.70, 1.0))

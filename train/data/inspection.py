@@ -178,7 +178,7 @@ def _void(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     void = [p for p in _with(pictures, lambda m: not m.unknown) if not p.counts[:VOID].any()]
     # Where all are, it is said of the splits.
     if void and any(picture.counts[:VOID].any() for picture in pictures):
-        rule, remedy = "a mask should have labelled pixels", "label them, or take them off the list"
+        rule, remedy = "a mask should have labeled pixels", "label them, or take them off the list"
         got = f"only void in {_named(void)}"
         yield Remark("void", message(str(root / MASKS), rule, got, remedy))
 

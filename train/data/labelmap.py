@@ -1,4 +1,4 @@
-"""Which classes a data set has, and the colour of each in a mask.
+"""Which classes a data set has, and the color of each in a mask.
 
 A data set in VOC layout may name its classes in ``labelmap.txt``, one ``name:r,g,b::`` line each
 as CVAT writes them; without that file the 21 classes of Pascal VOC apply.
@@ -31,12 +31,12 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class names and colours; a class's label is its place in both."""
+    """Class names and colors; a class's label is its place in both."""
 
     classes: tuple[str, ...]
     palette: tuple[Color, ...]
     void_color: Color = VOID_COLOR
-    """Colour of void pixels in RGB masks. In index masks void is 255, always."""
+    """Color of void pixels in RGB masks. In index masks void is 255, always."""
 
     @property
     def has_background(self) -> bool:
@@ -45,7 +45,7 @@ class LabelMap:
 
 
 def voc_labelmap() -> LabelMap:
-    """Return the 21 classes of Pascal VOC with their colours."""
+    """Return the 21 classes of Pascal VOC with their colors."""
     colors = [(red, green, blue) for red, green, blue in voc_palette(len(VOC_CLASSES)).tolist()]
     return LabelMap(VOC_CLASSES, tuple(colors))
 
@@ -53,7 +53,7 @@ def voc_labelmap() -> LabelMap:
 def read_labelmap(path: Path) -> LabelMap:
     """Read ``labelmap.txt``: ``name:r,g,b::`` lines, ``#`` comments and blank lines.
 
-    A last line named ``void`` is no class: it gives the colour that void has in RGB masks,
+    A last line named ``void`` is no class: it gives the color that void has in RGB masks,
     which is (224, 224, 192) otherwise.
 
     Args:
@@ -63,7 +63,7 @@ def read_labelmap(path: Path) -> LabelMap:
         The classes in the order of the lines.
 
     Raises:
-        DataError: A line is malformed, a name or colour occurs twice, void is not the last line,
+        DataError: A line is malformed, a name or color occurs twice, void is not the last line,
             or there are no classes or more than 255.
         OSError: The file cannot be read.
     """
@@ -81,7 +81,7 @@ def read_labelmap(path: Path) -> LabelMap:
         raise DataError(message(str(path), rule, f"{len(colors)}", "add name:r,g,b:: lines"))
     if void_color in colors.values():
         name = next(name for name, color in colors.items() if color == void_color)
-        rule = f"no class may have the colour of void, {_written(void_color)}"
+        rule = f"no class may have the color of void, {_written(void_color)}"
         raise DataError(message(str(path), rule, name, "add a last line void:r,g,b::"))
     return LabelMap(tuple(colors), tuple(colors.values()), void_color)
 
@@ -138,7 +138,7 @@ def _check_new(name: str, color: Color, colors: dict[str, Color], where: str) ->
     for other, taken in colors.items():
         if taken == color:
             got = f"{_written(color)} for {other} and {name}"
-            raise DataError(message(where, "class colours must differ", got, "change one"))
+            raise DataError(message(where, "class colors must differ", got, "change one"))
 
 
 def _written(color: Color) -> str:

@@ -44,7 +44,7 @@ ON_ITS_SIDE = 5
 """EXIF orientations from here on, up to 8, swap height and width."""
 
 MANY = 16
-"""More unknown colours or labels than this are no forgotten class but smoothing, or a photo."""
+"""More unknown colors or labels than this are no forgotten class but smoothing, or a photo."""
 
 _IMAGES = ("JPEG", "PNG")
 _MASKS = ("PNG",)
@@ -61,7 +61,7 @@ class DecodedMask(NamedTuple):
     labels_hw: NDArray[np.uint8]
     """Labels; unknown pixels are void."""
     unknown: dict[str, int]
-    """Pixels by unknown colour (``r,g,b``) or unknown label (``37``), most frequent first."""
+    """Pixels by unknown color (``r,g,b``) or unknown label (``37``), most frequent first."""
     transparent: int = 0
     """Number of pixels that are not opaque. Their color counts all the same."""
     repainted: str = ""
@@ -146,11 +146,11 @@ def read_mask(
     """Read a mask as labels.
 
     In a palette (mode P) or grayscale PNG the pixel values are the labels, 255 = void. The pixels
-    of an RGB or RGBA PNG are looked up in the label map's colours; transparency counts for nothing.
+    of an RGB or RGBA PNG are looked up in the label map's colors; transparency counts for nothing.
 
     Args:
         path: A PNG file.
-        labelmap: The classes and their colours.
+        labelmap: The classes and their colors.
         void_as_background: Give void pixels label 0, as the d2l chapter does, where class 0 is
             named background. Elsewhere they stay void: they would become whatever comes first.
 
@@ -158,7 +158,7 @@ def read_mask(
         uint8 array (H, W) of labels below the number of classes, and 255 for void.
 
     Raises:
-        DataError: The file is missing, cut short or no such PNG, or a colour or label in it is
+        DataError: The file is missing, cut short or no such PNG, or a color or label in it is
             no class; the message counts the pixels.
     """
     decoded = decode_mask(path, labelmap)
@@ -175,10 +175,10 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
 
     Args:
         path: A PNG file, see ``read_mask``.
-        labelmap: The classes and their colours.
+        labelmap: The classes and their colors.
 
     Returns:
-        The labels and the unknown colours or labels.
+        The labels and the unknown colors or labels.
 
     Raises:
         DataError: The file is missing, cut short or no such PNG, or its palette contradicts
@@ -234,11 +234,11 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
 
 
 def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
-    """Refuse a mask whose numbers name other classes than its colours do.
+    """Refuse a mask whose numbers name other classes than its colors do.
 
     Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
-    another. Where only some of the colours are the label map's, this may be so: it is described.
-    A grayscale palette says nothing, and neither does the colour of 255, which is always void.
+    another. Where only some of the colors are the label map's, this may be so: it is described.
+    A grayscale palette says nothing, and neither does the color of 255, which is always void.
     """
     names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
     names[labelmap.void_color] = "void"
@@ -255,8 +255,8 @@ def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, 
         raise DataError(
             message(
                 str(path),
-                "a mask's labels and colours must name the same class",
-                f"label {label} in the colour of {names[wrong[label]]}",
+                "a mask's labels and colors must name the same class",
+                f"label {label} in the color of {names[wrong[label]]}",
                 "save the mask as RGB, or give it the label map's palette",
             )
         )
@@ -272,19 +272,19 @@ def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMas
 
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:
-    """Word the error for a mask with colours or labels that are no class, counts in pixels."""
+    """Word the error for a mask with colors or labels that are no class, counts in pixels."""
     shown = [f"{value} ({count} px)" for value, count in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         shown.append(f"and {len(unknown) - _SHOWN} more")
     if "," in next(iter(unknown)):
-        rule = "every colour must be a class's or void's"
+        rule = "every color must be a class's or void's"
     else:
         rule = f"labels are 0..{len(labelmap.classes) - 1} or {VOID}"
     return message(str(path), rule, ", ".join(shown), _remedy(list(unknown), labelmap))
 
 
 def _remedy(unknown: list[str], labelmap: LabelMap) -> str:
-    """Say what may have happened to a mask with these unknown colours or labels."""
+    """Say what may have happened to a mask with these unknown colors or labels."""
     if len(unknown) > MANY:
         return "save labels without smoothing or JPEG compression, or check that it is no photo"
     colors = [tuple(map(int, value.split(","))) for value in unknown if "," in value]

@@ -210,7 +210,7 @@ def _present(counts: NDArray[np.int64] | None, labelmap: LabelMap) -> list[str]:
 
 
 def _all_void(root: Path, split: str, labelmap: LabelMap) -> Remark:
-    rule, got = "some pixel must be labelled", f"masks of only {VOID}, which is void"
+    rule, got = "some pixel must be labeled", f"masks of only {VOID}, which is void"
     remedy = f"save the labels 0..{len(labelmap.classes) - 1}"
     return Remark("void", message(f"{root}: {split}", rule, got, remedy))
 

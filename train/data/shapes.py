@@ -31,7 +31,7 @@ SHAPES = LabelMap(
     ((0, 0, 0), (220, 60, 50), (60, 110, 220), (60, 170, 80), (240, 190, 40), (160, 80, 200)),
     VOID_COLOR,
 )
-"""The classes of the data set and their colours in the masks."""
+"""The classes of the data set and their colors in the masks."""
 
 _MARKER = "shapes.json"
 """Says what a folder of shapes was made from, so that it is made only once."""

@@ -56,7 +56,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Sample:
-    """One labelled picture."""
+    """One labeled picture."""
 
     name: str
     image: Path
@@ -97,7 +97,7 @@ class VocFolder:
 
     @property
     def palette(self) -> tuple[Color, ...]:
-        """The colour of each class."""
+        """The color of each class."""
         return self.labelmap.palette
 
 
@@ -139,14 +139,14 @@ def read_pair(
 
     Args:
         sample: Where they are.
-        labelmap: The classes and their colours.
+        labelmap: The classes and their colors.
         void_as_background: As for ``read_mask``.
 
     Returns:
         uint8 arrays: the picture (H, W, 3) RGB, and its labels (H, W), void 255.
 
     Raises:
-        DataError: A file is damaged, a colour or label is unknown, or the sizes differ.
+        DataError: A file is damaged, a color or label is unknown, or the sizes differ.
     """
     image_hwc = read_image(sample.image, range=sample.range)
     labels_hw = read_mask(sample.mask, labelmap, void_as_background=void_as_background)
@@ -169,7 +169,7 @@ def size_text(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> 
 
 def no_labels(folder: VocFolder, masks: int) -> DataError:
     """Word that every mask of a split is void all over."""
-    rule, got = "some pixel must be labelled", f"{masks} masks with only void"
+    rule, got = "some pixel must be labeled", f"{masks} masks with only void"
     remedy = f"save the labels 0..{len(folder.classes) - 1}, for 255 is void"
     return DataError(message(f"{folder.root}: {folder.split}", rule, got, remedy))
 
@@ -203,7 +203,7 @@ def read_labelmap_of(root: Path) -> LabelMap:
         root: The folder that holds ``JPEGImages/``.
 
     Returns:
-        The classes and their colours.
+        The classes and their colors.
 
     Raises:
         DataError: root is no folder, or the label map is malformed.

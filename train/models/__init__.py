@@ -16,7 +16,7 @@ from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
 from fcnkit.train.models.upsample import (
     SubpixelConvTranspose2d,
-    initialise_upsampling,
+    initialize_upsampling,
 )
 from fcnkit.train.recipe import UpsampleInit
 
@@ -50,7 +50,7 @@ def create_model(
         architecture: One of ARCHITECTURES.
         num_classes: K, 1..255.
         pretrained: Start the backbone from torchvision's ImageNet weights, which are downloaded.
-        upsample_init: How the transposed convolutions start, see initialise_upsampling.
+        upsample_init: How the transposed convolutions start, see initialize_upsampling.
         freeze_upsample: Keep the transposed convolutions bilinear: they are not trained.
 
     Returns:
@@ -77,7 +77,7 @@ def create_model(
         net = network.build(num_classes)
     layers = _upsampling_layers(net)
     for layer in layers:
-        initialise_upsampling(layer, upsample_init)
+        initialize_upsampling(layer, upsample_init)
     if freeze_upsample:
         _freeze(layers, architecture, upsample_init)
     return net

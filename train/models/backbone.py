@@ -56,7 +56,7 @@ class ResNetFeatures(nn.Module):
         """Compute the features of all stages.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised.
+            image_nchw: float tensor (N, 3, H, W), normalized.
 
         Returns:
             One tensor (N, channels[i], H/s, W/s) for each s of 2, 4, 8, 16, 32, or of the output

@@ -17,7 +17,7 @@ MULTIPLE = 32
 
 
 class SegmentationNet(nn.Module, ABC):
-    """Normalised pictures to logits of the same size.
+    """Normalized pictures to logits of the same size.
 
     A network writes its body and names its last step; sizes, logits and labels are common to all.
     """
@@ -27,7 +27,7 @@ class SegmentationNet(nn.Module, ABC):
         """Compute what the last step takes.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+            image_nchw: float tensor (N, 3, H, W), normalized; H and W multiples of 32.
 
         Returns:
             Features or class scores (N, C, H/s, W/s), where s is the last step's stride.
@@ -42,7 +42,7 @@ class SegmentationNet(nn.Module, ABC):
         """Compute logits.
 
         Args:
-            image_nchw: float tensor (N, 3, H, W), normalised; H and W multiples of 32.
+            image_nchw: float tensor (N, 3, H, W), normalized; H and W multiples of 32.
 
         Returns:
             Logits (N, K, H, W).

@@ -37,10 +37,10 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Pool, and give every position the pooled features."""
-        # One that normalises over several processes sees their pictures too.
+        # One that normalizes over several processes sees their pictures too.
         alone = type(self[2]) is nn.BatchNorm2d
         if self.training and alone and len(x_nchw) == 1:
-            rule = "training needs at least 2 pictures in a batch, to normalise what is pooled"
+            rule = "training needs at least 2 pictures in a batch, to normalize what is pooled"
             raise ValueError(message("DeepLabV3", rule, 1, "raise --batch"))
         # Not AdaptiveAvgPool2d: on channels-last features the exporter writes it as a gather.
         pooled = x_nchw.mean((2, 3), keepdim=True)

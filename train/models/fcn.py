@@ -1,7 +1,7 @@
 """FCN-32s, FCN-16s and FCN-8s: a ResNet, 1x1 convolutions and transposed convolutions.
 
 Sources: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015;
-d2l.ai, chapter "Fully Convolutional Networks", whose layers, names and initialisation FCN-32s has.
+d2l.ai, chapter "Fully Convolutional Networks", whose layers, names and initialization FCN-32s has.
 """
 
 from __future__ import annotations

@@ -47,6 +47,6 @@ class FPN(ResNetSegmentationNet):
 
 
 def _conv(width: int) -> nn.Sequential:
-    # No bias: batch normalisation subtracts the mean.
+    # No bias: batch normalization subtracts the mean.
     conv = nn.Conv2d(width, width, 3, padding=1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(inplace=True))

@@ -2,7 +2,7 @@
 
 Source: Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image
 Segmentation", 2015. Unlike there, the convolutions are padded, so that skips need no cropping, and
-followed by batch normalisation; an upsampling has kernel 4 instead of 2, so that neighbouring
+followed by batch normalization; an upsampling has kernel 4 instead of 2, so that neighboring
 pixels share inputs.
 """
 
@@ -32,7 +32,7 @@ DECODER_WIDTHS = (256, 128, 64, 32)
 def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
-        # No bias: batch normalisation subtracts the mean.
+        # No bias: batch normalization subtracts the mean.
         layers.append(nn.Conv2d(channels, out_channels, 3, padding=1, bias=False))
         layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -24,7 +24,7 @@ from fcnkit.train.recipe import UpsampleInit
 __all__ = [
     "SubpixelConvTranspose2d",
     "bilinear_kernel",
-    "initialise_upsampling",
+    "initialize_upsampling",
     "subpixel_weight",
 ]
 
@@ -104,7 +104,7 @@ class SubpixelConvTranspose2d(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
-        """Create the layer, initialised as nn.ConvTranspose2d is.
+        """Create the layer, initialized as nn.ConvTranspose2d is.
 
         Args:
             in_channels: C.
@@ -200,13 +200,13 @@ class SubpixelConvTranspose2d(nn.Module):
         return F.pixel_shuffle(fine, self.stride)[..., margin:-margin, margin:-margin]
 
 
-def initialise_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) -> None:
+def initialize_upsampling(layer: SubpixelConvTranspose2d, init: UpsampleInit) -> None:
     """Give a layer its first weights; the bias stays.
 
     Args:
         layer: The layer, changed in place.
         init: ``bilinear``: as many channels out as in are interpolated each by itself, any other
-            number as if a 1x1 convolution with Xavier's initialisation came first.
+            number as if a 1x1 convolution with Xavier's initialization came first.
             ``xavier``: every weight at random, uniform (Glorot, Bengio, 2010).
 
     Raises:

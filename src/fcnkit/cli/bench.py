@@ -202,7 +202,7 @@ def throughput(
         typer.Option(help="Threads that decode and write beside each model; may be repeated."),
     ] = None,
     backend_options: BackendOptions = None,
-    rounds: Annotated[int, typer.Option(help="Times the whole folder is labelled.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Times the whole folder is labeled.")] = 3,
     limit: Annotated[int | None, typer.Option(help="Take the first pictures only.", min=1)] = None,
     load: Annotated[
         list[str] | None,

@@ -1,4 +1,4 @@
-"""``fcnkit eval``: score a checkpoint or an exported model on a labelled folder."""
+"""``fcnkit eval``: score a checkpoint or an exported model on a labeled folder."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def verify(
     }
     for option, (limit, figure) in measured.items():
         if limit is not None and figure is None:
-            rule = "limits what can be measured: logits of both sides, a score on labelled data"
+            rule = "limits what can be measured: logits of both sides, a score on labeled data"
             raise ValueError(message(option, rule, "models or data without", "leave it out"))
     if as_json:
         say(report.to_json())

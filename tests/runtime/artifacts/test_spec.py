@@ -62,7 +62,7 @@ def edited(path: str, value: Any) -> str:
     [
         ("precision", None, "spec key precision: must be there, got nothing"),
         ("input.mean", None, "spec key input.mean: must be there, got nothing"),
-        ("colour", "red", "spec key colour: is not a key of this format, got red"),
+        ("color", "red", "spec key color: is not a key of this format, got red"),
         ("input.size", 3, "spec key input.size: is not a key of this format, got 3"),
         ("head", "boxes", "spec key head: must be one of logits, labels, scene, got boxes"),
         ("classes", "ab", "spec key classes: must be a list, got ab"),
@@ -86,12 +86,12 @@ def edited(path: str, value: Any) -> str:
         (
             "palette",
             [[0, 0, 0]],
-            "spec key palette: must have one colour per class, 2, got 1 colours",
+            "spec key palette: must have one color per class, 2, got 1 colors",
         ),
         (
             "palette",
             [[0, 0, 0], [0, 0, 256]],
-            "spec key palette: colours are 0..255, got [0, 0, 256]",
+            "spec key palette: colors are 0..255, got [0, 0, 256]",
         ),
         (
             "input.mean",

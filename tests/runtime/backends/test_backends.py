@@ -46,7 +46,7 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, shape, np.uint8)
 
 
-def normalised(images: np.ndarray) -> np.ndarray:
+def normalized(images: np.ndarray) -> np.ndarray:
     floats = (images / np.float32(255) - np.array(MEAN)) / np.array(STD)
     return np.ascontiguousarray(floats.transpose(0, 3, 1, 2).astype(np.float32))
 
@@ -57,7 +57,7 @@ def test_logits_are_the_network(tmp_path: Path, backend: str, shape: tuple[int, 
     path = write_model(tmp_path / "m.onnx", make_spec("logits"))
     images = noise(*shape, 3)
     with open_backend(path, backend=backend, threads=2) as opened:
-        logits = opened.infer(normalised(images))
+        logits = opened.infer(normalized(images))
     assert logits.dtype == np.float32
     assert logits.shape == (shape[0], len(CLASSES), *shape[1:])
     for image, got in zip(images, logits, strict=True):
@@ -82,7 +82,7 @@ def test_labels_are_the_network(
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_results_belong_to_the_caller_and_inputs_stay(tmp_path: Path, backend: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("logits"))
-    first, second = normalised(noise(1, 32, 32, 3)), np.zeros((1, 3, 32, 32), np.float32)
+    first, second = normalized(noise(1, 32, 32, 3)), np.zeros((1, 3, 32, 32), np.float32)
     kept = first.copy()
     with open_backend(path, backend=backend) as opened:
         one = opened.infer(first)
@@ -267,7 +267,7 @@ def test_nearest_legal_of_a_range() -> None:
             TypeError,
             (
                 "batch must be a numpy array of float32, got array of float64; "
-                "head logits takes a normalised float32 picture (N, 3, H, W)"
+                "head logits takes a normalized float32 picture (N, 3, H, W)"
             ),
         ),
         (

@@ -169,7 +169,7 @@ def test_another_thread_runs_a_backend_that_this_one_opened(tmp_path: Path) -> N
             agree(result, cpu.infer(batches[0]))
 
 
-def test_a_spoilt_capture_leaves_the_stream_usable(driver: BindingsDriver) -> None:
+def test_a_spoiled_capture_leaves_the_stream_usable(driver: BindingsDriver) -> None:
     stream, device, host = driver.create_stream(), driver.malloc(64), driver.malloc_host(64)
     driver.begin_capture(stream)
     driver.upload(device, host, 64, stream)

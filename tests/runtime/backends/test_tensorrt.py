@@ -327,7 +327,7 @@ def test_a_call_that_the_library_refuses(tmp_path: Path, call: str) -> None:
     assert engine.cuda.alive == 0
 
 
-def test_what_tensorrt_rtx_finds_invalid_is_not_deserialised(
+def test_what_tensorrt_rtx_finds_invalid_is_not_deserialized(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = Engine(tmp_path, rtx=True)
@@ -463,7 +463,7 @@ def test_the_real_tensorrt_rtx_gives_its_verdict(tmp_path: Path) -> None:
 
 
 class _TinyRuntime:
-    """Deserialises what the real builder built into a network that doubles."""
+    """Deserializes what the real builder built into a network that doubles."""
 
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda, self.addresses = cuda, {"": 0}

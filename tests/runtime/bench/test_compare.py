@@ -19,7 +19,7 @@ from tests.refusal import refusal
 
 
 def noisy(median: float, seed: int, count: int = 200) -> np.ndarray[Any, Any]:
-    """Log-normal times whose neighbours resemble each other, as those of a busy machine."""
+    """Log-normal times whose neighbors resemble each other, as those of a busy machine."""
     random = np.random.default_rng(seed)
     noise = np.zeros(count)
     for number in range(1, count):

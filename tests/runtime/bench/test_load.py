@@ -105,7 +105,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_is_labelled_and_timed(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_is_labeled_and_timed(pictures: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
     jobs = find_jobs([pictures], tmp_path / "none")
     segmenters = [Segmenter(open_backend(model, threads=1)) for _ in range(2)]
@@ -139,7 +139,7 @@ def test_a_broken_picture_ends_the_measurement(
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
     jobs = find_jobs([pictures], tmp_path / "none")
     segmenters = [Segmenter(open_backend(model, threads=1)) for _ in range(streams)]
-    with pytest.raises(DataError, match="every picture must be labelled to be timed"):
+    with pytest.raises(DataError, match="every picture must be labeled to be timed"):
         measure_folder(segmenters, jobs, rounds=1)
     with pytest.raises(DataError, match="must be a picture file"):
         measure_load(segmenters, jobs, rate=1000, duration=0.05)

@@ -24,7 +24,7 @@ def rng(*seed: int) -> np.random.Generator:
 
 
 def random_palette(n: int, seed: int = 0) -> NDArray[np.uint8]:
-    """n different colours, none of them VOC's void."""
+    """n different colors, none of them VOC's void."""
     keys = rng(n, seed).choice(1 << 24, n + 1, replace=False)
     keys = keys[keys != (224 << 16 | 224 << 8 | 192)][:n]
     return np.stack([keys >> 16, keys >> 8 & 255, keys & 255], axis=1).astype(np.uint8)
@@ -96,7 +96,7 @@ def test_every_palette_size(isa: str, classes: int) -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 21, 40, 90, 255, 256])
-def test_unknown_colours_everywhere(isa: str, classes: int) -> None:
+def test_unknown_colors_everywhere(isa: str, classes: int) -> None:
     palette = fp.voc_palette(classes)
     rgb = rng(classes).integers(0, 256, (64, 67, 3), dtype=np.uint8)
     rgb[::3, ::2] = palette[rng(classes, 1).integers(0, classes, rgb[::3, ::2].shape[:2])]
@@ -172,7 +172,7 @@ def test_all_256_labels_leave_no_void(isa: str) -> None:
 
 @pytest.mark.parametrize("at", [0, 1, 31, 32, 63, 64, 65, 99])
 @pytest.mark.parametrize(("classes", "label"), [(1, 1), (21, 21), (21, 254), (64, 64), (255, 254)])
-def test_a_label_without_colour_is_refused_anywhere(
+def test_a_label_without_color_is_refused_anywhere(
     isa: str, at: int, classes: int, label: int
 ) -> None:
     labels = np.zeros((1, 100), np.uint8)
@@ -219,7 +219,7 @@ def test_unknown_colors_are_listed() -> None:
     with pytest.raises(ValueError, match="encode: rgb_hwc") as caught:
         fp.encode(rgb, VOC, unknown="error")
     assert str(caught.value) == (
-        "encode: rgb_hwc: every colour must be the palette's or void, "
+        "encode: rgb_hwc: every color must be the palette's or void, "
         "got (1, 2, 3) x 5, (255, 255, 255) x 1; or set unknown=255"
     )
 
@@ -292,7 +292,7 @@ def test_palettes_refused(palette: Any, error: type[Exception], text: str) -> No
         fp.encode(PICTURE, palette)
 
 
-def test_encode_needs_different_colours() -> None:
+def test_encode_needs_different_colors() -> None:
     with pytest.raises(ValueError, match=re.escape("got (5, 5, 5) twice; give every label")):
         fp.encode(PICTURE, ((5, 5, 5), (1, 1, 1), (5, 5, 5)))
     with pytest.raises(ValueError, match=re.escape("got (224, 224, 192) twice")):

@@ -215,7 +215,7 @@ def test_argmax_of_any_bits(isa: str, plane: list[int], brain: bool) -> None:
 
 
 def test_every_half_is_read_right(isa: str) -> None:
-    """Each 16-bit value against its neighbours in the order of floats."""
+    """Each 16-bit value against its neighbors in the order of floats."""
     bits = np.arange(65536, dtype=np.uint16).reshape(1, 1, 256, 256)
     pair = np.concatenate([bits, rng(1).permutation(bits.ravel()).reshape(bits.shape)], axis=1)
     halves, brains = pair.view(np.float16), ref.from_bfloat16_bits(pair)

@@ -276,7 +276,7 @@ def test_broken_files_of_libvips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tif", "tiled.tif", "jpg", "png"])
-def test_a_picture_that_ends_early_is_no_grey_area(tmp_path: Path, kind: str) -> None:
+def test_a_picture_that_ends_early_is_no_gray_area(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("pyvips")
     path = save(tmp_path / f"a.{kind}", Image.fromarray(picture(300, 200)))
     if kind == "tiled.tif":

@@ -41,7 +41,7 @@ def test_map_is_the_call_for_every_picture(segmenter: Segmenter, batch: int) -> 
 
 
 class Recording(CheckedBackend):
-    """A backend that is no library: the argmax is the colour's largest channel; it notes shapes."""
+    """A backend that is no library: the argmax is the color's largest channel; it notes shapes."""
 
     def __init__(self, high: tuple[int, int, int] = (16, 2048, 2048)) -> None:
         spec = make_spec("logits", high=high)

@@ -77,7 +77,7 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
         Problem(
             "unknown",
             "strange",
-            f"{masks}/strange.png: every colour must be a class's or void's, got 7,7,7 "
+            f"{masks}/strange.png: every color must be a class's or void's, got 7,7,7 "
             "(32 px); mend the mask or name the class in labelmap.txt",
         ),
     )

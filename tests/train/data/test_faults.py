@@ -204,12 +204,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "0 and 255": (scale_to_255, f"{LABELLED} cat, dog, only background, while "),
     "all void": (
         lambda root: relabel(root, lambda labels: labels * 0 + 255),
-        "train: some pixel must be labelled, got masks of only 255, which is void; "
+        "train: some pixel must be labeled, got masks of only 255, which is void; "
         "save the labels 0..2",
     ),
     "one mask void": (
         lambda root: Drawing().save_mask(root, "val1", np.full((24, 32), 255, np.uint8)),
-        "a mask should have labelled pixels, got only void in 1 (val1); label them, or take "
+        "a mask should have labeled pixels, got only void in 1 (val1); label them, or take "
         "them off the list",
     ),
     "all background": (
@@ -387,7 +387,7 @@ def test_pictures_turned_with_their_masks_are_silent(tmp_path: Path, orientation
 def test_unfilled_and_grayscale_palettes_say_nothing(tmp_path: Path) -> None:
     for name, palette in (
         ("gray", [value for n in range(256) for value in (n, n, n)]),
-        ("unfilled", Drawing().palette[:9] + [0] * 759),  # void in the colour of background
+        ("unfilled", Drawing().palette[:9] + [0] * 759),  # void in the color of background
     ):
         root = Drawing(border=3).write(tmp_path / name)
         for path in (root / "SegmentationClass").iterdir():

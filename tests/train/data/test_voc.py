@@ -225,7 +225,7 @@ def test_labelmap_with_comments_blanks_and_void(tmp_path: Path) -> None:
         (
             "a:1,2,3::\nb:1,2,3::",
             ":2",
-            "class colours must differ, got 1,2,3 for a and b; change one",
+            "class colors must differ, got 1,2,3 for a and b; change one",
         ),
         (
             "void:1,2,3::\nb:0,0,0::",
@@ -238,7 +238,7 @@ def test_labelmap_with_comments_blanks_and_void(tmp_path: Path) -> None:
             "a:224,224,192",
             "",
             (
-                "no class may have the colour of void, 224,224,192, got a; "
+                "no class may have the color of void, 224,224,192, got a; "
                 "add a last line void:r,g,b::"
             ),
         ),
@@ -388,10 +388,10 @@ def test_rgb_masks_are_looked_up(tmp_path: Path) -> None:
     assert read_mask(path, gray_void).tolist() == [[255, 1]]
 
 
-def test_unknown_colours_are_counted(tmp_path: Path) -> None:
+def test_unknown_colors_are_counted(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", "RGB", [[[1, 2, 3]] * 2 + [[4, 5, 6]] * 3 + [[255, 0, 0]]])
     expected = (
-        f"{path}: every colour must be a class's or void's, got 4,5,6 (3 px), "
+        f"{path}: every color must be a class's or void's, got 4,5,6 (3 px), "
         "1,2,3 (2 px); mend the mask or name the class in labelmap.txt"
     )
     assert refusal(read_mask, path, THREE) == expected
@@ -412,7 +412,7 @@ def test_unknown_labels_are_counted_and_shown_in_part(tmp_path: Path) -> None:
 
 
 def renumbered(path: Path, colors: list[tuple[int, int, int]]) -> Path:
-    """Write a mask whose labels 0, 1, ... have these colours."""
+    """Write a mask whose labels 0, 1, ... have these colors."""
     mask = Image.fromarray(np.arange(len(colors), dtype=np.uint8)[None])
     mask.putpalette([value for color in colors for value in color])
     mask.save(path)
@@ -422,15 +422,15 @@ def renumbered(path: Path, colors: list[tuple[int, int, int]]) -> Path:
 def test_renumbered_palettes_are_refused(tmp_path: Path) -> None:
     path = renumbered(tmp_path / "a.png", [(0, 0, 0), (0, 255, 0), (255, 0, 0)])
     expected = (
-        f"{path}: a mask's labels and colours must name the same class, got label 1 in the colour "
+        f"{path}: a mask's labels and colors must name the same class, got label 1 in the color "
         "of dog; save the mask as RGB, or give it the label map's palette"
     )
     assert refusal(read_mask, path, THREE) == expected
     path = renumbered(tmp_path / "b.png", [(0, 0, 0), (224, 224, 192)])
-    assert "got label 1 in the colour of void;" in refusal(read_mask, path, THREE)
+    assert "got label 1 in the color of void;" in refusal(read_mask, path, THREE)
 
 
-def test_palettes_of_other_colours_say_nothing(tmp_path: Path) -> None:
+def test_palettes_of_other_colors_say_nothing(tmp_path: Path) -> None:
     path = renumbered(tmp_path / "a.png", [(0, 0, 0), (1, 1, 1), (2, 2, 2)])
     assert read_mask(path, THREE).tolist() == [[0, 1, 2]]
 
@@ -455,7 +455,7 @@ def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, 255]), min_size=1, max_size=64))
-def test_colours_and_labels_read_alike(
+def test_colors_and_labels_read_alike(
     tmp_path_factory: pytest.TempPathFactory, labels: list[int]
 ) -> None:
     folder = tmp_path_factory.mktemp("alike")
@@ -487,7 +487,7 @@ def test_voc_subset_drops_what_the_chapters_crop_does_not_fit() -> None:
         assert labels_hw.max() <= 20
 
 
-def test_voc_masks_read_alike_as_colours(tmp_path: Path) -> None:
+def test_voc_masks_read_alike_as_colors(tmp_path: Path) -> None:
     folder = voc.open_voc(real("voc2012-subset"), split="val")
     sample = folder.samples[0]
     with Image.open(sample.mask) as mask:
