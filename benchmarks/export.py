@@ -39,7 +39,7 @@ CLASSES = 21
 
 
 class PlainLabels(nn.Module):
-    """The network as the chapter writes it, between a plain normalization and the argmax."""
+    """The network as the d2l.ai chapter writes it, between a plain normalization and the argmax."""
 
     def __init__(self, net: nn.Module, given: InputSpec) -> None:
         super().__init__()

@@ -343,7 +343,7 @@ def read(paths: list[Path]) -> Run:
     """Read reports.
 
     Raises:
-        ValueError: A file is no report.
+        ValueError: A file is not a report.
         OSError: It cannot be read.
     """
     reports = {}

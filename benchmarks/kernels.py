@@ -105,7 +105,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the cases that were asked for and print them as they come."""
+    """Run the cases that were requested and print them as they come."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--only", default="", metavar="NAMES", help="kernels, joined by commas")

@@ -1,7 +1,7 @@
 """The other ways to do what the kernels do, each as fast as its library allows on one thread.
 
 What a peer does not need to do for the comparison it does not do: inputs are prepared in its own
-format outside the clock, and it writes into memory of its own where its library can.
+format outside the clock, and it writes into its own memory where its library can.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def decode_peers(labels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Peers
 
 
 def _keys(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The chapter's own expression."""
+    """The d2l.ai chapter's own expression."""
     wide = rgb.astype("int32")
     keys: NDArray[np.int32] = (wide[:, :, 0] * 256 + wide[:, :, 1]) * 256 + wide[:, :, 2]
     return keys

@@ -5,7 +5,7 @@
 
 Makes a tiled TIFF of cloudy noise in FOLDER, by libvips and without holding it, exports a network
 with fresh weights and 21 classes with head ``logits``, and labels the picture from file to file in
-a process of its own, whose peak memory is printed. What is there already is not made again.
+its own process, whose peak memory is printed. What is there already is not made again.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ THREADS cores; libraries are told to use that many threads. The ways take turns,
 and what they compile they compile in a first round that does not count. The labels are compared
 with those of the d2l.ai chapter's loop (ways that average tiles: with MONAI's).
 
-    a  the chapter's loop: eager PyTorch, NCHW
+    a  the d2l.ai chapter's loop: eager PyTorch, NCHW
     b  PyTorch with channels_last, eager and compiled
     c  ONNX Runtime as a tutorial's script uses it
     d  OpenVINO's Python API as its documentation writes it, in its own precision and in float32
@@ -61,11 +61,11 @@ class Timed:
 
 
 def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> list[Way]:
-    """Set up (a) to (e) and (g); what is not asked for is not built."""
+    """Set up (a) to (e) and (g); what is not requested is not built."""
     plain = ways.export_plain(Network(options.checkpoint), folder / "plain.onnx")
     threads, provider = options.threads, "CPUExecutionProvider"
     default = ways.openvino_default(plain)
-    # Each has a network of its own, for they change its memory format.
+    # Each has its own network, because they change its memory format.
     made: list[tuple[str, str, str, str, str, Callable[[Network], ways.Work]]] = [
         ("a", "d2l.ai chapter's loop", "torch", "f32", "pad", ways.chapter),
         ("b", "PyTorch eager, channels_last", "torch", "f32", "pad", ways.pytorch),

@@ -3,8 +3,8 @@
     python -m benchmarks.pipeline CHECKPOINT PICTURES [--backend NAME[:COMPUTE]]... [--limit N]
         [--rounds N]
 
-Every way turns the same picture files into files of the same size with every core: decode,
-network, argmax, colors, encode, write. "color" writes RGB PNGs as the chapter does, "labels" the
+Every way turns the same picture files into files of the same size with every core: decode, network,
+argmax, colors, encode, write. "color" writes RGB PNGs as the d2l.ai chapter does, "labels" the
 palette PNGs that are fcnkit's default. The engine alone runs the network on one prepared batch of
 the padded size and does nothing else: what it reaches is the limit. The pictures are dealt into
 rounds; in each round every way does the round's pictures in its turn, and a ratio is the median
@@ -12,8 +12,8 @@ over the rounds. The CPU time per picture, of all cores together, says what a wa
 others use the machine.
 
 COMPUTE is the precision that the backend computes in, f32 unless given, or int8 for a file that is
-calibrated on the pictures; the chapter computes in float32. At the end one call of a segmenter is
-compared with the bare call of its backend.
+calibrated on the pictures; the d2l.ai chapter computes in float32. At the end one call of a
+segmenter is compared with the bare call of its backend.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ Way = Callable[[list[Path], Path], None]
 
 
 class Chapter:
-    """The chapter's prediction: eager PyTorch, one picture at a time, colors through an index."""
+    """The d2l.ai chapter's prediction: eager PyTorch, one picture at a time, colors through an
+    index."""
 
     def __init__(self, checkpoint: Path, *, average: bool) -> None:
         net, loaded = load_model(checkpoint)

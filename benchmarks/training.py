@@ -1,10 +1,10 @@
-"""A training step of FCN-32s/ResNet-18: ours in bfloat16 against the chapter's own graph.
+"""A training step of FCN-32s/ResNet-18: ours in bfloat16 against the d2l.ai chapter's own graph.
 
     python -m benchmarks.training [--json FILE] [--device cpu|cuda|cuda:N] [--rounds N]
 
-Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns,
-so that a busy moment hits all of them; times are medians, ratios medians over the rounds. Each has
-a process of its own, for how memory is allocated is a setting of a process.
+Nets of the same parameters and the same step (forward, cross-entropy, backward, SGD) take turns, so
+that a busy moment hits all of them; times are medians, ratios medians over the rounds. Each has its
+own process, because the allocation of memory is a setting of a process.
 
     ours             sub-pixel upsampling, the loss taken before depth-to-space, channels_last,
                      bfloat16 autocast, freed memory kept

@@ -41,7 +41,7 @@ _SCENE_MAX: Final[Shape] = (1, 4096, 4096)
 
 @dataclass(frozen=True, kw_only=True)
 class Typing:
-    """How a graph gets another precision than float32."""
+    """How a graph gets a precision other than float32."""
 
     keep_fp32: tuple[str, ...] = ()
     """Modules that stay in float32 besides those of default_kept."""
@@ -113,7 +113,7 @@ def _fix_dims(model: onnx.ModelProto, spec: ModelSpec) -> None:
 def build_typed(
     core: Core, spec: ModelSpec, typing: Typing
 ) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
-    """Build what of a head has the precision: all of it, and of ``scene`` the middle.
+    """Build the part of a head that has the precision: all of it, or the middle of ``scene``.
 
     Args:
         core: The network.

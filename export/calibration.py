@@ -23,7 +23,7 @@ from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, split_names
 __all__ = ["Calibration", "model_inputs", "open_calibration", "sized_pictures"]
 
 LEAST: Final = 16
-"""With fewer pictures the ranges are those of single pictures."""
+"""With fewer pictures, single ones decide the ranges."""
 MOST: Final = 64
 """More change the ranges little and cost time; they are taken evenly from the whole list."""
 

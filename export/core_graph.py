@@ -35,8 +35,8 @@ class CoreGraph(nn.Module):
         return name
 
     def score_names(self, classes: int) -> tuple[str, ...]:
-        """Return the modules that turn features into scores of so many classes."""
-        # In the stages that make features, a width may be the number of classes by chance.
+        """Return the modules that turn features into scores of this many classes."""
+        # In feature layers, a width may equal the number of classes by chance.
         features = ("backbone.", "encoder.", "decoder.")
 
         def scores(module: nn.Module) -> bool:

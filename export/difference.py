@@ -29,7 +29,8 @@ class Difference:
     mean_error: float | None
     max_margin: float | None
     """Over the pixels that disagree: how far the logit of the other side's label lies below the
-    largest. Near 0 means that only ties fell otherwise. None where no side gives logits."""
+    largest. Near 0 means that only ties were decided differently. None where no side gives
+    logits."""
     mean_margin: float | None
 
     def summary(self) -> str:
@@ -86,7 +87,7 @@ class DifferenceMeter:
         errors = np.abs(a_nchw - b_nchw) / (scale or largest_logit(a_nchw))
         self._error_sum += float(errors.sum())
         self._logits += errors.size
-        # Not max(): a NaN must come out as one.
+        # Not max(), which can lose a NaN.
         self._max_error = float(np.maximum(self._max_error or 0.0, errors.max()))
 
     def _add_margins(
@@ -125,5 +126,5 @@ class DifferenceMeter:
 
 
 def largest_logit(logits_nchw: NDArray[np.float64]) -> float:
-    """Return the scale of a batch; no fixed one, as logits may all be small."""
+    """Return the scale of a batch. A fixed scale would not fit small logits."""
     return float(np.abs(logits_nchw).max()) or 1.0

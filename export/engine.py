@@ -82,8 +82,8 @@ def build_engine(
             than its spec states, or the library cannot parse it.
         MissingExtraError: The library is not installed.
         TypeError: profiles or options are of another type.
-        ValueError: flavor is none of the three, or a profile or an option does not fit the model
-            or the flavor.
+        ValueError: flavor is unknown, or a profile or an option does not fit the model or the
+            flavor.
         VerifyError: The engine was run, or inspected, and is not what the ONNX file is.
         FcnkitError: The library does not build; its error is quoted. No file is left.
     """
@@ -144,7 +144,7 @@ def build_engine(
 
 def _engine_spec(spec: ModelSpec, ranges: tuple[ShapeRange, ...], source: OnnxSource) -> ModelSpec:
     """Return the model's spec, its shapes and source those of the engine."""
-    # What the ONNX file showed is not what the engine did.
+    # The result of the ONNX file's check says nothing about the engine.
     made_from = SourceSpec(sha256=source.sha256, parity=None)
     return replace(spec, shapes=hull(ranges), source=made_from)
 
@@ -155,8 +155,8 @@ def _write(trt: Any, plan: bytes, sidecar: Sidecar, *, model: Path, out: Path) -
         temporary.write_bytes(plan)
         sidecar_path(temporary).write_text(_dump(sidecar))
         check = check_built_engine(trt, temporary, model, name=out.name)
-        # First the sidecar: an engine without one would be opened by nobody, the other way round
-        # an old engine would lie beside a sidecar whose hash tells that it is another's.
+        # Write the sidecar first. If we are killed in between, the old engine's hash does not match
+        # the new sidecar, and opening it fails with a clear error.
         spec = sidecar.spec.with_parity(check.verified) if check.verified else sidecar.spec
         final = replace(sidecar, spec=spec, verified=check.verified)
         atomic_write(sidecar_path(out), _dump(final).encode())
@@ -175,12 +175,12 @@ class _Build:
         self._logger = logger_of(trt)
         try:
             self._builder = trt.Builder(self._logger)
-        except TypeError as error:  # pybind11's word for a library that gives none
+        except TypeError as error:  # what pybind11 raises where the library gives a null pointer
             rule, got = f"{library_name(trt)} must start", self._logger.first_error or str(error)
             remedy = "it builds on its GPU only; use --flavor tensorrt-rtx where there is none"
             raise FcnkitError(message("fcnkit export engine", rule, got, remedy)) from error
-        # Precision is a property of the graph. TensorRT 10 has to be told so, later ones know no
-        # other.
+        # Precision is a property of the graph. TensorRT 10 needs a flag for this; later versions
+        # always do it.
         flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         self.network = self._builder.create_network(0 if flag is None else 1 << int(flag))
         # The parser owns weights that the network refers to, so it has to live as long.

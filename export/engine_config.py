@@ -1,4 +1,4 @@
-"""What a builder is told: options checked against the flavor, then set on its configuration."""
+"""Builder options: checked against the flavor, then set on the builder's configuration."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         ValueError: The timing cache is another GPU's or version's, or the library refuses a
             compute capability.
     """
-    # The inspector tells the types of an engine's tensors only of one that was built so.
+    # The inspector reports tensor types only for engines built like this.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
@@ -136,7 +136,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
             raise ValueError(message("--hardware-compatibility", rule, got, "leave it out"))
         config.hardware_compatibility_level = level
     set_capabilities(trt, config, options)
-    # On by default, and not the float32 that the graph says.
+    # TF32 is on by default. It is not the float32 that the graph states.
     config.clear_flag(trt.BuilderFlag.TF32)
     if cache is not None:
         held = config.create_timing_cache(cache)
@@ -146,7 +146,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
 
 
 def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
-    """Set the GPU generations to build for, if any were asked for.
+    """Set the GPU generations to build for, if any were given.
 
     Args:
         trt: The module.
@@ -154,7 +154,7 @@ def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
         options: The builder's options.
 
     Raises:
-        ValueError: The library refuses one, which it says by its result alone.
+        ValueError: The library refuses one.
     """
     if not options.compute_capability:
         return

@@ -23,9 +23,9 @@ class _Phase:
 def make_monitor(trt: Any, advance: Advance) -> Any:
     """Return a progress monitor of the library that reports per cent of the outermost phase.
 
-    Phases nest: a step of one may be a phase of its own, of which the builder says how many steps
-    it has. So what is done is the outermost phase's steps, the running one counted by what is done
-    of the phase inside it, and so on.
+    Phases nest: a step of one may be its own phase, of which the builder says how many steps it
+    has. So what is done is the outermost phase's steps, the running one counted by what is done of
+    the phase inside it, and so on.
 
     Args:
         trt: The module.

@@ -15,7 +15,7 @@ __all__ = ["ProfileRequest", "complete_profiles", "parse_profile"]
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileRequest:
-    """A profile as asked for; None stands for a default that follows from the model."""
+    """A profile as requested; None stands for a default that follows from the model."""
 
     min: Shape | None = None
     opt: Shape | None = None
@@ -34,7 +34,7 @@ def parse_profile(text: str) -> ProfileRequest:
         The request.
 
     Raises:
-        TypeError: text is no str.
+        TypeError: text is not a str.
         ValueError: text is anything else.
     """
     check_type("--profile", text, str)
@@ -55,13 +55,13 @@ def complete_profiles(
 
     Args:
         spec: The model's promises; no shape may leave them.
-        requests: The profiles asked for; none at all stands for one by default.
+        requests: The requested profiles; none at all stands for one by default.
 
     Returns:
         The profiles in the order of the requests.
 
     Raises:
-        ValueError: A shape is no multiple, out of the spec's range, or min <= opt <= max fails.
+        ValueError: A shape is not a multiple, out of the spec's range, or min <= opt <= max fails.
     """
     return tuple(_complete(spec, request) for request in requests or [ProfileRequest()])
 

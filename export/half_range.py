@@ -1,8 +1,9 @@
 """Whether float16 can hold what a network computes.
 
 ONNX Runtime on the CPU keeps float32 between float16 layers, so a value that is too large for
-float16 does not show in a comparison there. A GPU makes infinities of it, and NaN of these. So the
-float32 graph is run, and the largest value of every tensor that becomes float16 is measured.
+float16 does not show in a comparison there. On a GPU it becomes infinity, and infinities become
+NaN. So the float32 graph is run, and the largest value of every tensor that becomes float16 is
+measured.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def measure_half_range(
     run = _session(plain, names)
     for batch in inputs:
         for name, value in zip(names, run(batch), strict=True):
-            # Not max(): a NaN must come out as one.
+            # Not max(), which can lose a NaN.
             largest[name] = float(np.maximum(largest[name], value))
     return HalfRange(largest=largest, pictures=("noise", *pictures))
 

@@ -24,8 +24,8 @@ NORMALIZE: Final = "normalize"
 """The nodes of the normalization are named as if it were a module of the network."""
 
 LABEL_GROUPS: Final = 8
-"""The last convolution of head ``labels`` is cut into so many, a multiple of 4. Its result holds
-every logit of every pixel and is read once, by the argmax: in pieces, both stay in the cache.
+"""Parts into which the last convolution of head ``labels`` is cut, a multiple of 4. Its result
+holds every logit of every pixel and is read once, by the argmax: in pieces, both stay in the cache.
 Measured with FCN-32s at 320x480 on two cores: 4 times (ONNX Runtime) and 2 times (OpenVINO) as fast
 as whole when cut into 32. With 8 the last step takes 14 % less than with 32 in ONNX Runtime, which
 pays for every node, and 13 % more in OpenVINO."""
@@ -38,7 +38,7 @@ front ({dtype}[n, H, W, 3] {source}) => (float[n, 3, H, W] image)
   image = Sub (planes, mean)
 }}
 """
-# The cast comes before the transpose because TensorRT transposes no uint8.
+# The cast comes before the transpose because TensorRT does not transpose uint8.
 
 _CROP = """
   starts = Constant <value_ints = [{margin}, {margin}]> ()
@@ -61,7 +61,7 @@ tail (int64[n, S, h, w] best) => (uint8[n, H, W] labels) {{
   labels = Cast <to = 2> (picture)
 }}
 """
-# Through float because TensorRT moves no integers in a depth-to-space, and casts to uint8 from
+# Through float because TensorRT does not move integers in a depth-to-space, and casts to uint8 from
 # float only.
 
 _ARGMAX = """

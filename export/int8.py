@@ -70,7 +70,8 @@ def to_int8(
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,
-                # TensorRT dequantizes no int32, and ONNX Runtime quantizes a float bias itself.
+                # TensorRT does not dequantize int32, and ONNX Runtime quantizes a float bias
+                # itself.
                 "QuantizeBias": False,
             },
         )

@@ -46,8 +46,8 @@ cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
   tiles = Slice (both_columns, zero, count, axis_n)
 }
 """
-# Cast first: TensorRT slices no uint8.
-# Tiles come left column first: [top left, bottom left, top right, bottom right], or fewer.
+# Cast first: TensorRT does not slice uint8. Tiles come left column first: [top left, bottom left,
+# top right, bottom right], or fewer.
 
 _JOIN = """
 join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)

@@ -127,7 +127,7 @@ class Subject:
     def answer(self, image_nhwc: NDArray[np.uint8]) -> Answer:
         """Label pictures of one size.
 
-        Where sides are no multiples of 32, a model that gives logits is run on the overlapping
+        Where sides are not multiples of 32, a model that gives logits is run on the overlapping
         tiles of head ``scene``, and their mean is taken.
 
         Args:

@@ -145,7 +145,7 @@ def export_onnx(
     check_names("--keep-fp32", keep_fp32)
     if max_miou_drop is not None:
         check_type("--max-miou-drop", max_miou_drop, Real)
-        if not max_miou_drop <= 1:  # nor NaN, which every loss would pass
+        if not max_miou_drop <= 1:  # refuses NaN too, which every comparison would pass
             rule = "must be a share, at most 1"
             raise ValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
     typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
@@ -259,7 +259,7 @@ def _half_range(
 
 
 def _float_twin(core: Core, spec: ModelSpec, folder: Path) -> Path | None:
-    """Write the same head in float32; None where the model is that itself."""
+    """Write the same head in float32; None if the model is float32 already."""
     if spec.precision == "fp32":
         return None
     plain = replace(spec, precision="fp32")
@@ -289,7 +289,7 @@ def save_model(
         path: The file.
         notes: More lines; empty ones are left out.
     """
-    # The lowest that the operators need: older libraries refuse a higher one, whatever is in it.
+    # The lowest version that the operators need, because older libraries refuse higher ones.
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
     given, result, shapes = spec.input, spec.output, spec.shapes

@@ -53,7 +53,7 @@ def trace(
     batch, height, width = (torch.export.Dim(name) for name in ("n", "h", "w"))
     shapes: dict[int, Any] = {0: batch, rows: 32 * height, columns: 32 * width}
     with warnings.catch_warnings():
-        # The exporter warns of its own deprecated internals and logs what it optimized.
+        # The exporter warns about its deprecated internals and logs what it optimized.
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(

@@ -116,7 +116,7 @@ class VerifyReport:
     data: DataReport | None
     """Over a folder's pictures, where one was given."""
     precision: Precision
-    """The less exact of both sides'."""
+    """The tolerance of the less exact side."""
     tolerance: Tolerance
     failures: tuple[str, ...]
     """What is out of tolerance; empty for the same model."""
@@ -278,7 +278,7 @@ def _failures(
     data: DataReport | None,
     tolerance: Tolerance,
 ) -> tuple[str, ...]:
-    """Word every figure that is out of tolerance; a NaN is."""
+    """Describe every figure that is out of tolerance; NaN always is."""
     most = [
         ("max error", difference.max_error, tolerance.max_error),
         ("mean error", difference.mean_error, tolerance.mean_error),

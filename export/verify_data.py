@@ -114,7 +114,7 @@ def compare_on_data(
 ) -> DataReport:
     """Run both sides on every picture, resized where a side takes one size only.
 
-    A picture whose sides are no multiples of 32 is grown by reflection where a side has head
+    A picture whose sides are not multiples of 32 is grown by reflection where a side has head
     ``labels``, and else covered by overlapping tiles, for both sides alike.
 
     Args:

@@ -51,7 +51,7 @@ _Name = TypeVar("_Name", bound=str)
 
 @lru_cache(maxsize=256)
 def _allowed(dtype: np.dtype[Any], names: tuple[str, ...]) -> bool:
-    return dtype.name in names and dtype.isnative  # numpy works the name out anew each time
+    return dtype.name in names and dtype.isnative  # numpy computes the name each time
 
 
 def check_array(what: str, value: object, dtypes: tuple[str, ...], example: str) -> NDArray[Any]:
@@ -118,7 +118,7 @@ def check_output(
                 what,
                 "must share no memory with an input",
                 "one that does",
-                "pass an array of its own",
+                "pass a separate array",
             )
         )
     return array
@@ -150,7 +150,7 @@ def check_flag(what: str, value: object) -> bool:
 
 
 def check_type(what: str, value: object, kind: type) -> None:
-    """Raise TypeError if value is no instance of a class."""
+    """Raise TypeError if value is not an instance of a class."""
     if not isinstance(value, kind):
         rule, remedy = f"must be of type {kind.__name__}", "pass one"
         raise TypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
@@ -241,4 +241,4 @@ def _processors() -> int:
 
 
 PROCESSORS = _processors()
-"""Those that this process could use when it began: a library may pin a thread later."""
+"""The processors that this process could use at its start: a library may pin a thread later."""

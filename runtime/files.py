@@ -27,7 +27,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     Raises:
         OSError: The folder is not writable.
     """
-    # Cut, for a name may have 255 bytes and needs none to spare for this one.
+    # Cut, because a name has at most 255 bytes and may use all of them.
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", dir=path.parent))
     temporary = folder / path.name
     try:

@@ -1,4 +1,4 @@
-"""What the machine does while a series is measured: whose cores, and how much memory.
+"""The load of the machine while a series is measured: cores used by others, and memory.
 
 Linux tells through /proc; elsewhere the figures are None, and a report says that they are missing.
 """
@@ -16,7 +16,7 @@ __all__ = ["LoadMeter", "MachineLoad", "host_memory", "parse_cpu_times", "reset_
 
 _PROC: Final = Path("/proc")
 _SHORTEST: Final = 0.5
-"""Seconds below which the kernel's clock ticks of 10 ms are too coarse to tell cores by."""
+"""Shorter intervals are too coarse: the kernel counts CPU time in ticks of 10 ms."""
 
 
 @dataclass(frozen=True, kw_only=True)

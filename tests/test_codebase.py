@@ -97,7 +97,7 @@ PHRASES = (
 
 
 def prose() -> list[Path]:
-    folders = ("src", "runtime", "train", "export", "csrc", "benchmarks", "tests", "docs")
+    folders = ("src", "runtime", "train", "export", "benchmarks", "tests", "docs")
     found = [path for name in folders for path in (ROOT / name).rglob("*.*")]
     kinds = {".py", ".pyi", ".hpp", ".cpp", ".md"}
     kept = [path for path in found if path.suffix in kinds and "experiments" not in path.parts]

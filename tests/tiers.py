@@ -13,7 +13,7 @@ __all__ = ["PARTS", "TIERS", "Tier", "tier_of"]
 Tier = Literal["check", "test", "all"]
 
 TIERS: Final[dict[str, Tier]] = {
-    # Whole commands in processes of their own, trainings, exports: not in the two minutes of check.
+    # Whole commands in their own processes, trainings, exports: not in the two minutes of check.
     "tests/benchmarks/": "test",
     "tests/cli/": "test",
     "tests/cli/test_options.py": "check",

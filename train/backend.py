@@ -31,13 +31,13 @@ from fcnkit.train.frozen import frozen_copy
 __all__ = ["TorchBackend", "open_checkpoint"]
 
 _TURN: Final = threading.Lock()
-"""Threads take turns: the mode of a network and PyTorch's settings are one for all of them."""
+"""Threads take turns: they share the network's mode and PyTorch's settings."""
 
 _DTYPES: Final[dict[Compute, torch.dtype]] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class TorchBackend(CheckedBackend):
-    """Runs a network with PyTorch, in float32 unless less is asked for."""
+    """Runs a network with PyTorch, in float32 unless less is requested."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class TorchBackend(CheckedBackend):
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
         if os.getpid() != self._process:
-            # PyTorch's threads did not come along: it would wait for them forever.
+            # A forked process has no PyTorch threads: waiting for them would never end.
             rule = "a checkpoint runs in the process that opened it"
             got, remedy = "a fork of that process", "open it in a process started with spawn"
             raise FcnkitError(message("torch", rule, got, remedy))
@@ -97,15 +97,15 @@ class TorchBackend(CheckedBackend):
 
     @contextmanager
     def _setting(self) -> Iterator[None]:
-        """Compute in the threads and precision asked for, and leave the process as it was."""
+        """Compute in the requested threads and precision, and leave the process as it was."""
         before = torch.get_num_threads()
         if before != self._threads:
             torch.set_num_threads(self._threads)
         autocast = torch.autocast(
             self._device.type, dtype=self._dtype, enabled=self._dtype is not None
         )
-        # cuDNN takes TensorFloat-32 for float32 convolutions unless it is told not to. What is not
-        # named here would take flags()' own defaults, which turn cuDNN off.
+        # cuDNN takes TensorFloat-32 for float32 convolutions unless told not to. Arguments left out
+        # here would get the defaults of flags(), which turn cuDNN off.
         cudnn = torch.backends.cudnn
         flags = cudnn.flags(
             enabled=cudnn.enabled,
@@ -121,7 +121,7 @@ class TorchBackend(CheckedBackend):
                 torch.set_num_threads(before)
 
     def _free(self) -> None:
-        # The network belongs to whoever made the backend; here only the reference goes.
+        # The caller owns the network; only the reference is dropped.
         self._net = None
 
 
@@ -146,9 +146,9 @@ def open_checkpoint(
         The backend.
 
     Raises:
-        ArtifactError: The file is no checkpoint.
+        ArtifactError: The file is not a checkpoint.
         BackendUnavailableError: The device is not there.
-        TypeError: threads is no integer, or an option is no text.
+        TypeError: threads is not an integer, or an option is not a str.
         ValueError: threads is below 1, or an option or the precision is unknown.
     """
     options = as_options(options)
@@ -157,6 +157,6 @@ def open_checkpoint(
     threads = check_threads(threads, what="open_checkpoint")
     where = pick_device(options.get("device", device))
     net, checkpoint = load_model(path)
-    # The same function in less time: nothing is trained any more.
+    # Folded for speed: nothing is trained here.
     net = frozen_copy(net.to(where)).to(memory_format=torch.channels_last)
     return TorchBackend(net, checkpoint.spec, device=where, threads=threads, compute=compute)

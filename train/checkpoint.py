@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 SAFETENSORS: Final = ".safetensors"
-"""By this suffix a file that cannot hold code is told from a checkpoint."""
+"""Suffix of files with weights alone, which cannot hold code."""
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
@@ -69,7 +69,7 @@ class Checkpoint(Weights):
     """What a checkpoint file holds."""
 
     resume: dict[str, Any] | None
-    """What only continuing the run needs, see ``Learner.state``; None in best.pt."""
+    """What only resuming the run needs, see ``Learner.state``; None in best.pt."""
     epoch: int
     """Number of finished epochs."""
     recipe: Recipe
@@ -142,7 +142,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         try:
             torch.save(data, file)
         except RuntimeError as error:
-            # torch words a full disk as a wrong position in the file; the reason is behind it.
+            # torch reports a full disk as a wrong position in the file. Its cause has the reason.
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -175,9 +175,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_content(path: Path, data: dict[str, Any]) -> None:
-    """Refuse a checkpoint whose entries are of other types; only type names are shown.
+    """Refuse a checkpoint whose entries have wrong types; only type names are shown.
 
-    Whoever wrote the file may have nested a value so that its text would fill any memory.
+    A hostile file may nest a value so that its repr fills the memory.
     """
     legal = {
         "spec": isinstance(data["spec"], str),
@@ -220,7 +220,7 @@ def _is_state(value: object) -> bool:
 
 
 def _is_plain(value: object, *, depth: int) -> bool:
-    """Whether a value is text, a number, None, or a dict or list of such, at most so deep."""
+    """Whether a value is a str, a number, None, or a dict or list of these, at most this deep."""
     if isinstance(value, dict | list):
         inner = list(value) + list(value.values()) if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(item, depth=depth - 1) for item in inner)
@@ -263,8 +263,8 @@ _UNREADABLE: Final = (
 
 
 def _check_zip(path: Path) -> None:
-    """Refuse what is no zip, or unpacks to more than itself: torch compresses nothing."""
-    # torch would read a file that is no zip as a bare pickle of its oldest format.
+    """Refuse a file that is not a zip or that unpacks to more: torch does not compress."""
+    # torch would read a file that is not a zip as a bare pickle of its oldest format.
     got = "no zip archive"
     if is_zipfile(path):
         try:
@@ -290,7 +290,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         a checkpoint ``epoch``, ``recipe`` and ``scores``.
 
     Raises:
-        ArtifactError: The file is no checkpoint.
+        ArtifactError: The file is not a checkpoint.
     """
     net, loaded = load_model(path)
     facts: dict[str, Any] = {

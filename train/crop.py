@@ -18,8 +18,8 @@ from fcnkit.train.run_folder import LAST
 __all__ = ["FittedRecipe", "fit_crop", "recipe_without_crop"]
 
 _LEAST = 64
-"""Smallest side. At 32 pixels the deepest features are a single one, which batch normalization
-cannot train on where there is only one picture."""
+"""Smallest side. At 32 pixels the deepest feature map is 1x1, on which batch normalization cannot
+train with a batch of one."""
 
 _LOOKED_AT = 1000
 """Sizes of at most this many pictures are read; they are spread over the whole split."""

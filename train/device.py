@@ -20,8 +20,8 @@ def pick_device(name: str) -> torch.device:
         The device.
 
     Raises:
-        TypeError: The name is no str.
-        ValueError: The name is no such device.
+        TypeError: The name is not a str.
+        ValueError: The name is not a device.
         BackendUnavailableError: The device does not exist on this machine.
     """
     check_type("--device", name, str)

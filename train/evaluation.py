@@ -18,7 +18,7 @@ __all__ = ["Measure", "PictureScore", "Protocol", "evaluate", "measure"]
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is compared: by default full pictures, void pixels counting for nothing."""
+    """What is compared: by default full pictures, void pixels ignored."""
 
     crop: tuple[int, int] | None = None
     """One random window (rows, columns) per picture instead; smaller pictures are left out."""
@@ -41,7 +41,7 @@ class Protocol:
 
     @classmethod
     def of_the_chapter(cls, *, crop: tuple[int, int] = (320, 480), seed: int = 0) -> Protocol:
-        """Return the protocol of the d2l.ai chapter, whose scores compare with no others'.
+        """Return the protocol of the d2l.ai chapter. Other scores cannot be compared with its own.
 
         Source: d2l.ai, chapters "Semantic Segmentation and the Dataset" (VOCSegDataset: random
         crops, pictures smaller than them dropped, any unlisted color is background) and "Fully
@@ -130,7 +130,7 @@ class Measure:
 
     @property
     def tells(self) -> bool:
-        """Whether the scores say something: one class alone is right wherever it is predicted."""
+        """Whether the scores mean something: with one class alone, every prediction is right."""
         return len(self.classes) - len(self.without_truth) > 1
 
 

@@ -25,9 +25,9 @@ def frozen_copy(net: SegmentationNet) -> SegmentationNet:
 def _fold_batch_norms(module: nn.Module) -> None:
     """Fold each batch normalization into the convolution that its owner defines just before it.
 
-    The exporter folds too, but not where another node reads the convolution's result, be it only
-    its size. That definition order is the order of computing is a convention of the networks;
-    the comparison after the export would show a breach.
+    The exporter also folds, but not if another node uses the convolution's output (even just its
+    shape). We assume that modules are defined in the order they run; the check after the export
+    would catch a violation.
     """
     for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):

@@ -21,7 +21,7 @@ __all__ = ["Learner"]
 
 
 class Learner:
-    """A network under training; ``step`` makes it better, ``deployed`` is what it is so far."""
+    """A network under training: ``step`` trains it, ``deployed`` is the result so far."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Learner:
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.net)
-        # The one place where a GPU is waited for.
+        # The only place that waits for the GPU.
         return float(parallel.total(loss.detach()).item())
 
     def is_finite(self) -> bool:
@@ -105,7 +105,7 @@ class Learner:
         return _on_cpu(self.deployed)
 
     def state(self) -> dict[str, Any]:
-        """Return what only continuing needs.
+        """Return what resuming needs besides the weights.
 
         ``optimizer``; ``class_weights`` (a list, or None); and where weights are averaged ``net``,
         the weights behind the average, and ``updates``, how often it was updated (else None).
@@ -145,7 +145,7 @@ class Learner:
 
 
 class _Pieces(nn.Module):
-    """A network's ``pieces`` as what calling it gives, which is what DDP and the compiler wrap."""
+    """Calls a network's ``pieces``: DDP and the compiler wrap a module's forward."""
 
     def __init__(self, net: SegmentationNet) -> None:
         super().__init__()
@@ -157,7 +157,8 @@ class _Pieces(nn.Module):
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    # Without what is frozen, so that a run cannot be continued with it thawed, or frozen only then.
+    # Frozen parameters are left out of the optimizer, so a resumed run with another freeze setting
+    # fails to load.
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     # Fused: one pass over the weights instead of ten, and a third of the time on two cores.
     shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": True}
@@ -169,7 +170,7 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def _moving_average(decay: float) -> Any:
-    """Return AveragedModel's update: exponential, over a ninth of a run that is still short.
+    """Return AveragedModel's update: exponential, with a smaller decay in the first steps.
 
     Source of min(decay, (1 + n) / (10 + n)) after n updates: TensorFlow's
     ExponentialMovingAverage. Without it the first weights would outweigh all others for

@@ -45,7 +45,7 @@ OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
 MOST_WORKERS = 256
 _LOOKED_AT = 16
-"""Training pictures whose values are looked at before training."""
+"""Training pictures whose value range is checked before training."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
         The data of a run.
 
     Raises:
-        TypeError: range is no pair of integers.
+        TypeError: range is not a pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
         DataError: The folder is not in VOC layout, no picture is left to train on, or the masks
             of a split are void all over.
@@ -109,7 +109,7 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
         remedy = "use a smaller --crop, or leave it out"
         raise DataError(message(str(root), rule, f"{dropped} smaller ones", remedy))
     for split, chosen in ((train_split, samples), (val_split, val_split.samples)):
-        # Else validation would find it out after the first epoch.
+        # Otherwise validation would fail after the first epoch.
         if not count_labels(chosen, split.labelmap, enough=1)[:VOID].any():
             raise no_labels(split, len(chosen))
     _warn_of_range(samples[:_LOOKED_AT])
@@ -117,10 +117,10 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
 
 
 def _warn_of_range(samples: Sequence[Sample]) -> None:
-    """Warn where pictures of more than 8 bits keep to a part of the range."""
+    """Warn if pictures of more than 8 bits use only a part of the range."""
     warn = RangeWarner("if {0} means white, add --range 0..{0}")
     for sample in samples:
-        with contextlib.suppress(DataError):  # training itself will name it
+        with contextlib.suppress(DataError):  # training reports it
             warn(str(sample.image), read_image_levels(sample.image, range=sample.range).seen)
 
 
@@ -218,8 +218,9 @@ def train(
                     on_epoch(result)
 
             unscored = bool(history) and "mean_iou" not in history[-1]
+            # The last run planned more epochs, so its final epoch was never validated.
             if unscored and done == recipe.epochs and parallel.is_first():
-                finish(history.pop(), data.val)  # it was to be longer when this was not due
+                finish(history.pop(), data.val)
             for epoch in range(done + 1, recipe.epochs + 1):
                 sampler.epoch = epoch
                 loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)
@@ -242,7 +243,7 @@ def _train_epoch(
     recipe, world = learner.recipe, parallel.world()
     pictures = len(loader.sampler) * world  # type: ignore[arg-type]
     started, loss_sum, seen = time.perf_counter(), 0.0, 0
-    # Dropout draws the same after a resumption as without one, and in no two processes alike.
+    # Dropout draws the same numbers with or without resuming, and different ones in each process.
     key = np.random.SeedSequence((recipe.seed, epoch, parallel.rank()))
     torch.manual_seed(int(key.generate_state(1)[0]))
     learner.net.train()
@@ -314,7 +315,7 @@ def _validate(
     with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
         try:
             measured = measure(segmenter, val)
-        except ArtifactError as error:  # Weights may be finite and so large that logits are not.
+        except ArtifactError as error:  # Finite weights can still give infinite logits.
             rule = f"the logits on val after epoch {row['epoch']} must be finite"
             raise _diverged(rule, "NaN") from error
         scores = measured.scores

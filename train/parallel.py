@@ -22,7 +22,7 @@ from fcnkit.train.device import pick_device
 __all__ = ["is_first", "process_group", "rank", "share", "total", "wait", "world"]
 
 _PATIENCE = timedelta(days=1)
-"""While one process validates the others wait. torchrun notices one that died, not this."""
+"""The other processes wait while one validates. torchrun notices a dead process, not a slow one."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def process_group(device: str) -> Iterator[torch.device]:
         This process's device.
 
     Raises:
-        ValueError: The device is no such device, or one GPU was named for several processes.
+        ValueError: The device is unknown, or one GPU was named for several processes.
         BackendUnavailableError: The device does not exist on this machine.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
@@ -126,7 +126,7 @@ def _convert(module: nn.Module) -> None:
 class _SharedBatchNorm2d(nn.BatchNorm2d):
     """Batch normalization over the batches of all processes: nn.SyncBatchNorm runs on GPUs only.
 
-    Every process brings the same number of values, as the sampler sees to.
+    The sampler gives every process the same number of values.
     """
 
     def forward(self, x_nchw: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
         count = x[:, 0].numel() * world()
         mean_c = _summed(x.sum((0, 2, 3))) / count
         centered = x - mean_c[:, None, None]
-        # In two passes: the mean of squares less the square of the mean would cancel.
+        # Two passes, because E[x^2] - E[x]^2 loses digits.
         var_c = _summed(centered.square().sum((0, 2, 3))) / count
         self._track(mean_c.detach(), var_c.detach() * count / (count - 1))
         scale_c = self.weight * (var_c + self.eps).rsqrt()

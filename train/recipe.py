@@ -37,15 +37,15 @@ class Recipe:
     batch: int
     crop: tuple[int, int]
     optimizer: Optimizer
-    """sgd is plain, as the chapter's; momentum is Nesterov's, 0.9."""
+    """sgd is plain, as the d2l.ai chapter's; momentum is Nesterov's, 0.9."""
     lr: float
     """Peak learning rate."""
     weight_decay: float
     schedule: Literal["constant", "poly"]
     """poly: linear warm-up over the first 5 % of steps, then (1 - step/steps) ** 0.9."""
     loss: Literal["image-sum", "pixel-mean"]
-    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the chapter's),
-    or as the mean over the batch's pixels that are not void."""
+    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the d2l.ai
+    chapter's), or as the mean over the batch's pixels that are not void."""
     dice: float
     """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
     class_weights: ClassWeights
@@ -55,7 +55,7 @@ class Recipe:
     scale: tuple[float, float]
     """Pictures are resized by a factor drawn from this range before the crop."""
     half_size: float = 0.0
-    """Share of the epochs, the first ones, that halve crop and scale and so take a third of the
+    """Share of the epochs, at the start, that train at half the crop and scale, in a third of the
     time: progressive learning, as in Tan and Le, "EfficientNetV2", 2021; 0: none."""
     flip: bool
     """Mirror half of the pictures."""
@@ -63,10 +63,11 @@ class Recipe:
     """Brightness, contrast and saturation change by factors 1 - color..1 + color, the hue by a
     tenth of that in turns; 0: none."""
     void_as_background: bool
-    """Train void as class 0, as the chapter does, where that is named background; else, and by
-    default, it is ignored."""
+    """Train void as class 0, as the d2l.ai chapter does, where that is named background; else, and
+    by default, it is ignored."""
     drop_smaller: bool
-    """Leave out pictures smaller than the crop, as the chapter does, instead of padding them."""
+    """Leave out pictures smaller than the crop, as the d2l.ai chapter does, instead of padding
+    them."""
     precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
@@ -76,7 +77,7 @@ class Recipe:
 
         Raises:
             TypeError: A value is of another type than its field.
-            ValueError: A value is out of range; named is the option to change.
+            ValueError: A value is out of range; the message names the option.
         """
         self._check_types()
         for option, value in (("epochs", self.epochs), ("batch", self.batch)):
@@ -118,7 +119,7 @@ class Recipe:
                 )
 
     def for_classes(self, labelmap: LabelMap) -> Recipe:
-        """Return the recipe as a data set allows it: void is no background where there is none."""
+        """Return the recipe for a data set: without a background class, void is ignored."""
         if labelmap.has_background or not self.void_as_background:
             return self
         return replace(self, void_as_background=False)
@@ -139,13 +140,13 @@ class Recipe:
         """Read what to_dict wrote.
 
         Raises:
-            ValueError: data is no dict, a field is missing, unknown or of another type, or a value
-                cannot train.
+            ValueError: data is not a dict, a field is missing, unknown or of another type, or a
+                value cannot train.
         """
         rule, remedy = "must be a dict", "use the file that was saved"
         if not isinstance(data, dict):
             raise ValueError(message("recipe", rule, type(data).__name__, remedy))
-        # A field with a default is younger than files without it, which were trained as it says.
+        # Older files lack the fields that have a default; they were trained with that default.
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         kinds = get_type_hints(cls)
         if not needed <= set(data) <= set(kinds):
@@ -162,7 +163,7 @@ class Recipe:
 
 
 def _fits(kind: Any, value: object) -> bool:
-    """Whether a plain value is of a field's annotated type; True is no number."""
+    """Whether a plain value is of a field's annotated type; True is not a number."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) is tuple:
@@ -214,7 +215,8 @@ _MODERN = replace(
     precision="bf16",
 )
 RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN)}
-"""``d2l``: the chapter's; the learning rate is per summed batch. ``modern``: from scratch."""
+"""``d2l``: the d2l.ai chapter's; the learning rate is per summed batch. ``modern``: from
+scratch."""
 
 
 def recipe_lines() -> list[str]:

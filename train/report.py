@@ -65,7 +65,7 @@ def write_report(
         "confusion": counts,
     }
     atomic_write(report / "report.json", json.dumps(content, indent=2).encode())
-    # Last: where there is a page, there is all that it shows.
+    # Written last, so that a page is never incomplete.
     atomic_write(report / "index.html", _page(measure, ranked[:worst], facts).encode())
 
 
@@ -89,7 +89,7 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
     axes = figure.subplots()
     picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     families = _families("".join(measure.classes))
-    # Without the glyphs, numbers: the page lists them with the names, and a browser has fonts.
+    # Numbers where no font has the glyphs; the page lists them with the names.
     names = measure.classes if families else [str(number) for number in range(count)]
     style: dict[str, Any] = {"parse_math": False, "fontfamily": families or None}
     axes.set_xticks(range(count), names, rotation=90, **style)
@@ -106,11 +106,11 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
 
 
 def _families(text: str) -> list[str]:
-    """Return the installed fonts that together hold every character; none where they do not."""
+    """Return installed fonts that together hold every character, or none."""
     default = FontProperties()
     families = [default.get_name()]
     missing = {ord(c) for c in text} - set(get_font(findfont(default)).get_charmap())
-    # The last resort holds everything, as boxes.
+    # The font LastResort holds everything, as boxes.
     fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
     for font in fonts if missing else ():
         held = missing & _characters(font.fname)

@@ -1,4 +1,4 @@
-"""The files of a run: written after every epoch so that a kill at any moment loses no more."""
+"""The files of a run: written after every epoch, so that a kill loses at most one epoch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LOCK = ".lock"
 
 @contextmanager
 def hold_run(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder, which is made, and removed if it stays empty.
+    """Lock a run folder; it is created, and removed again if it stays empty.
 
     Args:
         run: The folder.
@@ -60,9 +60,11 @@ def hold_run(run: Path) -> Iterator[None]:
     try:
         with path.open("ab") as file:
             try:
-                # Of this process alone: a worker that outlives it for a moment does not hold it.
+                # Not inherited: a worker that outlives this process for a moment must not keep the
+                # lock.
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Another one may have ended meanwhile, and removed what was opened here.
+                # Another training may have ended meanwhile and removed the file that was opened
+                # here.
                 held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
             except (BlockingIOError, PermissionError):
                 held = False
@@ -92,7 +94,7 @@ def open_run(
         resume: Continue what the folder holds, if it holds something.
 
     Returns:
-        The rows of the finished epochs, and the last checkpoint; none of both in a new folder.
+        The rows of the finished epochs and the last checkpoint; no rows and None in a new folder.
 
     Raises:
         FcnkitError: The folder holds another run, or one of more epochs.
@@ -109,7 +111,7 @@ def open_run(
     checkpoint = load_checkpoint(last)
     _check_same(last, checkpoint, spec, recipe)
     done = checkpoint.epoch
-    # As many as asked for is no mistake: the command that made a run can simply be repeated.
+    # Not an error: the command that made a run can simply be repeated.
     if done > recipe.epochs:
         rule = f"--epochs must be at least the {done} that the run has finished"
         raise FcnkitError(message(str(run), rule, recipe.epochs, "raise --epochs or use a new -o"))
@@ -149,7 +151,7 @@ def save_epoch(
     lines = "".join(json.dumps(row) + "\n" for row in history)
     atomic_write(run / METRICS, lines.encode())
     save_curves(run / CURVES, history)
-    # Last, so that everything else is there when a resumed run finds this epoch done.
+    # Written last: a resumed run that finds this epoch done finds everything else too.
     save_checkpoint(run / LAST, checkpoint)
 
 
@@ -168,7 +170,7 @@ def _check_same(last: Path, checkpoint: Checkpoint, spec: ModelSpec, recipe: Rec
 
 
 def _sweep(run: Path) -> None:
-    """Remove what a kill left of files half written, see ``atomic_path``."""
+    """Remove half-written files that a kill left, see ``atomic_path``."""
     patterns = [f".{name}.*" for name in (BEST, LAST, METRICS, CURVES, SAMPLES)]
     for pattern in (*patterns, f"{GRIDS}/.*.png.*"):
         for left in run.glob(pattern):

@@ -32,8 +32,8 @@ _D2L_MODULES = {
     "final_conv": "final_conv",
     "transpose_conv": "transpose_conv",
 }
-"""The chapter's nn.Sequential of torchvision's ResNet-18 without its last two modules; 2 and 3, its
-ReLU and pooling, have no weights."""
+"""The d2l.ai chapter's nn.Sequential of torchvision's ResNet-18 without its last two modules; 2 and
+3, its ReLU and pooling, have no weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ class LoadedWeights:
         return f"{taken}; left at their initialization: {', '.join(self._untouched())}"
 
     def _untouched(self) -> list[str]:
-        """Name what was left by the outermost modules of which nothing was loaded."""
+        """Name the outermost modules of which nothing was loaded."""
         touched = {name for key in self.loaded for name in _prefixes(key)}
         names = [next(n for n in _prefixes(key) if n not in touched) for key in self.left]
         return list(dict.fromkeys(names))
@@ -93,7 +93,7 @@ def initial_model(
 
     Raises:
         ValueError: An option is unknown, or two of them exclude each other.
-        ArtifactError: init_from is no file of weights for this architecture.
+        ArtifactError: init_from is not a file of weights for this architecture.
         FcnkitError: The ImageNet weights cannot be fetched.
     """
     if options.init_from is not None and options.pretrained:
@@ -139,7 +139,7 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
         raise ArtifactError(message(str(path), rule, source, remedy))
     own = net.state_dict()
     unfit = {_layer(k) for k, v in own.items() if k not in weights or weights[k].shape != v.shape}
-    # What is frozen keeps the values that it was frozen at.
+    # Frozen layers keep their values.
     unfit |= {_layer(k) for k, weight in net.named_parameters() if not weight.requires_grad}
     left = tuple(key for key in own if _layer(key) in unfit)
     loaded = tuple(key for key in own if _layer(key) not in unfit)
@@ -152,7 +152,7 @@ def _layer(key: str) -> str:
 
 
 def _backbone(architecture: str) -> str | None:
-    """Return the backbone; a network with an encoder of its own shares it with no other."""
+    """Return the backbone; a network with its own encoder shares it with no other."""
     backbone = NETWORKS[architecture].backbone
     return architecture if backbone is None else backbone
 
@@ -178,7 +178,7 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
 
 
 def _from_d2l(path: Path, content: object) -> dict[str, Tensor]:
-    """Rename the tensors of the chapter's state dict and check that they are all there."""
+    """Rename the tensors of the d2l.ai chapter's state dict and check that they are all there."""
     rule = "must be a checkpoint or the state dict of the d2l.ai chapter's network"
     remedy = "give a best.pt, or a file of torch.save(net.state_dict())"
     if not isinstance(content, dict):

@@ -105,7 +105,7 @@ class Context:
         return value
 
     def opened(self, key: str, work: Callable[[], T]) -> T | None:
-        """Do something whose result is no finding; say its error only."""
+        """Do something whose result is not a finding; report only its error."""
         try:
             return work()
         except Exception as error:

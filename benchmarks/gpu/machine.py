@@ -158,7 +158,7 @@ def _pytest(context: Context) -> dict[str, Any]:
         if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
     ]
     report = context.folder / "gpu-tests.xml"
-    # Warnings are no errors here: the machine's versions are not those of constraints.txt.
+    # Warnings are not errors here: the machine's versions are not those of constraints.txt.
     calm = ("-W", "default", "-o", "filterwarnings=", "-p", "no:cacheprovider")
     command = (
         sys.executable,

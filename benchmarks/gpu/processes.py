@@ -31,7 +31,7 @@ def die_with_parent() -> None:
 
 
 def end_stage(mark: str) -> None:
-    """Kill every process of a stage, also those that made a session of their own."""
+    """Kill every process of a stage, also those that made their own session."""
     for _ in range(100):
         members = list(_members(mark))
         for process in members:

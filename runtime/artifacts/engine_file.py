@@ -2,8 +2,8 @@
 
 An engine is two files. ``model.engine`` is a pure plan, which every TensorRT tool can read.
 ``model.engine.json`` beside it is the sidecar: which model the plan is, from which ONNX file, by
-which library and for which shapes. Reading it is closed-world, as for a ModelSpec. What only a
-library can tell (does it run on this GPU, does it deserialize) is the backend's to ask, afterwards.
+which library and for which shapes. Reading it is closed-world, as for a ModelSpec. The backend
+checks the rest: whether the engine runs on this GPU and deserializes.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
         raise ArtifactError(message(str(path), rule, got, _build_again(rebuild)))
     size, wanted = path.stat().st_size, sidecar.plan.bytes
     check_length(size, wanted, where=str(path), rebuild=rebuild)
-    # Its size first: a file of any length must not be read to find that it is another.
+    # Check the size first, so that a file of any length is not read in vain.
     plan = path.read_bytes() if size == wanted else b""
     if hashlib.sha256(plan).hexdigest() != sidecar.plan.sha256:
         rule = f"must be the plan that {held.name} describes"
@@ -282,8 +282,8 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
         rule = f"must be a plan of {sidecar.library}, as {held.name} says"
         words = message(str(path), rule, f"one of {built}", _build_again(rebuild))
         if header.flavor == sidecar.flavor == "tensorrt":
-            # Where ordinary TensorRT writes its version is known of few versions, and the hash
-            # has told that this is the plan. The library decides.
+            # For ordinary TensorRT the place of the version is known for a few versions only. The
+            # hash matched, so the library decides.
             _log.warning("%s", words)
         else:
             raise ArtifactError(words)
@@ -301,7 +301,7 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
 
 def _without_sidecar(path: Path, model: Path) -> EngineFile:
     spec = read_onnx_file(model).spec(where=str(model))
-    # What the ONNX file showed is not what the engine did.
+    # The result of the ONNX file's check says nothing about the engine.
     spec = replace(spec, source=replace(spec.source, parity=None))
     plan = path.read_bytes()
     rebuild = shlex.join(["fcnkit", "export", "engine", str(model), "-o", str(path)])

@@ -47,7 +47,7 @@ def read_plan_header(plan: bytes, *, where: str, rebuild: str) -> PlanHeader:
         What the header says.
 
     Raises:
-        ArtifactError: These are no bytes of a plan, or some are missing.
+        ArtifactError: These are not the bytes of a plan, or some are missing.
     """
     flavor = _MAGIC.get(plan[:4])
     if flavor is None or len(plan) < _HEADER_BYTES:

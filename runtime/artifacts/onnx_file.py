@@ -1,4 +1,4 @@
-"""Reading what an ONNX file says about itself, and whether it is so, without the onnx package.
+"""Reads what an ONNX file says about itself, and checks it, without the onnx package.
 
 An ONNX file is one protobuf message, and what is wanted here (opset, declared inputs and outputs,
 ``metadata_props``, the types of the nodes) is plain enough to be picked out while the values of the
@@ -150,7 +150,7 @@ def read_onnx_file(path: str | Path) -> OnnxFile:
         Opset, graph and metadata.
 
     Raises:
-        ArtifactError: There is no such file, or it is no complete ONNX file.
+        ArtifactError: There is no such file, or it is not a complete ONNX file.
     """
     path = Path(path)
     if not path.is_file():
@@ -173,7 +173,7 @@ def read_onnx_bytes(content: bytes | mmap.mmap, *, where: str) -> OnnxFile:
         As read_onnx_file.
 
     Raises:
-        ArtifactError: They are no complete ONNX file.
+        ArtifactError: They are not a complete ONNX file.
     """
     try:
         _refuse_outside_weights(Source(content), "model", (0, len(content)), depth=0)

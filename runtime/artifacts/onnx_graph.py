@@ -99,8 +99,8 @@ def read_graph(data: Source, start: int, stop: int, *, depth: int = 0) -> Graph:
         The graph.
 
     Raises:
-        WireError: It is no such message.
-        UnicodeDecodeError: A name is no text.
+        WireError: It is not such a message.
+        UnicodeDecodeError: A name is not UTF-8.
     """
     if depth > MAX_DEPTH:
         raise WireError("graphs nested without end")
@@ -164,7 +164,7 @@ def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
 
 
 _VALUES: Final = {2: FLOAT, 3: INT64, 4: STRING, 7: FLOAT, 8: INT64, 9: STRING}
-"""Fields of an attribute that hold numbers or texts themselves, with the ONNX type of these."""
+"""Fields of an attribute that hold numbers or strings themselves, with their ONNX type."""
 
 
 def _read_attribute(

@@ -1,8 +1,8 @@
 """What an ONNX graph computes in, proved by its nodes.
 
-A file is also read after other tools were at it: quantized, halved, optimized. Its spec still says
-what the export wrote, so the spec is compared with the graph whenever a file is opened. The types
-of tensors follow from the types of the weights and inputs, node by node.
+Other tools may have changed a file: quantized, halved, optimized. Its spec still says what the
+export wrote, so the spec is compared with the graph whenever a file is opened. The types of tensors
+follow from the types of the weights and inputs, node by node.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def layer_types(graph: Graph) -> LayerTypes:
 
 @dataclass(frozen=True)
 class _Scope:
-    """What is known at a node, by the name of the tensor."""
+    """What is known before a node, by the name of the tensor."""
 
     types: dict[str, int]
     weights: dict[str, int]
@@ -273,7 +273,7 @@ def _note(node: Node, scope: _Scope, found: LayerTypes) -> None:
     elif op in _INTEGERS:
         found.computing[name] = "int8"
     elif "::" in node.op and not node.op.startswith(_FLOAT_DOMAIN):
-        found.computing[name] = node.op  # nobody knows what it computes in
+        found.computing[name] = node.op  # it is unknown what it computes in
     elif op in _QUANTIZERS:
         found.reduced[name] = "int8"
     elif any(kind in _REDUCED for kind in results):
@@ -282,7 +282,7 @@ def _note(node: Node, scope: _Scope, found: LayerTypes) -> None:
 
 def _computed_in(node: Node, scope: _Scope) -> str:
     factors = node.inputs[:2]
-    # Where only one comes out of int8, as of a picture that others share, floats multiply.
+    # If only one comes from int8, as with a shared input, the product is in float.
     if all(_is_dequantized(name, scope) for name in factors):
         return "int8"
     kinds = {_name(scope.types.get(name, 0)) for name in factors}
@@ -300,7 +300,7 @@ def _is_dequantized(name: str, scope: _Scope) -> bool:
 
 
 def _stored_as(name: str, scope: _Scope) -> int:
-    """Return the ONNX type in which a weight is stored, 0 for what is no weight."""
+    """Return the ONNX type in which a weight is stored; 0 if the tensor is not a weight."""
     while (maker := scope.makers.get(name)) is not None and maker.op in _MOVES and maker.inputs:
         name = maker.inputs[0]
     if maker is not None:

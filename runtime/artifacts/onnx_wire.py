@@ -12,14 +12,14 @@ __all__ = ["MAX_NUMBERS", "Field", "Source", "WireError", "fields_of", "numbers_
 
 
 class WireError(Exception):
-    """The bytes are no protobuf message of the expected kind."""
+    """The bytes are not a protobuf message of the expected kind."""
 
 
 MAX_NUMBERS = 100
 """Integers of one field that are read: more dimensions, or more numbers of a size, are no use."""
 
 _MAX_FIELDS = 1_000_000
-"""A file with more is no network: a ResNet-101 with its head has some ten thousand."""
+"""A file with more is not a network: a ResNet-101 with its head has some ten thousand."""
 
 
 class Source:
@@ -45,7 +45,7 @@ def _varint(data: Source, at: int, stop: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
-    raise WireError("bytes that end early or are no protobuf")
+    raise WireError("bytes that end early or are not protobuf")
 
 
 def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
@@ -57,7 +57,7 @@ def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
         key, at = _varint(data, at, stop)
         number, wire = key >> 3, key & 7
         if number == 0:
-            raise WireError("bytes that are no protobuf")
+            raise WireError("bytes that are not protobuf")
         value = 0
         if wire == 0:
             start = at
@@ -68,9 +68,9 @@ def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
         elif wire in (1, 5):
             start, at = at, at + (8 if wire == 1 else 4)
         else:
-            raise WireError("bytes that are no protobuf")
+            raise WireError("bytes that are not protobuf")
         if at > stop:
-            raise WireError(f"a file that ends {at - stop} bytes early or is no protobuf")
+            raise WireError(f"a file that ends {at - stop} bytes early or is not protobuf")
         yield number, value, start, at
 
 

@@ -16,7 +16,7 @@ EXPORT_AGAIN: Final = "export the model again with fcnkit export"
 
 
 def is_text(name: str) -> bool:
-    """Say whether a name can be shown and stored: no control characters, no half of a character."""
+    """Say whether a name can be shown and stored: no control characters or lone surrogates."""
     return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 

@@ -159,7 +159,7 @@ class ModelSpec:
     """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no stage could honor.
+        """Refuse values that no stage can use.
 
         Raises:
             ArtifactError: naming the key, the rule and the value.
@@ -202,8 +202,8 @@ class ModelSpec:
             The spec.
 
         Raises:
-            ArtifactError: The text is no JSON object of this format, or a key is missing, unknown
-                or of a wrong type or value.
+            ArtifactError: The text is not a JSON object of this format, or a key is missing,
+                unknown or of a wrong type or value.
         """
         try:
             data = json.loads(text)
@@ -278,7 +278,7 @@ def _check_shapes(spec: ModelSpec) -> None:
         if any(side % spec.input.multiple for side in shape[1:]):
             rule = f"sides must be multiples of {spec.input.multiple}"
             raise key_error(f"shapes.{name}", rule, format_shape(shape))
-    # Every picture is grown to it, however small: a file must not ask for any amount of memory.
+    # Every picture is padded to this size: a file must not request any amount of memory.
     if low[0] * low[1] * low[2] > _MAX_SMALLEST:
         rule = f"must have at most {_MAX_SMALLEST} pixels"
         raise key_error("shapes.min", rule, format_shape(low))

@@ -55,7 +55,7 @@ class Backend(Protocol):
             float32 logits_nchw for the head ``logits``, else uint8 labels_nhw; the caller's own.
 
         Raises:
-            TypeError: batch is no array of the spec's dtype.
+            TypeError: batch is not an array of the spec's dtype.
             ValueError: batch is of a wrong shape, or the backend is closed.
         """
 
@@ -63,9 +63,9 @@ class Backend(Protocol):
         """Run many batches, some of them at the same time where that is faster.
 
         Args:
-            batches: Batches as for ``infer``, of any mixture of shapes. It is asked for no more
-                than a few batches ahead of the results, on the caller's thread. A batch must
-                stay unchanged until its result is out.
+            batches: Batches as for ``infer``, of any mixture of shapes. It is read no more than a
+                few batches ahead of the results, on the caller's thread. A batch must stay
+                unchanged until its result is out.
 
         Returns:
             The results in the order of the batches, each as from ``infer``. Before an error, of
@@ -73,7 +73,7 @@ class Backend(Protocol):
             waits for what runs, and the backend stays open.
 
         Raises:
-            TypeError: A batch is no array of the spec's dtype.
+            TypeError: A batch is not an array of the spec's dtype.
             ValueError: A batch is of a wrong shape, or the backend is closed.
         """
 
@@ -122,7 +122,7 @@ class CheckedBackend(ABC):
         checked = self._checked(batch, f"{self._name}.infer")
         try:
             result = self._run(checked)
-        except (FcnkitError, ValueError):  # worded where it was raised
+        except (FcnkitError, ValueError):  # has its message already
             raise
         except Exception as error:
             raise self._failed(error) from error
@@ -156,16 +156,16 @@ class CheckedBackend(ABC):
             yield self._kept(result, shapes.popleft())
 
     def _failed(self, error: Exception) -> ArtifactError:
-        """Word what a library raised while it ran."""
+        """Make an error of what a library raised while it ran."""
         rule, remedy = "the library must be able to run the model", "make the picture smaller"
         return ArtifactError(message(self._name, rule, str(error) or type(error).__name__, remedy))
 
     def _kept(self, result: NDArray[Any], batch: tuple[int, ...]) -> NDArray[Any]:
-        """Return a result that is what the spec promises for a batch; a graph may do anything.
+        """Return a result after checking it against the spec: a graph may compute anything.
 
         Raises:
-            ArtifactError: It has another shape or dtype, a label that is no class, or a logit that
-                is no number.
+            ArtifactError: It has another shape or dtype, a label without a class, or a logit that
+                is not a number.
         """
         spec, channels_first = self._spec, self._spec.input.layout == "NCHW"
         height, width = batch[2:] if channels_first else batch[1:3]
@@ -224,7 +224,7 @@ class CheckedBackend(ABC):
 def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     """Refuse a batch that the spec does not allow, before a library sees it.
 
-    This is no formality: a session fed a side of 33 pixels answers with 64 rows and no error.
+    The check matters: a session that gets a side of 33 pixels returns 64 rows and no error.
 
     Args:
         batch: The array for ``Backend.infer``.
@@ -232,8 +232,8 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
         what: The caller, for the error.
 
     Raises:
-        TypeError: batch is no numpy array of the spec's dtype.
-        ValueError: Wrong rank, channels or layout, a side that is no multiple, or a shape
+        TypeError: batch is not a numpy array of the spec's dtype.
+        ValueError: Wrong rank, channels or layout, a side that is not a multiple, or a shape
             outside the legal range; the nearest legal shape is named.
     """
     wanted = spec.input

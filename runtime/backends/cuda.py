@@ -1,4 +1,4 @@
-"""The little of CUDA that the GPU backends need, behind a protocol that a test can play.
+"""The subset of CUDA that the GPU backends use, behind a protocol that tests can fake.
 
 Handles and addresses are plain integers, which TensorRT and ONNX Runtime take too.
 """
@@ -30,25 +30,25 @@ __all__ = [
 ]
 
 RESTART: Final = "start a new process"
-"""The only remedy after an error that CUDA repeats at every call until the process ends."""
+"""The only remedy after an error that CUDA repeats until the process ends."""
 
 _log = logging.getLogger("fcnkit.cuda")
 
 
 class GpuLostError(FcnkitError):
-    """This process can use the GPU no more."""
+    """This process can no longer use the GPU."""
 
 
 class CudaDriver(Protocol):
     """One GPU. Whatever is created must be destroyed, and nothing while it is in use.
 
-    Every method may raise FcnkitError, those that give something back too: CUDA reports errors of
+    Every method may raise FcnkitError, also those that release something: CUDA reports errors of
     earlier work at any later call. ``release`` is how to give back.
     """
 
     @property
     def lost(self) -> str:
-        """The first error after which this process can use the GPU no more; empty before."""
+        """The first error after which this process can no longer use the GPU; empty before."""
 
     @property
     def device(self) -> int:
@@ -62,16 +62,16 @@ class CudaDriver(Protocol):
         """Make this GPU the calling thread's; needed once per thread before anything else."""
 
     def free_bytes(self) -> int:
-        """Return the bytes of device memory that nobody uses."""
+        """Return the free bytes of device memory."""
 
     def malloc_host(self, size: int) -> int:
-        """Return the address of page-locked host memory of so many bytes."""
+        """Return the address of page-locked host memory of this many bytes."""
 
     def free_host(self, address: int) -> None:
         """Give host memory back."""
 
     def malloc(self, size: int) -> int:
-        """Return the address of device memory of so many bytes."""
+        """Return the address of device memory of this many bytes."""
 
     def free(self, address: int) -> None:
         """Give device memory back."""
@@ -95,10 +95,10 @@ class CudaDriver(Protocol):
         """Destroy an event that nothing waits for."""
 
     def upload(self, target: int, source: int, size: int, stream: int) -> None:
-        """Queue a copy of so many bytes from the host to the device."""
+        """Queue a copy of this many bytes from the host to the device."""
 
     def download(self, target: int, source: int, size: int, stream: int) -> None:
-        """Queue a copy of so many bytes from the device to the host."""
+        """Queue a copy of this many bytes from the device to the host."""
 
     def record(self, event: int, stream: int) -> None:
         """Let an event happen when everything queued so far is done."""
@@ -126,7 +126,7 @@ class CudaDriver(Protocol):
 
 
 def release(step: Callable[..., object], *arguments: Any) -> None:
-    """Give something back, and log where that fails: the rest must be given back all the same.
+    """Release something, and log a failure: the rest must still be released.
 
     Args:
         step: Such as ``driver.destroy_stream``.
@@ -141,7 +141,7 @@ def release(step: Callable[..., object], *arguments: Any) -> None:
 
 
 def host_view(address: int, size: int) -> NDArray[np.uint8]:
-    """Return so many bytes of host memory as an array, which does not keep them alive."""
+    """Return this many bytes of host memory as an array, which does not keep them alive."""
     memory = (ctypes.c_uint8 * size).from_address(address)
     return np.ctypeslib.as_array(memory)
 
@@ -245,7 +245,7 @@ class BindingsDriver:
 
     @property
     def lost(self) -> str:
-        """The first error after which this process can use the GPU no more; empty before."""
+        """The first error after which this process can no longer use the GPU; empty before."""
         return self._lost
 
     @property
@@ -264,7 +264,7 @@ class BindingsDriver:
         self._call("cudaSetDevice", self._device)
 
     def free_bytes(self) -> int:
-        """Return the bytes of device memory that nobody uses."""
+        """Return the free bytes of device memory."""
         return int(self._call("cudaMemGetInfo"))
 
     def malloc_host(self, size: int) -> int:
@@ -292,7 +292,7 @@ class BindingsDriver:
         self._call("cudaStreamDestroy", self._cuda.cudaStream_t(stream))
 
     def create_event(self) -> int:
-        """Return an event whose waiting thread sleeps, for the cores have pictures to decode."""
+        """Return an event whose waiting thread sleeps, which leaves its core to the decoding."""
         flags = self._cuda.cudaEventDisableTiming | self._cuda.cudaEventBlockingSync
         return int(self._call("cudaEventCreateWithFlags", flags))
 

@@ -1,4 +1,4 @@
-"""One batch on a GPU: page-locked buffers, a stream of its own, and graphs of recurring shapes.
+"""One batch on a GPU: page-locked buffers, its own stream, and graphs of recurring shapes.
 
 A slot queues upload, network and download one behind the other on its stream. Several slots on
 several streams let one's copies run while another's network does. The first batch of a shape is
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
     @property
     def scratch_bytes(self) -> int:
-        """Device memory that the contexts of one slot share, for one of them runs at a time."""
+        """Device memory that the contexts of one slot share: only one of them runs at a time."""
 
     @property
     def stream(self) -> int | None:
@@ -111,7 +111,7 @@ class _Buffer:
         self.size = self.host = self.device = 0
 
     def grow(self, size: int) -> None:
-        """Have room for so many bytes; addresses change when there was not enough."""
+        """Make room for this many bytes; growing changes the addresses."""
         if size > self.size:
             self.free()
             self.host = self._driver.malloc_host(size)

@@ -23,7 +23,7 @@ def keep_in_flight(
 ) -> Iterator[NDArray[Any]]:
     """Run batches ahead of their results.
 
-    Everything runs on the consumer's thread, so ``batches`` may use what is no other thread's.
+    Everything runs on the consumer's thread, so ``batches`` may use objects of that thread.
 
     Args:
         batches: The batches.
@@ -53,9 +53,9 @@ def keep_in_flight(
                 break
             yield collect(flying.popleft())
     finally:
-        # Left early or failed: the rest still reads the caller's arrays and must end first.
+        # After an early exit or a failure, wait: the rest still reads the caller's arrays.
         for ticket in flying:
-            with suppress(Exception):  # nobody asks for this result
+            with suppress(Exception):  # nobody needs this result
                 collect(ticket)
     if failure is not None:
         raise failure

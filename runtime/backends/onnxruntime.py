@@ -167,7 +167,7 @@ def create_session(
     provider_options: Mapping[str, str] | None = None,
     cuda_options: Mapping[str, str] | None = None,
 ) -> Any:
-    """Create a session that runs on exactly the provider asked for.
+    """Create a session that runs on exactly the requested provider.
 
     Args:
         model: A path, or the bytes of an ONNX model.
@@ -185,7 +185,7 @@ def create_session(
         ArtifactError: ONNX Runtime cannot load the model.
         MissingExtraError: onnxruntime is not installed.
         BackendUnavailableError: The provider does not run here.
-        TypeError: An option is no text.
+        TypeError: An option is not a str.
         ValueError: An option is unknown, or its value is none.
     """
     onnxruntime = import_onnxruntime()
@@ -222,7 +222,7 @@ def create_session(
         rule = "onnxruntime must be able to load the model"
         remedy = "export it again with fcnkit export onnx, or try another backend"
         raise ArtifactError(message(where, rule, str(error), remedy)) from error
-    # The CPU provider is always added behind the asked-for one; only the first place counts.
+    # The CPU provider is always added behind the requested one; only the first place counts.
     if session.get_providers()[0] != provider:
         raise _no_provider(name, f"a session on {session.get_providers()[0]}")
     return session
@@ -270,7 +270,7 @@ def check_provider(name: str) -> None:
 
 
 def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
-    """Return the precision of the graph, or refuse another, for ONNX Runtime takes none.
+    """Return the precision of the graph; refuse another one, which ONNX Runtime cannot compute in.
 
     Args:
         compute: The requested precision.
@@ -281,7 +281,7 @@ def check_graph_compute(compute: Compute, spec: ModelSpec, *, name: str) -> str:
         Such as ``f32``.
 
     Raises:
-        BackendUnavailableError: Another one was asked for.
+        BackendUnavailableError: Another one was requested.
     """
     precision = _COMPUTE[spec.precision]
     if compute not in ("auto", precision):
@@ -312,7 +312,7 @@ def check_session(session: Any, spec: ModelSpec, *, where: str) -> None:
 def _quiet_session(
     model: str | bytes, options: Any, providers: list[tuple[str, dict[str, str]]]
 ) -> Any:
-    """Create the session; a provider that does not load must not speak on its own."""
+    """Create the session; a provider that does not load must not print by itself."""
     import onnxruntime
 
     with warnings.catch_warnings():

@@ -35,7 +35,7 @@ _TAKEN: Final = {
     "trt_int8_enable": "compute",
     "mlas.enable_gemm_fastmath_arm64_bfloat16": "compute",
 }
-"""ONNX Runtime's options that have an argument of their own."""
+"""ONNX Runtime's options that have their own argument."""
 
 _FLAGS: Final = (
     "enable_cpu_mem_arena",
@@ -104,8 +104,8 @@ def apply_options(
         The rest, for the provider.
 
     Raises:
-        TypeError: An option is no text.
-        ValueError: A name is unknown or has an argument of its own, or a value is wrong.
+        TypeError: An option is not a str.
+        ValueError: A name is unknown or has its own argument, or a value is wrong.
     """
     provider = _OF_PROVIDER[name]
     known = (*_FLAGS, *_ENTRIES, "graph_optimization_level", *provider)

@@ -1,4 +1,4 @@
-"""Which backend opens a file: the one asked for, or the fastest one that opens here."""
+"""Which backend opens a file: the requested one, or the fastest one that opens here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def open_backend(
         ArtifactError: The file is missing, broken or without a fitting spec.
         MissingExtraError: The backend's package is not installed.
         BackendUnavailableError: The backend or precision does not run here.
-        TypeError: threads is no integer, or options map no text to text.
+        TypeError: threads is not an integer, or options do not map str to str.
         ValueError: The backend, precision or an option is unknown or does not fit the file.
     """
     path = Path(path)
@@ -146,8 +146,8 @@ def _candidates(precision: Precision) -> tuple[str, ...]:
 
     On the CPU, benchmarks/backends.py on x86-64: in float32 ONNX Runtime takes 0.8 to 0.95 of
     OpenVINO's time with the head logits and the same within the noise with labels; files in int8
-    are faster in OpenVINO. Less than the file says only OpenVINO computes, so that asking for it
-    passes ONNX Runtime over.
+    are faster in OpenVINO. Only OpenVINO can compute at lower precision than the file states, so
+    requesting that skips ONNX Runtime.
     """
     gpu: tuple[str, ...] = ()
     if has_driver():

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU.
 
-Left to itself OpenVINO computes in bfloat16 on CPUs that have it: fast, and not what the file
-says. Here the file's own precision is the default and anything less is asked for and recorded.
+Left to itself OpenVINO computes in bfloat16 on CPUs that have it: fast, and not what the file says.
+Here the file's own precision is the default and anything less is requested and recorded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TAKEN: Final = {
     "INFERENCE_PRECISION_HINT": "compute",
     "EXECUTION_MODE_HINT": "compute",
 }
-"""OpenVINO's properties that have an argument of their own."""
+"""OpenVINO's properties that have their own argument."""
 
 
 _ONE: Final = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
@@ -88,7 +88,7 @@ class OpenVinoBackend(CheckedBackend):
             "library": f"openvino {_version()}",
             "provider": " ".join(compiled.get_property("EXECUTION_DEVICES")),
             "threads": int(compiled.get_property("INFERENCE_NUM_THREADS")),
-            # The hint speaks of what is not in int8; what the file quantized is computed in it.
+            # The hint concerns layers that are not int8; quantized layers compute in int8.
             "compute": "int8" if spec.precision == "int8" else _precision(compiled),
         }
         super().__init__(spec, name="openvino", details=details)
@@ -150,7 +150,7 @@ def compile_model(
     options: Mapping[str, str] | None = None,
     many: bool = False,
 ) -> Any:
-    """Compile a model for the CPU in exactly the precision asked for.
+    """Compile a model for the CPU in exactly the requested precision.
 
     Args:
         model: A path, or the bytes of an ONNX model.
@@ -201,7 +201,7 @@ def compile_model(
 
 
 def _chooses_streams(options: Mapping[str, str]) -> bool:
-    """Whether the user tunes what is tuned here otherwise: then one model serves both ways."""
+    """Whether the user sets what is tuned here; then one model serves calls and streams."""
     return not {"NUM_STREAMS", "PERFORMANCE_HINT"}.isdisjoint(options)
 
 

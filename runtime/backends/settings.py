@@ -1,4 +1,4 @@
-"""What a backend is asked for besides the file: threads, precision, the library's own options."""
+"""Checks of threads, precision and the library's own options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ __all__ = [
 
 Compute = Literal["auto", "f32", "bf16", "f16"]
 """The precision that a backend computes in. ``auto`` is what the file says, so float32 for a
-float32 file even where a library would by itself take less: less is fast, and is asked for."""
+float32 file even where a library would by itself take less: lower precision is faster, but must be
+requested."""
 
 
 def version_of(text: str) -> tuple[int, ...]:
@@ -40,7 +41,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def check_compute(compute: object, *, what: str) -> Compute:
-    """Return the precision asked for, or refuse what is none.
+    """Return the requested precision, or refuse an unknown one.
 
     Args:
         compute: One of the four.
@@ -50,7 +51,7 @@ def check_compute(compute: object, *, what: str) -> Compute:
         The same.
 
     Raises:
-        ValueError: compute is none of the four.
+        ValueError: compute is unknown.
     """
     if isinstance(compute, str) and compute in get_args(Compute):
         return cast("Compute", compute)
@@ -106,12 +107,12 @@ def check_options(
         name: The backend, for the error.
 
     Raises:
-        TypeError: A name or value is no text.
+        TypeError: A name or value is not a str.
         ValueError: A name is unknown or taken.
     """
     for key, value in options.items():
         if not isinstance(key, str) or not isinstance(value, str):
-            rule = "options must map text to text"
+            rule = "options must map str to str"
             raise TypeError(message("open_backend", rule, {key: value}, "pass {'KEY': 'VALUE'}"))
         if key in taken:
             rule = f"the option {key} is set by {taken[key]}"
@@ -156,7 +157,7 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
         The value.
 
     Raises:
-        ValueError: It is no such integer.
+        ValueError: It is not an integer in the range.
     """
     text = options.get(key, str(default))
     if not (text.isascii() and text.isdecimal()):
@@ -166,7 +167,8 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
 
 
 _MOST_THREADS = 1024
-"""Beyond it are slips; libraries word what exceeds a C int in their own way, or start it all."""
+"""Larger values are typos. Some libraries overflow a C int, others really start that many
+threads."""
 
 
 def check_threads(threads: int | None, *, what: str) -> int:
@@ -180,7 +182,7 @@ def check_threads(threads: int | None, *, what: str) -> int:
         The number of threads.
 
     Raises:
-        TypeError: threads is no integer.
+        TypeError: threads is not an integer.
         ValueError: threads is below 1 or above 1024.
     """
     if threads is None:

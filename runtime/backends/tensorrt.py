@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: a prebuilt engine on the GPU, with nothing but CUDA below it.
 
-Opening asks, in this order: the sidecar, the plan's hash and header, the installed version, the
+Opening checks, in this order: the sidecar, the plan's hash and header, the installed version, the
 driver, TensorRT-RTX's own verdict on the plan, and only then deserializes.
 """
 
@@ -43,8 +43,8 @@ _STRATEGIES: Final = {
     ),
 }
 """TensorRT-RTX's runtime options: the enumeration of each, and the member taken by default. It
-captures graphs by itself, since only it knows when a shape's own kernels have been compiled. LAZY
-compiles them on threads that go on while a context is dropped."""
+captures graphs itself: only it knows when a shape's kernels are compiled. LAZY compiles them on
+threads that go on while a context is dropped."""
 
 CACHE: Final = "runtime_cache"
 """The option that keeps TensorRT-RTX's compiled kernels beside the engine (1), or does not (0)."""
@@ -53,7 +53,7 @@ _CONTEXTS: Final = 4
 """Contexts that a slot keeps for TensorRT-RTX, one per shape: a graph is captured for one shape."""
 
 HOST_CODE: Final = "engine_host_code_allowed"
-"""The option, by TensorRT's name, that lets an engine bring code of its own."""
+"""The option, by TensorRT's name, that lets an engine bring its own code."""
 
 _log = logging.getLogger("fcnkit.tensorrt")
 
@@ -74,9 +74,9 @@ def open_engine(
         name: ``tensorrt`` or ``tensorrt-rtx``; by default what the engine was built by.
         threads: CPU threads around the network; every core by default.
         compute: ``auto`` or the precision that the engine was built in.
-        options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in
-            flight, and ``engine_host_code_allowed`` (1), without which no version-compatible
-            engine is opened, for it brings code that runs on the host; for TensorRT-RTX
+        options: ``device_id``; for TensorRT ``cuda_graphs``, how many are kept per batch in flight,
+            and ``engine_host_code_allowed`` (1), without which no version-compatible engine is
+            opened, because it brings code that runs on the host; for TensorRT-RTX
             ``cuda_graph_strategy``, ``dynamic_shapes_kernel_specialization_strategy``,
             ``runtime_cache`` (0 to keep no compiled kernels beside the engine) and ``contexts``,
             how many are kept per batch in flight, each for one shape.
@@ -114,7 +114,7 @@ def open_engine(
     graphs = int_option(options, "cuda_graphs", GRAPHS)
     device = int_option(options, "device_id", 0)
     if file.needs_host_code and not int_option(options, HOST_CODE, 0):
-        rule = f"a version-compatible engine brings code of its own and needs {HOST_CODE}=1"
+        rule = f"a version-compatible engine brings its own code and needs {HOST_CODE}=1"
         remedy = "add the option if you trust whoever built it"
         raise BackendUnavailableError(message(str(path), rule, "an engine without it", remedy))
     _, trt = import_library(file.flavor, what="open_backend")

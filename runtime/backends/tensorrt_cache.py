@@ -2,7 +2,7 @@
 
 TensorRT-RTX compiles an engine's kernels on the machine that runs it. Its runtime cache saves that
 work. The file is one line of JSON that says which engine and library it belongs to, and then the
-library's own bytes, of which it checks by itself that GPU and driver fit.
+library's own bytes. The library checks that GPU and driver fit.
 """
 
 from __future__ import annotations
@@ -95,5 +95,5 @@ class RuntimeCache:
         return content
 
     def _ignore(self, why: str) -> bytes:
-        _log.warning("%s: ignored, for it is %s; it is written again", self._path, why)
+        _log.warning("%s: ignored because it is %s; it is written again", self._path, why)
         return b""

@@ -31,7 +31,7 @@ def import_library(flavor: FlavorChoice, *, what: str) -> tuple[Flavor, Any]:
     """Import a flavor's module; auto takes ordinary TensorRT where it is installed.
 
     Args:
-        flavor: The flavor asked for.
+        flavor: The requested flavor.
         what: The command or function that needs it, for the error.
 
     Returns:

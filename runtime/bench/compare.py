@@ -216,7 +216,7 @@ def _compare_case(a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:
 
 
 def _differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Name what about the two machines is not the same, for that may be what is compared."""
+    """Name the differences between the two machines, which may be what is compared."""
     found = []
     one, other = a["environment"], b["environment"]
     if one["cpu"]["model"] != other["cpu"]["model"]:

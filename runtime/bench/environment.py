@@ -1,4 +1,4 @@
-"""What a figure depends on besides the model: processor, clocks, libraries, GPU and driver."""
+"""What a measurement depends on besides the model: processor, clocks, libraries, GPU and driver."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Case:
     compute_shape: Shape
     """What the backend is given: tiles, grown to legal sides."""
     infer_pictures: float
-    """How many pictures that is: fewer than asked for where the model takes no larger batch."""
+    """How many pictures that is: fewer than requested where the model takes no larger batch."""
     picture: str
     """Where the pictures come from."""
     first_call: FirstCall
@@ -107,7 +107,7 @@ def open_timed(
     """Open a model with a clock on it.
 
     Args:
-        backend: The name asked for; its library is imported first.
+        backend: The requested name; its library is imported first.
         load: Opens the model.
         clock: Returns seconds.
 
@@ -245,7 +245,7 @@ def _measure(
 
 @contextlib.contextmanager
 def _pictures(shape: Shape, photo: Image.Image | None) -> Iterator[tuple[Sequence[Path], Staging]]:
-    """Write the batch as JPEG files of the asked size, as a camera or a data set has them."""
+    """Write the batch as JPEG files of the requested size, as a camera or a data set has them."""
     count, height, width = shape
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Requests that come when they come: latency against load, so that a machine can be sized.
+"""Requests at random moments: latency against load, to size a machine.
 
 An open loop. The next request does not wait for the last answer, and a latency counts from the
 moment a request should have been taken, so waiting in the queue is in it.
@@ -88,7 +88,7 @@ def run_load(
     """Serve requests first come, first served, one thread per server.
 
     Args:
-        servers: Each is called with a request's number by one thread of its own.
+        servers: Each is called with a request's number by its own thread.
         arrivals: Ascending seconds from the start.
         rate: What the arrivals were drawn with, for the result.
         clock: Returns seconds.

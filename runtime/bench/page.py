@@ -120,7 +120,7 @@ def _document(title: str, body: Sequence[str]) -> str:
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # Without an icon of its own a browser asks the server for one, and reports that it failed.
+        # Without an icon, a browser asks the server for one and reports that it failed.
         f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body>\n'
         + "\n".join(body)
         + "\n</body></html>\n"

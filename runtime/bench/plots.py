@@ -303,7 +303,7 @@ def draw(
     figures = {name: figure for name, figure in drawn.items() if figure is not None}
     for figure in figures.values():
         # Each drawing would lay the axes out again, from where the last one left them and with the
-        # text sizes of its own format: the same figure, saved twice, moves by a fraction of a point
+        # text sizes of the format: the same figure, saved twice, moves by a fraction of a point
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     return figures

@@ -108,7 +108,7 @@ def read_report(path: Path) -> dict[str, Any]:
         The report.
 
     Raises:
-        ArtifactError: The file is missing or is no such report.
+        ArtifactError: The file is missing or is not such a report.
     """
     rule, remedy = "must be a report", "write one with fcnkit bench latency -o FOLDER"
     try:

@@ -1,4 +1,4 @@
-"""The way of a picture through predict, one stage at a time, with a clock between them.
+"""The stages of predict, one at a time, each timed.
 
 The stages call what prediction calls: ``read_picture``, ``WholePass``, the backend, and
 ``open_output``. A test holds that the labels are the Segmenter's, bit for bit.

@@ -51,7 +51,7 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
-    """Whether the machine held still while a series was measured."""
+    """Whether the machine was stable while a series was measured."""
 
     windows_ms: tuple[float, ...]
     """Medians of ten stretches of the series, in order; empty with fewer than 20 samples."""
@@ -63,7 +63,7 @@ class Stability:
     stolen_cores: float | None
     """Cores that the hypervisor gave to others."""
     warnings: tuple[str, ...]
-    """Empty where nothing speaks against the figures."""
+    """Reasons to doubt the figures; empty if there are none."""
 
 
 def summarize(seconds: ArrayLike) -> Summary:

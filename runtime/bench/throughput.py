@@ -1,4 +1,4 @@
-"""Picture files to label files over a whole folder: as fast as it goes, and under a given load."""
+"""Picture files to label files over a whole folder: at full speed, and under a given load."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measure_folder(
     """Label a folder again and again, as ``fcnkit predict`` does, and time each round.
 
     Args:
-        segmenters: One per stream; each labels its share of the folder in a thread of its own.
+        segmenters: One per stream; each labels its share of the folder in its own thread.
         jobs: What ``find_jobs`` found.
         rounds: Counted rounds, after one that warms up.
         batch: Tiles that share a batch, as for ``predict_files``.
@@ -97,7 +97,7 @@ def _label_all(
         shares = [jobs[i :: len(segmenters)] for i in range(len(segmenters))]
 
         def label(number: int) -> None:
-            # A folder of its own per stream: each run writes a manifest.
+            # One folder per stream: each run writes a manifest.
             out = Path(name) / str(number)
             run = predict_files(
                 segmenters[number],

@@ -39,14 +39,14 @@ def device_variants(path: Path, *, cuda_graphs: CudaGraphs = "both") -> list[Var
     """Say how a model is to be opened, once per row of a report.
 
     Args:
-        path: A model file; whatever is no engine is opened once, as it is.
+        path: A model file; any other file gives one variant.
         cuda_graphs: ``both`` measures an engine with and without CUDA graphs.
 
     Returns:
         One or two variants.
 
     Raises:
-        ValueError: cuda_graphs is none of the three.
+        ValueError: cuda_graphs is unknown.
         ArtifactError: The engine or its sidecar is broken.
     """
     if cuda_graphs not in get_args(CudaGraphs):

@@ -18,6 +18,6 @@ def build_info() -> dict[str, Any]:
         variable FCNKIT_FORCE_ISA can choose.
 
     Raises:
-        ValueError: FCNKIT_FORCE_ISA names none of the variants.
+        ValueError: FCNKIT_FORCE_ISA does not name a variant.
     """
     return dict(_kernels.build_info())

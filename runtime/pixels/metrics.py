@@ -102,7 +102,7 @@ def scores(confusion: NDArray[np.int64], classes: Sequence[str]) -> Scores:
         The scores.
 
     Raises:
-        TypeError: confusion is no int64 array, or classes no list or tuple of names.
+        TypeError: confusion is not an int64 array, or classes is not a list or tuple of names.
         ValueError: The shape, the number of names or a count is wrong, or nothing was counted.
 
     Example:

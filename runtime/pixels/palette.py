@@ -1,8 +1,8 @@
 """Labels and colors: the VOC palette, label maps to RGB and back, and overlays.
 
 Names: ``labels_hw`` is uint8 (H, W), ``rgb_hwc`` and ``image_hwc`` are uint8 (H, W, 3) in RGB
-order. Label 255 is void: it has a color of its own and counts for nothing. Only a palette of 256
-colors leaves no room for void: there 255 is a label like any other, with the palette's color.
+order. Label 255 is void: it has its own color and counts for nothing. Only a palette of 256 colors
+leaves no room for void: there 255 is a label like any other, with the palette's color.
 
 All functions release the GIL while they work, so other threads can run; none of them may change
 an input meanwhile.
@@ -299,7 +299,7 @@ def _encoder(palette: bytes, void_color: Color) -> _kernels.Encoder:
                 "encode: palette",
                 "colors must differ from each other and void",
                 f"{color} twice",
-                "give every label a color of its own",
+                "give every label its own color",
             )
         )
     return _kernels.Encoder(colors, labels.astype(np.uint8))

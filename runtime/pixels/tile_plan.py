@@ -42,7 +42,7 @@ class TilePlan:
         """Refuse a grid that does not cover the image.
 
         Raises:
-            TypeError: A side or start is no integer, or the starts are no tuple.
+            TypeError: A side or start is not an integer, or the starts are not a tuple.
             ValueError: A side is not positive, or the starts of an axis do not ascend from 0
                 inside the image in steps of at most the tile's side, or the last tile ends short.
         """
@@ -79,8 +79,8 @@ def plan_tiles(
 ) -> TilePlan:
     """Cover an image with tiles whose sides are multiples, inside the image where it is big enough.
 
-    Per side: the tile's side is the one asked for or, if none is or that is larger than the
-    image, the largest multiple that fits. As few tiles as have the overlap lie at equal distances,
+    Per side: the tile's side is the requested one. Without one, or if it is larger than the image,
+    it is the largest multiple that fits. As few tiles as have the overlap lie at equal distances,
     to a pixel, the last of them at the border: so no two share much more than others. A side
     smaller than the multiple is covered by one tile that leaves the image.
 
@@ -96,8 +96,8 @@ def plan_tiles(
         The plan.
 
     Raises:
-        TypeError: An argument is no integer.
-        ValueError: A side is no multiple, or the overlap leaves no step.
+        TypeError: An argument is not an integer.
+        ValueError: A side is not a multiple, or the overlap leaves no step.
 
     Example:
         >>> plan = plan_tiles(375, 500)
@@ -131,7 +131,7 @@ def plan_padded(height: int, width: int, *, multiple: int = 32) -> TilePlan:
         The plan of one tile at (0, 0).
 
     Raises:
-        TypeError: An argument is no integer.
+        TypeError: An argument is not an integer.
         ValueError: An argument is less than 1.
 
     Example:

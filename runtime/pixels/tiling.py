@@ -110,7 +110,7 @@ def gather(
     image = _planned_image("gather", image_hwc, plan)
     try:
         kind = np.dtype(dtype)
-    except (TypeError, ValueError, SyntaxError):  # numpy parses texts as structures
+    except (TypeError, ValueError, SyntaxError):  # numpy parses strings as structures
         kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
         rule = "must be float32 or float16"

@@ -63,7 +63,7 @@ class Covering:
             The plan; one tile for ``pad`` and for a graph that covers by itself.
 
         Raises:
-            TypeError: height or width is no integer.
+            TypeError: height or width is not an integer.
             ValueError: One of them is out of range, or no legal shape of the model covers the
                 picture.
         """
@@ -117,7 +117,7 @@ def choose_covering(
     tile: tuple[int, int] | None = None,
     overlap: int | None = None,
 ) -> Covering:
-    """Check the wishes against what the model's head can do.
+    """Check the request against what the model's head can do.
 
     Args:
         spec: The model's promises.
@@ -131,8 +131,8 @@ def choose_covering(
         The covering.
 
     Raises:
-        TypeError: tile or overlap is no integer.
-        ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
+        TypeError: tile or overlap is not an integer.
+        ValueError: The head cannot do it, the tile is not a legal shape, or the overlap leaves no
             step.
     """
     check_type("choose_covering: spec", spec, ModelSpec)

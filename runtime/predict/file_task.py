@@ -144,7 +144,7 @@ class FileTask:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Remember what goes wrong with the result, and name the file: a write does not."""
+        """Remember what fails with the result, and name the file: a failed write does not."""
         try:
             yield
         except OSError as error:
@@ -162,7 +162,7 @@ class FileTask:
         return output
 
     def finish(self, error: Exception | None, seconds: float) -> Record:
-        """Write what the model said, or drop what there is of it; any thread.
+        """Write the model's result, or drop what there is of it; any thread.
 
         Args:
             error: Why there is nothing to write.
@@ -186,7 +186,7 @@ class FileTask:
                 assert self._file is not None
                 path, output, _ = self._file
                 output.close()
-                # A new name changes nothing of the stamp.
+                # Renaming does not change the stamp.
                 record = self._record(seconds=seconds, output_stamp=Stamp.of(path))
                 self._place.announce(record)
                 self._place.staging.publish(path, self._job.output)

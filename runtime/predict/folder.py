@@ -80,7 +80,7 @@ def predict_files(
     """Label pictures and write one result each, and a line of the manifest each.
 
     A picture that cannot be read or covered is recorded and skipped; a result that cannot be
-    written ends the run, for the next ones would fare no better.
+    written ends the run, because the next ones would fail too.
 
     Args:
         segmenter: The model; used by this thread only.
@@ -104,7 +104,7 @@ def predict_files(
         waits for what is in flight.
 
     Raises:
-        TypeError: max_pixels, batch or workers is no integer, or format or model_sha256 no
+        TypeError: max_pixels, batch or workers is not an integer, or format or model_sha256 no
             text; when called.
         ValueError: format is unknown, max_pixels, batch or workers below 1, or
             workers above 256; when called. Two results have one name; from the iterator.
@@ -179,7 +179,7 @@ def _context(
 def _check_text(name: str, value: object, remedy: str) -> None:
     if not isinstance(value, str):
         got = type(value).__name__
-        raise TypeError(message("predict", f"{name} must be a text", got, remedy))
+        raise TypeError(message("predict", f"{name} must be a str", got, remedy))
 
 
 def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
@@ -249,7 +249,7 @@ class _Run:
         self._limit = most_ahead(workers)
         self._fail_fast, self._stop = fail_fast, stop or threading.Event()
         self._ended = False
-        """Set where this run itself begins no further picture; ``stop`` belongs to the caller."""
+        """Set when this run begins no further picture; ``stop`` belongs to the caller."""
 
     def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
@@ -288,7 +288,7 @@ class _Run:
                         written()
 
     def _sparing(self) -> bool:
-        """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
+        """Whether tiles are so large that a CPU should run one at a time."""
         segmenter = self.context.segmenter
         if segmenter.tile is None or not on_cpu(segmenter.backend):
             return False

@@ -1,4 +1,4 @@
-"""Which pictures a run is about, and under which names their results go."""
+"""Which pictures a run labels, and how their results are named."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def search(
         ValueError: As for ``find_jobs``.
         OSError: As for ``find_jobs``.
     """
-    texts = _texts(inputs)
+    texts = _as_strings(inputs)
     _check_suffix(suffix)
     _check_root(root)
     passed: dict[str, str] = {}
@@ -128,7 +128,7 @@ def _key(job: Job) -> tuple[str, Path]:
 
 
 def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
-    """Return jobs without those that label one picture under one name again."""
+    """Return jobs without repeated ones: same picture, same name."""
     return list({_key(job): job for job in jobs}.values())
 
 
@@ -138,8 +138,8 @@ def _nothing_in(text: str, passed: Counter[str]) -> str:
     return message("predict", "every INPUT must name a picture", got, remedy)
 
 
-def _texts(inputs: Any) -> list[str]:
-    """Return the inputs as texts; one by itself is refused, for its letters would be taken."""
+def _as_strings(inputs: Any) -> list[str]:
+    """Return the inputs as strings. A single string is refused: its letters would be inputs."""
     try:
         given = None if isinstance(inputs, (str, bytes, os.PathLike)) else iter(inputs)
     except TypeError:
@@ -302,7 +302,7 @@ def check_outputs(jobs: Iterable[Job], out: Path, *, fold: bool = False) -> None
 
 
 def _folded(path: Path) -> str:
-    # File systems that fold case fold ways to write an accent, too.
+    # File systems that ignore case also ignore how an accent is written.
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 

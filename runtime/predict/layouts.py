@@ -26,7 +26,7 @@ _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
 class Layout:
     """The samples of one pixel: first the colors, then transparency where there is any.
 
-    1-, 2- and 4-bit samples count as 8 bits, for every decoder scales them; the entries of a
+    1-, 2- and 4-bit samples count as 8 bits, because every decoder scales them; the entries of a
     palette count as RGB. Further samples are ignored.
     """
 
@@ -156,7 +156,7 @@ def to_rgb(
     height, width = samples_hwc.shape[:2]
     rgb_hwc = np.empty((height, width, 3), np.uint8)
     step = max(1, _BAND_PIXELS // width)
-    for top in range(0, height, step):  # in bands, for what is made on the way takes memory
+    for top in range(0, height, step):  # in bands, because the steps on the way take memory
         band = slice(top, top + step)
         rgb_hwc[band] = np.asarray(_band_to_rgb(samples_hwc[band], layout, levels))
     return rgb_hwc

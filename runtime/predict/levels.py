@@ -44,7 +44,7 @@ def check_range(what: str, range: object) -> Range | None:
         The range.
 
     Raises:
-        TypeError: It is no pair of integers.
+        TypeError: It is not a pair of integers.
         ValueError: It is not 0 <= low < high <= 65535.
     """
     if range is None:

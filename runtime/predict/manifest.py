@@ -93,7 +93,7 @@ class Manifest:
         path = out / MANIFEST
         if path.is_symlink() or (path.exists() and not path.is_file()):
             # A link would be written through, and opening a pipe waits for a reader.
-            rule, remedy = "must be a file of its own", "remove it, or choose another folder"
+            rule, remedy = "must be a separate file", "remove it, or choose another folder"
             raise DataError(message(str(path), rule, "a link or no regular file", remedy))
         self._made: dict[str, int] = {}
         """Byte offset of the line that says from which picture a result was made, by output."""
@@ -335,7 +335,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
         if sys.platform == "win32":
             import msvcrt
 
-            # A byte far behind the end: locked bytes cannot be read by others.
+            # A byte far behind the end, because others cannot read locked bytes.
             file.seek(1 << 40)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         else:

@@ -1,6 +1,6 @@
 """A picture on its way through the model: batches of tiles out of it, labels together again.
 
-A pass is cut into batches that are asked for one after the other, and takes the model's answers in
+A pass is cut into batches that are requested one after the other, and takes the model's answers in
 the same order. What it holds of a large picture is one row of tiles and the overlap.
 """
 

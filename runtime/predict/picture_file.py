@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 MAX_PIXELS: Final = 89_478_485
-"""Largest picture that is decoded unless asked: Pillow's own limit, 256 MB as RGB."""
+"""Largest picture that is decoded by default: Pillow's own limit, 256 MB as RGB."""
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """Pillow's names of what is read, whatever the file's name says. Pillow knows thirty more, and
@@ -89,9 +89,9 @@ def open_picture(
         The picture, its header read and its pixels not.
 
     Raises:
-        DataError: The file cannot be read, is none of the formats, broken or too large.
+        DataError: The file cannot be read, has another format, is damaged or too large.
         TypeError: max_pixels is not an integer.
-        ValueError: max_pixels is below 1, or formats are none of FORMATS.
+        ValueError: max_pixels is below 1, or formats are not of FORMATS.
     """
     max_pixels = check_int("max_pixels", max_pixels, 1, 2**63)
     asked: object = formats  # what callers without a type checker pass
@@ -151,7 +151,7 @@ def worded(path: Path, kinds: str, max_pixels: int) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         if Image.MAX_IMAGE_PIXELS is None or max_pixels <= 2 * Image.MAX_IMAGE_PIXELS:
             raise too_large(path, str(error), max_pixels) from None
-        rule = "Pillow has a limit of its own below max_pixels"
+        rule = "Pillow has its own limit below max_pixels"
         remedy = "set PIL.Image.MAX_IMAGE_PIXELS = None"
         raise DataError(message(what, rule, str(error), remedy)) from None
     except UnidentifiedImageError:

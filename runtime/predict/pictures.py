@@ -66,7 +66,7 @@ def read_picture(
     Raises:
         DataError: As for ``open_picture``, or the file has a layout whose colors are not known,
             such as floats.
-        TypeError: range is no pair of integers.
+        TypeError: range is not a pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
     """
     image_hwc, seen = read_levels(path, formats=formats, max_pixels=max_pixels, range=range)
@@ -226,7 +226,7 @@ def checked_image(image_hwc: object) -> NDArray[np.uint8]:
         uint8 (H, W, 3); the array itself where it is contiguous.
 
     Raises:
-        TypeError: It is no uint8 numpy array.
+        TypeError: It is not a uint8 numpy array.
         ValueError: It is not (H, W, 3), or a side is 0 or too long.
     """
     if not isinstance(image_hwc, np.ndarray) or image_hwc.dtype != np.uint8:

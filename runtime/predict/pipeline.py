@@ -37,7 +37,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _MOST_BROKEN = 8
-"""Pictures that may break between two batches before they are handed out."""
+"""Failures that are reported at the latest, even if no batch completes."""
 
 _TROUBLE = (DataError, ValueError, OSError, MemoryError)
 """What one picture may raise without the others suffering."""
@@ -88,7 +88,7 @@ def run_works(
 
     Args:
         backend: Used by this thread only, until the iterator ends.
-        works: The pictures; the next one is asked for when the backend can use it.
+        works: The pictures; the next one is requested when the backend can use it.
         batch: Tiles that share a batch at most; one picture's may be more.
         sparing: Run one batch at a time, as ``infer`` does, where ``stream`` would run several
             and hold the memory of them all.

@@ -1,10 +1,10 @@
 """Folder prediction as a plain callable, for engines that hand out work themselves.
 
 Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
-the paths, in a process of their own. ``Predictor`` is such a function: it can be pickled, opens
-the model where it runs, and returns plain dictionaries. There is no manifest and no lock: which
-shares are done is the engine's to know. A small file per result says which picture it was made
-from, so that no other picture replaces it.
+the paths, in their own process. ``Predictor`` is such a function: it can be pickled, opens the
+model where it runs, and returns plain dictionaries. There is no manifest and no lock: the engine
+tracks which shares are done. A small file per result says which picture it was made from, so that
+no other picture replaces it.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Predictor:
             tile=self.tile,
             overlap=self.overlap,
         )
-        # A name of its own: other processes write into the same folder.
+        # Its own name: other processes write into the same folder.
         name = f"-{os.getpid()}-{secrets.token_hex(4)}"
         seen: dict[Path, str] = {}
         claims = Claims(out)
@@ -119,7 +119,7 @@ class Predictor:
         output, real = relative.with_suffix(SUFFIX_OF[self.format]), real_path(source)
         same = os.path.realpath(self.out) == os.path.realpath(root)
         if same or ".." in source.parts or seen.setdefault(output, real) != real:
-            rule = "a result must lie in a folder apart from root, under a name of its own"
+            rule = "a result must lie in a folder apart from root, under its own name"
             raise ValueError(message("Predictor", rule, path, "choose another out or rename one"))
         claims.check(source, output)
         return Job(source, output)

@@ -1,7 +1,7 @@
 """Pictures too large to be held, read from top to bottom.
 
 Binary PPM and PGM files are read here; everything else (TIFF in tiles or strips, PNG, JPEG) by
-libvips, from the extra ``large``, which decodes as far as it is asked to.
+libvips, from the extra ``large``, which decodes only as far as needed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def open_rows(path: str | Path, *, range: Range | None = None) -> FileRows:
         DataError: The file is of another kind, broken, has a layout whose colors are not known,
             or cannot be read from top to bottom.
         MissingExtraError: pyvips is needed and not installed.
-        TypeError: path is neither a str nor a Path, or range is no pair of integers.
+        TypeError: path is neither a str nor a Path, or range is not a pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
     """
     path, range = check_path("open_rows: path", path), check_range("range", range)
@@ -89,7 +89,7 @@ def open_plain(path: Path, *, range: Range | None) -> FileRows | None:
         range: As for ``read_picture``, checked.
 
     Returns:
-        Its rows; None where the file is no such.
+        Its rows; None for other files.
 
     Raises:
         DataError: The header makes no sense.
@@ -108,7 +108,7 @@ def read_all(rows: Rows) -> NDArray[np.uint8]:
 def _header_of(path: Path) -> tuple[Layout, int]:
     """Return the layout of a PNG, JPEG or TIFF and its EXIF orientation.
 
-    Pillow's limit on pixels does not count here, for nothing is decoded.
+    Pillow's limit on pixels does not apply: nothing is decoded.
     """
     format = format_of(path)
     if format == "TIFF":
@@ -207,9 +207,9 @@ class _VipsRows:
             # A source and not a name: in names libvips looks for options, and it keeps opened files
             # by name, so it would show what a file held before it was replaced.
             source = vips.Source.new_from_file(os.fsencode(path))
-            # Broken data is an error, not a gray area: libjpeg only warns of a picture that ends
-            # early, and libvips counts a tile of a TIFF that cannot be decoded as a warning.
-            # In strips, though, libtiff's warning of unnamed samples would count for every strip.
+            # Damaged data is an error: libjpeg only warns of a picture that ends early, and libvips
+            # counts a tile of a TIFF that cannot be decoded as a warning. In strips, though,
+            # libtiff's warning of unnamed samples would count for every strip.
             least = "error" if layout.unnamed and not layout.tiles else "warning"
             image = vips.Image.new_from_source(source, "", access="sequential", fail_on=least)
         except vips.Error as error:

@@ -53,13 +53,13 @@ class Segmenter:
             overlap: Pixels that neighboring tiles share at least, see ``choose_covering``.
 
         Raises:
-            TypeError: tile or overlap is no integer.
+            TypeError: tile or overlap is not an integer.
             ValueError: One of them is out of range, or the model's head cannot do it.
         """
         spec = backend.spec
         self._covering = choose_covering(spec, cover=cover, tile=tile, overlap=overlap)
         self._backend = backend
-        # Whoever gives the model one thread means one thread for everything around it too.
+        # One thread for the model means one thread for everything around it too.
         threads = backend.details.get("threads")
         self._threads = None if threads is None else min(int(threads), MAX_THREADS)
 
@@ -107,7 +107,7 @@ class Segmenter:
             uint8 labels of shape (H, W), indices into ``spec.classes``; the caller's own.
 
         Raises:
-            TypeError: image_hwc is no uint8 numpy array.
+            TypeError: image_hwc is not a uint8 numpy array.
             ValueError: It is not (H, W, 3), a side is 0, the model takes no shape that covers it,
                 or the segmenter is closed.
         """
@@ -149,8 +149,8 @@ class Segmenter:
         A picture that cannot be read or covered comes out with its error, and the others go on.
 
         Args:
-            sources: Files, or pictures as for a call; asked for a few ahead of the results, on
-                the caller's thread.
+            sources: Files, or pictures as for a call; requested a few ahead of the results, on the
+                caller's thread.
             batch: Tiles of one shape that share a batch, of different pictures too; by default 1
                 on a CPU and 8 elsewhere.
             max_pixels: Larger files fail before they are decoded.
@@ -161,7 +161,7 @@ class Segmenter:
             What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
 
         Raises:
-            TypeError: batch or max_pixels is no integer, or sources is one source.
+            TypeError: batch or max_pixels is not an integer, or sources is one source.
             ValueError: batch or max_pixels is below 1.
         """
         if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):

@@ -66,7 +66,7 @@ class Tree:
         self._passed[real_path(path)] = kind
 
     def _files(self) -> Iterator[Path]:
-        """Yield what lies below the folder and is no folder, through links to folders too.
+        """Yield the files below the folder; links to folders are followed.
 
         Raises:
             OSError: A folder cannot be listed, which would hide its pictures.

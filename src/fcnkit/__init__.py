@@ -98,7 +98,7 @@ def load(
         ArtifactError: The file is missing, broken or without a fitting spec.
         MissingExtraError: The backend's package is not installed.
         BackendUnavailableError: The backend or precision does not run here.
-        TypeError: threads is no integer, or options map no text to text.
+        TypeError: threads is not an integer, or options do not map str to str.
         ValueError: The backend, cover or an option is unknown or does not fit the file.
 
     Example:

@@ -60,7 +60,7 @@ class Message(str):
     def __new__(
         cls, text: str, *, what: str = "", rule: str | None = None, got: str = "", remedy: str = ""
     ) -> Self:
-        """Attach the parts to a text; without them the whole text is the rule."""
+        """Attach the parts to a str; without them all of it is the rule."""
         made = super().__new__(cls, text)
         made.what, made.got, made.remedy = what, got, remedy
         made.rule = text if rule is None else rule
@@ -130,7 +130,7 @@ class DataError(FcnkitError, ValueError):
 
 
 class BackendUnavailableError(FcnkitError, ImportError):
-    """A backend was asked for that cannot open a session on this machine."""
+    """The requested backend cannot run on this machine."""
 
 
 class MissingExtraError(FcnkitError, ImportError):

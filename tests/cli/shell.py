@@ -1,4 +1,4 @@
-"""Running the command line: in a process of its own, as a shell does, or in this one."""
+"""Running the command line: in its own process, as a shell does, or in this one."""
 
 from __future__ import annotations
 

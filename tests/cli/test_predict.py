@@ -371,7 +371,7 @@ def test_info_refuses(tmp_path: Path) -> None:
     path.write_text("hello, hello, hello")
     refused(
         called("info", path),
-        f"{path}: must be a complete ONNX file, got bytes that are no protobuf; "
+        f"{path}: must be a complete ONNX file, got bytes that are not protobuf; "
         "copy the file again or export the model again with fcnkit export onnx",
     )
 

@@ -42,7 +42,7 @@ class Picture:
 
     name: str
     content: bytes | None
-    """None: something that is no file."""
+    """None: something that is not a file."""
     size: tuple[int, int] | None = None
     """Height and width of the picture; None where it must be refused."""
     color: tuple[int, int, int] | None = COLOR
@@ -99,7 +99,7 @@ def corpus() -> list[Picture]:
         *_liars(),
         *_no_files(),
     ]
-    # A folder of them can be predicted: every result has a name of its own.
+    # A folder of them can be predicted: every result has its own name.
     names = [Path(picture.name).stem for picture in found]
     assert len(set(names)) == len(names)
     return found
@@ -400,7 +400,7 @@ def _liars() -> Iterator[Picture]:
 
 
 def _no_files() -> Iterator[Picture]:
-    """Names that are odd, and things that are no files."""
+    """Names that are odd, and things that are not files."""
     plain = _saved(_image(), "PNG")
     yield right("name with\na line break.png", plain)
     yield right(os.fsdecode(b"not utf-8 \xff\xfe.png"), plain)

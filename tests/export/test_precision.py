@@ -1,4 +1,4 @@
-"""fp16 and int8: the graph is what was asked for, and what it costs is measured."""
+"""fp16 and int8: the graph is the requested one, and what it costs is measured."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tests.cli.shell import called, fcnkit, refused
 from tests.refusal import refusal
 
 SMALL = 96 * 96
-REMEDY = "one of both was changed"
+REMEDY = "one of the two was changed"
 
 NARROW = ShapeRange(min=(1, 320, 480), opt=(4, 320, 480), max=(8, 320, 480))
 TWO = (
@@ -210,7 +210,7 @@ def test_a_changed_graph_is_found(
     report = compare(run_folder / "best.pt", faulty)
     text = (
         rf"m\.onnx: must agree with best\.pt within the tolerance of fp32, got {got}; "
-        "one of both was changed"
+        "one of the two was changed"
     )
     with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
         require(report, remedy=REMEDY)
@@ -290,7 +290,7 @@ def test_a_truncated_file_is_found(
         compare(run_folder / "best.pt", cut)
     assert re.fullmatch(
         rf"{re.escape(str(cut))}: must be a complete ONNX file, "
-        r"got a file that ends \d+ bytes early or is no protobuf; "
+        r"got a file that ends \d+ bytes early or is not protobuf; "
         r"copy the file again or export the model again with fcnkit export onnx",
         str(caught.value),
     )
@@ -317,7 +317,7 @@ def test_the_command_reports_and_fails(
     assert error.startswith(
         "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
     )
-    assert done.stderr.endswith("; one of both was changed, or another export is meant\n")
+    assert done.stderr.endswith("; one of the two was changed, or another export is meant\n")
     done = fcnkit("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
     assert done.returncode == 2
     assert "max error" not in done.stderr

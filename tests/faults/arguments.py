@@ -194,7 +194,7 @@ def callee(name: str, place: Path) -> Iterator[Callable[..., Any]]:
 
 
 def hammer(name: str, examples: int) -> tuple[int, int]:
-    """Call a function with so many sets of arguments; return how many it took and refused.
+    """Call a function with this many sets of arguments; return how many it took and refused.
 
     Raises:
         AssertionError: It raised something else than a worded TypeError or ValueError.

@@ -25,7 +25,7 @@ _LISTS = "ImageSets/Segmentation"
 
 
 def unpack(out: Path, sha1: str) -> str:
-    """Unpack the archive that lies in a folder; no server is asked for it."""
+    """Unpack the archive that lies in a folder; no server is contacted."""
     return str(download_voc2012(out, url="http://127.0.0.1:9/", sha1=sha1))
 
 

@@ -1,4 +1,4 @@
-"""A call in a process of its own, so that a crash or a hang is an outcome like any other."""
+"""A call in its own process, so that a crash or a hang is an outcome like any other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 __all__ = ["Answer", "guarded"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-# One server imports the heavy packages once; what it forks is a process of its own all the same.
+# One server imports the heavy packages once; what it forks is its own process all the same.
 _CONTEXT.set_forkserver_preload(
     [
         "fcnkit.train.loop",

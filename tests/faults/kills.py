@@ -61,7 +61,7 @@ def kills_of_predict(setting: Setting) -> Iterator[Trial]:
 
 
 def _wait_for(folder: Path, *, some: int, limit: float = PATIENCE) -> None:
-    """Wait until a folder holds so many results."""
+    """Wait until a folder holds this many results."""
     until = time.monotonic() + limit
     while len(list(folder.glob("*.png"))) < some and time.monotonic() < until:
         time.sleep(0.002)

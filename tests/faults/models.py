@@ -28,7 +28,7 @@ def use(path: Path) -> tuple[int, ...]:
         with fcnkit.load(path, threads=1) as segmenter:
             labels = segmenter(picture)
             if labels.max() >= segmenter.spec.num_classes:
-                raise AssertionError("a label that is no class")
+                raise AssertionError("a label without a class")
     return labels.shape
 
 

@@ -1,4 +1,4 @@
-"""Every option and argument of every command, given what is no value for it or a strange one."""
+"""Every option and argument of every command, given what is not a value for it or a strange one."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def words_of(slot: Slot, value: str, given: Path) -> list[str]:
     if slot.name.isdigit():
         place = int(slot.name)
         arguments = [*arguments[:place], value, *arguments[place + 1 :]]
-        # What follows is no option, whatever it looks like.
+        # What follows is not an option, whatever it looks like.
         return [*slot.command, *options, "--", *arguments]
     options = [word for word in options if not word.startswith(f"{slot.name}=")]
     return [*slot.command, *arguments, *options, f"{slot.name}={value}"]
@@ -140,7 +140,7 @@ def run(words: list[str], cwd: str) -> str:
         text = said.read().decode(errors="backslashreplace")
     fault = _fault(code, text)
     if code == 2 and "must be finite, got" in text:
-        code = 1  # It was no wrong value: the run began, and diverged.
+        code = 1  # It was not a wrong value: the run began, and diverged.
     return f"{code} {fault}".strip()
 
 

@@ -37,7 +37,7 @@ SECONDS = 10
 """Of processor time, within which every picture of the corpus is read or refused."""
 
 BYTES_PER_PIXEL, MEGABYTES = 20, 64
-"""Memory for reading a picture: at most so much per pixel of the limit, and so much besides."""
+"""Memory for reading a picture: a share per pixel of the limit, and a fixed part."""
 
 
 @promise("Every picture gives its right result or one clear error, in bounded time and memory.")

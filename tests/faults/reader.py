@@ -1,4 +1,4 @@
-"""Read every picture of a folder in a process of its own each, and report what it cost.
+"""Read every picture of a folder in its own process each, and report what it cost.
 
     python -m tests.faults.reader FOLDER MAX_PIXELS SECONDS
 

@@ -24,7 +24,7 @@ PATIENCE = 600.0
 """Seconds until something counts as hung: no busy machine needs so long for any of the cases."""
 
 Outcome = Literal["kept", "lost", "wrong", "hung"]
-"""``lost``: something written before is gone or half-written, or something asked for is missing.
+"""``lost``: something written before is gone or half-written, or something requested is missing.
 ``wrong``: another answer or error than promised. ``hung``: no end within the limit."""
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +139,7 @@ CODE = (
 def start_fcnkit(
     *arguments: object, before: str = "", user: int | None = None, **environment: str
 ) -> subprocess.Popen[str]:
-    """Start ``fcnkit`` in a process group of its own; ``before`` is code that runs first."""
+    """Start ``fcnkit`` in its own process group; ``before`` is code that runs first."""
     return subprocess.Popen(
         [sys.executable, "-c", f"{before}\n{CODE}", *map(str, arguments)],
         stdout=subprocess.PIPE,

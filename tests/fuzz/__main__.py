@@ -1,7 +1,7 @@
 """``python -m tests.fuzz [TARGET...] [--seconds N]``: fuzz with atheris.
 
-Each target runs in a process of its own for N seconds, 600 unless given, beginning with its files
-under ``corpus/``. What is found is written to ``build/fuzz``; the exit code is 1 then.
+Each target runs in its own process for N seconds, 600 unless given, beginning with its files under
+``corpus/``. What is found is written to ``build/fuzz``; the exit code is 1 then.
 """
 
 from __future__ import annotations

@@ -71,11 +71,11 @@ WAYS: list[Callable[[bytes], bytes]] = [
     _bomb,
     _bad_deflate,
 ]
-"""Ten ways in which a file is no picture that can be labeled."""
+"""Ten ways in which a file is not a picture that can be labeled."""
 
 
 def break_some(folder: Path, *, every: int) -> dict[str, int]:
-    """Break every so many files, each way in turn; return the way by the file's name."""
+    """Break files at regular intervals, each way in turn; return the way by the file's name."""
     broken = {}
     for number, path in enumerate(sorted(folder.iterdir())[::every]):
         way = number % len(WAYS)

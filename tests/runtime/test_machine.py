@@ -66,7 +66,7 @@ def test_our_own_work_does_not_count_as_others() -> None:
 
 
 def test_memory_has_a_peak() -> None:
-    # In a process of its own: in this one, earlier tests' memory is given back at any moment.
+    # In its own process: in this one, earlier tests' memory is given back at any moment.
     code = """
 import json
 import numpy as np

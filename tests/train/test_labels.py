@@ -56,7 +56,7 @@ def test_void_is_ignored_where_class_0_is_no_background(tmp_path: Path) -> None:
     done = called("train", root, "-o", tmp_path / "run", "--recipe", "d2l", *OPTIONS)
     assert done.returncode == 0, done.stderr
     assert said(done.stderr) == [
-        "note: void is ignored, not trained as class 0, for that is leaf and not background"
+        "note: void is ignored, not trained as class 0: class 0 is leaf, not background"
     ]
     assert not load_checkpoint(tmp_path / "run/last.pt").recipe.void_as_background
     assert " (best)" in done.stdout

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# In a process of its own, for the setting is the whole process's.
+# In its own process, because the setting is the whole process's.
 TRY = """
 import gc, resource, numpy as np
 from fcnkit.train.memory import kept_memory

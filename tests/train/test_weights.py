@@ -22,7 +22,7 @@ FCN = "fcn32s-resnet18"
 
 
 def chapters_network(num_classes: int) -> nn.Sequential:
-    """Build the network as the d2l.ai chapter writes it, with statistics of its own."""
+    """Build the network as the d2l.ai chapter writes it, with its own statistics."""
     torch.manual_seed(4)
     net = nn.Sequential(*list(torchvision.models.resnet18().children())[:-2])
     net.add_module("final_conv", nn.Conv2d(512, num_classes, 1))

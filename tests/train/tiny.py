@@ -75,7 +75,7 @@ def train_tiny(
 def start_tiny(
     data: Path, run: Path, recipe: Recipe, *, log: Path, environment: dict[str, str] | None = None
 ) -> ForkServerProcess:
-    """Start a run that resumes, in a process of its own that appends finished epochs to log."""
+    """Start a run that resumes, in its own process that appends finished epochs to log."""
     process = _CONTEXT.Process(target=_main, args=(data, run, recipe, log, environment or {}))
     process.start()
     return process

@@ -54,7 +54,7 @@ class DeepValues:
     used: Range
     """The range that became 0..255; of several, the one of the picture with the largest value."""
     warning: str | None
-    """Said where no range was given and none of them uses more than a quarter of it."""
+    """The warning where no range was given and no picture uses more than a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SplitReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether there is nothing to fix."""
         return not self.problems
 
     @property
@@ -106,7 +106,7 @@ class FolderReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing has to be mended."""
+        """Whether there is nothing to fix."""
         return not self.leaked and all(split.ok for split in self.splits)
 
     def to_dict(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ _MAX_BYTES = 4 << 30
 _MAX_DEPTH = 32
 
 _MAX_MEMBERS = 200_000
-"""Four times what the archive holds; files without content would fill a disk's table of files."""
+"""Four times what the archive holds; empty files use up a disk's inodes."""
 
 _AGAIN = "run the same command again, it resumes"
 
@@ -69,7 +69,7 @@ def download_voc2012(
 
     Raises:
         DataError: The server cannot be reached or refuses, the connection ends early, the archive
-            has another hash, or it holds anything but files and folders of its own.
+            has another hash, or it holds anything but its own files and folders.
         OSError: out cannot be written.
     """
     report = progress or _silent
@@ -141,7 +141,7 @@ def _request(url: str, part: Path, have: int) -> urllib.request.Request:
 
 
 def _open(request: urllib.request.Request, url: str, have: int) -> http.client.HTTPResponse | None:
-    """Send the request; None says that the server has nothing beyond what we have."""
+    """Send the request; None if the server has nothing more."""
     try:
         response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -203,7 +203,7 @@ def _copy(
 
 
 def _verify(path: Path, sha1: str, report: Progress) -> None:
-    """Refuse an archive with another hash; a downloaded part is removed, it cannot be mended."""
+    """Refuse an archive with another hash; a downloaded part is removed, it cannot be repaired."""
     digest = hashlib.sha1(usedforsecurity=False)
     done, total = 0, path.stat().st_size
     with path.open("rb") as file:
@@ -244,7 +244,7 @@ def _unpack(archive: Path, out: Path, report: Progress) -> None:
     except DataError:
         raise
     except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as error:
-        # Besides its own errors tarfile lets through what a header's nonsense makes Python raise.
+        # tarfile raises its own errors, and whatever Python raises for a malformed header.
         got = str(error) or type(error).__name__
         raise DataError(
             message(str(archive), "must be a whole tar archive", got, "remove it")
@@ -254,7 +254,7 @@ def _unpack(archive: Path, out: Path, report: Progress) -> None:
 
 
 def _check_end(archive: Path, offset: int) -> None:
-    """Refuse an archive that goes on where tarfile stopped, which a damaged header makes it do."""
+    """Refuse an archive with data behind the place where tarfile stopped: a damaged header."""
     with archive.open("rb") as file:
         file.seek(offset)
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -263,7 +263,7 @@ def _check_end(archive: Path, offset: int) -> None:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what killed runs have unpacked; those that still run are left alone."""
+    """Remove what killed runs unpacked; leave running ones alone."""
     for left in out.glob(".unpack.*.partial"):
         process = left.name.split(".")[2]
         if os.name != "posix" or not process.isdigit():
@@ -278,8 +278,8 @@ def _sweep(out: Path) -> None:
 
 def _check_member(member: tarfile.TarInfo, done: int, count: int, archive: Path) -> None:
     path = PurePosixPath(member.name)
-    # What is sparse is larger than the archive, and nothing of Pascal VOC is.
-    # A file without a name would take the place of the folder that is unpacked into.
+    # Sparse files can be larger than the archive; Pascal VOC has none. A file without a name would
+    # replace the folder that is unpacked into.
     plain = (member.isreg() and not member.issparse() and path.parts) or member.isdir()
     if path.is_absolute() or ".." in path.parts or not plain:
         rule = "members must be files and folders inside the archive"

@@ -33,7 +33,7 @@ _REACH = (1.0, 1.15, 1.3, 1.25, 1.1)
 """Each kind's usual radius over a circle's, so that no kind fills far fewer pixels."""
 
 _USUAL = 0.75
-"""So often a shape has its kind's hue; else any hue, so that color alone does not tell."""
+"""Share of shapes with their kind's hue. The others have any hue, so color alone does not tell."""
 
 _SUPERSAMPLING = 4
 _MIN_DIAMETER = 56
@@ -233,7 +233,7 @@ def _soft_step(wave_hw: Plane) -> Plane:
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int, *, cells: int) -> Plane:
-    """Return smooth noise, (H, W) in 0..1, with about so many blobs along a side."""
+    """Return smooth noise, (H, W) in 0..1, with about this many blobs along a side."""
     coarse = Image.fromarray(rng.random((cells + 2, cells + 2), np.float32))
     fine = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float64)
     return np.clip(fine, 0.0, 1.0)

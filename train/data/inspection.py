@@ -38,7 +38,7 @@ ProblemKind = Literal["missing", "unreadable", "unknown", "size"]
 
 
 class Problem(NamedTuple):
-    """Something to mend in one picture's files."""
+    """Something to fix in one picture's files."""
 
     kind: ProblemKind
     name: str
@@ -176,7 +176,7 @@ def _with(pictures: Sequence[Picture], holds: Callable[[DecodedMask], object]) -
 
 def _void(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
     void = [p for p in _with(pictures, lambda m: not m.unknown) if not p.counts[:VOID].any()]
-    # Where all are, it is said of the splits.
+    # If all are, the warning is about the splits.
     if void and any(picture.counts[:VOID].any() for picture in pictures):
         rule, remedy = "a mask should have labeled pixels", "label them, or take them off the list"
         got = f"only void in {_named(void)}"
@@ -208,7 +208,7 @@ def _turned(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
             fitting += tells and not any(p.kind == "size" for p in picture.problems)
             if not tells:
                 unclear.append(picture)
-    # Where other masks fit their turned pictures, these were drawn on what a viewer shows, too.
+    # If other masks fit their turned pictures, these were probably drawn on turned pictures too.
     if unclear and not fitting:
         rule = "pictures are turned and mirrored as EXIF says, and masks are not"
         got = f"{_named(unclear)} whose size does not change"

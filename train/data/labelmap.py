@@ -53,8 +53,8 @@ def voc_labelmap() -> LabelMap:
 def read_labelmap(path: Path) -> LabelMap:
     """Read ``labelmap.txt``: ``name:r,g,b::`` lines, ``#`` comments and blank lines.
 
-    A last line named ``void`` is no class: it gives the color that void has in RGB masks,
-    which is (224, 224, 192) otherwise.
+    A last line named ``void`` is not a class: it gives the color that void has in RGB masks, which
+    is (224, 224, 192) otherwise.
 
     Args:
         path: The file, UTF-8.
@@ -96,7 +96,7 @@ def read_lines(path: Path) -> list[str]:
         The lines.
 
     Raises:
-        DataError: The file is no regular file, larger than 64 MB, or not UTF-8.
+        DataError: The file is not a regular file, larger than 64 MB, or not UTF-8.
         OSError: The file cannot be read.
     """
     if path.exists() and not path.is_file():

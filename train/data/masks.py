@@ -44,7 +44,7 @@ ON_ITS_SIDE = 5
 """EXIF orientations from here on, up to 8, swap height and width."""
 
 MANY = 16
-"""More unknown colors or labels than this are no forgotten class but smoothing, or a photo."""
+"""More unknown colors or labels than this come from smoothing or a photo, not a lost class."""
 
 _IMAGES = ("JPEG", "PNG")
 _MASKS = ("PNG",)
@@ -80,7 +80,7 @@ def read_image(path: Path, *, range: Range | None = None) -> NDArray[np.uint8]:
         uint8 array (H, W, 3), RGB.
 
     Raises:
-        DataError: The file is missing, cut short, no JPEG or PNG, or too large.
+        DataError: The file is missing, cut short, not a JPEG or PNG, or too large.
     """
     return read_image_levels(path, range=range).image_hwc
 
@@ -111,7 +111,7 @@ def size_of(path: Path) -> Size:
         Height and width in pixels.
 
     Raises:
-        DataError: The file is missing, no JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG or PNG, or too large.
     """
     with open_picture(path, formats=_IMAGES) as image:
         width, height = image.size
@@ -129,7 +129,7 @@ def orientation_of(path: Path) -> int:
         1..8, as EXIF counts them; 1 where the file says nothing or something else.
 
     Raises:
-        DataError: The file is missing, no JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG or PNG, or too large.
     """
     with open_picture(path, formats=_IMAGES) as image:
         return _orientation(image)
@@ -151,15 +151,15 @@ def read_mask(
     Args:
         path: A PNG file.
         labelmap: The classes and their colors.
-        void_as_background: Give void pixels label 0, as the d2l chapter does, where class 0 is
-            named background. Elsewhere they stay void: they would become whatever comes first.
+        void_as_background: Give void pixels label 0, as the d2l.ai chapter does, where class 0 is
+            named background. Elsewhere they stay void, because class 0 is not background.
 
     Returns:
         uint8 array (H, W) of labels below the number of classes, and 255 for void.
 
     Raises:
-        DataError: The file is missing, cut short or no such PNG, or a color or label in it is
-            no class; the message counts the pixels.
+        DataError: The file is missing, cut short or no such PNG, or a color or label in it belongs
+            to no class; the message counts the pixels.
     """
     decoded = decode_mask(path, labelmap)
     if decoded.unknown:
@@ -171,7 +171,7 @@ def read_mask(
 
 
 def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
-    """Read a mask as labels and count what is no class, without refusing it.
+    """Read a mask as labels, and count unknown colors or labels instead of refusing them.
 
     Args:
         path: A PNG file, see ``read_mask``.
@@ -216,7 +216,7 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(_DEPTH_AT + 1)
-    except OSError:  # open_picture words it
+    except OSError:  # open_picture raises the error
         return b""
 
 
@@ -236,9 +236,10 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
 def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
     """Refuse a mask whose numbers name other classes than its colors do.
 
-    Tools that shrink PNGs renumber the palette: the picture looks the same, and every label is
-    another. Where only some of the colors are the label map's, this may be so: it is described.
-    A grayscale palette says nothing, and neither does the color of 255, which is always void.
+    Tools that shrink PNGs renumber the palette: the picture looks the same, but every label
+    changes. Where only some colors are the label map's, this is uncertain, and the difference is
+    returned. A grayscale palette says nothing, and neither does the color of 255, which is always
+    void.
     """
     names = dict(zip(labelmap.palette, labelmap.classes, strict=True))
     names[labelmap.void_color] = "void"
@@ -272,7 +273,7 @@ def _decode_colors(rgb_hwc: NDArray[np.uint8], labelmap: LabelMap) -> DecodedMas
 
 
 def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str:
-    """Word the error for a mask with colors or labels that are no class, counts in pixels."""
+    """Word the error for a mask with colors or labels that belong to no class, counts in pixels."""
     shown = [f"{value} ({count} px)" for value, count in list(unknown.items())[:_SHOWN]]
     if len(unknown) > _SHOWN:
         shown.append(f"and {len(unknown) - _SHOWN} more")
@@ -286,7 +287,7 @@ def unknown_text(path: Path, unknown: dict[str, int], labelmap: LabelMap) -> str
 def _remedy(unknown: list[str], labelmap: LabelMap) -> str:
     """Say what may have happened to a mask with these unknown colors or labels."""
     if len(unknown) > MANY:
-        return "save labels without smoothing or JPEG compression, or check that it is no photo"
+        return "save labels without smoothing or JPEG compression, or check that it is not a photo"
     colors = [tuple(map(int, value.split(","))) for value in unknown if "," in value]
     if colors and all(color[::-1] in labelmap.palette for color in colors):
         return "save it as RGB, for its channels are in the order blue, green, red"

@@ -118,7 +118,7 @@ def about_labels(
         root: The folder that holds ``labelmap.txt``, or does not.
         labelmap: The classes.
         splits: The pixels of each label.
-        unknown: Labels and colors in ``train`` that are no class.
+        unknown: Labels and colors in ``train`` that belong to no class.
 
     Returns:
         Warnings for classes that cannot be learned or scored; a note for those that ``val`` lacks,

@@ -37,7 +37,7 @@ _MARKER = "shapes.json"
 """Says what a folder of shapes was made from, so that it is made only once."""
 
 _FORMAT = 1
-"""Raised whenever the same seed gives other pictures."""
+"""Incremented whenever the same seed gives other pictures."""
 
 _SIDES = (104, 221)
 _JPEG_QUALITY = 92
@@ -70,7 +70,7 @@ def write_shapes(
 
     Raises:
         DataError: out holds something else, or shapes made from other arguments.
-        TypeError: A count or the seed is no integer.
+        TypeError: A count or the seed is not an integer.
         ValueError: One is out of range: 1..99,999 pictures (``test`` from 0), a seed of 0..2^63-1.
         OSError: The folder cannot be written.
     """
@@ -123,7 +123,8 @@ def _write_folder(
     for place, (split, count) in enumerate(counts.items()):
         names = [f"{split}_{number:05d}" for number in range(count)]
         for number, name in enumerate(names):
-            # A stream per picture: a longer split begins with the pictures of a shorter one.
+            # One random stream per picture, so a longer split begins with the pictures of a shorter
+            # one.
             _write_picture(folder, name, np.random.default_rng((seed, place, number)))
             done += 1
             if progress is not None:
@@ -150,7 +151,7 @@ def _write_picture(folder: Path, name: str, rng: np.random.Generator) -> None:
 
 
 def _random_side(rng: np.random.Generator) -> int:
-    """Return a side in pixels that is no multiple of 32, as pictures mostly have."""
+    """Return a side in pixels that is not a multiple of 32, as pictures mostly have."""
     side = int(rng.integers(*_SIDES))
     return side if side % 32 else side + 1
 

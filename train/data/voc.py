@@ -51,7 +51,7 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _MASK_SUFFIXES = (".png",)
 _JPEG = (".jpg", ".jpeg")
 _SHOWN = 3
-"""So many missing names are named in an error."""
+"""Missing names that an error lists."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def open_voc(root: Path, *, split: str, range: Range | None = None) -> VocFolder
         The split.
 
     Raises:
-        TypeError: split is no str, or range is no pair of integers.
+        TypeError: split is not a str, or range is not a pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
         DataError: A folder or list is missing, the list is empty or malformed, a picture or mask
             is missing, or ``labelmap.txt`` is malformed.
@@ -175,7 +175,7 @@ def no_labels(folder: VocFolder, masks: int) -> DataError:
 
 
 def drop_smaller(samples: Sequence[Sample], height: int, width: int) -> Sifted:
-    """Set the pictures aside that a crop does not fit into, as the d2l chapter does.
+    """Separate the pictures that are smaller than the crop, as the d2l.ai chapter does.
 
     Args:
         samples: The samples; of each only the picture's header is read.
@@ -206,7 +206,7 @@ def read_labelmap_of(root: Path) -> LabelMap:
         The classes and their colors.
 
     Raises:
-        DataError: root is no folder, or the label map is malformed.
+        DataError: root is not a folder, or the label map is malformed.
     """
     if not root.is_dir():
         got = "a file" if root.exists() else "no such folder"
@@ -327,7 +327,7 @@ class FileIndex:
 
 
 def _is_hidden(path: Path) -> bool:
-    """Whether a file is no part of the data set: macOS puts a ``._name`` beside every ``name``."""
+    """Whether to skip a file: macOS puts a ``._name`` beside every ``name``."""
     return path.name.startswith(".")
 
 

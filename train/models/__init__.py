@@ -59,7 +59,7 @@ def create_model(
     Raises:
         ValueError: The architecture or upsample_init is unknown, num_classes is out of range, the
             architecture has no pretrained weights, or its upsampling cannot be frozen.
-        TypeError: num_classes is no integer, pretrained or freeze_upsample no bool.
+        TypeError: num_classes is not an integer, or pretrained or freeze_upsample is not a bool.
         FcnkitError: The pretrained weights cannot be fetched.
     """
     check_choice("create_model: architecture", architecture, tuple(NETWORKS))
@@ -104,5 +104,5 @@ def _freeze(
         rule = "only an upsampling of class scores can stay as it starts"
         raise ValueError(message("freeze_upsample", rule, architecture, remedy))
     for layer in layers:
-        nn.init.zeros_(layer.bias)  # A fixed interpolation adds nothing of its own.
+        nn.init.zeros_(layer.bias)  # A fixed interpolation has no bias.
         layer.requires_grad_(requires_grad=False)

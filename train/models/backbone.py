@@ -1,4 +1,4 @@
-"""torchvision's ResNets as backbones, dilated where asked, and what networks on them share.
+"""torchvision's ResNets as backbones, dilated on request, and what networks on them share.
 
 Sources: He et al., "Deep Residual Learning for Image Recognition", 2016; Chen et al., "Rethinking
 Atrous Convolution for Semantic Image Segmentation", 2017, for the dilation.

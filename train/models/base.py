@@ -80,7 +80,7 @@ class SegmentationNet(nn.Module, ABC):
             image_nchw: As in forward.
 
         Returns:
-            Logits (N, M, K, P), where M times P are the pixels and what lies around them.
+            Logits (N, M, K, P), where M * P counts the pixels and a border around them.
 
         Raises:
             ValueError: A side is not a multiple of 32.

@@ -37,7 +37,8 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Pool, and give every position the pooled features."""
-        # One that normalizes over several processes sees their pictures too.
+        # A synchronized batch norm also sees the other processes' samples, so a local batch of one
+        # is fine.
         alone = type(self[2]) is nn.BatchNorm2d
         if self.training and alone and len(x_nchw) == 1:
             rule = "training needs at least 2 pictures in a batch, to normalize what is pooled"

@@ -31,7 +31,7 @@ class _FCN(ResNetSegmentationNet):
         self.skip_convs, self.skip_upsamplings = nn.ModuleList(), nn.ModuleList()
         for width in (stride16, stride8)[: self.skips]:
             conv = nn.Conv2d(width, num_classes, 1)
-            # As in the paper, a skip starts as nothing: the network begins as FCN-32s.
+            # As in the paper, a skip starts at zero, so the network begins as FCN-32s.
             nn.init.zeros_(conv.weight)
             self.skip_convs.append(conv)
             double = SubpixelConvTranspose2d(num_classes, num_classes, stride=2)

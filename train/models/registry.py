@@ -22,9 +22,9 @@ class Network:
 
     build: Callable[..., SegmentationNet]
     """The class: takes (num_classes, backbone=..., pretrained=...), or (num_classes) where the
-    network has an encoder of its own."""
+    network has its own encoder."""
     backbone: str | None
-    """The backbone's name; None for an encoder of its own."""
+    """The backbone's name; None for its own encoder."""
 
 
 NETWORKS: dict[str, Network] = {}
@@ -36,8 +36,8 @@ def register(name: str, *, backbones: Sequence[str] = ()) -> Callable[[type[Net]
 
     Args:
         name: The part of the architecture name before the hyphen.
-        backbones: The parts after it; with none, the network has an encoder of its own and the
-            name stands alone.
+        backbones: The parts after it; with none, the network has its own encoder and the name
+            stands alone.
 
     Returns:
         The decorator for the class.

@@ -45,7 +45,7 @@ def bilinear_kernel(channels: int, kernel_size: int) -> Tensor:
         different channels. Source: d2l.ai, "Fully Convolutional Networks", bilinear_kernel.
 
     Raises:
-        TypeError: A number is no integer.
+        TypeError: A number is not an integer.
         ValueError: One is below 1, or the weight would have more than 2^28 values.
     """
     channels = check_int("bilinear_kernel: channels", channels, 1, _MOST_VALUES)
@@ -79,7 +79,7 @@ def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
         expects them; differentiable.
 
     Raises:
-        TypeError: weight is no tensor, or stride no integer.
+        TypeError: weight is not a tensor, or stride is not an integer.
         ValueError: weight is not of that shape, or stride below 1.
     """
     check_type("subpixel_weight: weight", weight, Tensor)
@@ -112,7 +112,7 @@ class SubpixelConvTranspose2d(nn.Module):
             stride: Upsampling factor s in pixels, even.
 
         Raises:
-            TypeError: A number is no integer.
+            TypeError: A number is not an integer.
             ValueError: stride is odd, a number is below 1, or the weight would have more than
                 2^28 values.
         """
@@ -141,7 +141,7 @@ class SubpixelConvTranspose2d(nn.Module):
 
         Depth-to-space only moves values, so the argmax can come before it, which then moves one
         value per pixel instead of one per pixel and class. The result is float and holds whole
-        numbers: TensorRT moves no integers in a depth-to-space.
+        numbers: TensorRT does not move integers in a depth-to-space.
         """
         fine = self.subpixels(x_nchw)
         batch, _, height, width = fine.shape

@@ -22,7 +22,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Make, fetch and check data sets in VOC layout.")
 
 _SHOWN = 20
-"""So many problems of a split are listed for people; --json lists all."""
+"""Problems of a split that are printed; --json lists all."""
 
 
 @app.command()

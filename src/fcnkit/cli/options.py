@@ -101,13 +101,13 @@ def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:
     """Read what ``--backend-option`` was given.
 
     Args:
-        pairs: Texts ``KEY=VALUE``, or None for none.
+        pairs: Strings ``KEY=VALUE``, or None for none.
 
     Returns:
         Key to value.
 
     Raises:
-        ValueError: A text has no key or no ``=``, or a key comes twice.
+        ValueError: A string has no key or no ``=``, or a key comes twice.
     """
     options: dict[str, str] = {}
     for pair in pairs or ():
@@ -221,5 +221,5 @@ def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
 
 
 def _is_integer(text: str) -> bool:
-    # Python refuses to read integers of thousands of digits, in other words than ours.
+    # Python refuses integers of thousands of digits with its own message.
     return text.isascii() and text.isdigit() and len(text) < 20

@@ -184,10 +184,10 @@ def _how(segmenter: Segmenter) -> dict[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; a second one stops at once, as ever."""
+    """Turn the first Ctrl-C into an event; a second one stops at once."""
     stop = threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    # Where Ctrl-C is ignored, as behind nohup, it stays so.
+    # Where Ctrl-C is ignored, as under nohup, it stays ignored.
     if before is not signal.default_int_handler:
         yield stop
         return
@@ -222,12 +222,12 @@ def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
 
 
 def _peak_memory() -> float | None:
-    """Return the most memory this process has held so far, in MB; None where nobody knows."""
+    """Return the most memory this process has held so far, in MB; None if unknown."""
     if sys.platform == "win32":
         return None
     from fcnkit.runtime.machine import host_memory
 
-    # Where the kernel tells of this program alone; getrusage counts what its parent held, too.
+    # The kernel's figure of this program alone, where there is one; getrusage includes the parent.
     peak_mb = host_memory()["peak_mb"]
     if peak_mb is not None:
         return round(peak_mb * 1.048576, 1)

@@ -10,7 +10,7 @@ __all__ = ["escape_unknown", "say"]
 def escape_unknown() -> None:
     r"""Make both streams write what their encoding lacks as escapes such as ``\u732b``.
 
-    Names of files and classes may hold any character, also halves of one. Windows pipes and old
+    Names of files and classes may hold any character, and lone surrogates. Windows pipes and old
     terminals take few.
     """
     for stream in (sys.stdout, sys.stderr):

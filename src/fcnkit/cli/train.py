@@ -182,7 +182,7 @@ def _fit_crop(data: Path, recipe: Recipe, *, resumed: Path | None, speak: bool) 
 
 def _say_data(opened: TrainingData) -> None:
     """Say what is trained on."""
-    # The chapter's own words, for those who compare.
+    # The same words as in the d2l.ai chapter, to compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")
 
@@ -196,7 +196,7 @@ def _remark(data: TrainingData, recipe: Recipe) -> None:
         say(f"note: {remark.text}", err=True)
     if recipe.for_classes(data.train.labelmap) != recipe:
         name = data.train.classes[0]
-        text = f"void is ignored, not trained as class 0, for that is {name} and not background"
+        text = f"void is ignored, not trained as class 0: class 0 is {name}, not background"
         say(f"note: {printable(text)}", err=True)
     for remark in found.warnings:
         say(f"warning: {remark.text}", err=True)

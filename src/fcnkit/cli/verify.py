@@ -104,7 +104,7 @@ def verify(
         for side in (report.a, report.b):
             if side["matches_its_report"] is False:
                 say(f"{side['name']} was changed after the report beside it was written")
-    module.require(report, remedy="one of both was changed, or another export is meant")
+    module.require(report, remedy="one of the two was changed, or another export is meant")
 
 
 def _print(summary: str, on_data: str | None, bounded: tuple[str, ...]) -> None:

@@ -351,8 +351,8 @@ AGAIN = "copy the file again or export the model again with fcnkit export onnx"
     ("content", "got"),
     [
         (b"", "an empty file"),
-        (b"hello world, hello world", "bytes that are no protobuf"),
-        (b"\x89PNG\r\n\x1a\n", "a file that ends 2 bytes early or is no protobuf"),
+        (b"hello world, hello world", "bytes that are not protobuf"),
+        (b"\x89PNG\r\n\x1a\n", "a file that ends 2 bytes early or is not protobuf"),
         (b"\x08\x08", "a file without a graph"),
     ],
 )
@@ -375,7 +375,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     path.write_bytes(whole[:-5])
     text = (
         f"{path}: must be a complete ONNX file, got a file that ends 5 bytes early "
-        f"or is no protobuf; {AGAIN}"
+        f"or is not protobuf; {AGAIN}"
     )
     with refusal(ArtifactError, text):
         open_backend(path)

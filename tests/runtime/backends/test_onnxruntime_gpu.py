@@ -1,4 +1,4 @@
-"""ONNX Runtime's GPU providers as far as they go without a GPU: what is asked for, and refused."""
+"""ONNX Runtime's GPU providers as far as they go without a GPU: what is requested, and refused."""
 
 from __future__ import annotations
 

@@ -119,8 +119,7 @@ def test_openvino_runs_one_call_on_every_thread_and_streams_several(model: Path)
             "onnxruntime",
             {"enable_mem_pattern": True},
             TypeError,
-            "options must map text to text, got {'enable_mem_pattern': True}; "
-            "pass {'KEY': 'VALUE'}",
+            "options must map str to str, got {'enable_mem_pattern': True}; pass {'KEY': 'VALUE'}",
         ),
         (
             "onnxruntime-cuda",

@@ -216,7 +216,7 @@ def test_a_broken_cache_is_ignored_and_written_again(
     whole = path.read_bytes()
     path.write_bytes(spoil(whole))
     assert run_once(engine) == b""
-    assert caplog.messages == [f"{path}: ignored, for it is {why}; it is written again"]
+    assert caplog.messages == [f"{path}: ignored because it is {why}; it is written again"]
     assert path.read_bytes() == whole
 
 
@@ -231,7 +231,7 @@ def test_a_cache_of_another_engine_or_gpu_is_ignored(
     engine.trt.environment = b"another GPU"
     assert run_once(engine) == b""
     assert caplog.messages == [
-        f"{path}: ignored, for it is {why}; it is written again"
+        f"{path}: ignored because it is {why}; it is written again"
         for why in (
             "of another engine or library",
             "made on another GPU or with another driver",
@@ -435,7 +435,7 @@ def test_opening_looks_at_everything_and_says_what_runs(
         np.testing.assert_array_equal(backend.infer(batch), engine.expected(batch))
     assert not getattr(engine.trt.runtimes[-1], "engine_host_code_allowed", False)
     engine.file = replace(engine.file, sidecar={"builder": {"version_compatible": True}})
-    rule = "a version-compatible engine brings code of its own and needs engine_host_code_allowed=1"
+    rule = "a version-compatible engine brings its own code and needs engine_host_code_allowed=1"
     remedy = "add the option if you trust whoever built it"
     with refusal(
         BackendUnavailableError, f"{engine.file.path}: {rule}, got an engine without it; {remedy}"

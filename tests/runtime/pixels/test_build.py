@@ -74,7 +74,7 @@ def test_threads_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_calls_from_several_python_threads(isa: str) -> None:
-    """More callers than processors, every one with inputs of its own and threads of its own."""
+    """More callers than processors, every one with its own inputs and threads."""
     voc = palette.voc_palette(21)
     plan = tiling.plan_tiles(200, 300, tile=128)
 

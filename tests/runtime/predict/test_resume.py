@@ -139,7 +139,7 @@ def test_a_torn_line_costs_one_picture(tmp_path: Path, segmenter: Segmenter) -> 
     path.write_bytes(b"null\n[]\n{}\n" + b"".join(lines)[:-30])
     assert sorted(run(segmenter, source, out).values()) == ["done", "skipped", "skipped"]
     last = path.read_bytes().splitlines()[-1]
-    assert json.loads(last)["status"] == "done"  # on a line of its own
+    assert json.loads(last)["status"] == "done"  # on its own line
     assert set(run(segmenter, source, out).values()) == {"skipped"}
 
 

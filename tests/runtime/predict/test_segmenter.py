@@ -170,7 +170,8 @@ def test_pad_grows_to_the_smallest_legal_shape(tmp_path: Path) -> None:
 
 
 class Counting(CheckedBackend):
-    """A backend that is no library: every logit 0 except the last class; it counts the batches."""
+    """A backend that is not a library: every logit 0 except the last class; it counts the
+    batches."""
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec, name="counting", details={})

@@ -41,7 +41,8 @@ def test_map_is_the_call_for_every_picture(segmenter: Segmenter, batch: int) -> 
 
 
 class Recording(CheckedBackend):
-    """A backend that is no library: the argmax is the color's largest channel; it notes shapes."""
+    """A backend that is not a library: the argmax is the color's largest channel; it notes
+    shapes."""
 
     def __init__(self, high: tuple[int, int, int] = (16, 2048, 2048)) -> None:
         spec = make_spec("logits", high=high)
@@ -182,7 +183,7 @@ def test_large_pictures_come_in_bands_but_whole(model: Path) -> None:
 def test_a_predictor_overwrites_nothing(tmp_path: Path, model: Path) -> None:
     write_pictures(tmp_path / "in", 1)
     root, out = str(tmp_path / "in"), str(tmp_path / "out")
-    rule = "a result must lie in a folder apart from root, under a name of its own"
+    rule = "a result must lie in a folder apart from root, under its own name"
     for given, paths in (
         ({"out": root}, ["00000.png"]),
         ({"out": out}, ["../in/00000.png"]),

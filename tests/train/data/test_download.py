@@ -33,7 +33,7 @@ class Site:
     ranges: bool = True
     etag: str = '"one"'
     cut_at: int | None = None
-    """Close the connection after so many bytes of the body."""
+    """Close the connection after this many bytes of the body."""
     status: int | None = None
     range_start: int | None = None
     """Claim to go on at this byte."""
@@ -290,7 +290,7 @@ def test_hostile_members(site: Site, tmp_path: Path, member: tarfile.TarInfo, go
     assert names(tmp_path) == ["out"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="processes are asked for by number")
+@pytest.mark.skipif(os.name != "posix", reason="processes are found by number")
 def test_what_a_killed_unpacking_left_is_removed(site: Site, tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

@@ -199,9 +199,9 @@ def labels_in_channels(root: Path) -> None:
         Image.fromarray(np.array(Image.open(path))).convert("RGB").save(path)
 
 
-LABELLED = "every class should have pixels to be learned, got none of"
+LABELED = "every class should have pixels to be learned, got none of"
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "0 and 255": (scale_to_255, f"{LABELLED} cat, dog, only background, while "),
+    "0 and 255": (scale_to_255, f"{LABELED} cat, dog, only background, while "),
     "all void": (
         lambda root: relabel(root, lambda labels: labels * 0 + 255),
         "train: some pixel must be labeled, got masks of only 255, which is void; "
@@ -214,13 +214,13 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "all background": (
         lambda root: relabel(root, lambda labels: labels * 0),
-        f"{LABELLED} cat, dog, only background; list pictures in train.txt that show it",
+        f"{LABELED} cat, dog, only background; list pictures in train.txt that show it",
     ),
     "class in no mask": (
         lambda root: relabel(root, lambda labels: np.where(labels == 1, 2, labels)),
-        f"{LABELLED} cat; list pictures in train.txt that show it",
+        f"{LABELED} cat; list pictures in train.txt that show it",
     ),
-    "class in val alone": (move_class_to_val, f"{LABELLED} dog, while val has "),
+    "class in val alone": (move_class_to_val, f"{LABELED} dog, while val has "),
     "val of one class": (
         lambda root: relabel(root, lambda labels: labels * 0, "val"),
         "val: two classes or more must have pixels, or the mean IoU says nothing, got only "
@@ -292,11 +292,11 @@ def test_a_planted_fault_is_warned_of(fault: str, tmp_path: Path) -> None:
 ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "smoothed": (
         lambda root: recolor(root, smooth),
-        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+        "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
     "smoothed in grayscale": (
         lambda root: recolor(root, lambda image: smooth(image).convert("L")),
-        "; save labels without smoothing or JPEG compression, or check that it is no photo",
+        "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
     "colors of JPEG": (as_jpeg_colors, "; save labels without smoothing or JPEG compression"),
     "JPEG masks": (
