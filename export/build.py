@@ -9,7 +9,7 @@ from typing import Final
 import onnx
 import torch
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.export.calibration import Calibration, model_inputs
 from fcnkit.export.choices import Activations
 from fcnkit.export.core_graph import CoreGraph
@@ -203,7 +203,7 @@ def _one_shape(shape: Shape, spec: ModelSpec) -> ShapeRange:
         if spec.input.multiple > 1:
             rule += f" with sides in steps of {spec.input.multiple}"
         remedy = f"use {format_shape(legal)}"
-        raise ValueError(message("--shape", rule, format_shape(shape), remedy))
+        raise BadValueError(message("--shape", rule, format_shape(shape), remedy))
     return ShapeRange(min=shape, opt=shape, max=shape)
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message
 from fcnkit.export.engine_config import apply_options, check_options, read_timing_cache
 from fcnkit.export.engine_monitor import Advance, make_monitor
 from fcnkit.export.engine_precision import check_layers, check_tensors, compute_layers
@@ -90,12 +90,12 @@ def build_engine(
     check_choice("--flavor", flavor, get_args(FlavorChoice))
     if out.suffix not in ENGINE_SUFFIXES:
         rule = f"must end in {' or '.join(ENGINE_SUFFIXES)}"
-        raise ValueError(message("-o", rule, str(out), "name it model.engine"))
+        raise BadValueError(message("-o", rule, str(out), "name it model.engine"))
     if out.is_dir():
-        raise ValueError(message("-o", "must be a file", str(out), "name another"))
+        raise BadValueError(message("-o", "must be a file", str(out), "name another"))
     if not out.parent.is_dir():
         got = str(out.parent)
-        raise ValueError(message("-o", "its folder must exist", got, "create it first"))
+        raise BadValueError(message("-o", "its folder must exist", got, "create it first"))
     options = BuilderOptions() if options is None else options
     check_type("build_engine: options", options, BuilderOptions)
     check_type("build_engine: profiles", profiles, Sequence)

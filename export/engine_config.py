@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.engine_file import BuilderOptions, HardwareCompatibility
 from fcnkit.runtime.artifacts.engine_header import Flavor
 from fcnkit.runtime.checks import check_choice
@@ -46,7 +46,7 @@ def check_options(
     _check_values(options)
     if timing_cache is not None and (timing_cache.is_dir() or not timing_cache.parent.is_dir()):
         rule = "must be a file, or a new one in a folder that exists"
-        raise ValueError(message("--timing-cache", rule, str(timing_cache), "check the path"))
+        raise BadValueError(message("--timing-cache", rule, str(timing_cache), "check the path"))
     if flavor == "tensorrt":
         if options.compute_capability:
             got = ", ".join(options.compute_capability)
@@ -67,25 +67,25 @@ def check_options(
     for name in options.compute_capability:
         if name not in known:
             rule = f"{trt.__name__} {trt.__version__} builds for {', '.join(known)}"
-            raise ValueError(message("--compute-capability", rule, name, "choose among these"))
+            raise BadValueError(message("--compute-capability", rule, name, "choose among these"))
     if _CURRENT in options.compute_capability and len(options.compute_capability) > 1:
         rule, got = f"{_CURRENT} must stand alone", " ".join(options.compute_capability)
         remedy = "name the generations, or that one only"
-        raise ValueError(message("--compute-capability", rule, got, remedy))
+        raise BadValueError(message("--compute-capability", rule, got, remedy))
 
 
 def _not_here(option: str, flavor: Flavor, got: str, remedy: str) -> ValueError:
-    return ValueError(message(option, f"is for --flavor {flavor} only", got, remedy))
+    return BadValueError(message(option, f"is for --flavor {flavor} only", got, remedy))
 
 
 def _check_values(options: BuilderOptions) -> None:
     if options.workspace_mib is not None and options.workspace_mib < 1:
         rule = "must be at least 1 MiB"
-        raise ValueError(message("--workspace", rule, options.workspace_mib, "leave it out"))
+        raise BadValueError(message("--workspace", rule, options.workspace_mib, "leave it out"))
     level = options.optimization_level
     if level is not None and not 0 <= level <= _LAST_LEVEL:
         rule = f"must be 0 to {_LAST_LEVEL}"
-        raise ValueError(message("--optimization-level", rule, level, "the default is 3"))
+        raise BadValueError(message("--optimization-level", rule, level, "the default is 3"))
     wanted = options.hardware_compatibility
     if wanted is not None:
         check_choice("--hardware-compatibility", wanted, tuple(HARDWARE_LEVELS))
@@ -133,7 +133,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         level = getattr(trt.HardwareCompatibilityLevel, name, None)
         if level is None:
             rule, got = "must be known to the library", f"{trt.__name__} {trt.__version__}"
-            raise ValueError(message("--hardware-compatibility", rule, got, "leave it out"))
+            raise BadValueError(message("--hardware-compatibility", rule, got, "leave it out"))
         config.hardware_compatibility_level = level
     set_capabilities(trt, config, options)
     # TF32 is on by default. It is not the float32 that the graph states.
@@ -142,7 +142,7 @@ def apply_options(trt: Any, config: Any, options: BuilderOptions, *, cache: byte
         held = config.create_timing_cache(cache)
         if held is None or not config.set_timing_cache(held, ignore_mismatch=False):
             rule = f"must hold times of this GPU and of {trt.__name__} {trt.__version__}"
-            raise ValueError(message("--timing-cache", rule, "others", "name a new file"))
+            raise BadValueError(message("--timing-cache", rule, "others", "name a new file"))
 
 
 def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
@@ -163,4 +163,4 @@ def set_capabilities(trt: Any, config: Any, options: BuilderOptions) -> None:
     for index, name in enumerate(options.compute_capability):
         if not config.set_compute_capability(known[name], index):
             rule, remedy = "the library must take it", "choose another, or leave it out"
-            raise ValueError(message("--compute-capability", rule, name, remedy))
+            raise BadValueError(message("--compute-capability", rule, name, remedy))

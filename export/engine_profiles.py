@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.engine_file import LARGEST_PROFILE
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, format_shape, parse_shape
 from fcnkit.runtime.checks import check_type
@@ -41,7 +41,7 @@ def parse_profile(text: str) -> ProfileRequest:
     parts = text.split(",")
     if len(parts) != 3:
         rule = "a profile is written MIN,OPT,MAX"
-        raise ValueError(
+        raise BadValueError(
             message("--profile", rule, repr(text), "write 1x32x32,1x320x480,4x512x512")
         )
     low, opt, high = (parse_shape(part.strip(), "--profile") for part in parts)
@@ -77,7 +77,7 @@ def _complete(spec: ModelSpec, request: ProfileRequest) -> ShapeRange:
         got = " ".join(map(format_shape, (low, opt, high)))
         rule = "must be ordered min <= opt <= max in every dimension"
         option = request.option or "--min --opt --max"
-        raise ValueError(message(option, rule, got, "reorder them"))
+        raise BadValueError(message(option, rule, got, "reorder them"))
     return ShapeRange(min=low, opt=opt, max=high)
 
 
@@ -87,11 +87,11 @@ def _check_shape(shape: Shape, spec: ModelSpec, *, option: str) -> None:
     if height % multiple or width % multiple:
         fit = format_shape((batch, _up(height, multiple), _up(width, multiple)))
         rule = f"sides must be multiples of {multiple}"
-        raise ValueError(message(option, rule, format_shape(shape), f"use {fit}"))
+        raise BadValueError(message(option, rule, format_shape(shape), f"use {fit}"))
     if not _ordered(legal.min, shape, legal.max):
         rule = f"must lie within {format_shape(legal.min)} to {format_shape(legal.max)}"
         remedy = "the ONNX file takes no other shapes"
-        raise ValueError(message(option, rule, format_shape(shape), remedy))
+        raise BadValueError(message(option, rule, format_shape(shape), remedy))
 
 
 def _up(side: int, multiple: int) -> int:

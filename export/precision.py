@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import onnx
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.export.heads import NORMALIZE, Core
 from fcnkit.runtime.artifacts.onnx_precision import inside, module_of
 from fcnkit.runtime.artifacts.spec import Precision
@@ -52,5 +52,5 @@ def keeper(model: onnx.ModelProto, modules: Iterable[str]) -> Callable[[str], bo
         if name != NORMALIZE and not any(inside(module, name) for module in there):
             tops = {module.partition(".")[0] for module in there if module}
             rule = f"a part is one of {', '.join(sorted(tops))} or what these hold"
-            raise ValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))
+            raise BadValueError(message("--keep-fp32", rule, name, "see the node names in Netron"))
     return lambda node: any(inside(module_of(node), name) for name in wanted)

@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 import onnx
 import torch
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.export.build import Typing, build_graph, build_typed, head_spec, trace_core
 from fcnkit.export.calibration import (
     Calibration,
@@ -147,7 +147,7 @@ def export_onnx(
         check_type("--max-miou-drop", max_miou_drop, Real)
         if not max_miou_drop <= 1:  # refuses NaN too, which every comparison would pass
             rule = "must be a share, at most 1"
-            raise ValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
+            raise BadValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
     typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
     tolerance = TOLERANCES[precision]
     if max_miou_drop is not None:
@@ -191,10 +191,10 @@ def export_onnx(
 
 def _check_out(out: Path) -> None:
     if out.suffix != ".onnx":
-        raise ValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
+        raise BadValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
     if not out.parent.is_dir():
         rule = "its folder must exist"
-        raise ValueError(message("-o", rule, str(out.parent), "create it first"))
+        raise BadValueError(message("-o", rule, str(out.parent), "create it first"))
 
 
 def _typing(
@@ -208,7 +208,7 @@ def _typing(
     if precision == "int8" and folder is None:
         rule = "int8 needs pictures to find the ranges of activations"
         remedy = "give the training data with --calibration DATA"
-        raise ValueError(message("--precision", rule, "no --calibration", remedy))
+        raise BadValueError(message("--precision", rule, "no --calibration", remedy))
     for option, given, wanted in (
         ("--calibration", folder is not None, ("fp16", "int8")),
         ("--keep-fp32", bool(keep_fp32), ("fp16", "int8")),
@@ -217,7 +217,7 @@ def _typing(
     ):
         if given and precision not in wanted:
             rule = f"goes with --precision {' or '.join(wanted)}"
-            raise ValueError(message(option, rule, precision, "leave it out"))
+            raise BadValueError(message(option, rule, precision, "leave it out"))
     opened = open_calibration(folder) if folder else None
     return Typing(keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations)
 

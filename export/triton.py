@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, BadValueError, message
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import read_engine_file, sidecar_path
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
@@ -109,22 +109,22 @@ def write_triton_repository(
     queue_delay = check_int("--queue-delay", queue_delay, 0, most)
     if read.backend == "tensorrt" and device == "cpu":
         rule = "an engine runs on a GPU only"
-        raise ValueError(message("--device", rule, "cpu", "give the ONNX file instead"))
+        raise BadValueError(message("--device", rule, "cpu", "give the ONNX file instead"))
     name = model.stem if name is None else name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         rule = "a model's name must be letters, digits, '.', '_' and '-'"
-        raise ValueError(message("--name", rule, repr(name), "give a plainer one"))
+        raise BadValueError(message("--name", rule, repr(name), "give a plainer one"))
     folder = out / name
     place = folder / str(version)
     if place.exists():
         remedy = f"remove it, or add a version with --version {version + 1}"
-        raise ValueError(message("-o", "must not hold this version yet", str(place), remedy))
+        raise BadValueError(message("-o", "must not hold this version yet", str(place), remedy))
     text = _config(read, name, device=device, instances=instances, queue_delay=queue_delay)
     config = folder / "config.pbtxt"
     if config.exists() and config.read_bytes() != text.encode():
         rule = "all versions of a model must have one configuration"
         remedy = "remove it if it may be replaced, or choose another --name"
-        raise ValueError(message("-o", rule, f"{config} of another model or edited", remedy))
+        raise BadValueError(message("-o", rule, f"{config} of another model or edited", remedy))
     place.mkdir(parents=True)
     try:
         target = place / read.file_name

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 
 __all__ = [
     "MAX_THREADS",
@@ -58,13 +58,15 @@ def check_array(what: str, value: object, dtypes: tuple[str, ...], example: str)
     """Return value if it is a C-contiguous array of one of the dtypes, by name, else raise."""
     if not isinstance(value, np.ndarray):
         rule = f"must be a numpy array of {' or '.join(dtypes)}"
-        raise TypeError(message(what, rule, type(value).__name__, "pass np.asarray(...)"))
+        raise BadTypeError(message(what, rule, type(value).__name__, "pass np.asarray(...)"))
     if not _allowed(value.dtype, dtypes):
         rule = f"dtype must be {' or '.join(dtypes)}"
-        raise TypeError(message(what, rule, value.dtype.name, example))
+        raise BadTypeError(message(what, rule, value.dtype.name, example))
     if not value.flags.c_contiguous:
         got = f"strides {value.strides} for shape {value.shape}"
-        raise ValueError(message(what, "must be C-contiguous", got, "pass np.ascontiguousarray(x)"))
+        raise BadValueError(
+            message(what, "must be C-contiguous", got, "pass np.ascontiguousarray(x)")
+        )
     return value
 
 
@@ -81,7 +83,7 @@ def check_labels(what: str, value: object) -> NDArray[np.uint8]:
     labels = check_bytes(what, value)
     if labels.ndim != 2:
         remedy = "pass one label map at a time"
-        raise ValueError(message(what, "must have shape (H, W)", labels.shape, remedy))
+        raise BadValueError(message(what, "must have shape (H, W)", labels.shape, remedy))
     return labels
 
 
@@ -92,7 +94,7 @@ def check_image(what: str, value: object) -> NDArray[np.uint8]:
         remedy = "pass one RGB image at a time"
         if image.ndim == 3 and image.shape[0] == 3:
             remedy = "this looks channels-first, pass np.ascontiguousarray(x.transpose(1, 2, 0))"
-        raise ValueError(message(what, "must have shape (H, W, 3)", image.shape, remedy))
+        raise BadValueError(message(what, "must have shape (H, W, 3)", image.shape, remedy))
     return image
 
 
@@ -109,11 +111,13 @@ def check_output(
     name = dtype.__name__
     array = check_array(what, out, (name,), f"pass np.empty({shape}, np.{name})")
     if array.shape != shape:
-        raise ValueError(message(what, f"must have shape {shape}", array.shape, "or leave it out"))
+        raise BadValueError(
+            message(what, f"must have shape {shape}", array.shape, "or leave it out")
+        )
     if not array.flags.writeable:
-        raise ValueError(message(what, "must be writeable", "a read-only array", "pass a copy"))
+        raise BadValueError(message(what, "must be writeable", "a read-only array", "pass a copy"))
     if any(np.may_share_memory(array, other) for other in inputs):
-        raise ValueError(
+        raise BadValueError(
             message(
                 what,
                 "must share no memory with an input",
@@ -131,14 +135,14 @@ def check_int(what: str, value: object, low: int, high: int) -> int:
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(
+        raise BadTypeError(
             message(what, "must be an integer", type(value).__name__, "pass an int")
         ) from None
     if isinstance(value, bool):
-        raise TypeError(message(what, "must be an integer", value, "pass an int"))
+        raise BadTypeError(message(what, "must be an integer", value, "pass an int"))
     if not low <= number <= high:
         remedy = f"pass a value from {low} to {high}"
-        raise ValueError(message(what, f"must be {low}..{high}", number, remedy))
+        raise BadValueError(message(what, f"must be {low}..{high}", number, remedy))
     return number
 
 
@@ -146,14 +150,14 @@ def check_flag(what: str, value: object) -> bool:
     """Return value if it is True or False, else raise."""
     if type(value) is bool:
         return value
-    raise TypeError(message(what, "must be True or False", type(value).__name__, "pass a bool"))
+    raise BadTypeError(message(what, "must be True or False", type(value).__name__, "pass a bool"))
 
 
 def check_type(what: str, value: object, kind: type) -> None:
     """Raise TypeError if value is not an instance of a class."""
     if not isinstance(value, kind):
         rule, remedy = f"must be of type {kind.__name__}", "pass one"
-        raise TypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
+        raise BadTypeError(message(what, rule, f"one of type {type(value).__name__}", remedy))
 
 
 def check_path(what: str, value: object) -> Path:
@@ -161,7 +165,7 @@ def check_path(what: str, value: object) -> Path:
     if isinstance(value, str | Path):
         return Path(value)
     got = f"one of type {type(value).__name__}"
-    raise TypeError(message(what, "must be a str or a Path", got, "pass the file's path"))
+    raise BadTypeError(message(what, "must be a str or a Path", got, "pass the file's path"))
 
 
 def check_choice(what: str, value: object, choices: Sequence[_Name]) -> _Name:
@@ -170,13 +174,13 @@ def check_choice(what: str, value: object, choices: Sequence[_Name]) -> _Name:
         if isinstance(value, str) and value == choice:
             return choice
     rule = f"must be one of {', '.join(choices)}"
-    raise ValueError(message(what, rule, value, "choose one of these"))
+    raise BadValueError(message(what, rule, value, "choose one of these"))
 
 
 def check_names(what: str, value: object) -> None:
     """Raise TypeError if value is not a list or tuple of strings."""
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
-        raise TypeError(message(what, "must be a list of names", value, "pass a list of str"))
+        raise BadTypeError(message(what, "must be a list of names", value, "pass a list of str"))
 
 
 def check_color(what: str, value: Sequence[int]) -> Color:
@@ -186,7 +190,7 @@ def check_color(what: str, value: Sequence[int]) -> Color:
     except TypeError:
         parts = ()
     if len(parts) != 3:
-        raise ValueError(message(what, "must be three integers 0..255", value, "pass (r, g, b)"))
+        raise BadValueError(message(what, "must be three integers 0..255", value, "pass (r, g, b)"))
     red, green, blue = (check_int(what, part, 0, 255) for part in parts)
     return red, green, blue
 
@@ -198,7 +202,7 @@ def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
     else:
         array = _palette_array(what, palette)
     if array.ndim != 2 or array.shape[1] != 3 or not 1 <= len(array) <= 256:
-        raise ValueError(
+        raise BadValueError(
             message(what, "must have shape (1..256, 3)", array.shape, "pass one RGB row per label")
         )
     return array
@@ -207,7 +211,7 @@ def check_palette(what: str, palette: Palette) -> NDArray[np.uint8]:
 def _palette_array(what: str, palette: object) -> NDArray[np.uint8]:
     if not isinstance(palette, Sequence) or isinstance(palette, str | bytes):
         rule, got = "must be uint8 (K, 3) or a sequence of K triples", type(palette).__name__
-        raise TypeError(message(what, rule, got, "pass one RGB row per label"))
+        raise BadTypeError(message(what, rule, got, "pass one RGB row per label"))
     try:
         flat = bytes(chain.from_iterable(palette))  # refuses all but integers 0..255, at once
         if all(len(color) == 3 for color in palette):
@@ -230,7 +234,7 @@ def check_threads(what: str, threads: object) -> int:
         return PROCESSORS
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
         rule = f"must be an integer 1..{MAX_THREADS}"
-        raise ValueError(message("FCNKIT_THREADS", rule, text, "unset it or set it to 1"))
+        raise BadValueError(message("FCNKIT_THREADS", rule, text, "unset it or set it to 1"))
     return int(text)
 
 

@@ -76,6 +76,14 @@ def test_nobody_takes_an_error_apart_by_its_text() -> None:
     assert [path.name for path in takers] == ["reading.py"]
 
 
+def test_wrong_arguments_raise_errors_that_keep_their_parts() -> None:
+    plain = re.compile(r"\b(?:raise|return) (?:Value|Type)Error\((?!\))")
+    found = [
+        str(path.relative_to(ROOT)) for path in SOURCES if plain.search(path.read_text("utf-8"))
+    ]
+    assert found == []
+
+
 def test_choices_of_the_command_line_need_no_cast() -> None:
     sources = [path for path in SOURCES if "cli" in path.parts]
     assert [path.name for path in sources if "cast(" in path.read_text("utf-8")] == []

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
@@ -123,10 +123,10 @@ def training_loader(
     """
     if recipe.batch % world:
         rule = f"must be a multiple of the {world} processes"
-        raise ValueError(message("--batch", rule, recipe.batch, "change one of the two"))
+        raise BadValueError(message("--batch", rule, recipe.batch, "change one of the two"))
     if world > 1 and len(samples) < recipe.batch:
         rule = f"must be at most the {len(samples)} training pictures with several processes"
-        raise ValueError(message("--batch", rule, recipe.batch, "lower it"))
+        raise BadValueError(message("--batch", rule, recipe.batch, "lower it"))
     sampler = EpochSampler(len(samples), recipe, rank=rank, world=world)
     examples = CropDataset(samples, labelmap, recipe)
     loader = reading_loader(examples, sampler, batch=recipe.batch // world, workers=workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, BadValueError, message
 from fcnkit.runtime.checks import check_type
 
 __all__ = ["pick_device"]
@@ -29,7 +29,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise ValueError(message("--device", "is auto, cpu, cuda or cuda:N", name, "use one"))
+        raise BadValueError(message("--device", "is auto, cpu, cuda or cuda:N", name, "use one"))
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         got = f"{torch.cuda.device_count()} GPUs"
         rule = f"{name} must be a GPU that torch sees"

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.device import pick_device
 
 __all__ = ["is_first", "process_group", "rank", "share", "total", "wait", "world"]
@@ -107,7 +107,7 @@ def share(net: nn.Module) -> nn.Module:
 def _local_device(device: str) -> torch.device:
     if device.startswith("cuda:"):
         rule = "must leave the choice of GPUs to torchrun when several processes train"
-        raise ValueError(message("--device", rule, device, "use --device cuda"))
+        raise BadValueError(message("--device", rule, device, "use --device cuda"))
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return pick_device(device)

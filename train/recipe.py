@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import check_choice
 
 if TYPE_CHECKING:
@@ -82,17 +82,17 @@ class Recipe:
         self._check_types()
         for option, value in (("epochs", self.epochs), ("batch", self.batch)):
             if value < 1:
-                raise ValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
+                raise BadValueError(message(f"--{option}", "must be at least 1", value, "raise it"))
         if min(self.crop) < 32 or self.crop[0] % 32 or self.crop[1] % 32:
             got = f"{self.crop[0]}x{self.crop[1]}"
             fit = "x".join(str(max(32, round(side / 32) * 32)) for side in self.crop)
             rule = "sides must be multiples of 32"
-            raise ValueError(message("--crop", rule, got, f"use {fit}"))
+            raise BadValueError(message("--crop", rule, got, f"use {fit}"))
         if not 0 < self.lr < float("inf"):
-            raise ValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
+            raise BadValueError(message("--lr", "must be positive", self.lr, "try 0.001"))
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
-            raise ValueError(message("--scale", rule, got, "try 0.5..2"))
+            raise BadValueError(message("--scale", rule, got, "try 0.5..2"))
         for option, share in (
             ("ema", self.ema),
             ("color", self.color),
@@ -100,12 +100,12 @@ class Recipe:
         ):
             if not 0 <= share < 1:
                 rule = "must be at least 0 and below 1"
-                raise ValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
+                raise BadValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
         if not 0 <= self.seed < 2**63:
-            raise ValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
+            raise BadValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
         if not 0 <= self.dice < float("inf"):
             rule, remedy = "must be at least 0", "use 0 to turn it off"
-            raise ValueError(message("--dice", rule, self.dice, remedy))
+            raise BadValueError(message("--dice", rule, self.dice, remedy))
 
     def _check_types(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -114,7 +114,7 @@ class Recipe:
                 check_choice(option, value, get_args(kind))
             elif not _fits(kind, value):
                 wanted = kind.__name__ if isinstance(kind, type) else kind
-                raise TypeError(
+                raise BadTypeError(
                     message(option, f"must be of type {wanted}", repr(value), "convert it")
                 )
 
@@ -145,7 +145,7 @@ class Recipe:
         """
         rule, remedy = "must be a dict", "use the file that was saved"
         if not isinstance(data, dict):
-            raise ValueError(message("recipe", rule, type(data).__name__, remedy))
+            raise BadValueError(message("recipe", rule, type(data).__name__, remedy))
         # Older files lack the fields that have a default; they were trained with that default.
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         kinds = get_type_hints(cls)
@@ -153,11 +153,11 @@ class Recipe:
             got = ", ".join(sorted(map(str, (set(data) - set(kinds)) | (needed - set(data)))))
             rule = "must have exactly the fields of this version"
             remedy = "use the version of fcnkit that wrote it"
-            raise ValueError(message("recipe", rule, f"a difference in {got}", remedy))
+            raise BadValueError(message("recipe", rule, f"a difference in {got}", remedy))
         for name, value in data.items():
             if not _fits(kinds[name], value):
                 rule, got = f"{name} must be a legal value", type(value).__name__
-                raise ValueError(message("recipe", rule, f"another {got}", remedy))
+                raise BadValueError(message("recipe", rule, f"another {got}", remedy))
         pairs = {"crop": tuple(data["crop"]), "scale": tuple(data["scale"])}
         return cls(**{**data, **pairs})
 

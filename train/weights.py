@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fcnkit.errors import ArtifactError, message
+from fcnkit.errors import ArtifactError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import METADATA_KEY
 from fcnkit.train import safetensors_file
 from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
@@ -99,7 +99,7 @@ def initial_model(
     if options.init_from is not None and options.pretrained:
         rule = "weights come from a file or from ImageNet, not from both"
         remedy = "leave one of the two out"
-        raise ValueError(message("--init-from", rule, "--pretrained as well", remedy))
+        raise BadValueError(message("--init-from", rule, "--pretrained as well", remedy))
     net = create_model(
         options.architecture,
         num_classes,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from fcnkit.errors import ArtifactError, message, within
+from fcnkit.errors import ArtifactError, BadValueError, message, within
 from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, is_text, key_error, read_plain
 
 __all__ = [
@@ -88,7 +88,7 @@ def parse_shape(text: str, what: str) -> Shape:
         batch, height, width = (int(part) for part in parts)
         if min(batch, height, width) >= 1:
             return batch, height, width
-    raise ValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
+    raise BadValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, FcnkitError, message
+from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
 
 __all__ = [
@@ -205,7 +205,9 @@ class CheckedBackend(ABC):
 
     def _check_open(self, what: str) -> None:
         if self._closed:
-            raise ValueError(message(what, "the backend must be open", "a closed one", "open it"))
+            raise BadValueError(
+                message(what, "the backend must be open", "a closed one", "open it")
+            )
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run checked, contiguous batches in order; here one by one."""
@@ -240,7 +242,7 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     if not isinstance(batch, np.ndarray) or batch.dtype != np.dtype(wanted.dtype):
         got = f"array of {batch.dtype}" if isinstance(batch, np.ndarray) else type(batch).__name__
         remedy = f"head {spec.head} takes {_INPUT_TEXT[spec.head]}"
-        raise TypeError(
+        raise BadTypeError(
             message(what, f"batch must be a numpy array of {wanted.dtype}", got, remedy)
         )
     channels_first = wanted.layout == "NCHW"
@@ -248,12 +250,12 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
     rule = f"batch must have shape {layout}"
     if batch.ndim != 4:
         remedy = "add the batch axis with batch[None]" if batch.ndim == 3 else "pass four axes"
-        raise ValueError(message(what, rule, batch.shape, remedy))
+        raise BadValueError(message(what, rule, batch.shape, remedy))
     if batch.shape[1 if channels_first else 3] != 3:
         other_way = batch.shape[3 if channels_first else 1] == 3
         transposed = "(0, 3, 1, 2)" if channels_first else "(0, 2, 3, 1)"
         remedy = f"pass batch.transpose{transposed}" if other_way else "pass three channels, RGB"
-        raise ValueError(message(what, rule, batch.shape, remedy))
+        raise BadValueError(message(what, rule, batch.shape, remedy))
     sides = batch.shape[2:] if channels_first else batch.shape[1:3]
     _check_legal((batch.shape[0], sides[0], sides[1]), spec, what=what)
 
@@ -274,7 +276,7 @@ def _check_legal(shape: Shape, spec: ModelSpec, *, what: str) -> None:
     if spec.input.multiple > 1:
         rule += f" with sides in steps of {spec.input.multiple}"
     remedy = f"the nearest legal shape is {format_shape(legal)}"
-    raise ValueError(message(what, rule, format_shape(shape), remedy))
+    raise BadValueError(message(what, rule, format_shape(shape), remedy))
 
 
 def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:

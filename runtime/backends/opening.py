@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, FcnkitError, message, parts
+from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message, parts
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Precision
@@ -67,7 +67,7 @@ def open_backend(
     _check_name(backend, path, is_engine=is_engine)
     if options and backend == "auto" and not is_engine:
         rule = "options are a library's own, so the backend must be named"
-        raise ValueError(message("open_backend", rule, "backend='auto'", "name it"))
+        raise BadValueError(message("open_backend", rule, "backend='auto'", "name it"))
     if is_engine:
         name = None if backend == "auto" else backend
         return open_engine(
@@ -75,7 +75,7 @@ def open_backend(
         )
     if spec is not None:
         rule = "spec= is for engines; an ONNX file holds its own spec"
-        raise ValueError(message("open_backend", rule, str(spec), "leave it out"))
+        raise BadValueError(message("open_backend", rule, str(spec), "leave it out"))
     if backend == "auto":
         return _open_fastest(path, threads=threads, compute=compute)
     return _open_onnx(path, backend, threads=threads, compute=compute, options=options)
@@ -85,20 +85,20 @@ def _check_name(backend: object, path: Path, *, is_engine: bool) -> None:
     what = "open_backend"
     if not isinstance(backend, str):
         rule, got = "backend must be a name", type(backend).__name__
-        raise TypeError(message(what, rule, got, "see fcnkit doctor"))
+        raise BadTypeError(message(what, rule, got, "see fcnkit doctor"))
     if backend == "torch":
         rule = "backend torch runs checkpoints"
-        raise ValueError(message(what, rule, path.name, "open its best.pt with fcnkit.load"))
+        raise BadValueError(message(what, rule, path.name, "open its best.pt with fcnkit.load"))
     if backend not in _NAMES:
         rule = f"backend must be one of {', '.join(_NAMES)}"
-        raise ValueError(message(what, rule, backend, "see fcnkit doctor"))
+        raise BadValueError(message(what, rule, backend, "see fcnkit doctor"))
     if is_engine and backend in _OF_ONNX:
         rule = f"backend {backend} runs ONNX files"
-        raise ValueError(message(what, rule, path.name, "open the .onnx file it was built from"))
+        raise BadValueError(message(what, rule, path.name, "open the .onnx file it was built from"))
     if not is_engine and backend in _OF_ENGINES:
         rule = f"backend {backend} runs engines"
         remedy = "build one with fcnkit export engine"
-        raise ValueError(message(what, rule, path.name, remedy))
+        raise BadValueError(message(what, rule, path.name, remedy))
 
 
 def _open_onnx(

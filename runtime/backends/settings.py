@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast, get_args
 
-from fcnkit.errors import BackendUnavailableError, message
+from fcnkit.errors import BackendUnavailableError, BadTypeError, BadValueError, message
 
 __all__ = [
     "Compute",
@@ -56,7 +56,7 @@ def check_compute(compute: object, *, what: str) -> Compute:
     if isinstance(compute, str) and compute in get_args(Compute):
         return cast("Compute", compute)
     rule = f"compute must be one of {', '.join(get_args(Compute))}"
-    raise ValueError(message(what, rule, compute, "leave it out for what the file says"))
+    raise BadValueError(message(what, rule, compute, "leave it out for what the file says"))
 
 
 def refuse_compute(compute: str, *, name: str, computes: str, remedy: str) -> Exception:
@@ -91,7 +91,7 @@ def as_options(options: object) -> Mapping[str, str]:
         return {}
     if not isinstance(options, Mapping):
         rule, got = "options must be a mapping", type(options).__name__
-        raise TypeError(message("open_backend", rule, got, "pass {'KEY': 'VALUE'}"))
+        raise BadTypeError(message("open_backend", rule, got, "pass {'KEY': 'VALUE'}"))
     return options
 
 
@@ -113,14 +113,16 @@ def check_options(
     for key, value in options.items():
         if not isinstance(key, str) or not isinstance(value, str):
             rule = "options must map str to str"
-            raise TypeError(message("open_backend", rule, {key: value}, "pass {'KEY': 'VALUE'}"))
+            raise BadTypeError(message("open_backend", rule, {key: value}, "pass {'KEY': 'VALUE'}"))
         if key in taken:
             rule = f"the option {key} is set by {taken[key]}"
-            raise ValueError(message("open_backend", rule, f"{key}={value}", f"use {taken[key]}"))
+            raise BadValueError(
+                message("open_backend", rule, f"{key}={value}", f"use {taken[key]}")
+            )
         if key not in known:
             names = ", ".join(sorted(set(known) - set(taken)))
             rule = f"{name} takes the options {names}" if names else f"{name} takes no options"
-            raise ValueError(message("open_backend", rule, key, "correct or drop it"))
+            raise BadValueError(message("open_backend", rule, key, "correct or drop it"))
 
 
 def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: str) -> str:
@@ -141,7 +143,7 @@ def one_of(options: Mapping[str, str], key: str, legal: Sequence[str], default: 
     value = options.get(key, default)
     if value not in legal:
         rule = f"the option {key} must be one of {', '.join(legal)}"
-        raise ValueError(message("open_backend", rule, value, "correct or drop it"))
+        raise BadValueError(message("open_backend", rule, value, "correct or drop it"))
     return value
 
 
@@ -162,7 +164,7 @@ def int_option(options: Mapping[str, str], key: str, default: int) -> int:
     text = options.get(key, str(default))
     if not (text.isascii() and text.isdecimal()):
         rule = f"the option {key} must be an integer of at least 0"
-        raise ValueError(message("open_backend", rule, text, "correct or drop it"))
+        raise BadValueError(message("open_backend", rule, text, "correct or drop it"))
     return int(text)
 
 
@@ -190,10 +192,10 @@ def check_threads(threads: int | None, *, what: str) -> int:
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
     if type(threads) is not int:
-        raise TypeError(message(what, "threads must be an int", threads, "pass threads=2"))
+        raise BadTypeError(message(what, "threads must be an int", threads, "pass threads=2"))
     if threads < 1:
-        raise ValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
+        raise BadValueError(message(what, "threads must be at least 1", threads, "pass threads=2"))
     if threads > _MOST_THREADS:
         rule = f"threads must be at most {_MOST_THREADS}"
-        raise ValueError(message(what, rule, threads, "pass threads=2"))
+        raise BadValueError(message(what, rule, threads, "pass threads=2"))
     return threads

@@ -12,7 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, message
+from fcnkit.errors import (
+    ArtifactError,
+    BackendUnavailableError,
+    BadValueError,
+    FcnkitError,
+    message,
+)
 from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.signature import check_signature
@@ -98,7 +104,7 @@ def open_engine(
     if name not in (None, file.flavor):
         rule = f"backend {name} runs its own engines only"
         got = f"{path.name}, built by {file.flavor}"
-        raise ValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
+        raise BadValueError(message("open_backend", rule, got, f"use backend={file.flavor!r}"))
     precision = _COMPUTE[file.spec.precision]
     if compute not in ("auto", precision):
         raise refuse_compute(

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 
 __all__ = ["Clock", "Effort", "Warmup", "collect", "warm_up"]
 
@@ -46,16 +46,18 @@ class Effort:
         what = "bench"
         if self.warmup is not None and self.warmup < 0:
             rule = "warmup must be at least 0"
-            raise ValueError(message(what, rule, self.warmup, "leave it out to go on until stable"))
+            raise BadValueError(
+                message(what, rule, self.warmup, "leave it out to go on until stable")
+            )
         if self.runs is not None and self.duration is not None:
             rule, got = "runs and duration exclude each other", f"{self.runs} and {self.duration}"
-            raise ValueError(message(what, rule, got, "give one of them"))
+            raise BadValueError(message(what, rule, got, "give one of them"))
         if self.runs is not None and self.runs < 1:
             remedy = "leave it out for 200"
-            raise ValueError(message(what, "runs must be at least 1", self.runs, remedy))
+            raise BadValueError(message(what, "runs must be at least 1", self.runs, remedy))
         if self.duration is not None and not 0 < self.duration < math.inf:
             rule = "duration must be positive seconds"
-            raise ValueError(message(what, rule, self.duration, "give --duration 10"))
+            raise BadValueError(message(what, rule, self.duration, "give --duration 10"))
 
 
 @dataclass(frozen=True, kw_only=True)

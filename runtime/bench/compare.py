@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.bench.report import case_title
 
 __all__ = [
@@ -94,7 +94,9 @@ def compare_samples(a: ArrayLike, b: ArrayLike, *, seed: int = 0) -> tuple[Inter
     for side in sides:
         if len(side) < 2:
             rule = "each side must have at least 2 samples"
-            raise ValueError(message("bench compare", rule, len(side), "measure with more --runs"))
+            raise BadValueError(
+                message("bench compare", rule, len(side), "measure with more --runs")
+            )
     random = np.random.default_rng(seed)
     drawn_a, drawn_b = (_medians(side, random) for side in sides)
     median_a, median_b = (float(np.median(side)) for side in sides)
@@ -155,7 +157,7 @@ def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> Compared:
     """
     if not a["cases"]:
         rule, remedy = "the earlier report must have a case", "measure it again"
-        raise ValueError(message("bench compare", rule, "none", remedy))
+        raise BadValueError(message("bench compare", rule, "none", remedy))
     cases_a, cases_b = _by_key(a), _by_key(b)
     pairs = [(case, cases_b[key]) for key, case in cases_a.items() if key in cases_b]
     alone = [case for key, case in cases_a.items() if key not in cases_b]
@@ -254,4 +256,4 @@ def parse_limit(text: str, what: str) -> float:
         value = float("nan")
     if 0 <= value < float("inf"):
         return value
-    raise ValueError(message(what, "is a percentage or fraction", repr(text), "write 5%"))
+    raise BadValueError(message(what, "is a percentage or fraction", repr(text), "write 5%"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.statistics import Stability, check_stability
 from fcnkit.runtime.machine import LoadMeter
@@ -69,7 +69,7 @@ def poisson_arrivals(rate: float, seconds: float, *, seed: int = 0) -> NDArray[n
     """
     if not (0 < rate < float("inf") and 0 < seconds < float("inf")):
         got = f"{rate} per second for {seconds} s"
-        raise ValueError(message("load", "rate and seconds must be positive", got, "raise them"))
+        raise BadValueError(message("load", "rate and seconds must be positive", got, "raise them"))
     random = np.random.default_rng(seed)
     expected = rate * seconds
     gaps = random.exponential(1 / rate, int(expected + 6 * expected**0.5 + 10))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.pixels.tiling import TilePlan
@@ -78,7 +78,7 @@ def plan_cover(segmenter: Segmenter, shape: Shape) -> TilePlan:
     most = spec.shapes.max[0]
     if spec.head != "logits" and shape[0] > most:
         rule = f"this model takes at most {most} pictures at once"
-        raise ValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
+        raise BadValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
     return plan
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.machine import MachineLoad
 
 __all__ = ["QUANTILES", "Stability", "Summary", "check_stability", "summarize"]
@@ -153,5 +153,5 @@ def _warnings(
 def _milliseconds(seconds: ArrayLike) -> NDArray[np.float64]:
     times = 1000 * np.asarray(seconds, np.float64).ravel()
     if not len(times):
-        raise ValueError(message("samples", "must be at least 1", 0, "measure first"))
+        raise BadValueError(message("samples", "must be at least 1", 0, "measure first"))
     return times

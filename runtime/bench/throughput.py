@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from fcnkit.errors import DataError, message
+from fcnkit.errors import BadValueError, DataError, message
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.load import poisson_arrivals, run_load
 from fcnkit.runtime.bench.stages import write_labels
@@ -60,7 +60,9 @@ def measure_folder(
     """
     if rounds < 1:
         remedy = "leave it out for 3"
-        raise ValueError(message("bench throughput", "rounds must be at least 1", rounds, remedy))
+        raise BadValueError(
+            message("bench throughput", "rounds must be at least 1", rounds, remedy)
+        )
     label = partial(_label_all, segmenters, jobs, batch=batch, workers=workers)
     label()
     meter = LoadMeter()

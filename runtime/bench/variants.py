@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.description import ENGINE_SUFFIXES
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 
@@ -51,7 +51,7 @@ def device_variants(path: Path, *, cuda_graphs: CudaGraphs = "both") -> list[Var
     """
     if cuda_graphs not in get_args(CudaGraphs):
         rule = f"must be one of {', '.join(get_args(CudaGraphs))}"
-        raise ValueError(message("--cuda-graphs", rule, cuda_graphs, "leave it out for both"))
+        raise BadValueError(message("--cuda-graphs", rule, cuda_graphs, "leave it out for both"))
     if path.suffix not in ENGINE_SUFFIXES:
         return [Variant(options={}, details={})]
     flavor = read_engine_file(path).flavor

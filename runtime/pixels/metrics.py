@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import check_array, check_int, check_labels, check_threads
 from fcnkit.runtime.pixels import _kernels
 
@@ -80,7 +80,7 @@ def confusion(
     if predicted.shape != target.shape:
         rule = f"must have the target's shape {target.shape}"
         remedy = "resize the prediction (nearest neighbor) to the target"
-        raise ValueError(message("confusion: predicted_hw", rule, predicted.shape, remedy))
+        raise BadValueError(message("confusion: predicted_hw", rule, predicted.shape, remedy))
     counts = np.empty((classes, classes), np.int64)
     count = check_threads("confusion", threads)
     if not _kernels.confusion(target, predicted, ignored, counts, count):
@@ -113,16 +113,20 @@ def scores(confusion: NDArray[np.int64], classes: Sequence[str]) -> Scores:
     matrix = check_array("scores: confusion", confusion, ("int64",), "pass what confusion returns")
     if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
         rule, got = "must be a list or tuple of names", type(classes).__name__
-        raise TypeError(message("scores: classes", rule, got, "pass one name per class"))
+        raise BadTypeError(message("scores: classes", rule, got, "pass one name per class"))
     shape = (len(classes), len(classes))
     if matrix.shape != shape or len(set(classes)) != len(classes) or not classes:
         rule = f"must have one row and column per different class name, {shape}"
-        raise ValueError(message("scores: confusion", rule, matrix.shape, "pass its class names"))
+        raise BadValueError(
+            message("scores: confusion", rule, matrix.shape, "pass its class names")
+        )
     total = int(matrix.sum())
     if matrix.min() < 0 or total == 0:
         got = f"a sum of {total}" if matrix.min() >= 0 else "a negative count"
         remedy = "check that the targets are not all ignored"
-        raise ValueError(message("scores: confusion", "must count at least one pixel", got, remedy))
+        raise BadValueError(
+            message("scores: confusion", "must count at least one pixel", got, remedy)
+        )
     hits, actual = np.diag(matrix), matrix.sum(axis=1)
     union = actual + matrix.sum(axis=0) - hits
     iou = [int(hit) / int(size) if size else None for hit, size in zip(hits, union, strict=True)]
@@ -148,4 +152,6 @@ def _out_of_range(
     found = np.unique(labels).tolist()
     listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
     rule = f"labels must be 0..{classes - 1}" + (f" or {ignore}" if name == "target_hw" else "")
-    return ValueError(message(f"confusion: {name}", rule, listed, "raise num_classes, or map them"))
+    return BadValueError(
+        message(f"confusion: {name}", rule, listed, "raise num_classes, or map them")
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.checks import (
     Color,
@@ -186,7 +186,7 @@ def encode(
         listed = ", ".join(f"{color} x {times}" for color, times in list(found.items())[:5])
         more = "" if len(found) <= 5 else f" and {len(found) - 5} more colors"
         rule = "every color must be the palette's or void"
-        raise ValueError(message("encode: rgb_hwc", rule, listed + more, "or set unknown=255"))
+        raise BadValueError(message("encode: rgb_hwc", rule, listed + more, "or set unknown=255"))
     return Encoded(labels, count)
 
 
@@ -256,7 +256,7 @@ def overlay(
     colors = check_palette("overlay: palette", palette)
     if labels.shape != image.shape[:2]:
         rule = f"must have the image's height and width, {image.shape[:2]}"
-        raise ValueError(message("overlay: labels_hw", rule, labels.shape, "resize one of them"))
+        raise BadValueError(message("overlay: labels_hw", rule, labels.shape, "resize one of them"))
     weight = round(256 * _check_alpha(alpha))
     inputs = (labels, colors) if out is image_hwc else (image, labels, colors)
     result = check_output("overlay: out", out, image.shape, np.uint8, inputs)
@@ -269,9 +269,9 @@ def overlay(
 def _check_alpha(alpha: float) -> float:
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.floating):
         rule = "must be a number"
-        raise TypeError(message("overlay: alpha", rule, type(alpha).__name__, "pass 0.0 to 1.0"))
+        raise BadTypeError(message("overlay: alpha", rule, type(alpha).__name__, "pass 0.0 to 1.0"))
     if not 0.0 <= alpha <= 1.0:
-        raise ValueError(message("overlay: alpha", "must be 0..1", alpha, "pass 0.0 to 1.0"))
+        raise BadValueError(message("overlay: alpha", "must be 0..1", alpha, "pass 0.0 to 1.0"))
     return float(alpha)
 
 
@@ -294,7 +294,7 @@ def _encoder(palette: bytes, void_color: Color) -> _kernels.Encoder:
     if len(distinct) != len(colors):
         again = sorted(set(range(len(colors))) - set(first.tolist()))[0]
         color = tuple(colors[again].tolist())
-        raise ValueError(
+        raise BadValueError(
             message(
                 "encode: palette",
                 "colors must differ from each other and void",
@@ -311,4 +311,4 @@ def _colorless(what: str, labels: NDArray[np.uint8], classes: int) -> ValueError
     found = np.unique(labels[(labels >= classes) & (labels != VOID)]).tolist()
     listed = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
     rule = f"labels must be 0..{classes - 1} or {VOID}"
-    return ValueError(message(what, rule, listed, "pass the palette these labels belong to"))
+    return BadValueError(message(what, rule, listed, "pass the palette these labels belong to"))

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.pixels import _kernels
 
@@ -106,7 +106,9 @@ def plan_tiles(
     """
     sides = tile if isinstance(tile, tuple) else (tile, tile)
     if len(sides) != 2:
-        raise ValueError(message("plan_tiles: tile", "must be (height, width)", tile, "pass two"))
+        raise BadValueError(
+            message("plan_tiles: tile", "must be (height, width)", tile, "pass two")
+        )
     multiple = check_int("plan_tiles: multiple", multiple, 1, MAX_SIDE)
     overlap = check_int("plan_tiles: overlap", overlap, 0, MAX_SIDE)
     height = check_int("plan_tiles: height", height, 1, MAX_SIDE)
@@ -159,7 +161,7 @@ def _check_axis(name: str, extent: int, side: int, starts: object) -> None:
         check_int(what, number, 1, MAX_SIDE)
     if not isinstance(starts, tuple) or not all(type(start) is int for start in starts):
         got = type(starts).__name__
-        raise TypeError(message(what, "must be a tuple of integers", got, "call plan_tiles"))
+        raise BadTypeError(message(what, "must be a tuple of integers", got, "call plan_tiles"))
     legal = (
         bool(starts)
         and starts[0] == 0
@@ -168,7 +170,7 @@ def _check_axis(name: str, extent: int, side: int, starts: object) -> None:
     )
     if not legal:
         rule = f"tiles of {side} must cover {extent} pixels without a gap"
-        raise ValueError(message(what, rule, starts, "call plan_tiles"))
+        raise BadValueError(message(what, rule, starts, "call plan_tiles"))
 
 
 def _tile_side(extent: int, asked: int | None, multiple: int) -> int:
@@ -179,14 +181,16 @@ def _tile_side(extent: int, asked: int | None, multiple: int) -> int:
     if asked % multiple:
         remedy = f"use {-(-asked // multiple) * multiple}"
         rule = f"sides must be multiples of {multiple}"
-        raise ValueError(message("plan_tiles: tile", rule, asked, remedy))
+        raise BadValueError(message("plan_tiles: tile", rule, asked, remedy))
     return min(asked, fitting)
 
 
 def _starts(extent: int, side: int, overlap: int) -> tuple[int, ...]:
     if overlap >= side:
         rule = f"must be less than the tile's side, {side}"
-        raise ValueError(message("plan_tiles: overlap", rule, overlap, "use half the side or less"))
+        raise BadValueError(
+            message("plan_tiles: overlap", rule, overlap, "use half the side or less")
+        )
     last = max(extent - side, 0)
     steps = -(-last // (side - overlap))
     return tuple(last * step // steps for step in range(steps + 1)) if steps else (0,)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import (
     check_array,
     check_flag,
@@ -114,7 +114,7 @@ def gather(
         kind = np.dtype(object)
     if kind not in (np.dtype(np.float32), np.dtype(np.float16)):
         rule = "must be float32 or float16"
-        raise TypeError(message("gather: dtype", rule, kind.name, "convert the result yourself"))
+        raise BadTypeError(message("gather: dtype", rule, kind.name, "convert the result yourself"))
     normalize = _normalize(_channels("mean", mean), _channels("std", std))
     shape = (len(plan), 3, *plan.tile)
     tiles = check_output("gather: out", out, shape, kind.type, (image,))
@@ -185,7 +185,7 @@ def stitch(
     tiles, _, *tile = logits.shape
     if (tiles, *tile) != (len(plan), *plan.tile):
         rule = f"must be {len(plan)} tiles of {plan.tile_height}x{plan.tile_width}, as planned"
-        raise ValueError(
+        raise BadValueError(
             message("stitch: logits_tchw", rule, logits.shape, "pass the plan they were cut by")
         )
     labels = check_output("stitch: out", out, (plan.height, plan.width), np.uint8, (logits,))
@@ -228,7 +228,7 @@ class Stitcher:
         width = check_int("Stitcher: width", width, 1, MAX_SIDE)
         if (height, width) != (plan.height, plan.width):
             rule = f"the plan is for {plan.height}x{plan.width}"
-            raise ValueError(message("Stitcher", rule, f"{height}x{width}", "plan this size"))
+            raise BadValueError(message("Stitcher", rule, f"{height}x{width}", "plan this size"))
         self._plan = plan
         self._classes = check_int("Stitcher: classes", classes, 1, 256)
         rows, columns, steps = kernel_plan(plan).held
@@ -265,12 +265,12 @@ class Stitcher:
         expected = (self._classes, *self._plan.tile)
         if logits.shape != expected:
             rule = f"must have shape {expected}"
-            raise ValueError(
+            raise BadValueError(
                 message("Stitcher.add: logits_chw", rule, logits.shape, "pass one tile of the plan")
             )
         if self.done:
             rule = f"the plan has {len(self._plan)} tiles"
-            raise ValueError(message("Stitcher.add", rule, "one more", "make a new Stitcher"))
+            raise BadValueError(message("Stitcher.add", rule, "one more", "make a new Stitcher"))
         plan, count = kernel_plan(self._plan), check_threads("Stitcher.add", threads)
         i, j = divmod(self._added, len(self._plan.lefts))
         first = self._plan.tops[i]
@@ -289,7 +289,7 @@ class Stitcher:
 def _check_plan(what: str, plan: object) -> None:
     if not isinstance(plan, TilePlan):
         got = type(plan).__name__
-        raise TypeError(message(f"{what}: plan", "must be a TilePlan", got, "call plan_tiles"))
+        raise BadTypeError(message(f"{what}: plan", "must be a TilePlan", got, "call plan_tiles"))
 
 
 def _planned_image(what: str, image_hwc: object, plan: TilePlan) -> NDArray[np.uint8]:
@@ -298,7 +298,7 @@ def _planned_image(what: str, image_hwc: object, plan: TilePlan) -> NDArray[np.u
     if image.shape[:2] != (plan.height, plan.width):
         rule = f"the plan is for {plan.height}x{plan.width}"
         got = f"{image.shape[0]}x{image.shape[1]}"
-        raise ValueError(message(f"{what}: image_hwc", rule, got, "plan this image's size"))
+        raise BadValueError(message(f"{what}: image_hwc", rule, got, "plan this image's size"))
     return image
 
 
@@ -314,7 +314,7 @@ def _logits(what: str, value: object, bfloat16: bool, shape: str) -> NDArray[Any
         logits = logits.view(np.uint16)
     if logits.ndim != shape.count(",") + 1 or not 1 <= logits.shape[-3] <= 256:
         rule = f"must have shape {shape} with 1 <= K <= 256"
-        raise ValueError(message(what, rule, logits.shape, "put the classes before the rows"))
+        raise BadValueError(message(what, rule, logits.shape, "put the classes before the rows"))
     return logits
 
 
@@ -324,12 +324,12 @@ def _channels(name: str, values: Sequence[float]) -> tuple[float, float, float]:
     except (TypeError, ValueError):
         got = type(values).__name__
         rule = "must be 3 numbers"
-        raise TypeError(message(f"gather: {name}", rule, got, "pass three floats")) from None
+        raise BadTypeError(message(f"gather: {name}", rule, got, "pass three floats")) from None
     legal = len(numbers) == 3 and all(abs(number) < float("inf") for number in numbers)
     if not legal or (name == "std" and min(numbers) <= 0):
         rule = "must be 3 finite numbers" + (" above 0" if name == "std" else "")
         remedy = "pass the spec's values, in units of a picture scaled to 0..1"
-        raise ValueError(message(f"gather: {name}", rule, numbers, remedy))
+        raise BadValueError(message(f"gather: {name}", rule, numbers, remedy))
     return numbers[0], numbers[1], numbers[2]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.checks import check_int, check_type
@@ -106,7 +106,7 @@ class Covering:
             if spec.head == "logits":
                 remedy = "use cover='average'"
             got = f"a picture of {height}x{width}"
-            raise ValueError(message("Segmenter", rule, got, remedy))
+            raise BadValueError(message("Segmenter", rule, got, remedy))
         return TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
 
 
@@ -140,10 +140,10 @@ def choose_covering(
     given: object = cover  # what callers without a type checker pass
     if given is not None and not (isinstance(given, str) and given in get_args(Cover)):
         rule = "cover must be 'auto', 'average' or 'pad'"
-        raise ValueError(message("Segmenter", rule, given, "leave it out"))
+        raise BadValueError(message("Segmenter", rule, given, "leave it out"))
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
-        raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+        raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
     asked = tile is not None or overlap is not None
     if cover is None:
         cover = "average" if asked and head == "logits" else _COVERS[head][0]
@@ -157,7 +157,7 @@ def choose_covering(
         if head == "logits":
             remedy = "leave them out, or use cover='average'"
         rule = "tile and overlap need a model with head logits and cover='average'"
-        raise ValueError(message("Segmenter", rule, got, remedy))
+        raise BadValueError(message("Segmenter", rule, got, remedy))
     return _tiled(spec, tile, overlap)
 
 
@@ -171,21 +171,23 @@ def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -
         whole = isinstance(sides, tuple) and all(type(side) is int for side in sides)
         if not whole or len(tile) != 2:
             rule = "tile must be two integers (height, width)"
-            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
+            raise BadTypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
         legal = nearest_legal((1, *tile), spec)[1:]
         if legal != tile:
             low, high = (format_shape(end) for end in (spec.shapes.min, spec.shapes.max))
             rule = f"tile must be a legal shape from {low} to {high} in steps of "
             rule += str(spec.input.multiple)
             remedy = f"the nearest is {legal[0]}x{legal[1]}"
-            raise ValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
+            raise BadValueError(message("Segmenter", rule, f"{tile[0]}x{tile[1]}", remedy))
     sides = tile or spec.shapes.max[1:]
     shortest = min(sides)
     if overlap is None:
         overlap = _default_overlap(sides)
     if type(overlap) is not int:
-        raise TypeError(message("Segmenter", "overlap must be an int", overlap, "pass overlap=64"))
+        raise BadTypeError(
+            message("Segmenter", "overlap must be an int", overlap, "pass overlap=64")
+        )
     if not 0 <= overlap < shortest:
         rule = f"overlap must be 0..{shortest - 1}, less than a tile's side"
-        raise ValueError(message("Segmenter", rule, overlap, "use half the side or less"))
+        raise BadValueError(message("Segmenter", rule, overlap, "use half the side or less"))
     return Covering(spec, "average", tile, overlap)

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
@@ -165,7 +165,7 @@ def _context(
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
-        raise ValueError(message("predict", rule, format, "leave it out for labels"))
+        raise BadValueError(message("predict", rule, format, "leave it out for labels"))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
     return RunContext(
@@ -179,7 +179,7 @@ def _context(
 def _check_text(name: str, value: object, remedy: str) -> None:
     if not isinstance(value, str):
         got = type(value).__name__
-        raise TypeError(message("predict", f"{name} must be a str", got, remedy))
+        raise BadTypeError(message("predict", f"{name} must be a str", got, remedy))
 
 
 def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
@@ -187,11 +187,11 @@ def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
         value = operator.index(value)
     except TypeError:
         rule, got = f"{name} must be an integer", type(value).__name__
-        raise TypeError(message("predict", rule, got, "pass an int")) from None
+        raise BadTypeError(message("predict", rule, got, "pass an int")) from None
     if value < 1:
-        raise ValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+        raise BadValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
     if most is not None and value > most:
-        raise ValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
+        raise BadValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
 
 
 def _with_manifest(

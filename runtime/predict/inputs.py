@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.predict.identity import common_root, real_path
 from fcnkit.runtime.predict.picture_file import SUFFIXES
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
@@ -117,7 +117,7 @@ def search(
             jobs.setdefault(_key(job), job)
             count += 1
         if not count:
-            raise ValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
+            raise BadValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
     found = Found(jobs=list(jobs.values()), passed_over=Counter(passed.values()))
     check_outputs(found.jobs, Path(out))
     return found
@@ -146,12 +146,12 @@ def _as_strings(inputs: Any) -> list[str]:
         given = None
     if given is None:
         rule, got = "inputs must be a list of paths", type(inputs).__name__
-        raise TypeError(message("find_jobs", rule, got, "put it in a list"))
+        raise BadTypeError(message("find_jobs", rule, got, "put it in a list"))
     texts = []
     for one in given:  # one by one: what is not a list of paths may have any length
         if not isinstance(one, (str, Path)):
             rule, got = "every input must be a str or a Path", type(one).__name__
-            raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+            raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
         texts.append(str(one))
     return texts
 
@@ -159,16 +159,16 @@ def _as_strings(inputs: Any) -> list[str]:
 def _check_suffix(suffix: object) -> None:
     if not isinstance(suffix, str) or not re.fullmatch(r"\.\w+", suffix):
         rule = "suffix must be a dot and letters"
-        raise ValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
+        raise BadValueError(message("find_jobs", rule, repr(suffix), "leave it out for .png"))
 
 
 def _check_root(root: object) -> None:
     if root is not None and not isinstance(root, (str, Path)):
         rule, got = "root must be a str or a Path", type(root).__name__
-        raise TypeError(message("find_jobs", rule, got, "pass str(path)"))
+        raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
     if root is not None and not Path(root).is_dir():
         rule, remedy = "root must be a folder", "give one that holds every picture"
-        raise ValueError(message("predict", rule, repr(str(root)), remedy))
+        raise BadValueError(message("predict", rule, repr(str(root)), remedy))
 
 
 def _expand(
@@ -184,7 +184,7 @@ def _expand(
     if path.is_dir():
         if out == path.resolve() and suffix in SUFFIXES:
             rule = "results must lie apart from a folder of pictures, or they become input"
-            raise ValueError(message("predict", rule, text, "choose another output folder"))
+            raise BadValueError(message("predict", rule, text, "choose another output folder"))
         return Tree(path, out, passed).pictures(), path
     if text == "-":
         return _listed(_standard_input(), rooted=rooted)
@@ -216,7 +216,7 @@ def _listed(text: str, *, rooted: bool) -> tuple[list[Path], Path | None]:
         path = Path(line)
         if not path.name or path.name == ".." or "\0" in line:
             rule = "a list names one file per line"
-            raise ValueError(message("predict", rule, repr(line), "take the line out"))
+            raise BadValueError(message("predict", rule, repr(line), "take the line out"))
         paths.append(path)
     return paths, None if rooted or not paths else _shared_folder(paths)
 
@@ -232,7 +232,7 @@ def _shared_folder(paths: list[Path]) -> Path | None:
         if not path.is_absolute() and relative_path(path, Path()) is None:
             rule = "relative paths of a list must lie below the working folder"
             remedy = "write absolute paths or pass --root"
-            raise ValueError(message("predict", rule, str(path), remedy))
+            raise BadValueError(message("predict", rule, str(path), remedy))
     if climbing:
         folders = {Path(real_path(path)).parent for path in paths}
     elif len({folder.is_absolute() for folder in folders}) > 1:
@@ -262,7 +262,7 @@ def _name(source: Path, base: Path | None) -> Path:
     if relative is None:
         rule = "a result must lie in the output folder"
         remedy = "write the input without .., or pass --root"
-        raise ValueError(message("predict", rule, str(source), remedy))
+        raise BadValueError(message("predict", rule, str(source), remedy))
     return relative
 
 
@@ -270,7 +270,7 @@ def _below_root(source: Path, root: Path) -> Path:
     relative = relative_path(source, root)
     if relative is None:
         rule, got = f"every picture must lie below --root {root}", str(source)
-        raise ValueError(message("predict", rule, got, "give a folder that holds every picture"))
+        raise BadValueError(message("predict", rule, got, "give a folder that holds every picture"))
     return relative
 
 
@@ -291,14 +291,14 @@ def check_outputs(jobs: Iterable[Job], out: Path, *, fold: bool = False) -> None
     for job in given:
         if ".." in job.output.parts or job.output.is_absolute():
             rule = "a result must lie in the output folder"
-            raise ValueError(message("predict", rule, str(job.output), "name it without .."))
+            raise BadValueError(message("predict", rule, str(job.output), "name it without .."))
         other = taken.setdefault(_folded(job.output) if fold else str(job.output), job)
         if other is not job:
-            raise ValueError(_shared_name(other, job, fold=fold))
+            raise BadValueError(_shared_name(other, job, fold=fold))
         if os.path.realpath(out / job.output) in sources:
             rule = "a result must not replace a picture"
             remedy = "choose another output folder"
-            raise ValueError(message("predict", rule, str(out / job.output), remedy))
+            raise BadValueError(message("predict", rule, str(out / job.output), remedy))
 
 
 def _folded(path: Path) -> str:

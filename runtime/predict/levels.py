@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import PictureWarning, message
+from fcnkit.errors import BadTypeError, BadValueError, PictureWarning, message
 from fcnkit.runtime.checks import check_int
 
 __all__ = [
@@ -51,11 +51,11 @@ def check_range(what: str, range: object) -> Range | None:
         return None
     if not isinstance(range, (tuple, list)) or len(range) != 2:
         rule = "must be a pair (low, high)"
-        raise TypeError(message(what, rule, repr(range), "pass (0, 4095) for 12 bits"))
+        raise BadTypeError(message(what, rule, repr(range), "pass (0, 4095) for 12 bits"))
     low, high = (check_int(what, value, 0, DEEPEST) for value in range)
     if low >= high:
         rule, got = "low must be below high", f"{low}..{high}"
-        raise ValueError(message(what, rule, got, "write 0..4095 for 12 bits"))
+        raise BadValueError(message(what, rule, got, "write 0..4095 for 12 bits"))
     return low, high
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
-from fcnkit.errors import DataError, message
+from fcnkit.errors import BadValueError, DataError, message
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.predict.tiff import describe, tags_of
 
@@ -100,7 +100,7 @@ def open_picture(
     )
     if asked is not None and not known:
         rule, remedy = f"must be a tuple of {', '.join(FORMATS)}", "leave it out for all of them"
-        raise ValueError(message("formats", rule, formats, remedy))
+        raise BadValueError(message("formats", rule, formats, remedy))
     kinds = f"{' or '.join(formats) if formats else 'picture'} file"
     with (
         worded(Path(path), kinds, max_pixels),

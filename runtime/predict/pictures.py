@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
-from fcnkit.errors import DataError, message
+from fcnkit.errors import BadTypeError, BadValueError, DataError, message
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
 from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
@@ -233,14 +233,16 @@ def checked_image(image_hwc: object) -> NDArray[np.uint8]:
         kind = type(image_hwc).__name__
         got = f"array of {image_hwc.dtype}" if isinstance(image_hwc, np.ndarray) else kind
         remedy = "pass np.asarray(picture.convert('RGB')) of a Pillow picture"
-        raise TypeError(message("Segmenter", "image must be a numpy array of uint8", got, remedy))
+        raise BadTypeError(
+            message("Segmenter", "image must be a numpy array of uint8", got, remedy)
+        )
     shape = image_hwc.shape
     rule = f"image must have shape (H, W, 3) with H and W 1..{MAX_SIDE}"
     if len(shape) != 3 or shape[2] != 3:
         remedy = "pass one RGB picture"
         if len(shape) == 3 and shape[0] == 3:
             remedy = "this looks channels-first, pass image.transpose(1, 2, 0)"
-        raise ValueError(message("Segmenter", rule, shape, remedy))
+        raise BadValueError(message("Segmenter", rule, shape, remedy))
     if min(shape) < 1 or max(shape) > MAX_SIDE:
-        raise ValueError(message("Segmenter", rule, shape, "pass one picture, with pixels"))
+        raise BadValueError(message("Segmenter", rule, shape, "pass one picture, with pixels"))
     return np.ascontiguousarray(image_hwc)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
@@ -77,7 +77,7 @@ class Predictor:
 
         if self.format not in SUFFIX_OF:
             rule = f"format must be one of {', '.join(SUFFIX_OF)}"
-            raise ValueError(message("Predictor", rule, self.format, "leave it out for labels"))
+            raise BadValueError(message("Predictor", rule, self.format, "leave it out for labels"))
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         opened = load(
@@ -115,11 +115,13 @@ class Predictor:
         relative = relative_path(source, root)
         if relative is None:
             rule = f"every picture must lie below root {self.root}"
-            raise ValueError(message("Predictor", rule, path, "pass a root that holds them all"))
+            raise BadValueError(message("Predictor", rule, path, "pass a root that holds them all"))
         output, real = relative.with_suffix(SUFFIX_OF[self.format]), real_path(source)
         same = os.path.realpath(self.out) == os.path.realpath(root)
         if same or ".." in source.parts or seen.setdefault(output, real) != real:
             rule = "a result must lie in a folder apart from root, under its own name"
-            raise ValueError(message("Predictor", rule, path, "choose another out or rename one"))
+            raise BadValueError(
+                message("Predictor", rule, path, "choose another out or rename one")
+            )
         claims.check(source, output)
         return Job(source, output)

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import message
+from fcnkit.errors import BadTypeError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
@@ -167,7 +167,7 @@ class Segmenter:
         if isinstance(sources, str | Path | np.ndarray) or not isinstance(sources, Iterable):
             rule = "sources must be an iterable of files and pictures"
             got, remedy = type(sources).__name__, "put it into a list"
-            raise TypeError(message("Segmenter.map", rule, got, remedy))
+            raise BadTypeError(message("Segmenter.map", rule, got, remedy))
         max_pixels = check_int("Segmenter.map: max_pixels", max_pixels, 1, 2**63)
         if batch is None:
             batch = default_batch(self._backend)

@@ -127,10 +127,10 @@ def load(
     asked: object = backend  # what callers without a type checker pass
     if not isinstance(asked, str) or asked not in ("auto", "torch"):
         rule = "a checkpoint runs with backend torch"
-        raise ValueError(message("load", rule, asked, "export it to ONNX first"))
+        raise BadValueError(message("load", rule, asked, "export it to ONNX first"))
     if spec is not None:
         rule = "spec= is for engines; a checkpoint holds its own spec"
-        raise ValueError(message("load", rule, str(spec), "leave it out"))
+        raise BadValueError(message("load", rule, str(spec), "leave it out"))
     try:
         from fcnkit.train.backend import open_checkpoint
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import pkgutil
 
 from torch import nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_choice, check_flag, check_int
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS
@@ -72,7 +72,7 @@ def create_model(
     elif pretrained:
         rule = "pretrained weights are those of a ResNet"
         remedy = f"use {architecture}-resnet34, or train from scratch"
-        raise ValueError(message("create_model", rule, architecture, remedy))
+        raise BadValueError(message("create_model", rule, architecture, remedy))
     else:
         net = network.build(num_classes)
     layers = _upsampling_layers(net)
@@ -99,10 +99,10 @@ def _freeze(
     remedy = "use bilinear and an fcn or deeplabv3, or do not freeze"
     if upsample_init != "bilinear":
         rule = "only a bilinear upsampling can stay as it starts"
-        raise ValueError(message("freeze_upsample", rule, upsample_init, remedy))
+        raise BadValueError(message("freeze_upsample", rule, upsample_init, remedy))
     if any(layer.weight.shape[0] != layer.weight.shape[1] for layer in layers):
         rule = "only an upsampling of class scores can stay as it starts"
-        raise ValueError(message("freeze_upsample", rule, architecture, remedy))
+        raise BadValueError(message("freeze_upsample", rule, architecture, remedy))
     for layer in layers:
         nn.init.zeros_(layer.bias)  # A fixed interpolation has no bias.
         layer.requires_grad_(requires_grad=False)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
 __all__ = ["MULTIPLE", "SegmentationNet"]
@@ -109,4 +109,4 @@ class SegmentationNet(nn.Module, ABC):
         if height % MULTIPLE or width % MULTIPLE:
             fit = f"pad to {-height % MULTIPLE + height}x{-width % MULTIPLE + width}"
             rule = f"sides must be multiples of {MULTIPLE}"
-            raise ValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))
+            raise BadValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))

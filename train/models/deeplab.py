@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
@@ -42,7 +42,7 @@ class _ImagePooling(nn.Sequential):
         alone = type(self[2]) is nn.BatchNorm2d
         if self.training and alone and len(x_nchw) == 1:
             rule = "training needs at least 2 pictures in a batch, to normalize what is pooled"
-            raise ValueError(message("DeepLabV3", rule, 1, "raise --batch"))
+            raise BadValueError(message("DeepLabV3", rule, 1, "raise --batch"))
         # Not AdaptiveAvgPool2d: on channels-last features the exporter writes it as a gather.
         pooled = x_nchw.mean((2, 3), keepdim=True)
         for module in self:

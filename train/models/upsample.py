@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_choice, check_int, check_type
 from fcnkit.train.recipe import UpsampleInit
 
@@ -64,7 +64,7 @@ def _check_values(what: str, channels: int, out_channels: int, side: int) -> Non
     if channels * out_channels * side**2 > _MOST_VALUES:
         got = f"{channels} x {out_channels} x {side} x {side}"
         rule = f"the weight must have at most {_MOST_VALUES} values"
-        raise ValueError(message(what, rule, got, "use fewer channels or a smaller kernel"))
+        raise BadValueError(message(what, rule, got, "use fewer channels or a smaller kernel"))
 
 
 def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
@@ -87,7 +87,7 @@ def subpixel_weight(weight: Tensor, stride: int) -> Tensor:
     if weight.ndim != 4 or weight.shape[2:] != (2 * stride, 2 * stride):
         rule = f"weight must have shape (C, O, {2 * stride}, {2 * stride})"
         remedy = "pass a transposed convolution's, whose kernel is two strides wide"
-        raise ValueError(message("subpixel_weight", rule, tuple(weight.shape), remedy))
+        raise BadValueError(message("subpixel_weight", rule, tuple(weight.shape), remedy))
     channels, out_channels = weight.shape[:2]
     # (C, O, a, R, b, S): kernel row k = R + s*a, so a = 1 belongs to input row Q-1.
     parts = weight.reshape(channels, out_channels, 2, stride, 2, stride)
@@ -123,7 +123,9 @@ class SubpixelConvTranspose2d(nn.Module):
         stride = check_int(f"{what}: stride", stride, 2, _MOST_VALUES)
         _check_values(what, in_channels, out_channels, 2 * stride)
         if stride % 2:
-            raise ValueError(message(what, "stride must be even", stride, "use 2, 4, 8, 16 or 32"))
+            raise BadValueError(
+                message(what, "stride must be even", stride, "use 2, 4, 8, 16 or 32")
+            )
         plain = nn.ConvTranspose2d(in_channels, out_channels, 2 * stride, stride, stride // 2)
         if plain.bias is None:
             raise AssertionError  # only for type checkers: bias is on by default

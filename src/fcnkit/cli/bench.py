@@ -22,7 +22,7 @@ from fcnkit.cli.options import (
     parse_size,
 )
 from fcnkit.cli.say import say
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.bench.variants import CudaGraphs
 from fcnkit.runtime.checks import check_choice
@@ -300,10 +300,12 @@ def _streams(streams: Sequence[int], threads: Sequence[int] | None) -> Iterator[
     import os
 
     if min(streams) < 1:
-        raise ValueError(message("--streams", "must be at least 1", min(streams), "give 1 or 2"))
+        raise BadValueError(message("--streams", "must be at least 1", min(streams), "give 1 or 2"))
     if threads and len(threads) not in (1, len(streams)):
         got = f"{len(threads)} for {len(streams)}"
-        raise ValueError(message("--threads", "is given once or per --streams", got, "match them"))
+        raise BadValueError(
+            message("--threads", "is given once or per --streams", got, "match them")
+        )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     for number, count in enumerate(streams):
         if threads:
@@ -338,7 +340,7 @@ def compare(
         rule = "the reports must have a case in common"
         remedy = "measure the same models and shapes"
         got = f"{len(reports[0]['cases'])} and {len(reports[1]['cases'])} cases without one"
-        raise ValueError(message("bench compare", rule, got, remedy))
+        raise BadValueError(message("bench compare", rule, got, remedy))
     slower = [
         row
         for row in found.rows
@@ -364,9 +366,9 @@ def _parse_rate(text: str) -> tuple[float, bool]:
     try:
         rate = parse_limit(text, "--load")
     except ValueError:
-        raise ValueError(message("--load", rule, text, remedy)) from None
+        raise BadValueError(message("--load", rule, text, remedy)) from None
     if rate == 0:
-        raise ValueError(message("--load", rule, text, remedy))
+        raise BadValueError(message("--load", rule, text, remedy))
     return rate, text.strip().endswith("%")
 
 

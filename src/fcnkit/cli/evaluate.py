@@ -21,7 +21,7 @@ from fcnkit.cli.options import (
     load_options,
 )
 from fcnkit.cli.say import say
-from fcnkit.errors import message, missing_extra
+from fcnkit.errors import BadValueError, message, missing_extra
 
 if TYPE_CHECKING:
     from fcnkit.train.data.voc import VocFolder
@@ -67,7 +67,7 @@ def evaluate(
     folder = open_voc(data, split=split)
     if seed is not None and not d2l_protocol:
         rule, remedy = "draws the crops of --d2l-protocol", "add that option, or leave it out"
-        raise ValueError(message("--seed", rule, f"{seed} without it", remedy))
+        raise BadValueError(message("--seed", rule, f"{seed} without it", remedy))
     protocol = Protocol.of_the_chapter(seed=seed or 0) if d2l_protocol else Protocol()
     opened = fcnkit.load(
         model,

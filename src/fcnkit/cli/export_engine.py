@@ -11,7 +11,7 @@ from fcnkit.cli.following import say_next
 from fcnkit.cli.options import choice
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
-from fcnkit.errors import message, missing_extra
+from fcnkit.errors import BadValueError, message, missing_extra
 from fcnkit.runtime.artifacts.engine_file import BuilderOptions, HardwareCompatibility
 from fcnkit.runtime.artifacts.engine_header import FlavorChoice
 from fcnkit.runtime.artifacts.spec import Shape, ShapeRange, format_shape, parse_shape
@@ -103,7 +103,7 @@ def _profiles(
     if texts and given:
         rule = "stands in place of --min, --opt and --max"
         remedy = "write every range as --profile MIN,OPT,MAX"
-        raise ValueError(message("--profile", rule, f"also {' '.join(given)}", remedy))
+        raise BadValueError(message("--profile", rule, f"also {' '.join(given)}", remedy))
     if texts:
         return [parse_profile(text) for text in texts]
     smallest, typical, largest = (_shape(text, option) for option, text in single.items())

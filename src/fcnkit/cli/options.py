@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from fcnkit.errors import message
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.backends import settings
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
@@ -114,10 +114,10 @@ def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             rule, remedy = "is written KEY=VALUE", "write ENABLE_CPU_PINNING=NO"
-            raise ValueError(message("--backend-option", rule, pair, remedy))
+            raise BadValueError(message("--backend-option", rule, pair, remedy))
         if key in options:
             got = f"{key}={options[key]} and {pair}"
-            raise ValueError(
+            raise BadValueError(
                 message("--backend-option", "each option is given once", got, "drop one")
             )
         options[key] = value
@@ -174,7 +174,7 @@ def parse_size(text: str, option: str, example: str = "320x480") -> tuple[int, i
     parts = text.lower().split("x")
     if len(parts) == 2 and all(_is_integer(part) for part in parts):
         return int(parts[0]), int(parts[1])
-    raise ValueError(message(option, "a size is written HxW", repr(text), f"write {example}"))
+    raise BadValueError(message(option, "a size is written HxW", repr(text), f"write {example}"))
 
 
 def parse_range(text: str, option: str) -> tuple[float, float]:
@@ -195,7 +195,7 @@ def parse_range(text: str, option: str) -> tuple[float, float]:
         return float(low), float(high)
     except ValueError:
         rule = "a range is written LOW..HIGH"
-        raise ValueError(message(option, rule, repr(text), "write 0.5..2")) from None
+        raise BadValueError(message(option, rule, repr(text), "write 0.5..2")) from None
 
 
 def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
@@ -217,7 +217,7 @@ def parse_levels(text: str | None, option: str) -> tuple[int, int] | None:
     if _is_integer(low) and _is_integer(high):
         return int(low), int(high)
     rule = "a range of values is written LOW..HIGH"
-    raise ValueError(message(option, rule, repr(text), "write 0..4095"))
+    raise BadValueError(message(option, rule, repr(text), "write 0..4095"))
 
 
 def _is_integer(text: str) -> bool:

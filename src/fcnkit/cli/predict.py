@@ -27,7 +27,7 @@ from fcnkit.cli.options import (
     parse_size,
 )
 from fcnkit.cli.say import say
-from fcnkit.errors import message, printable
+from fcnkit.errors import BadValueError, message, printable
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
     given = [*(inputs or []), *(f"@{path}" for path in lists or [])]
     if not given:
         rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
-        raise ValueError(message("predict", rule, "neither", remedy))
+        raise BadValueError(message("predict", rule, "neither", remedy))
     return given
 
 

@@ -12,7 +12,7 @@ import typer
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import ValueRange, choice, parse_levels, parse_range, parse_size
 from fcnkit.cli.say import say
-from fcnkit.errors import message, missing_extra, printable
+from fcnkit.errors import BadValueError, message, missing_extra, printable
 from fcnkit.train.recipe import (
     RECIPES,
     ClassWeights,
@@ -208,7 +208,9 @@ def _architecture(model: str, backbone: str | None) -> str:
         return model
     if "-" in model:
         rule = "is given by itself or in --model"
-        raise ValueError(message("--backbone", rule, f"both, {backbone} and {model}", "drop one"))
+        raise BadValueError(
+            message("--backbone", rule, f"both, {backbone} and {model}", "drop one")
+        )
     return f"{model}-{backbone}"
 
 

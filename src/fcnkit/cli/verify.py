@@ -19,7 +19,7 @@ from fcnkit.cli.options import (
 )
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
-from fcnkit.errors import message, missing_extra
+from fcnkit.errors import BadValueError, message, missing_extra
 
 __all__ = ["verify"]
 
@@ -60,7 +60,7 @@ def verify(
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
     if split is not None and data is None:
         rule, remedy = "names a list of --data", "add --data, or leave it out"
-        raise ValueError(message("--split", rule, f"{split} without --data", remedy))
+        raise BadValueError(message("--split", rule, f"{split} without --data", remedy))
     options = load_options(
         backend=backend,
         threads=threads,
@@ -96,7 +96,7 @@ def verify(
     for option, (limit, figure) in measured.items():
         if limit is not None and figure is None:
             rule = "limits what can be measured: logits of both sides, a score on labeled data"
-            raise ValueError(message(option, rule, "models or data without", "leave it out"))
+            raise BadValueError(message(option, rule, "models or data without", "leave it out"))
     if as_json:
         say(report.to_json())
     else:
