@@ -7,18 +7,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.faults.commands import PATIENCE, Done, fcnkit, finish, start_fcnkit
 from tests.faults.outputs import broken_results, torn_lines, write_pictures
-from tests.faults.table import (
-    PATIENCE,
-    Done,
-    Setting,
-    Trial,
-    fcnkit,
-    finish,
-    judged,
-    promise,
-    start_fcnkit,
-)
+from tests.faults.table import Setting, Trial, judged, promise
 from tests.runtime.models import make_spec, write_model
 
 # The library's own answer is spoiled from a certain call on, below everything that fcnkit checks.

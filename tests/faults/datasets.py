@@ -16,8 +16,9 @@ from PIL import Image
 from fcnkit.train.data import download
 from fcnkit.train.data.download import download_voc2012
 from fcnkit.train.data.voc import open_voc, read_pair
+from tests.faults.commands import fcnkit
 from tests.faults.guarded import Answer, guarded
-from tests.faults.table import Setting, Trial, fcnkit, judged, promise
+from tests.faults.table import Setting, Trial, judged, promise
 from tests.train.folders import make_folder, write_image, write_indices
 
 _FOUR_PARTS = r"[^\n]+: [^\n]+, got [^\n]*; [^\n]+"

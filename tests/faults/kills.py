@@ -17,19 +17,10 @@ from typing import Any
 
 from PIL import Image
 
+from tests.faults.commands import PATIENCE, Done, fcnkit, finish, start_fcnkit
 from tests.faults.guarded import guarded
 from tests.faults.outputs import broken_results, save_good, torn_lines, write_pictures
-from tests.faults.table import (
-    PATIENCE,
-    Done,
-    Setting,
-    Trial,
-    fcnkit,
-    finish,
-    judged,
-    promise,
-    start_fcnkit,
-)
+from tests.faults.table import Setting, Trial, judged, promise
 from tests.runtime.models import make_spec, write_model
 
 ENDED = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (130, 143, -signal.SIGTERM)}

@@ -11,9 +11,10 @@ import numpy as np
 import fcnkit
 from fcnkit.runtime.artifacts.description import CHECKPOINT_SUFFIXES
 from tests.corpus import make_models
+from tests.faults.commands import Done
+from tests.faults.commands import fcnkit as command
 from tests.faults.guarded import Answer, guarded
-from tests.faults.table import Done, Setting, Trial, judged, promise
-from tests.faults.table import fcnkit as command
+from tests.faults.table import Setting, Trial, judged, promise
 
 _FOUR_PARTS = r"[^\n]+, got [^\n]*; [^\n]+"
 

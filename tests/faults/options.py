@@ -19,9 +19,10 @@ import typer.main
 from PIL import Image
 
 from fcnkit.cli import app, main
+from tests.faults.commands import PROGRESS
 from tests.faults.guarded import guarded
 from tests.faults.outputs import save_good, write_pictures
-from tests.faults.table import PROGRESS, Setting, Trial, promise
+from tests.faults.table import Setting, Trial, promise
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
 
 VALUES = (

@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from tests.corpus.make_models import good_checkpoint
+from tests.faults.commands import Done, fcnkit
 from tests.faults.guarded import guarded
-from tests.faults.table import Done, Setting, Trial, fcnkit, judged, promise
+from tests.faults.table import Setting, Trial, judged, promise
 from tests.runtime.models import make_spec, write_model
 
 

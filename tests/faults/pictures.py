@@ -19,18 +19,9 @@ from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS as DEFAULT_MAX_PIXELS
 from tests.corpus import make_pictures
 from tests.corpus.make_pictures import MAX_PIXELS, fault_of
+from tests.faults.commands import PATIENCE, ROOT, fcnkit, finish, start_fcnkit
 from tests.faults.outputs import broken_results, write_pictures
-from tests.faults.table import (
-    PATIENCE,
-    ROOT,
-    Setting,
-    Trial,
-    fcnkit,
-    finish,
-    judged,
-    promise,
-    start_fcnkit,
-)
+from tests.faults.table import Setting, Trial, judged, promise
 from tests.runtime.models import make_spec, write_model
 
 SECONDS = 10

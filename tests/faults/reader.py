@@ -21,7 +21,7 @@ from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime.predict.pictures import read_picture
-from tests.faults.table import PATIENCE
+from tests.faults.commands import PATIENCE
 
 NOBODY = 65534
 

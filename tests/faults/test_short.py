@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import PROMISES
-from tests.faults.table import ROOT, Setting, tried
+from tests.faults.commands import ROOT
+from tests.faults.table import Setting, tried
 
 
 @pytest.mark.parametrize("key", PROMISES)
