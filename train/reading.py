@@ -113,7 +113,7 @@ def _failure(error: Exception) -> Failure:
     # Errors of other libraries may not be picklable.
     if not isinstance(error, FcnkitError):
         rule = "the processes that read pictures must not fail"
-        remedy = "mend the cause, or read in the training process with --workers 0"
+        remedy = "fix the cause, or read in the training process with --workers 0"
         error = _reader_error(rule, f"{type(error).__name__}: {error}", remedy)
     return Failure(error, traceback.format_exc())
 

@@ -102,7 +102,9 @@ def tensorrt_options(
                 found |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(folder)}
         else:
             _log.warning(
-                "%s: its engine is built at every start, for %s is not writable", path, path.parent
+                "%s: its engine is built at every start, because %s is not writable",
+                path,
+                path.parent,
             )
     return spec, found
 

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 DEPTH_RULE: Final = "a picture has unsigned samples of at most 16 bits"
-DEPTH_REMEDY: Final = "convert it, for only you know which values are black and white"
+DEPTH_REMEDY: Final = "convert it: only you know which values are black and white"
 
 Tags = Mapping[int, Any]
 """Values by the number of the tag, as Pillow reads them."""

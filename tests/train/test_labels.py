@@ -85,7 +85,7 @@ def test_masks_of_void_alone_are_refused_before_training(tmp_path: Path, split: 
     for name in names:
         Image.new("L", (48, 40), 255).save(root / f"SegmentationClass/{name}.png")
     text = f"{root}: {split}: some pixel must be labeled, got {len(names)} masks with only void; "
-    with refusal(DataError, text + "save the labels 0..1, for 255 is void"):
+    with refusal(DataError, text + "save the labels 0..1, because 255 is void"):
         open_data(root, RECIPES["modern"])
 
 

@@ -65,12 +65,12 @@ class Failing(Dataset[Tensor]):
         (
             MemoryError("Unable to allocate 3 GB"),
             "training: the processes that read pictures must not fail, got MemoryError: Unable to "
-            "allocate 3 GB; mend the cause, or read in the training process with --workers 0",
+            "allocate 3 GB; fix the cause, or read in the training process with --workers 0",
         ),
         (
             RuntimeError("one: two\nthree"),
             "training: the processes that read pictures must not fail, got RuntimeError: one: two "
-            "three; mend the cause, or read in the training process with --workers 0",
+            "three; fix the cause, or read in the training process with --workers 0",
         ),
     ],
 )

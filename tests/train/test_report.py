@@ -183,5 +183,5 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
     done = shell("eval", run_folder / "best.pt", root)
     assert done.stderr.splitlines()[-1] == (
         f"error: {root}: val: some pixel must be labeled, got 4 masks with only void; "
-        f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, for 255 is void"
+        f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, because 255 is void"
     )

@@ -186,7 +186,7 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
     """
     start = _start(path)
     if start.startswith(_JPEG_START):
-        remedy = "make it again as PNG from the labels, for JPEG has changed them"
+        remedy = "make it again as PNG from the labels, because JPEG has changed them"
         raise DataError(message(str(path), "a mask must be a PNG file", "a JPEG file", remedy))
     with open_picture(path, formats=_MASKS) as mask:
         # A 1-bit mask is refused: its set pixels could be class 1 or void.

@@ -170,7 +170,7 @@ def size_text(sample: Sample, image: tuple[int, ...], mask: tuple[int, ...]) -> 
 def no_labels(folder: VocFolder, masks: int) -> DataError:
     """Word that every mask of a split is void all over."""
     rule, got = "some pixel must be labeled", f"{masks} masks with only void"
-    remedy = f"save the labels 0..{len(folder.classes) - 1}, for 255 is void"
+    remedy = f"save the labels 0..{len(folder.classes) - 1}, because 255 is void"
     return DataError(message(f"{folder.root}: {folder.split}", rule, got, remedy))
 
 
@@ -318,7 +318,7 @@ class FileIndex:
             got = f"none with {suffixes} but {', '.join(path.name for path in others)}"
             remedy = f"make it again as {self._suffixes[-1]}"
             if others[0].suffix.lower() in _JPEG and self._suffixes == _MASK_SUFFIXES:
-                remedy += " from the labels, for JPEG has changed them"
+                remedy += " from the labels, because JPEG has changed them"
         elif name.rpartition(".")[0] in self._paths:
             got, remedy = f"none with {suffixes}", "list the name without its extension"
         else:

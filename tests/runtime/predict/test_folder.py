@@ -317,7 +317,7 @@ def broken(folder: Path) -> dict[str, str]:
         "data.png": "must be a whole picture file, got ",
         "deep.tif": "a picture has unsigned samples of at most 16 bits, "
         "got a TIFF of 1 gray sample of 32 float bits; "
-        "convert it, for only you know which values are black and white",
+        "convert it: only you know which values are black and white",
         "empty.png": "must be a picture file, got an empty file; ",
         "folder.tif/inner.jpg": "must be a picture file, "
         "got a JPEG file that is damaged or of a rare kind; replace or convert the file",

@@ -260,7 +260,7 @@ def test_broken_files_of_libvips(tmp_path: Path) -> None:
     text = (
         f"{deep}: a picture has unsigned samples of at most 16 bits, "
         "got a TIFF of 1 gray sample of 32 float bits; "
-        "convert it, for only you know which values are black and white"
+        "convert it: only you know which values are black and white"
     )
     with refusal(DataError, text):
         open_rows(deep)

@@ -302,7 +302,7 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     "JPEG masks": (
         lambda root: masks_as_jpeg(root, ".jpg"),
         "must be one file, got none with .png but train0.jpg; make it again as .png from the "
-        "labels, for JPEG has changed them",
+        "labels, because JPEG has changed them",
     ),
     "JPEG masks named .png": (
         lambda root: masks_as_jpeg(root, ".png"),

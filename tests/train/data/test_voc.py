@@ -446,7 +446,7 @@ def test_masks_of_other_kinds_are_refused(tmp_path: Path) -> None:
     write_image(path, 6, 8)
     expected = (
         f"{path}: a mask must be a PNG file, got a JPEG file; make it again as PNG from the "
-        "labels, for JPEG has changed them"
+        "labels, because JPEG has changed them"
     )
     assert refusal(read_mask, path, THREE) == expected
     path.write_bytes(b"GIF89a")
