@@ -1,15 +1,17 @@
-"""Writing files so that a reader finds the old content or the new one, never half of it."""
+"""Atomic file writes, locks between processes, and the SHA-256 of a file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-__all__ = ["atomic_path", "atomic_write", "sha256_of"]
+__all__ = ["atomic_path", "atomic_write", "lock_file", "sha256_of"]
 
 
 @contextmanager
@@ -58,6 +60,28 @@ def atomic_write(path: Path, content: bytes) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def lock_file(file: IO[bytes], *, wait: bool) -> None:
+    """Lock an open file against other processes, until it is closed.
+
+    Args:
+        file: Opened for writing.
+        wait: Wait until no other process holds it.
+
+    Raises:
+        OSError: Another process holds it and ``wait`` is False, or the file system has no locks.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        # A byte far behind the end: locked bytes cannot be read by others.
+        file.seek(1 << 40)
+        msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def sha256_of(path: str | Path) -> str:

@@ -22,6 +22,7 @@ from fcnkit.runtime.bench.environment import gpu_memory
 from fcnkit.runtime.bench.stages import (
     STAGES,
     PictureWork,
+    compute_shape,
     example_batch,
     example_picture,
     plan_cover,
@@ -179,14 +180,13 @@ def measure_case(
     if picture is not None:
         photo = Image.fromarray(read_picture(picture, range=backend.spec.range))
     plan = plan_cover(segmenter, shape)
-    tiles = min(shape[0] * len(plan), backend.spec.shapes.max[0])
-    compute_shape: Shape = (tiles, *plan.tile)
+    given = compute_shape(backend.spec, plan, shape[0])
     memory_open = host_memory()["resident_mb"]
     reset_peak()
     start = clock()
-    backend.infer(example_batch(backend.spec, compute_shape))
+    backend.infer(example_batch(backend.spec, given))
     first = 1000 * (clock() - start)
-    infer = measure_latency(backend, compute_shape, effort, clock=clock)
+    infer = measure_latency(backend, given, effort, clock=clock)
     pipeline = None
     if stages:
         with _pictures(shape, photo) as (files, staging):
@@ -198,8 +198,8 @@ def measure_case(
         spec=backend.spec,
         cover=_cover_taken(segmenter, plan),
         shape=shape,
-        compute_shape=compute_shape,
-        infer_pictures=tiles / len(plan),
+        compute_shape=given,
+        infer_pictures=given[0] / len(plan),
         picture="made up" if picture is None else picture.name,
         first_call=FirstCall(import_ms=opened[0], open_ms=opened[1], infer_ms=first),
         memory_mb={

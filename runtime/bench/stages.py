@@ -1,15 +1,15 @@
-"""The way of a picture through predict, one stage at a time, with a clock between them.
+"""The way of images through predict on one thread, with a clock at every change of stage.
 
-The stages call what prediction calls: ``read_picture``, ``WholePass``, the backend, and
-``open_output``. A test holds that the labels are the Segmenter's, bit for bit.
+It is prediction's own loop: ``read_picture``, ``begin``, ``run_works`` and ``StagedOutput``. A test
+holds that the labels are the Segmenter's, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -21,15 +21,17 @@ from fcnkit.errors import message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.outputs import Staging, open_output
-from fcnkit.runtime.predict.passes import WholePass
+from fcnkit.runtime.predict.outputs import StagedOutput, Staging
+from fcnkit.runtime.predict.passes import LabelRows, begin
 from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.pipeline import Work, run_works
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = [
     "STAGES",
     "DeviceTimed",
     "PictureWork",
+    "compute_shape",
     "example_batch",
     "example_picture",
     "plan_cover",
@@ -43,6 +45,9 @@ STAGES: Final = (
 """What one call of PictureWork times, in seconds: the stages and all of them together. The two
 transfers are NaN where the backend has no device events to time them with; ``compute`` is the
 whole call of the backend then."""
+
+
+_ON_DEVICE: Final = ("host_to_device", "compute", "device_to_host")
 
 
 @runtime_checkable
@@ -82,8 +87,27 @@ def plan_cover(segmenter: Segmenter, shape: Shape) -> TilePlan:
     return plan
 
 
+def compute_shape(spec: ModelSpec, plan: TilePlan, count: int) -> Shape:
+    """Return the shape of the batches that the model gets for images of one size.
+
+    Args:
+        spec: The model's promises.
+        plan: From ``plan_cover``.
+        count: Images that share a batch at most.
+
+    Returns:
+        Tiles, their rows and columns. Of an image that goes in bands, a batch holds tiles of one
+        row of tiles.
+    """
+    image_hwc = np.zeros((plan.height, plan.width, 3), np.uint8)
+    one = begin(image_hwc, plan, spec, LabelRows(), threads=None)
+    tiles = len(next(one.batches()))
+    fitting = max(1, min(count, spec.shapes.max[0] // tiles))
+    return (max(tiles * fitting, spec.shapes.min[0]), *plan.tile)
+
+
 class PictureWork:
-    """Turns a batch of picture files into label files, and says how long each stage took."""
+    """Turns a batch of image files into label files, and says how long each stage took."""
 
     def __init__(
         self,
@@ -98,16 +122,16 @@ class PictureWork:
 
         Args:
             segmenter: The opened model.
-            pictures: The batch; every picture has the plan's size.
+            pictures: The batch; every image has the plan's size.
             plan: From ``plan_cover``.
             staging: Where the label files are written, ``0.png`` and on, anew by every call.
             clock: Returns seconds.
         """
-        self._segmenter, self._backend = segmenter, segmenter.backend
-        self._pictures, self._plan, self._staging = pictures, plan, staging
-        self._clock = clock
+        self._segmenter, self._pictures, self._plan = segmenter, pictures, plan
+        self._staging, self._laps = staging, _Laps(clock)
+        self._tiles = compute_shape(segmenter.spec, plan, len(pictures))[0]
         self.labels: list[NDArray[np.uint8]] = []
-        """What the last call gave: uint8 (H, W) per picture."""
+        """What the last call gave: uint8 (H, W) per image."""
 
     def __call__(self) -> tuple[float, ...]:
         """Do all of it once.
@@ -115,48 +139,100 @@ class PictureWork:
         Returns:
             Seconds of STAGES, of the whole batch.
         """
-        clock = self._clock
-        marks = [clock()]
-        range = self._segmenter.spec.range
-        images = [read_picture(path, range=range) for path in self._pictures]
-        marks.append(clock())
-        passes, batch = self._cover(images)
-        marks.append(clock())
-        results, device = self._infer(batch)
-        marks.append(clock())
-        self.labels = self._stitch(passes, results)
-        marks.append(clock())
-        for number, (image, labels) in enumerate(zip(images, self.labels, strict=True)):
-            name = Path(f"{number}.png")
-            write_labels(self._staging, image, labels, name, self._segmenter.spec)
-        marks.append(clock())
-        decode, cover, call, stitch, encode = (b - a for a, b in pairwise(marks))
-        upload, compute, download = device or (math.nan, call, math.nan)
-        total = marks[-1] - marks[0]
-        return decode, cover, upload, compute, download, stitch, encode, total
+        laps, spec = self._laps, self._segmenter.spec
+        laps.begin()
+        results: list[_Result] = []
+        for done in run_works(spec, partial(map, self._infer), self._works(), batch=self._tiles):
+            if done.picture is None:
+                assert done.error is not None
+                raise done.error
+            done.picture.finish()
+            laps.end("stitch")
+            done.owner.publish(Path(f"{len(results)}.png"))
+            laps.end("encode")
+            results.append(done.owner)
+        # All are of one shape, so none overtakes another.
+        self.labels = [one.labels.joined() for one in results]
+        return laps.seconds()
 
-    def _cover(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[WholePass], NDArray[Any]]:
-        spec, threads = self._segmenter.spec, self._segmenter.threads
-        passes = [WholePass(image, self._plan, spec, threads=threads) for image in images]
-        return passes, _joined([tiles for one in passes for tiles in one.batches()])
+    def _works(self) -> Iterator[Work[_Result]]:
+        segmenter, laps = self._segmenter, self._laps
+        spec, threads = segmenter.spec, segmenter.threads
+        for path in self._pictures:
+            laps.end("cover")
+            image_hwc = read_picture(path, range=spec.range)
+            laps.end("decode")
+            result = _Result(self._staging, self._plan, spec, laps)
+            one = begin(image_hwc, self._plan, spec, result.write, threads=threads)
+            yield Work(result, one)
 
-    def _infer(self, batch: NDArray[Any]) -> tuple[NDArray[Any], tuple[float, float, float] | None]:
-        """Run the batch in legal parts; the second is the device's own times, where it has any."""
-        most = self._backend.spec.shapes.max[0]
-        parts = [batch[i : i + most] for i in range(0, len(batch), most)]
-        if not isinstance(self._backend, DeviceTimed):
-            return _joined([self._backend.infer(part) for part in parts]), None
-        timed = [self._backend.infer_timed(part) for part in parts]
-        upload, compute, download = map(sum, zip(*(times for _, times in timed), strict=True))
-        return _joined([result for result, _ in timed]), (upload, compute, download)
+    def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:
+        backend, laps = self._segmenter.backend, self._laps
+        laps.end("cover")
+        if isinstance(backend, DeviceTimed):
+            outputs, times = backend.infer_timed(batch)
+            laps.told(dict(zip(_ON_DEVICE, times, strict=True)))
+            return outputs
+        outputs = backend.infer(batch)
+        laps.end("compute")
+        return outputs
 
-    def _stitch(
-        self, passes: Sequence[WholePass], results: NDArray[Any]
-    ) -> list[NDArray[np.uint8]]:
-        each = len(self._plan)
-        for number, one in enumerate(passes):
-            one.take(results[number * each : (number + 1) * each])
-        return [one.labels() for one in passes]
+
+class _Laps:
+    """Counts the time between two changes of stage."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from now, and from zero."""
+        self._sums: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._told = False
+        self._start = self._last = self._clock()
+
+    def end(self, stage: str) -> None:
+        """Count the time since the last change for a stage."""
+        now = self._clock()
+        self._sums[stage] += now - self._last
+        self._last = now
+
+    def told(self, seconds: dict[str, float]) -> None:
+        """Count what the device says of the time since the last change."""
+        self._told, self._last = True, self._clock()
+        for stage, value in seconds.items():
+            self._sums[stage] += value
+
+    def seconds(self) -> tuple[float, ...]:
+        """Return the sums in the order of STAGES."""
+        missing = {} if self._told else {"host_to_device": math.nan, "device_to_host": math.nan}
+        sums = {**self._sums, **missing, "end_to_end": self._last - self._start}
+        return tuple(sums.values())
+
+
+class _Result:
+    """The result of one image: written as a folder run does, with the labels kept."""
+
+    def __init__(self, staging: Staging, plan: TilePlan, spec: ModelSpec, laps: _Laps) -> None:
+        self._staging, self._size, self._spec = staging, (plan.height, plan.width), spec
+        self._laps = laps
+        self._output: StagedOutput | None = None
+        self.labels = LabelRows()
+
+    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Write the next rows."""
+        self._laps.end("stitch")
+        if self._output is None:
+            self._output = StagedOutput(self._staging, self._size, self._spec, format="labels")
+        self._output.write(image_hwc, labels_hw)
+        self.labels(image_hwc, labels_hw)
+        self._laps.end("encode")
+
+    def publish(self, name: Path) -> None:
+        """Put the file under its name, over that of the call before."""
+        assert self._output is not None
+        self._output.end()
+        self._output.publish(name, check=_no_check)
 
 
 def write_labels(
@@ -178,19 +254,18 @@ def write_labels(
     Raises:
         OSError: It cannot be written.
     """
-    path = staging.path()
     height, width = labels_hw.shape
-    output, drop = open_output(path, height, width, spec, format="labels")
+    output = StagedOutput(staging, (height, width), spec, format="labels")
     try:
         output.write(image_hwc, labels_hw)
-        output.close()
+        output.end()
+        output.publish(name, check=_no_check)
     finally:
-        drop()
-    staging.publish(path, name)
+        output.drop()
 
 
-def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _no_check() -> None:
+    """Let a result be replaced: it is in a folder of the benchmark."""
 
 
 def example_batch(spec: ModelSpec, shape: Shape) -> NDArray[Any]:

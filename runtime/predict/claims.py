@@ -1,18 +1,22 @@
 """Which picture each result of ``Predictor`` was made from, for processes that share a folder.
 
 They share no manifest, so every result has a small file below ``OUT/.fcnkit-inputs`` that names
-its picture. It is made before the result, by whoever is first.
+its image: the claim. It is written before the result. A process holds it locked from the check
+until the result is under its name, so that of two images with one name only the first gets it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-from fcnkit.runtime.predict.identity import Origin, check_replaces
+from fcnkit.runtime.files import lock_file
+from fcnkit.runtime.predict.identity import Origin, check_replaces, refuse_another
 from fcnkit.runtime.predict.manifest import MANIFEST, Record, read_origins
+from fcnkit.runtime.predict.outputs import StagedOutput
 
 __all__ = ["CLAIMS", "Claims", "read_claim"]
 
@@ -32,8 +36,16 @@ def read_claim(out: Path, output: Path) -> Origin | None:
         output: Name of the result in it.
     """
     try:
-        data = json.loads(_claim_path(out, output).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return _origin_in(_claim_path(out, output).read_bytes())
+    except OSError:
+        return None
+
+
+def _origin_in(content: bytes) -> Origin | None:
+    try:
+        # Only the first line: a kill may leave the end of a longer one behind it.
+        data = json.loads(content.partition(b"\n")[0])
+    except (ValueError, RecursionError):
         return None
     return Origin.read(data) if isinstance(data, dict) else None
 
@@ -53,32 +65,55 @@ class Claims:
             DataError: See ``check_replaces``.
         """
         before = read_claim(self._out, output)
-        listed = None if before is not None else self._by_predict(output)
-        check_replaces(self._out / output, (before, listed), Origin.of(source))
+        check_replaces(self._out / output, self._known(before, output), Origin.of(source))
 
-    def _by_predict(self, output: Path) -> Origin | None:
-        """Return what ``fcnkit predict`` said of a result, where it worked in this folder."""
+    def _known(self, claimed: Origin | None, output: Path) -> tuple[Origin | None, ...]:
+        """Return what is known of the image of a result: its claim, else what predict listed."""
+        if claimed is not None:
+            return (claimed,)
         if self._listed is None:
             self._listed = read_origins(self._out / MANIFEST)
-        return self._listed.get(output.as_posix())
+        return (self._listed.get(output.as_posix()),)
 
-    def take(self, record: Record) -> None:
-        """Say which picture a result is made from, just before it comes under its name.
+    def publish(self, record: Record, result: StagedOutput) -> None:
+        """Claim a result's name for its image and put the result under it; on any thread.
+
+        Args:
+            record: Says the image and the name.
+            result: Whole.
 
         Raises:
-            DataError: Another process has meanwhile written another picture's result.
-            OSError: It cannot be written.
+            DataError: The result of another image is there: another process was first.
+            OSError: The claim or the result cannot be written.
         """
-        origin = Origin(
+        now = Origin(
             input=record.input, input_path=record.input_path, input_stamp=record.input_stamp
         )
         output = Path(record.output)
-        path = _claim_path(self._out, output)
+        target, path = self._out / output, _claim_path(self._out, output)
         path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps(asdict(origin)).encode()
-        try:
-            with path.open("xb") as file:
-                file.write(line)
-        except FileExistsError:
-            self.check(Path(record.input), output)
-            path.write_bytes(line)
+        # Opened without emptying it: what is there counts until the lock is held.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+            lock_file(file, wait=True)
+            file.seek(0)
+            content = file.read()
+            claimed = _origin_in(content)
+            check_replaces(target, self._known(claimed, output), now)
+
+            def check() -> None:
+                self._listed = None  # a run of predict may have listed it since
+                try:
+                    refuse_another(target, self._known(claimed, output), now)
+                except BaseException:
+                    _overwrite(file, content)
+                    raise
+
+            _overwrite(file, json.dumps(asdict(now)).encode() + b"\n")
+            result.publish(output, check=check)
+
+
+def _overwrite(file: IO[bytes], content: bytes) -> None:
+    file.seek(0)
+    file.write(content)
+    file.truncate()

@@ -12,16 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, FcnkitError, message
-from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
-from fcnkit.runtime.predict.outputs import Output, Staging, open_output
-from fcnkit.runtime.predict.passes import BandPass, ImageRows, Rows, WholePass, tiles_at_once
+from fcnkit.runtime.predict.outputs import StagedOutput, Staging
+from fcnkit.runtime.predict.passes import begin
 from fcnkit.runtime.predict.picture_file import open_picture
-from fcnkit.runtime.predict.pictures import read_levels
-from fcnkit.runtime.predict.pipeline import Work
+from fcnkit.runtime.predict.pictures import take_image
+from fcnkit.runtime.predict.pipeline import Finished, Work
 from fcnkit.runtime.predict.rows import FileRows, open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
@@ -33,10 +32,11 @@ class Place:
     """Where the results of one run go."""
 
     staging: Staging
-    announce: Callable[[Record], None]
-    """Called on any thread before a result comes under its name."""
+    publish: Callable[[Record, StagedOutput], None]
+    """Called on any thread with a whole result: puts it under its name, or raises a DataError
+    where that would replace another image's."""
     keep: Callable[[Record], None]
-    """Called on the caller's thread for every picture, in the order of the records."""
+    """Called on the caller's thread for every image, in the order of the records."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,45 +67,44 @@ class RunContext:
 
 
 class FileTask:
-    """One picture on its way to its result."""
+    """One image on its way to its result."""
 
     def __init__(self, context: RunContext, job: Job, place: Place) -> None:
         self._context, self._job, self._place = context, job, place
         self._origin = Origin.of(job.source)
         self._size: tuple[int, int] | None = None
-        self._whole: tuple[NDArray[np.uint8], WholePass] | None = None
-        self._file: tuple[Path, Output, Callable[[], None]] | None = None
         self._rows: FileRows | None = None
+        """Of an image that is read row by row."""
+        self._result: StagedOutput | None = None
+        self._writing_seconds = 0.0
         self._unwritable: OSError | None = None
-        """Why the result could not be written, where the picture is not to blame."""
+        """Why the result could not be written, where the image is not to blame."""
 
     def begin(self) -> Work[FileTask]:
-        """Read the picture; see ``RunContext.begin``.
+        """Read the image; see ``RunContext.begin``.
 
         Raises:
             ValueError: It cannot be read, or the model cannot cover it.
-            OSError: It cannot be read, or its result cannot be begun.
+            OSError: It cannot be read.
         """
-        segmenter, source = self._context.segmenter, self._job.source
-        rows = self._large_rows()
-        if rows is not None:
-            self._rows = rows
-            self._size = (rows.height, rows.width)
-            plan = segmenter.plan(*self._size)
-            return Work(self, self._bands(rows, plan))
-        image_hwc, seen = read_levels(
-            source, max_pixels=self._context.max_pixels, range=segmenter.spec.range
-        )
-        self._context.warn(str(source), seen)
+        context, segmenter = self._context, self._context.segmenter
+        spec = segmenter.spec
+        source: NDArray[np.uint8] | FileRows
+        self._rows = self._large_rows()
+        if self._rows is not None:
+            source, self._size = self._rows, (self._rows.height, self._rows.width)
+        else:
+            source = take_image(
+                self._job.source,
+                max_pixels=context.max_pixels,
+                range=spec.range,
+                warn=context.warn,
+            )
+            self._size = (source.shape[0], source.shape[1])
         start = time.perf_counter()
-        self._size = (image_hwc.shape[0], image_hwc.shape[1])
         plan = segmenter.plan(*self._size)
-        if len(plan) > tiles_at_once(segmenter.spec, plan):
-            return Work(self, self._bands(ImageRows(image_hwc), plan))
-        # One thread: another picture is begun or finished beside this one.
-        picture = WholePass(image_hwc, plan, segmenter.spec, threads=1)
-        self._whole = (image_hwc, picture)
-        return Work(self, picture, seconds=time.perf_counter() - start)
+        one = begin(source, plan, spec, self._write, threads=segmenter.threads, in_worker=True)
+        return Work(self, one, seconds=time.perf_counter() - start)
 
     def _large_rows(self) -> FileRows | None:
         """Return the picture row by row, where it is too large to be held and tiles are given."""
@@ -131,16 +130,19 @@ class FileTask:
         except (FcnkitError, OSError):
             return None
 
-    def _bands(self, rows: Rows, plan: TilePlan) -> BandPass:
-        segmenter = self._context.segmenter
+    def _write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        start = time.perf_counter()
+        with self._writing():
+            # Opened only now: an image that waits for the model may be dropped.
+            if self._result is None:
+                self._result = self._open()
+            self._result.write(image_hwc, labels_hw)
+        self._writing_seconds += time.perf_counter() - start
 
-        def write(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
-            with self._writing():
-                # Opened only now: a picture that waits for the model may be dropped.
-                output = self._file[1] if self._file else self._open()
-                output.write(image_hwc, labels_hw)
-
-        return BandPass(rows, plan, segmenter.spec, write, threads=segmenter.threads)
+    def _open(self) -> StagedOutput:
+        assert self._size is not None
+        spec, format = self._context.segmenter.spec, self._context.options.format
+        return StagedOutput(self._place.staging, self._size, spec, format=format)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -153,43 +155,30 @@ class FileTask:
             self._unwritable = error
             raise
 
-    def _open(self) -> Output:
-        assert self._size is not None
-        path = self._place.staging.path()
-        format, spec = self._context.options.format, self._context.segmenter.spec
-        output, drop = open_output(path, *self._size, spec, format=format)
-        self._file = (path, output, drop)
-        return output
-
-    def finish(self, error: Exception | None, seconds: float) -> Record:
+    def finish(self, done: Finished[FileTask]) -> Record:
         """Write what the model said, or drop what there is of it; any thread.
 
         Args:
-            error: Why there is nothing to write.
-            seconds: Time spent on the picture so far.
+            done: This image, as it came out of the loop.
 
         Returns:
             The line for the manifest.
 
         Raises:
             OSError: The result cannot be written.
-            DataError: It would replace another picture's, written meanwhile.
+            DataError: It would replace another image's, written meanwhile.
         """
-        if error is not None:
+        if done.picture is None:
+            assert done.error is not None
             self._drop()
-            if self._unwritable is not None and error is self._unwritable:
+            if self._unwritable is not None and done.error is self._unwritable:
                 raise self._unwritable
-            return self._record(error=error)
+            return self._record(error=done.error)
         try:
-            with self._writing():
-                seconds += self._write()
-                assert self._file is not None
-                path, output, _ = self._file
-                output.close()
-                # A new name changes nothing of the stamp.
-                record = self._record(seconds=seconds, output_stamp=Stamp.of(path))
-                self._place.announce(record)
-                self._place.staging.publish(path, self._job.output)
+            start = time.perf_counter()
+            done.picture.finish()
+            seconds = done.seconds + time.perf_counter() - start - self._writing_seconds
+            record = self._published(seconds)
         except BaseException:
             self._drop()
             raise
@@ -197,23 +186,19 @@ class FileTask:
             self._context.warn(str(self._job.source), self._rows.seen)
         return record
 
-    def _write(self) -> float:
-        """Write a picture that came whole; return the seconds that its labels took."""
-        if self._whole is None:
-            return 0.0
-        (image_hwc, picture), self._whole = self._whole, None
-        start = time.perf_counter()
-        labels_hw = picture.labels()
-        seconds = time.perf_counter() - start
-        self._open().write(image_hwc, labels_hw)
-        return seconds
+    def _published(self, seconds: float) -> Record:
+        result = self._result
+        assert result is not None
+        with self._writing():
+            result.end()
+            # A new name changes nothing of the stamp.
+            record = self._record(seconds=seconds, output_stamp=Stamp.of(result.path))
+            self._place.publish(record, result)
+        return record
 
     def _drop(self) -> None:
-        if self._file is not None:
-            path, _, drop = self._file
-            with contextlib.suppress(OSError):
-                drop()
-            path.unlink(missing_ok=True)
+        if self._result is not None:
+            self._result.drop()
 
     def _record(
         self,

@@ -7,12 +7,11 @@ bounded, so memory does not grow with the number of files.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import threading
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -22,10 +21,13 @@ from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
 from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record, line_of
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging, read_journal
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging, read_journal
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
+    Behind,
+    Finished,
+    Run,
     Work,
     ahead_of,
     default_batch,
@@ -155,7 +157,7 @@ def run_into(
         OSError: A result cannot be written; from the iterator.
     """
     context = _context(segmenter, format, model_sha256, max_pixels)
-    place = Place(staging=staging, announce=claims.take, keep=lambda _: None)
+    place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return _Run(context, batch=batch).records(jobs, place)
 
 
@@ -203,8 +205,12 @@ def _with_manifest(
         manifest.adopt(read_journal(out))
         with Staging(out) as staging:
 
-            def announce(record: Record) -> None:
+            def publish(record: Record, result: StagedOutput) -> None:
+                source, output = Path(record.input), Path(record.output)
                 staging.announce(record.output, line_of(record))
+                result.publish(
+                    output, check=lambda: manifest.check(source, output, read_claim(out, output))
+                )
 
             def keep(record: Record) -> None:
                 manifest.append(record)
@@ -221,7 +227,7 @@ def _with_manifest(
                     left.append(job)
                 else:
                     yield earlier
-            place = Place(staging=staging, announce=announce, keep=keep)
+            place = Place(staging=staging, publish=publish, keep=keep)
             yield from run.records(left, place)
 
 
@@ -253,39 +259,26 @@ class _Run:
 
     def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
-        behind: deque[Future[Record]] = deque()
-
-        def written() -> Record:
-            record = behind.popleft().result()
-            place.keep(record)
-            return record
-
+        backend = self.context.segmenter.backend
+        run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
             works = self._works(pool, jobs, place)
-            finished = run_works(
-                self.context.segmenter.backend,
-                works,
-                batch=self._batch,
-                sparing=self._sparing(),
-            )
+            finished = self._watched(run_works(backend.spec, run, works, batch=self._batch))
+            behind = Behind(pool, _finish, limit=self._limit)
             try:
-                for one in finished:
-                    self._ended |= self._fail_fast and one.error is not None
-                    behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
-                    while len(behind) > self._limit or (behind and behind[0].done()):
-                        yield written()
-                while behind:
-                    yield written()
+                for record in behind.results(finished):
+                    place.keep(record)
+                    yield record
             finally:
-                # Interrupted: what the model has gets written, and the manifest says so. What
-                # goes wrong here goes wrong on the way out of something worse.
+                # Interrupted: what the model has gets written, and the manifest says so.
                 self._ended = True
-                with contextlib.suppress(Exception):
-                    for one in finished:
-                        behind.append(pool.submit(one.owner.finish, one.error, one.seconds))
-                while behind:
-                    with contextlib.suppress(Exception):
-                        written()
+                behind.drain(finished, place.keep)
+
+    def _watched(self, finished: Iterator[Finished[FileTask]]) -> Iterator[Finished[FileTask]]:
+        """Begin nothing more after a failure, where that is wanted."""
+        for one in finished:
+            self._ended |= self._fail_fast and one.error is not None
+            yield one
 
     def _sparing(self) -> bool:
         """Whether tiles are so large that a CPU's memory is better spent on one at a time."""
@@ -308,3 +301,7 @@ class _Run:
         for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
             self._ended |= self._fail_fast and work.error is not None
             yield work
+
+
+def _finish(one: Finished[FileTask]) -> Record:
+    return one.owner.finish(one)

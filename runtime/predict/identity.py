@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from fcnkit.errors import DataError, message
 
-__all__ = ["Origin", "Stamp", "check_replaces", "real_path"]
+__all__ = ["Origin", "Stamp", "check_replaces", "real_path", "refuse_another"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +111,21 @@ def check_replaces(target: Path, before: Iterable[Origin | None], now: Origin) -
     Raises:
         DataError: The file there was made from another picture, or nobody knows from which.
     """
-    if not os.path.lexists(target):
-        return
+    if os.path.lexists(target):
+        refuse_another(target, before, now)
+
+
+def refuse_another(target: Path, before: Iterable[Origin | None], now: Origin) -> None:
+    """Refuse as ``check_replaces`` does, where a file is known to be there.
+
+    Args:
+        target: As for ``check_replaces``.
+        before: As for ``check_replaces``.
+        now: As for ``check_replaces``.
+
+    Raises:
+        DataError: As for ``check_replaces``.
+    """
     known = [origin for origin in before if origin is not None]
     for origin in known:
         if not origin.is_same_picture(now):

@@ -178,4 +178,4 @@ class RangeWarner:
         with self._lock:
             first, self._warned = not self._warned, True
         if first:
-            warnings.warn(seen.doubt(what, self._remedy), PictureWarning, stacklevel=3)
+            warnings.warn(seen.doubt(what, self._remedy), PictureWarning, stacklevel=4)

@@ -10,13 +10,14 @@ import contextlib
 import errno
 import json
 import os
-import sys
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
 from fcnkit.runtime.predict.outputs import Format, read_size
 
@@ -101,6 +102,8 @@ class Manifest:
         """Outputs whose last line says that this run would make the same."""
         self._is_damaged = False
         """Whether a line cannot be read: a power cut tore it."""
+        self._using = threading.Lock()
+        """Held while the file is read or written: ``check`` may be called on any thread."""
         self._file = path.open("a+b")
         try:
             _lock(self._file, path)
@@ -160,8 +163,9 @@ class Manifest:
         offset = self._made.get(output)
         if offset is None:
             return None
-        self._file.seek(offset)
-        return _parsed(self._file.readline())
+        with self._using:
+            self._file.seek(offset)
+            return _parsed(self._file.readline())
 
     def _end_torn_line(self) -> None:
         """A line that a power cut tore must not swallow the next one."""
@@ -174,7 +178,7 @@ class Manifest:
         return self._file.read(1)
 
     def check(self, source: Path, output: Path, claimed: Origin | None) -> None:
-        """Refuse a picture whose result would replace another picture's.
+        """Refuse a picture whose result would replace another picture's; on any thread.
 
         Args:
             source: The picture.
@@ -229,15 +233,16 @@ class Manifest:
 
     def _write(self, content: bytes) -> None:
         line, file = memoryview(content), self._file.fileno()
-        end = os.fstat(file).st_size
-        try:
-            # One write per line, but on a full disk: a kill leaves the line or nothing.
-            while line:
-                line = line[os.write(file, line) :]
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(file, end)
-            raise OSError(error.errno, error.strerror, str(self._out / MANIFEST)) from error
+        with self._using:
+            end = os.fstat(file).st_size
+            try:
+                # One write per line, but on a full disk: a kill leaves the line or nothing.
+                while line:
+                    line = line[os.write(file, line) :]
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file, end)
+                raise OSError(error.errno, error.strerror, str(self._out / MANIFEST)) from error
 
     def close(self) -> None:
         """Unlock the manifest; closing twice is fine."""
@@ -332,16 +337,7 @@ def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) ->
 
 def _lock(file: IO[bytes], path: Path) -> None:
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            # A byte far behind the end: locked bytes cannot be read by others.
-            file.seek(1 << 40)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file, wait=False)
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
             raise  # a file system without locks says so

@@ -8,6 +8,7 @@ separates from its line is still known.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -25,7 +26,15 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
 
-__all__ = ["SUFFIX_OF", "Format", "Staging", "open_output", "read_journal", "read_size"]
+__all__ = [
+    "SUFFIX_OF",
+    "Format",
+    "StagedOutput",
+    "Staging",
+    "open_output",
+    "read_journal",
+    "read_size",
+]
 
 Format = Literal["labels", "color", "overlay", "npy"]
 """A palette PNG of labels, an RGB PNG of their colours, the colours laid over the picture, or the
@@ -122,12 +131,13 @@ class Staging:
         """Return a path to write to, another one each time."""
         return self._folder / str(next(self._numbers))
 
-    def publish(self, temporary: Path, output: Path) -> None:
+    def publish(self, temporary: Path, output: Path, *, check: Callable[[], object]) -> None:
         """Put a whole file under its name.
 
         Args:
             temporary: The file, from ``path``.
-            output: Its name relative to the output folder; a file of that name is replaced.
+            output: Its name relative to the output folder.
+            check: Called where a file of that name is there; raises where it must not be replaced.
 
         Raises:
             OSError: The folder or the file cannot be made, or a link leads out of the output
@@ -140,7 +150,18 @@ class Staging:
                 raise OSError(errno.ELOOP, "A link leads out of the output folder", str(target))
             self._made.add(target.parent)
         # Not synced: a result can be made again, and waiting for the disk would double its cost.
-        temporary.replace(target)
+        try:
+            # Unlike a rename, this never replaces a file that another process has just made.
+            os.link(temporary, target)
+        except FileExistsError:
+            check()
+            temporary.replace(target)
+        except OSError:  # a file system without hard links
+            if os.path.lexists(target):
+                check()
+            temporary.replace(target)
+        else:
+            temporary.unlink()
 
     def close(self) -> None:
         """Remove what is left; closing twice is fine.
@@ -197,6 +218,45 @@ def open_output(
     except BaseException:
         file.close()
         raise
+
+
+class StagedOutput:
+    """One result: written beside its name, put under it when whole."""
+
+    def __init__(
+        self, staging: Staging, size: tuple[int, int], spec: ModelSpec, *, format: Format
+    ) -> None:
+        """Begin a result.
+
+        Args:
+            staging: Where it is written.
+            size: Height and width of the image.
+            spec: As for ``open_output``.
+            format: As for ``open_output``.
+
+        Raises:
+            OSError: The file cannot be made.
+        """
+        self._staging, self.path = staging, staging.path()
+        self._output, self._let_go = open_output(self.path, *size, spec, format=format)
+
+    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Write the next rows; see ``Output.write``."""
+        self._output.write(image_hwc, labels_hw)
+
+    def end(self) -> None:
+        """End the file: it is whole now."""
+        self._output.close()
+
+    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
+        """Put it under its name; see ``Staging.publish``."""
+        self._staging.publish(self.path, output, check=check)
+
+    def drop(self) -> None:
+        """Remove what is left of it; nothing is left of a published one."""
+        with contextlib.suppress(OSError):
+            self._let_go()
+        self.path.unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,7 +1,8 @@
-"""A picture on its way through the model: batches of tiles out of it, labels together again.
+"""One image on its way through the model: batches of tiles out of it, labels back together.
 
-A pass is cut into batches that are asked for one after the other, and takes the model's answers in
-the same order. What it holds of a large picture is one row of tiles and the overlap.
+`begin` decides how an image goes: whole where its tiles fit into one batch, else in bands, a row of
+tiles at a time. A pass gives batches one after the other and takes the model's outputs in the same
+order. Of a large image it holds one row of tiles and the overlap.
 """
 
 from __future__ import annotations
@@ -17,22 +18,26 @@ from fcnkit.runtime.pixels import tiling
 
 __all__ = [
     "MOST_LOGIT_BYTES",
-    "BandPass",
     "ImageRows",
+    "LabelRows",
     "Pass",
     "Rows",
-    "WholePass",
+    "Sink",
+    "begin",
     "filled",
     "logit_bytes",
-    "tiles_at_once",
 ]
 
+Sink = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
+"""Takes the next rows of an image (rows, W, 3) and their labels (rows, W), from top to bottom. The
+image rows are only lent. The labels are the sink's to keep."""
+
 MOST_LOGIT_BYTES: Final = 1 << 26
-"""Logits that one pass holds at a time, unless one tile has more."""
+"""Bytes of logits that one pass holds at a time, unless one tile has more."""
 
 
 class Rows(Protocol):
-    """A picture that is read from top to bottom, once."""
+    """An image that is read from top to bottom, once."""
 
     height: int
     width: int
@@ -42,7 +47,7 @@ class Rows(Protocol):
 
 
 class ImageRows:
-    """A picture in memory as rows."""
+    """An image in memory as rows."""
 
     def __init__(self, image_hwc: NDArray[np.uint8]) -> None:
         self.height, self.width = image_hwc.shape[:2]
@@ -54,8 +59,24 @@ class ImageRows:
         return self._image[self._at - count : self._at]
 
 
+class LabelRows:
+    """A sink that keeps the labels, and nothing of the image."""
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.uint8]] = []
+
+    def __call__(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+        """Keep the labels of the next rows."""
+        del image_hwc
+        self._parts.append(labels_hw)
+
+    def joined(self) -> NDArray[np.uint8]:
+        """Return the labels (H, W) of the whole image, once its pass is finished."""
+        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+
+
 class Pass(Protocol):
-    """What the loop around a backend needs to know of a picture."""
+    """What the loop around a backend needs to know of an image."""
 
     plan: tiling.TilePlan
 
@@ -63,11 +84,45 @@ class Pass(Protocol):
         """Yield the network's input, a few tiles at a time, in plan order."""
 
     def take(self, outputs: NDArray[Any]) -> None:
-        """Take the network's output for the next tiles, as many as there are in it."""
+        """Take the network's outputs for the next tiles, as many as there are in them."""
+
+    def finish(self) -> None:
+        """Hand the remaining labels to the sink, once every output is taken; on any thread."""
 
 
-def tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
-    """Return how many tiles of a picture go through the model together."""
+def begin(
+    source: NDArray[np.uint8] | Rows,
+    plan: tiling.TilePlan,
+    spec: ModelSpec,
+    sink: Sink,
+    *,
+    threads: int | None,
+    in_worker: bool = False,
+) -> Pass:
+    """Begin an image: whole where its tiles fit into one batch, else in bands.
+
+    Args:
+        source: The image, uint8 (H, W, 3) and C-contiguous, or its rows. Rows are never held
+            whole, so they always go in bands.
+        plan: Where its tiles lie.
+        spec: The model's promises.
+        sink: Gets the rows of the image and their labels.
+        threads: Largest number of threads of the kernels; None takes the machine's.
+        in_worker: Whether a worker thread begins and finishes the image beside others. Then a
+            whole image uses one thread there. Bands are cut and stitched on the model's thread
+            and use ``threads``.
+
+    Returns:
+        The pass.
+    """
+    if isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan):
+        return _WholePass(source, plan, spec, sink, threads=1 if in_worker else threads)
+    rows = ImageRows(source) if isinstance(source, np.ndarray) else source
+    return _BandPass(rows, plan, spec, sink, threads=threads)
+
+
+def _tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
+    """Return how many tiles of one image go through the model together."""
     if spec.head != "logits":
         return 1
     return max(1, min(spec.shapes.max[0], MOST_LOGIT_BYTES // logit_bytes(spec, plan.tile)))
@@ -92,27 +147,20 @@ def logit_bytes(spec: ModelSpec, tile: tuple[int, int]) -> int:
     return 4 * spec.num_classes * tile[0] * tile[1]
 
 
-class WholePass:
-    """A picture whose tiles fit into one batch: prepared and finished by any thread."""
+class _WholePass:
+    """An image whose tiles fit into one batch: begun and finished by any thread."""
 
     def __init__(
         self,
         image_hwc: NDArray[np.uint8],
         plan: tiling.TilePlan,
         spec: ModelSpec,
+        sink: Sink,
         *,
         threads: int | None,
     ) -> None:
-        """Make the network's input.
-
-        Args:
-            image_hwc: uint8 (H, W, 3), C-contiguous.
-            plan: Where its tiles lie.
-            spec: The model's promises.
-            threads: Largest number of threads of the kernels.
-        """
         self.plan = plan
-        self._spec, self._threads = spec, threads
+        self._image, self._spec, self._sink, self._threads = image_hwc, spec, sink, threads
         self._tiles: NDArray[Any] | None = _network_input(image_hwc, plan, spec, threads)
         self._outputs: NDArray[Any] | None = None
 
@@ -123,14 +171,17 @@ class WholePass:
             yield tiles
 
     def take(self, outputs: NDArray[Any]) -> None:
-        """Keep the outputs for ``labels``."""
+        """Keep the outputs for ``finish``."""
         self._outputs = outputs
 
-    def labels(self) -> NDArray[np.uint8]:
-        """Return the labels (H, W), the caller's own, once the outputs are there."""
-        outputs, plan = self._outputs, self.plan
+    def finish(self) -> None:
+        """Hand out the image and its labels."""
+        outputs, self._outputs = self._outputs, None
         assert outputs is not None
-        self._outputs = None
+        self._sink(self._image, self._labels(outputs))
+
+    def _labels(self, outputs: NDArray[Any]) -> NDArray[np.uint8]:
+        plan = self.plan
         if self._spec.head == "logits":
             logits_tchw = np.ascontiguousarray(outputs)
             return tiling.stitch(logits_tchw, plan, threads=self._threads)
@@ -139,37 +190,27 @@ class WholePass:
         return labels_hw
 
 
-class BandPass:
-    """A picture of any size, row of tiles by row of tiles; its labels come in bands."""
+class _BandPass:
+    """An image of any size with head ``logits``, row of tiles by row of tiles."""
 
     def __init__(
         self,
         rows: Rows,
         plan: tiling.TilePlan,
         spec: ModelSpec,
-        sink: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None],
+        sink: Sink,
         *,
         threads: int | None,
     ) -> None:
-        """Begin a picture.
-
-        Args:
-            rows: The picture.
-            plan: Where its tiles lie.
-            spec: The model's promises; the head is ``logits``.
-            sink: Called with each band of the picture (rows, W, 3) and its labels (rows, W), from
-                top to bottom; both are only lent.
-            threads: Largest number of threads of the kernels.
-        """
         self.plan = plan
         self._rows, self._spec, self._sink, self._threads = rows, spec, sink, threads
         self._stitcher = tiling.Stitcher(plan.height, plan.width, spec.num_classes, plan)
         self._shown: list[NDArray[np.uint8]] = []
-        """Bands of the picture whose labels are not finished, oldest first."""
+        """Bands of the image whose labels are not finished, oldest first."""
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield tiles, never of two rows of tiles together."""
-        plan, most = self.plan, tiles_at_once(self._spec, self.plan)
+        plan, most = self.plan, _tiles_at_once(self._spec, self.plan)
         band = np.empty((0, plan.width, 3), np.uint8)
         for top, after in zip(plan.tops, (*plan.tops[1:], plan.height), strict=True):
             end = min(top + plan.tile_height, plan.height)
@@ -200,6 +241,9 @@ class BandPass:
             finished = self._stitcher.add(logits_chw, threads=self._threads)
             if finished is not None:
                 self._sink(self._shown.pop(0), finished[1])
+
+    def finish(self) -> None:
+        """Do nothing: the last output handed out the last rows."""
 
 
 def _network_input(

@@ -23,7 +23,7 @@ from fcnkit.runtime.predict.picture_file import (
 from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
 from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
-__all__ = ["ReadPicture", "checked_image", "read_levels", "read_picture"]
+__all__ = ["ReadPicture", "checked_image", "read_levels", "read_picture", "take_image"]
 
 _SIMPLE: Final = ("1", "L", "P", "RGB", "YCbCr")
 
@@ -69,8 +69,48 @@ def read_picture(
         TypeError: range is no pair of integers.
         ValueError: range is not 0 <= low < high <= 65535.
     """
+    warn = RangeWarner("if {0} means white, pass range=(0, {0})")
+    return _read_warned(path, warn, formats=formats, max_pixels=max_pixels, range=range)
+
+
+def take_image(
+    source: str | Path | NDArray[np.uint8],
+    *,
+    max_pixels: int,
+    range: Range | None,
+    warn: RangeWarner,
+) -> NDArray[np.uint8]:
+    """Return an image as the kernels take it, from a file or from a caller's array.
+
+    Args:
+        source: A file, read as ``read_picture`` does, or an array for ``checked_image``.
+        max_pixels: As for ``read_picture``; an array may have more.
+        range: As for ``read_picture``.
+        warn: Warns of an assumed range, once per run.
+
+    Returns:
+        uint8 (H, W, 3), C-contiguous.
+
+    Raises:
+        DataError: As for ``read_picture``.
+        TypeError: As for ``read_picture`` and ``checked_image``.
+        ValueError: As for ``read_picture`` and ``checked_image``.
+    """
+    if isinstance(source, str | Path):
+        return _read_warned(source, warn, max_pixels=max_pixels, range=range)
+    return checked_image(source)
+
+
+def _read_warned(
+    path: str | Path,
+    warn: RangeWarner,
+    *,
+    formats: tuple[str, ...] | None = None,
+    max_pixels: int,
+    range: Range | None,
+) -> NDArray[np.uint8]:
     image_hwc, seen = read_levels(path, formats=formats, max_pixels=max_pixels, range=range)
-    RangeWarner("if {0} means white, pass range=(0, {0})")(str(path), seen)
+    warn(str(path), seen)
     return image_hwc
 
 

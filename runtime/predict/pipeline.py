@@ -1,11 +1,12 @@
-"""The loop around a backend: many pictures' tiles in, in batches of one shape, pictures out.
+"""The loop around a backend: many images' tiles in, in batches of one shape, images out.
 
-Tiles of different pictures share a batch where they have the same shape. The backend's ``stream``
-runs the batches; what is waiting for a batch to fill is bounded by two batches.
+Tiles of different images share a batch where they have the same shape. At most two batches of tiles
+wait for others of their shape.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, PROCESSORS
 from fcnkit.runtime.predict.passes import Pass, filled
 
 __all__ = [
+    "Behind",
     "Finished",
+    "Run",
     "Work",
     "ahead_of",
     "default_batch",
@@ -35,6 +39,9 @@ __all__ = [
 T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
+
+Run = Callable[[Iterator[NDArray[Any]]], Iterable[NDArray[Any]]]
+"""Runs batches and gives the outputs in the same order, such as a backend's ``stream``."""
 
 _MOST_BROKEN = 8
 """Pictures that may break between two batches before they are handed out."""
@@ -59,9 +66,11 @@ class Work(Generic[T]):
 
 @dataclass
 class Finished(Generic[T]):
-    """A picture that came out of the loop."""
+    """An image that came out of the loop."""
 
     owner: T
+    picture: Pass | None
+    """Its pass, which the caller finishes; None where there is an error."""
     error: Exception | None
     seconds: float
 
@@ -82,28 +91,26 @@ class _State(Generic[T]):
 
 
 def run_works(
-    backend: Backend, works: Iterable[Work[T]], *, batch: int, sparing: bool = False
+    spec: ModelSpec, run: Run, works: Iterable[Work[T]], *, batch: int
 ) -> Iterator[Finished[T]]:
-    """Run pictures through a backend.
+    """Run images through a model.
 
     Args:
-        backend: Used by this thread only, until the iterator ends.
-        works: The pictures; the next one is asked for when the backend can use it.
-        batch: Tiles that share a batch at most; one picture's may be more.
-        sparing: Run one batch at a time, as ``infer`` does, where ``stream`` would run several
-            and hold the memory of them all.
+        spec: The model's promises.
+        run: Runs the batches, on this thread only.
+        works: The images; the next one is asked for when the model can use it.
+        batch: Tiles that share a batch at most; one image's may be more.
 
     Returns:
-        An iterator that does the work as it is consumed: every picture once, as soon as its last
-        tile is answered. Pictures of other shapes may overtake each other.
+        An iterator that does the work as it is consumed: every image once, as soon as its last
+        tile is answered. Images of other shapes may overtake each other.
     """
     state: _State[T] = _State()
-    most = min(batch, backend.spec.shapes.max[0])
+    most = min(batch, spec.shapes.max[0])
     before = time.perf_counter()
     left = iter(works)
     while state.more:
-        batches = _feed(left, most, backend.spec.shapes.min[0], state)
-        for outputs in map(backend.infer, batches) if sparing else backend.stream(batches):
+        for outputs in run(_feed(left, most, spec.shapes.min[0], state)):
             now = time.perf_counter()
             # Results come one after the other: what lies between two is this batch's time.
             per_tile, before = (now - before) / len(outputs), now
@@ -152,10 +159,12 @@ def _answered(
 
 def _end(work: Work[T], error: Exception | None) -> Finished[T]:
     work.ended = True
+    picture = work.picture
     if error is not None:
-        # Its frames hold the picture, and errors may have to wait for each other.
+        picture = None
+        # Its frames hold the image, and errors may have to wait for each other.
         error.__traceback__ = error.__cause__ = error.__context__ = None
-    return Finished(work.owner, error, work.seconds)
+    return Finished(work.owner, picture, error, work.seconds)
 
 
 def _pack(works: Iterator[Work[T]], most: int, state: _State[T]) -> Iterator[list[_Part[T]]]:
@@ -257,3 +266,47 @@ def ahead_of(
     finally:
         for begun in ahead:
             begun.cancel()
+
+
+class Behind(Generic[A, B]):
+    """What is done with images behind the model: worked out by a pool, handed out in order."""
+
+    def __init__(self, pool: Executor, finish: Callable[[A], B], *, limit: int) -> None:
+        """Begin with nothing.
+
+        Args:
+            pool: Does the work.
+            finish: What to do with an item.
+            limit: How many items may be under way.
+        """
+        self._pool, self._finish, self._limit = pool, finish, limit
+        self._waiting: deque[Future[B]] = deque()
+
+    def results(self, items: Iterable[A]) -> Iterator[B]:
+        """Yield ``finish(item)`` of all items in order, each once it is there.
+
+        Raises:
+            Exception: What ``finish`` raised for an item; further items are still under way.
+        """
+        waiting = self._waiting
+        for item in items:
+            self._put(item)
+            while len(waiting) > self._limit or (waiting and waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def drain(self, items: Iterable[A], keep: Callable[[B], object]) -> None:
+        """Finish what is under way and the items that are left, after an interruption.
+
+        What goes wrong here is passed over: something worse is on its way out already.
+        """
+        with contextlib.suppress(Exception):
+            for item in items:
+                self._put(item)
+        while self._waiting:
+            with contextlib.suppress(Exception):
+                keep(self._waiting.popleft().result())
+
+    def _put(self, item: A) -> None:
+        self._waiting.append(self._pool.submit(self._finish, item))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.covering import Cover, choose_covering
-from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, filled, tiles_at_once
+from fcnkit.runtime.predict.passes import LabelRows, begin, filled
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pictures import checked_image
 from fcnkit.runtime.predict.pipeline import default_batch
@@ -111,30 +111,13 @@ class Segmenter:
                 or the segmenter is closed.
         """
         image_hwc = checked_image(image_hwc)
-        plan, threads = self.plan(*image_hwc.shape[:2]), self._threads
-        if len(plan) > tiles_at_once(self.spec, plan):
-            return self._in_bands(image_hwc, plan)
-        whole = WholePass(image_hwc, plan, self.spec, threads=threads)
-        for batch in whole.batches():
-            whole.take(self._infer(batch))
-        return whole.labels()
-
-    def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:
-        whole = filled(batch, self.spec.shapes.min[0])
-        return self._backend.infer(whole)[: len(batch)]
-
-    def _in_bands(self, image_hwc: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
-        bands: list[NDArray[np.uint8]] = []
-        picture = BandPass(
-            ImageRows(image_hwc),
-            plan,
-            self.spec,
-            lambda _, labels_hw: bands.append(labels_hw),
-            threads=self._threads,
-        )
-        for batch in picture.batches():
-            picture.take(self._infer(batch))
-        return np.concatenate(bands)
+        plan, labels = self.plan(*image_hwc.shape[:2]), LabelRows()
+        one = begin(image_hwc, plan, self.spec, labels, threads=self._threads)
+        for batch in one.batches():
+            whole = filled(batch, self.spec.shapes.min[0])
+            one.take(self._backend.infer(whole)[: len(batch)])
+        one.finish()
+        return labels.joined()
 
     def map(
         self,

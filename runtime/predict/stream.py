@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.pixels.tile_plan import TilePlan
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
-from fcnkit.runtime.predict.passes import BandPass, ImageRows, WholePass, tiles_at_once
-from fcnkit.runtime.predict.pictures import checked_image, read_levels
+from fcnkit.runtime.predict.passes import LabelRows, begin
+from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import (
+    Behind,
     Finished,
     Work,
     ahead_of,
@@ -52,28 +52,32 @@ def map_pictures(
     threads: int | None,
 ) -> Generator[Labelled, None, None]:
     """Label pictures; ``plan_of`` plans the tiles of a height and width. See ``Segmenter.map``."""
-    behind: deque[Future[Labelled]] = deque()
     workers = default_workers(backend)
     limit, warn = most_ahead(workers), RangeWarner(SAY_IN_TRAINING)
+
+    def prepare(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
+        item = _Item(source)
+        try:
+            return item.begin(backend.spec, plan_of, max_pixels, threads, warn)
+        except (TypeError, ValueError, OSError, MemoryError) as error:
+            return Work(item, None, error)
+
     with ThreadPoolExecutor(workers, thread_name_prefix="fcnkit") as pool:
-
-        def begin(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
-            return _Item(source).begin(backend.spec, plan_of, max_pixels, threads, warn)
-
-        works: Iterator[Work[_Item]] = ahead_of(pool, begin, sources, limit=limit)
-        for one in run_works(backend, works, batch=batch):
-            behind.append(pool.submit(one.owner.finish, one))
-            while len(behind) > limit or (behind and behind[0].done()):
-                yield behind.popleft().result()
-        while behind:
-            yield behind.popleft().result()
+        behind = Behind(pool, _finish, limit=limit)
+        # No names for these: an early end must close them before the pool waits for its work.
+        yield from behind.results(
+            run_works(
+                backend.spec,
+                backend.stream,
+                ahead_of(pool, prepare, sources, limit=limit),
+                batch=batch,
+            )
+        )
 
 
 class _Item:
     def __init__(self, source: str | Path | NDArray[np.uint8]) -> None:
-        self._source = source
-        self._whole: WholePass | None = None
-        self._bands: list[NDArray[np.uint8]] = []
+        self.source, self.labels = source, LabelRows()
 
     def begin(
         self,
@@ -83,29 +87,17 @@ class _Item:
         threads: int | None,
         warn: RangeWarner,
     ) -> Work[_Item]:
-        """Read the picture and cut it into tiles; any thread."""
-        try:
-            if isinstance(self._source, str | Path):
-                image_hwc, seen = read_levels(self._source, max_pixels=max_pixels, range=spec.range)
-                warn(str(self._source), seen)
-            else:
-                image_hwc = checked_image(self._source)
-            plan = plan_of(*image_hwc.shape[:2])
-        except (TypeError, ValueError, OSError, MemoryError) as error:
-            return Work(self, None, error)
-        if len(plan) > tiles_at_once(spec, plan):
-            rows = ImageRows(image_hwc)
-            return Work(self, BandPass(rows, plan, spec, self._take, threads=threads))
-        self._whole = WholePass(image_hwc, plan, spec, threads=1)
-        return Work(self, self._whole)
+        """Read the image and cut it into tiles; any thread."""
+        image_hwc = take_image(self.source, max_pixels=max_pixels, range=spec.range, warn=warn)
+        plan = plan_of(*image_hwc.shape[:2])
+        one = begin(image_hwc, plan, spec, self.labels, threads=threads, in_worker=True)
+        return Work(self, one)
 
-    def _take(self, _: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
-        self._bands.append(labels_hw)
 
-    def finish(self, one: Finished[_Item]) -> Labelled:
-        """Put the labels together; any thread."""
-        if one.error is not None:
-            return Labelled(self._source, None, one.error)
-        if self._whole is not None:
-            return Labelled(self._source, self._whole.labels(), None)
-        return Labelled(self._source, np.concatenate(self._bands), None)
+def _finish(one: Finished[_Item]) -> Labelled:
+    """Put the labels together; any thread."""
+    source, labels = one.owner.source, one.owner.labels
+    if one.picture is None:
+        return Labelled(source, None, one.error)
+    one.picture.finish()
+    return Labelled(source, labels.joined(), None)
