@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     from fcnkit.runtime.pixels.build import build_info
     from fcnkit.runtime.pixels.metrics import Scores
     from fcnkit.runtime.pixels.tile_plan import TilePlan, plan_padded, plan_tiles
-    from fcnkit.runtime.predict.covering import Cover, Covering, choose_covering
+    from fcnkit.runtime.predict.covering import (
+        Cover,
+        Covering,
+        CoverRequest,
+        choose_covering,
+    )
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Job, find_jobs
     from fcnkit.runtime.predict.manifest import Record
@@ -75,7 +80,12 @@ else:
             "fcnkit.runtime.pixels.palette": ["palette"],
             "fcnkit.runtime.pixels.tile_plan": ["TilePlan", "plan_padded", "plan_tiles"],
             "fcnkit.runtime.pixels.tiling": ["tiling"],
-            "fcnkit.runtime.predict.covering": ["Cover", "Covering", "choose_covering"],
+            "fcnkit.runtime.predict.covering": [
+                "Cover",
+                "CoverRequest",
+                "Covering",
+                "choose_covering",
+            ],
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
             "fcnkit.runtime.predict.manifest": ["Record"],
@@ -96,6 +106,7 @@ __all__ = [
     "BackendStatus",
     "Compute",
     "Cover",
+    "CoverRequest",
     "Covering",
     "EngineFile",
     "Format",

@@ -44,6 +44,7 @@ class Comparison:
     """One stage of one case in both reports, in milliseconds."""
 
     case: str
+    """Its title; cases with one title are numbered, so that each has its own."""
     stage: str
     a: Interval
     b: Interval
@@ -151,15 +152,19 @@ def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> Compared:
     cases_a, cases_b = _by_key(a), _by_key(b)
     pairs = [(case, cases_b[key]) for key, case in cases_a.items() if key in cases_b]
     alone = [case for key, case in cases_a.items() if key not in cases_b]
-    missing = [f"{case_title(case)}, cover {case['cover']}" for case in alone]
+    missing = [case_title(case) for case in alone]
     notes = [f"only in A: {case_title(case)}" for case in alone]
     notes += [f"only in B: {case_title(cases_b[key])}" for key in cases_b if key not in cases_a]
     if not pairs and len(cases_a) == len(cases_b) == 1:
         pairs = [(a["cases"][0], b["cases"][0])]
         notes = [f"comparing {case_title(pairs[0][0])} with {case_title(pairs[0][1])}"]
     rows = []
+    titles: Counter[str] = Counter()
     for pair in pairs:
-        rows += _compare_case(*pair)
+        title = case_title(pair[0])
+        titles[title] += 1
+        number = f" (number {titles[title]})" if titles[title] > 1 else ""
+        rows += _compare_case(f"{title}{number}", *pair)
         missing += _missing_stages(*pair)
     return Compared(rows=rows, missing=missing, notes=notes + _differences(a, b))
 
@@ -186,7 +191,7 @@ def _missing_stages(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return [f"{name} of {case_title(a)}" for name in lost]
 
 
-def _compare_case(a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:
+def _compare_case(title: str, a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:
     stages_b = {stage["name"]: stage["samples_ms"] for stage in b["stages"]}
     rows = []
     for stage in a["stages"]:
@@ -196,7 +201,7 @@ def _compare_case(a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:
         interval_a, interval_b, ratio = compare_samples(*sides)
         rows.append(
             Comparison(
-                case=case_title(a),
+                case=title,
                 stage=stage["name"],
                 a=interval_a,
                 b=interval_b,

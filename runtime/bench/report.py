@@ -127,13 +127,14 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def case_title(case: dict[str, Any]) -> str:
-    """Name a case of a report in a few words: file, backend, compute precision, shape."""
+    """Name a case of a report in a few words: file, backend, precision, shape, cover."""
     details = case["details"]
     graphs = details.get("cuda_graphs")
     return (
         f"{case['model']}, {case['backend']} {details.get('compute', '')}, "
         f"{details.get('threads', '?')} threads"
-        f"{f', CUDA graphs {graphs}' if graphs is not None else ''}, {case['shape']}"
+        f"{f', CUDA graphs {graphs}' if graphs is not None else ''}, {case['shape']}, "
+        f"cover {case['cover']}"
     )
 
 

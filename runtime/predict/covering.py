@@ -1,9 +1,11 @@
-"""How a picture of any size is covered by rectangles that a model takes.
+"""How an image of any size is covered by rectangles that a model takes.
 
-``average``: overlapping tiles vote with the mean of their logits. ``pad``: the picture grows at
-the bottom and on the right, by reflection, to the next legal shape, and the result is cropped.
-``auto``: ``pad`` where one pass of the model covers the picture, ``average`` where none does; why
-that is the default is measured in docs/covering.md.
+``average``: overlapping tiles vote with the mean of their logits. ``pad``: the image grows at the
+bottom and on the right, by reflection, to the next legal shape, and the result is cropped.
+``auto``: ``pad`` where one pass of the model covers the image, ``average`` where none does.
+docs/covering.md has the measurements behind that default.
+
+A `CoverRequest` says what a caller wants. `choose_covering` makes a `Covering` of it for one model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from fcnkit.runtime.checks import check_int, check_type
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan, plan_tiles
 
-__all__ = ["Cover", "Covering", "choose_covering"]
+__all__ = ["Cover", "CoverRequest", "Covering", "choose_covering"]
 
 Cover = Literal["auto", "average", "pad"]
 """How a picture of any size is covered by rectangles that the model takes."""
@@ -39,6 +41,45 @@ _REFUSALS: Final = {
 
 _OVERLAP: Final = 64
 """Overlap of tiles of a given size: two strides of the coarsest networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverRequest:
+    """How images are to be covered.
+
+    Making one checks what does not depend on the model.
+
+    Raises:
+        TypeError: tile is not two ints, or overlap is not an int.
+        ValueError: cover is unknown.
+    """
+
+    cover: Cover | None = None
+    """``auto``, ``average`` or ``pad``. None takes ``auto`` for the head ``logits``, and
+    ``average`` where a tile or overlap is given."""
+    tile: tuple[int, int] | None = None
+    """Height and width of the tiles, for ``average`` with the head ``logits``. None takes the
+    largest that fit."""
+    overlap: int | None = None
+    """Pixels that neighboring tiles share at least. None takes 64, and half a side for tiles
+    smaller than 128."""
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        # Anything may come from callers without a type checker.
+        cover: object = self.cover
+        tile: object = self.tile
+        overlap: object = self.overlap
+        if cover is not None and not (isinstance(cover, str) and cover in get_args(Cover)):
+            rule = "cover must be 'auto', 'average' or 'pad'"
+            raise ValueError(message("Segmenter", rule, cover, "leave it out"))
+        whole = isinstance(tile, tuple) and [type(side) for side in tile] == [int, int]
+        if tile is not None and not whole:
+            rule = "tile must be two integers (height, width)"
+            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
+        if overlap is not None and type(overlap) is not int:
+            rule = "overlap must be an int"
+            raise TypeError(message("Segmenter", rule, overlap, "pass overlap=64"))
 
 
 @dataclass(frozen=True)
@@ -110,46 +151,34 @@ class Covering:
         return TilePlan(height, width, tile_height, tile_width, tops=(0,), lefts=(0,))
 
 
-def choose_covering(
-    spec: ModelSpec,
-    *,
-    cover: Cover | None = None,
-    tile: tuple[int, int] | None = None,
-    overlap: int | None = None,
-) -> Covering:
-    """Check the wishes against what the model's head can do.
+def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Covering:
+    """Check a request against what the model's head can do.
 
     Args:
         spec: The model's promises.
-        cover: ``auto``, ``average`` or ``pad``; by default ``auto`` for the head ``logits``, and
-            ``average`` where a tile or overlap is given.
-        tile: Height and width of the tiles, for ``average`` with the head ``logits``.
-        overlap: Pixels that neighbours share at least; by default 64, and half a side for tiles
-            smaller than 128. Without ``tile`` it is between tiles of the largest legal shape.
+        request: How images are to be covered; by default as suits the head.
 
     Returns:
         The covering.
 
     Raises:
-        TypeError: tile or overlap is no integer.
+        TypeError: spec or request is of another type.
         ValueError: The head cannot do it, the tile is no legal shape, or the overlap leaves no
             step.
     """
     check_type("choose_covering: spec", spec, ModelSpec)
-    head = spec.head
-    given: object = cover  # what callers without a type checker pass
-    if given is not None and not (isinstance(given, str) and given in get_args(Cover)):
-        rule = "cover must be 'auto', 'average' or 'pad'"
-        raise ValueError(message("Segmenter", rule, given, "leave it out"))
+    request = CoverRequest() if request is None else request
+    check_type("choose_covering: request", request, CoverRequest)
+    head, cover, tile, overlap = spec.head, request.cover, request.tile, request.overlap
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
         raise ValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
-    asked = tile is not None or overlap is not None
+    tiled = tile is not None or overlap is not None
     if cover is None:
-        cover = "average" if asked and head == "logits" else _COVERS[head][0]
-    if not asked:
-        tiled = head == "logits" and cover != "pad"
-        overlap = _default_overlap(spec.shapes.max[1:]) if tiled else None
+        cover = "average" if tiled and head == "logits" else _COVERS[head][0]
+    if not tiled:
+        shares = head == "logits" and cover != "pad"
+        overlap = _default_overlap(spec.shapes.max[1:]) if shares else None
         return Covering(spec, cover, None, overlap)
     if head != "logits" or cover != "average":
         got = f"head {head} and cover={cover!r}"
@@ -167,11 +196,6 @@ def _default_overlap(tile: tuple[int, int]) -> int:
 
 def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -> Covering:
     if tile is not None:
-        sides: object = tile  # what callers without a type checker pass
-        whole = isinstance(sides, tuple) and all(type(side) is int for side in sides)
-        if not whole or len(tile) != 2:
-            rule = "tile must be two integers (height, width)"
-            raise TypeError(message("Segmenter", rule, tile, "pass tile=(512, 512)"))
         legal = nearest_legal((1, *tile), spec)[1:]
         if legal != tile:
             low, high = (format_shape(end) for end in (spec.shapes.min, spec.shapes.max))
@@ -183,8 +207,6 @@ def _tiled(spec: ModelSpec, tile: tuple[int, int] | None, overlap: int | None) -
     shortest = min(sides)
     if overlap is None:
         overlap = _default_overlap(sides)
-    if type(overlap) is not int:
-        raise TypeError(message("Segmenter", "overlap must be an int", overlap, "pass overlap=64"))
     if not 0 <= overlap < shortest:
         rule = f"overlap must be 0..{shortest - 1}, less than a tile's side"
         raise ValueError(message("Segmenter", rule, overlap, "use half the side or less"))

@@ -8,8 +8,9 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class Found:
     jobs: list[Job]
     passed_over: Counter[str]
     """How many files in the given folders and patterns are not labelled, by kind; see ``Tree``."""
+    data_sets: list[Path]
+    """Folders in VOC layout that were searched: only their ``JPEGImages`` are taken."""
 
 
 def find_jobs(
@@ -59,7 +62,8 @@ def find_jobs(
     Results mirror the tree below each given folder (below the fixed part of a pattern); a file
     given by itself goes to the top, and the files of a list mirror the tree below the folder that
     they share. With ``root``, all of them mirror the tree below it. What lies in ``out`` is not
-    taken for input, nor is what begins with a dot, unless it is given by itself.
+    taken for input, nor is what begins with a dot, unless it is given by itself. Of a data set in
+    VOC layout, only ``JPEGImages`` is searched.
 
     Args:
         inputs: Files, folders (searched recursively), glob patterns (``**`` too), ``@list.txt``
@@ -107,10 +111,12 @@ def search(
     _check_suffix(suffix)
     _check_root(root)
     passed: dict[str, str] = {}
+    data_sets: set[Path] = set()
     jobs: dict[tuple[str, Path], Job] = {}
     for text in texts:
         count, before = 0, len(passed)
-        sources, base = _expand(text, Path(out).resolve(), suffix, passed, rooted=root is not None)
+        tree = partial(Tree, out=Path(out).resolve(), passed=passed, data_sets=data_sets)
+        sources, base = _expand(text, Path(out).resolve(), suffix, tree, rooted=root is not None)
         for source in sources:
             relative = _below_root(source, Path(root)) if root is not None else _name(source, base)
             job = Job(source, relative.with_suffix(suffix))
@@ -118,7 +124,11 @@ def search(
             count += 1
         if not count:
             raise ValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
-    found = Found(jobs=list(jobs.values()), passed_over=Counter(passed.values()))
+    found = Found(
+        jobs=list(jobs.values()),
+        passed_over=Counter(passed.values()),
+        data_sets=sorted(data_sets),
+    )
     check_outputs(found.jobs, Path(out))
     return found
 
@@ -172,7 +182,7 @@ def _check_root(root: object) -> None:
 
 
 def _expand(
-    text: str, out: Path, suffix: str, passed: dict[str, str], *, rooted: bool
+    text: str, out: Path, suffix: str, tree: Callable[[Path], Tree], *, rooted: bool
 ) -> tuple[Iterable[Path], Path | None]:
     """Return the files that an input names, and the folder that their results mirror.
 
@@ -185,14 +195,14 @@ def _expand(
         if out == path.resolve() and suffix in SUFFIXES:
             rule = "results must lie apart from a folder of pictures, or they become input"
             raise ValueError(message("predict", rule, text, "choose another output folder"))
-        return Tree(path, out, passed).pictures(), path
+        return tree(path).pictures(), path
     if text == "-":
         return _listed(_standard_input(), rooted=rooted)
     if text.startswith("@"):
         return _listed(_decoded(Path(text[1:]).read_bytes()), rooted=rooted)
     if glob.has_magic(text):
         root = fixed_part(text)
-        return Tree(root, out, passed).matches(text), root
+        return tree(root).matches(text), root
     return [], None
 
 

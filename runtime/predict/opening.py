@@ -8,7 +8,7 @@ from pathlib import Path
 from fcnkit.runtime.backends.opening import open_model
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
-from fcnkit.runtime.predict.covering import Cover
+from fcnkit.runtime.predict.covering import Cover, CoverRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["load", "open_segmenter"]
@@ -64,21 +64,14 @@ def load(
         options={} if options is None else options,
         spec_from=spec,
     )
-    return open_segmenter(path, request, cover=cover, tile=tile, overlap=overlap)
+    return open_segmenter(path, request, CoverRequest(cover=cover, tile=tile, overlap=overlap))
 
 
-def open_segmenter(
-    path: str | Path,
-    request: BackendRequest,
-    *,
-    cover: Cover | None = None,
-    tile: tuple[int, int] | None = None,
-    overlap: int | None = None,
-) -> Segmenter:
-    """Open a model as a request says; see ``load``."""
+def open_segmenter(path: str | Path, request: BackendRequest, covering: CoverRequest) -> Segmenter:
+    """Open a model as two requests say; see ``load``."""
     opened = open_model(path, request)
     try:
-        return Segmenter(opened, cover=cover, tile=tile, overlap=overlap)
-    except (TypeError, ValueError):
+        return Segmenter.of(opened, covering)
+    except ValueError:
         opened.close()
         raise

@@ -17,7 +17,7 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.covering import Cover, choose_covering
+from fcnkit.runtime.predict.covering import Cover, CoverRequest, choose_covering
 from fcnkit.runtime.predict.passes import LabelRows, begin, filled
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pictures import checked_image
@@ -50,14 +50,31 @@ class Segmenter:
             cover: ``auto``, ``average`` or ``pad``; by default ``auto`` where the head can:
                 ``pad`` where one pass covers the picture, else ``average``.
             tile: Height and width of the tiles of ``average``; by default the largest that fit.
-            overlap: Pixels that neighbouring tiles share at least, see ``choose_covering``.
+            overlap: Pixels that neighboring tiles share at least, see ``CoverRequest``.
 
         Raises:
             TypeError: tile or overlap is no integer.
             ValueError: One of them is out of range, or the model's head cannot do it.
         """
-        spec = backend.spec
-        self._covering = choose_covering(spec, cover=cover, tile=tile, overlap=overlap)
+        self._wrap(backend, CoverRequest(cover=cover, tile=tile, overlap=overlap))
+
+    @classmethod
+    def of(cls, backend: Backend, request: CoverRequest) -> Self:
+        """Wrap an opened backend, as a request says.
+
+        Args:
+            backend: As for ``Segmenter``.
+            request: How images are covered.
+
+        Raises:
+            ValueError: The model's head cannot do it.
+        """
+        made = cls.__new__(cls)
+        made._wrap(backend, request)
+        return made
+
+    def _wrap(self, backend: Backend, request: CoverRequest) -> None:
+        self._covering = choose_covering(backend.spec, request)
         self._backend = backend
         # Whoever gives the model one thread means one thread for everything around it too.
         self._threads = min(backend.info.threads, MAX_THREADS)

@@ -6,6 +6,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +20,15 @@ _HIDDEN: Final = "hidden"
 _NO_ENDING: Final = "no ending"
 _RESULTS: Final = "results of another run"
 _FOLDER: Final = "folder"
+_BESIDE: Final = "beside JPEGImages"
+_IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
+"""Folders of a data set in VOC layout: its images, and masks that must not be taken for images."""
 
 
 class Tree:
     """A folder that is searched for pictures."""
 
-    def __init__(self, root: Path, out: Path, passed: dict[str, str]) -> None:
+    def __init__(self, root: Path, out: Path, passed: dict[str, str], data_sets: set[Path]) -> None:
         """Begin a search.
 
         Args:
@@ -32,10 +36,11 @@ class Tree:
             out: The output folder, resolved; what lies in it is left out.
             passed: Gets the kind of everything that is passed over, by its path: of files the
                 ending in lower case or ``no ending``, of files and folders whose name begins with
-                a dot ``hidden``, of others ``results of another run``, or ``folder`` where a
-                pattern names one.
+                a dot ``hidden``, of others ``results of another run``, ``folder`` where a
+                pattern names one, or ``beside JPEGImages`` in a data set.
+            data_sets: Gets the folders in VOC layout. Only their images are taken, not their masks.
         """
-        self._root, self._passed = root, passed
+        self._root, self._passed, self._data_sets = root, passed, data_sets
         # A folder inside the output folder holds input all the same: it was given.
         inside = Path(os.path.realpath(root)).is_relative_to(out)
         self._out = None if inside else out
@@ -47,13 +52,30 @@ class Tree:
 
     def matches(self, pattern: str) -> Iterator[Path]:
         """Yield the pictures that match a pattern, in order of name."""
-        for hit in sorted(glob.glob(pattern, recursive=True)):  # noqa: PTH207 - absolute patterns
-            path = Path(hit)
+        for path in sorted({Path(hit) for hit in self._hits(pattern)}):
             if os.path.isdir(path):  # noqa: PTH112 - never raises
                 if "**" not in pattern:
                     self._pass_over(path, _FOLDER)
             elif not self._is_left_out(path.parent) and self._is_picture(path, hidden=True):
                 yield path
+
+    def _hits(self, pattern: str) -> Iterator[str]:
+        """Yield what matches a pattern, as ``glob`` does, but each folder below ``**`` once."""
+        parts = Path(pattern).parts
+        if "**" not in parts:
+            yield from glob.glob(pattern)  # noqa: PTH207 - absolute patterns
+            return
+        at = parts.index("**")
+        # Several in a row mean the same as one.
+        rest = list(dropwhile(lambda part: part == "**", parts[at:]))
+        for top in glob.glob(str(Path(*parts[:at]))) if at else ["."]:  # noqa: PTH207
+            if not os.path.isdir(top):  # noqa: PTH112 - never raises
+                continue
+            for folder, names in self._folders(Path(top)):
+                if rest:
+                    yield from self._hits(str(Path(glob.escape(str(folder)), *rest)))
+                else:
+                    yield from (str(folder / name) for name in names if name[0] != ".")
 
     def _is_picture(self, path: Path, *, hidden: bool = False) -> bool:
         if is_picture(path, hidden=hidden):
@@ -66,7 +88,12 @@ class Tree:
         self._passed[real_path(path)] = kind
 
     def _files(self) -> Iterator[Path]:
-        """Yield what lies below the folder and is no folder, through links to folders too.
+        """Yield what lies below the folder and is no folder, through links to folders too."""
+        for folder, names in self._folders(self._root):
+            yield from (folder / name for name in names)
+
+    def _folders(self, top: Path) -> Iterator[tuple[Path, list[str]]]:
+        """Yield the folders from one on, and the names of the files in each; links are followed.
 
         Raises:
             OSError: A folder cannot be listed, which would hide its pictures.
@@ -76,17 +103,28 @@ class Tree:
             raise error
 
         seen: set[str] = set()
-        for folder, folders, names in os.walk(self._root, onerror=refuse, followlinks=True):
-            real = os.path.realpath(folder)
+        for name, folders, names in os.walk(top, onerror=refuse, followlinks=True):
+            folder, real = Path(name), os.path.realpath(name)
             if real in seen:  # a circle of links
                 folders.clear()
                 continue
             seen.add(real)
-            for name in filter(lambda name: name.startswith("."), folders):
-                self._pass_over(Path(folder, name), _HIDDEN)
-            visible = [name for name in folders if not name.startswith(".")]
-            folders[:] = [name for name in visible if not self._is_left_out(Path(folder, name))]
-            yield from (Path(folder, name) for name in names)
+            folders[:], files = self._searched(folder, folders, names)
+            yield folder, files
+
+    def _searched(
+        self, folder: Path, folders: list[str], names: list[str]
+    ) -> tuple[list[str], list[str]]:
+        """Return the folders to search further, in order of name, and the files to look at."""
+        aside = {name: _HIDDEN for name in folders if name.startswith(".")}
+        if {_IMAGES, _MASKS} <= set(folders):
+            self._data_sets.add(folder)
+            aside = dict.fromkeys({*folders, *names} - {_IMAGES}, _BESIDE)
+        for name, kind in aside.items():
+            self._pass_over(folder / name, kind)
+        inner = [name for name in folders if name not in aside]
+        searched = sorted(name for name in inner if not self._is_left_out(folder / name))
+        return searched, [name for name in names if name not in aside]
 
     def _is_left_out(self, folder: Path) -> bool:
         """Whether a folder lies in the output folder, or in the results of another run."""

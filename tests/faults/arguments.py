@@ -23,6 +23,7 @@ from PIL import Image
 
 import fcnkit
 from fcnkit.errors import FcnkitError
+from fcnkit.runtime.predict.covering import CoverRequest
 from fcnkit.runtime.predict.folder import predict_files
 from fcnkit.runtime.predict.inputs import Job
 from tests.faults import stages
@@ -157,6 +158,7 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "range": [None, (0, 4095)], "spec_from": [None, place / "m.onnx"],
         "read_engine_file.path": [place / "m.engine", place / "m.engine", place / "none"],
         "choose_covering.spec": [make_spec("logits"), make_spec("labels")],
+        "request": [None, CoverRequest(), CoverRequest(tile=(32, 64)), CoverRequest(cover="pad")],
     }  # fmt: skip
     found = known.get(f"{target.rpartition('.')[2]}.{name}", known.get(name))
     return values() if found is None else st.sampled_from(found)
@@ -171,7 +173,7 @@ def targets() -> dict[str, Callable[..., Any]]:
             value = getattr(module, public)
             if public == "predict_files":  # METHODS calls it with a segmenter
                 continue
-            made = public in ("TilePlan", "Stitcher")
+            made = public in ("CoverRequest", "TilePlan", "Stitcher")
             if made or (inspect.isfunction(value) and inspect.signature(value).parameters):
                 found[f"{value.__module__}.{public}"] = value
     return found | stages.targets()

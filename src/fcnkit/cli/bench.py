@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from fcnkit.cli import bench_text
-from fcnkit.cli.options import BackendOptions, Json, Threads, parse_backend_options, parse_size
+from fcnkit.cli.options import (
+    BackendOptions,
+    Json,
+    Threads,
+    cover_request,
+    parse_backend_options,
+    parse_size,
+)
+from fcnkit.cli.predict import say_data_sets
 from fcnkit.cli.say import say
 from fcnkit.errors import message
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import BackendRequest, Compute, Cover, Segmenter
+    from fcnkit.runtime import BackendRequest, Compute, Segmenter
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.latency import Case
     from fcnkit.runtime.bench.variants import CudaGraphs
@@ -164,7 +172,7 @@ def _opener(path: Path, request: BackendRequest, cover: str | None) -> Callable[
     """Return what opens a model."""
     from fcnkit.runtime.predict.opening import open_segmenter
 
-    return partial(open_segmenter, path, request, cover=cast("Cover | None", cover))
+    return partial(open_segmenter, path, request, cover_request(cover))
 
 
 @app.command()
@@ -213,13 +221,15 @@ def throughput(
     from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
     from fcnkit.runtime.bench.throughput import throughput_report
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.predict.folder import find_jobs
+    from fcnkit.runtime.predict.inputs import search
 
     if out is not None and plots:
         check_matplotlib("fcnkit bench throughput --out")
     offered = [_parse_rate(text) for text in load or ()]
     # Nothing is written beside the pictures, so no result of another run is skipped here.
-    jobs = find_jobs(data, Path("bench-throughput-writes-elsewhere"))[:limit]
+    found = search(data, Path("bench-throughput-writes-elsewhere"))
+    say_data_sets(found)
+    jobs = found.jobs[:limit]
     machine = describe_environment()
     runs: list[dict[str, Any]] = []
     loads: list[dict[str, Any]] = []
@@ -229,8 +239,8 @@ def throughput(
             open_it = _opener(model, _requested(name, each, settings), cover)
             none: list[int | None] = [None]
             sizes = list(product(batch or none, workers or none))
-            found, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
-            runs += found
+            rows, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
+            runs += rows
             loads += under_load
     report = throughput_report(
         model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,12 +18,12 @@ from fcnkit.cli.options import (
     SpecFrom,
     Threads,
     backend_request,
+    cover_request,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import message, missing_extra
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover
     from fcnkit.train.data.voc import VocFolder
     from fcnkit.train.evaluation import Measure
 
@@ -78,7 +78,7 @@ def evaluate(
             backend_options=backend_option,
             spec=spec,
         ),
-        cover=cast("Cover | None", cover),
+        cover_request(cover),
     )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(

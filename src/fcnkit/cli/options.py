@@ -13,6 +13,7 @@ from fcnkit.errors import message
 if TYPE_CHECKING:
     from fcnkit.runtime.backends.request import BackendRequest
     from fcnkit.runtime.backends.settings import Compute as ComputeName
+    from fcnkit.runtime.predict.covering import Cover, CoverRequest
 
 __all__ = [
     "Backend",
@@ -23,6 +24,7 @@ __all__ = [
     "Threads",
     "ValueRange",
     "backend_request",
+    "cover_request",
     "parse_backend_options",
     "parse_levels",
     "parse_range",
@@ -124,6 +126,31 @@ def backend_request(
         compute=cast("ComputeName", compute),
         options=parse_backend_options(backend_options),
         spec_from=spec,
+    )
+
+
+def cover_request(
+    cover: str | None, *, tile: str | None = None, overlap: int | None = None
+) -> CoverRequest:
+    """Build the request how images are covered from the options of a verb.
+
+    Args:
+        cover: Of ``--cover``.
+        tile: Of ``--tile``.
+        overlap: Of ``--overlap``.
+
+    Returns:
+        The request.
+
+    Raises:
+        ValueError: See parse_size and CoverRequest.
+    """
+    from fcnkit.runtime.predict.covering import CoverRequest
+
+    return CoverRequest(
+        cover=cast("Cover | None", cover),
+        tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
+        overlap=overlap,
     )
 
 

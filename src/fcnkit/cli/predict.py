@@ -22,17 +22,17 @@ from fcnkit.cli.options import (
     SpecFrom,
     Threads,
     backend_request,
-    parse_size,
+    cover_request,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import message, printable
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Cover, Segmenter
+    from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.folder import Format, Record
     from fcnkit.runtime.predict.inputs import Found
 
-__all__ = ["predict"]
+__all__ = ["predict", "say_data_sets"]
 
 Tile = Annotated[
     str | None,
@@ -105,6 +105,7 @@ def predict(
     suffix = SUFFIX_OF.get(cast("Format", format), ".png")
     found = search(given, out, suffix=suffix, root=root)
     jobs = found.jobs
+    say_data_sets(found)
     opened = open_segmenter(
         model,
         backend_request(
@@ -114,9 +115,7 @@ def predict(
             backend_options=backend_options,
             spec=spec,
         ),
-        cover=cast("Cover | None", cover),
-        tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
-        overlap=overlap,
+        cover_request(cover, tile=tile, overlap=overlap),
     )
     with opened as segmenter, _interruptible() as stop:
         records = predict_files(
@@ -149,6 +148,13 @@ def predict(
         raise typer.Exit(130)
     if counts["done"] + counts["skipped"] < len(jobs):
         raise typer.Exit(1)
+
+
+def say_data_sets(found: Found) -> None:
+    """Say which of the given folders are data sets, whose masks are not labeled."""
+    for folder in found.data_sets:
+        name = printable(str(folder))
+        say(f"note: {name} is in VOC layout: only {name}/JPEGImages is labeled", err=True)
 
 
 def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[str]:

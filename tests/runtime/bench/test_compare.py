@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fcnkit.cli.bench_text import comparison_text
 from fcnkit.runtime.bench.compare import (
     Comparison,
     Interval,
@@ -100,12 +101,12 @@ def test_what_has_no_partner_is_named(report: dict[str, Any]) -> None:
     assert len(compared.rows) == 7 * 2
     assert compared.missing == []  # what only B has is new, not lost
     assert [note for note in compared.notes if note.startswith("only in")] == [
-        f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}"
-        for name, shape in (
-            ("labels", "1x64x96"),
-            ("logits", "1x40x50"),
-            ("logits", "2x40x50"),
-            ("logits", "1x64x96"),
+        f"only in B: {name}.onnx, onnxruntime f32, 1 threads, {shape}, cover {cover}"
+        for name, shape, cover in (
+            ("labels", "1x64x96", "pad"),
+            ("logits", "1x40x50", "pad"),
+            ("logits", "2x40x50", "pad"),
+            ("logits", "1x64x96", "pad"),
         )
     ]
 
@@ -115,8 +116,8 @@ def test_single_cases_are_compared_whatever_they_are(report: dict[str, Any]) -> 
     compared = compare_reports(one, other)
     assert len(compared.rows) == 7
     assert compared.notes[0] == (
-        "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50 "
-        "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
+        "comparing labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad "
+        "with logits.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"
     )
     assert compared.missing == ["labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"]
     apart = compare_reports({**report, "cases": report["cases"][:2]}, other)
@@ -130,7 +131,7 @@ def test_what_b_lacks_is_named(report: dict[str, Any]) -> None:
             stage["samples_ms"] = []
     assert compare_reports(report, fewer).missing == [
         "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad",
-        "end_to_end of labels.onnx, onnxruntime f32, 1 threads, 2x40x50",
+        "end_to_end of labels.onnx, onnxruntime f32, 1 threads, 2x40x50, cover pad",
     ]
     nothing = compare_reports(report, {**report, "cases": []})
     assert (nothing.rows, len(nothing.missing)) == ([], len(report["cases"]))
@@ -146,6 +147,20 @@ def test_cases_of_one_name_are_compared_in_their_order(report: dict[str, Any]) -
     assert len(compared.rows) == 2 * 7
     assert not any(row.differs for row in compared.rows)
     assert len(compare_reports(twice, once).missing) == 1
+    title = "labels.onnx, onnxruntime f32, 1 threads, 1x40x50, cover pad"
+    assert list(dict.fromkeys(row.case for row in compared.rows)) == [title, f"{title} (number 2)"]
+
+
+def test_each_cover_of_a_case_has_its_own_table(report: dict[str, Any]) -> None:
+    """The rows of a table are the stages of one case, whatever the cases have in common."""
+    case = next(case for case in report["cases"] if case["head"] == "logits")
+    covers = [{**case, "cover": cover} for cover in ("pad", "average")]
+    both = {**report, "cases": covers}
+    text = comparison_text(compare_reports(both, slowed(both, 2.0)), [], None)
+    tables = [block.splitlines() for block in text.split("\n\n")]
+    title = "logits.onnx, onnxruntime f32, 1 threads, 1x40x50"
+    assert [table[0] for table in tables[:2]] == [f"{title}, cover pad", f"{title}, cover average"]
+    assert [len(table) for table in tables[:2]] == [2 + 7] * 2
 
 
 def test_other_machines_and_versions_are_named(report: dict[str, Any]) -> None:

@@ -89,6 +89,30 @@ def test_a_batch_above_the_largest_legal_one_runs_in_parts(tmp_path: Path) -> No
     assert case.compute_shape == (2, 64, 64)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_images_that_go_in_bands_are_timed_too(tmp_path: Path, count: int) -> None:
+    """200x210 takes 8x8 tiles, more than share a batch: a row of 8 is run after the other."""
+    files = [tmp_path / f"{number}.png" for number in range(count)]
+    for number, file in enumerate(files):
+        example_picture(200, 210, seed=number).save(file)
+    shape = (count, 200, 210)
+    backend = open_backend(write_model(tmp_path / "m.onnx", make_spec("logits")))
+    with Segmenter(backend, tile=(32, 32), overlap=5) as segmenter:
+        plan = plan_cover(segmenter, shape)
+        assert (len(plan.tops), len(plan.lefts)) == (8, 8)
+        work = PictureWork(segmenter, files, plan, Staging(out_of(tmp_path)))
+        seconds = dict(zip(STAGES, work(), strict=True))
+        for number, (labels, file) in enumerate(zip(work.labels, files, strict=True)):
+            expected = segmenter(read_picture(file))
+            assert np.array_equal(labels, expected)
+            assert np.array_equal(read_labels(tmp_path / "out" / f"{number}.png"), expected)
+        case = measure_case(segmenter, shape, Effort(runs=1, warmup=0), opened=(None, 1.0))
+    total = seconds.pop("end_to_end")
+    assert np.nansum([*seconds.values()]) == pytest.approx(total)
+    assert case.compute_shape == (8 * min(count, 2), 32, 32)  # 16 at most
+    assert case.infer_pictures == min(count, 2) / 8
+
+
 def test_stages_add_up_on_a_clock_of_our_own(tmp_path: Path) -> None:
     clock = Clock()
     backend = SyntheticBackend(clock, iter(lambda: 0.004, None))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,14 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.predict.folder import MANIFEST, Format, Job, find_jobs, predict_files
+from fcnkit.runtime.predict.inputs import search
 from fcnkit.runtime.predict.manifest import Stamp
 from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.tree import Tree
 from tests.refusal import refusal
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
 
@@ -161,6 +167,72 @@ def test_a_folder_hides_nothing(tmp_path: Path, segmenter: Segmenter) -> None:
         "linked/b.png": "done",
         "pipe.png": "failed",
     }
+
+
+def test_patterns_enter_a_circle_of_links_once(tmp_path: Path) -> None:
+    """Two circles in one folder have 2^40 paths before the system refuses to follow."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a.png", "deep/b.png", "deep/er/c.png", "deep/.hidden/d.png"):
+        save(source / name)
+    for name in ("round", "deep/up", "deep/er/top"):
+        (source / name).symlink_to(source)
+    (source / "deep" / "beside").symlink_to(source / "deep" / "er")
+    everything = [("a.png", "a.png"), ("b.png", "deep/b.png"), ("c.png", "deep/beside/c.png")]
+    for pattern in ("**/*.png", "**/**/*.png", "**", "**/*"):
+        assert names(find_jobs([source / pattern], out)) == everything
+    assert names(find_jobs([source], out)) == everything
+    deep = names(find_jobs([f"{source}/**/er/**/*.png"], out))
+    assert ("c.png", "deep/er/c.png") in deep
+    assert names(find_jobs([f"{source}/deep/**/*.png"], out))[0] == ("b.png", "b.png")
+    assert names(find_jobs([f"{source}/**/.hidden/*.png"], out)) == [
+        ("d.png", "deep/.hidden/d.png")
+    ]
+
+
+@given(st.data())
+def test_patterns_find_what_glob_finds(data: st.DataObject) -> None:
+    """Without links, and with names that look like patterns."""
+    parts = st.sampled_from(["a", "b", "[a]", ".c"])
+    files = st.lists(st.lists(parts, min_size=1, max_size=3), min_size=1, max_size=6)
+    steps = st.sampled_from(["**", "*", "a", "[[]a]", "?", ".c"])
+    pattern = "/".join([*data.draw(st.lists(steps, max_size=3)), "**", "*.png"])
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for folders in data.draw(files):
+            path = root.joinpath(*folders, "x.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        tree = Tree(root, root / "out", {}, set())
+        hits = glob.glob(f"{root}/{pattern}", recursive=True)  # noqa: PTH207 - the reference
+        assert set(tree.matches(f"{root}/{pattern}")) == set(map(Path, hits))
+
+
+def data_set(root: Path) -> Path:
+    for name in ("JPEGImages/a.jpg", "SegmentationClass/a.png", "SegmentationObject/a.png"):
+        save(root / name)
+    (root / "labelmap.txt").touch()
+    return root
+
+
+def test_of_a_data_set_only_the_images_are_taken(tmp_path: Path) -> None:
+    source, out = data_set(tmp_path / "in" / "set"), tmp_path / "out"
+    image = ("a.jpg", "JPEGImages/a.png")
+    for place in (source, source / ".", f"{source}/**/*.*g", f"{source}/**"):
+        found = search([place], out)
+        assert names(found.jobs) == [image]
+        assert found.data_sets == [source]
+        assert found.passed_over == {"beside JPEGImages": 3}
+    found = search([source.parent], out)  # a folder of data sets
+    assert names(found.jobs) == [("a.jpg", "set/JPEGImages/a.png")]
+    assert found.data_sets == [source]
+    # Masks that are given as such are taken, and folders with one of both names are no data sets.
+    for place in (source / "SegmentationClass", f"{source}/SegmentationClass/*.png"):
+        found = search([place], out)
+        assert names(found.jobs) == [("a.png", "a.png")]
+        assert found.data_sets == []
+    (source / "JPEGImages").rename(source / "images")
+    found = search([source], out)
+    assert (len(found.jobs), found.data_sets) == (3, [])
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.errors import ArtifactError
-from fcnkit.runtime import Cover, Segmenter, load, open_backend
+from fcnkit.runtime import (
+    Cover,
+    CoverRequest,
+    Segmenter,
+    choose_covering,
+    load,
+    open_backend,
+)
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.pixels import tiling
@@ -343,3 +351,62 @@ def test_load_passes_errors_on(tmp_path: Path) -> None:
     path = tmp_path / "none.onnx"
     with refusal(ArtifactError, f"{path}: must be a model file, got no such file; check the path"):
         load(path)
+
+
+# --- the request ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "text"),
+    [
+        (
+            {"cover": "blend"},
+            ValueError,
+            "Segmenter: cover must be 'auto', 'average' or 'pad', got blend; leave it out",
+        ),
+        (
+            {"cover": ["pad"]},
+            ValueError,
+            "Segmenter: cover must be 'auto', 'average' or 'pad', got ['pad']; leave it out",
+        ),
+        (
+            {"tile": 64},
+            TypeError,
+            "Segmenter: tile must be two integers (height, width), got 64; pass tile=(512, 512)",
+        ),
+        (
+            {"tile": (64, 64.0)},
+            TypeError,
+            "Segmenter: tile must be two integers (height, width), got (64, 64.0); "
+            "pass tile=(512, 512)",
+        ),
+        (
+            {"tile": (64, 64, 3)},
+            TypeError,
+            "Segmenter: tile must be two integers (height, width), got (64, 64, 3); "
+            "pass tile=(512, 512)",
+        ),
+        (
+            {"overlap": True},
+            TypeError,
+            "Segmenter: overlap must be an int, got True; pass overlap=64",
+        ),
+    ],
+)
+def test_a_wrong_cover_is_refused_before_a_model_is_opened(
+    tmp_path: Path, given: dict[str, Any], kind: type[Exception], text: str
+) -> None:
+    for make in (CoverRequest, partial(load, tmp_path / "no such file.onnx")):
+        with refusal(kind, text):
+            make(**given)
+
+
+def test_a_request_and_keywords_mean_the_same(tmp_path: Path) -> None:
+    backend = open_backend(write_model(tmp_path / "m.onnx", make_spec("logits")))
+    given: dict[str, Any] = {"tile": (64, 96), "overlap": 8}
+    with Segmenter(backend, **given) as one:
+        other = Segmenter.of(backend, CoverRequest(**given))
+        assert (other.cover, other.tile, other.overlap) == ("average", (64, 96), 8)
+        assert other.plan(300, 400) == one.plan(300, 400)
+        assert choose_covering(backend.spec, CoverRequest(**given)).plan(9, 9) == one.plan(9, 9)
+        assert choose_covering(backend.spec).cover == "auto"
