@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.markdown import table
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, open_backend
 from fcnkit.runtime.pixels.metrics import confusion, scores
@@ -75,6 +76,12 @@ def measure(
     return rows
 
 
+def cells(row: dict[str, Any]) -> list[str]:
+    scores = [f"{row[name]:.4f}" for name in ("mean_iou", "pixel_accuracy")]
+    times = [f"{row['milliseconds']:.1f}", f"{row['times_pad']:.2f}"]
+    return [row["size"], row["covering"], str(row["tiles"]), *scores, *times]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
@@ -96,14 +103,8 @@ def main() -> None:
             ways = {way: Segmenter(backend, **WAYS[way]) for way in chosen}
             for size in (None, (330, 450)):
                 rows += measure(ways, folder, options.limit, size)
-    print("| pictures | covering | tiles | mean IoU | pixel accuracy | ms | times pad |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row['size']} | {row['covering']} | {row['tiles']} | {row['mean_iou']:.4f} "
-            f"| {row['pixel_accuracy']:.4f} | {row['milliseconds']:.1f} "
-            f"| {row['times_pad']:.2f} |"
-        )
+    head = ("pictures", "covering", "tiles", "mean IoU", "pixel accuracy", "ms", "times pad")
+    print(table(head, [cells(row) for row in rows]))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2))
 

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.markdown import csv_text, put_between
+from benchmarks.markdown import write_rows
 from fcnkit.errors import FcnkitError
 from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
 from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
@@ -268,13 +268,8 @@ def main() -> None:
     rows = in_order(read_rows(options.rows))
     if not rows:
         raise SystemExit(f"--networks must match a network, got {options.networks}")
-    text = csv_text([cells(row) for row in rows])
-    if options.out:
-        options.out.with_name(CSV).write_text(text, encoding="utf-8")
-        put_between(options.out, BEGIN, END, summary(rows))
-    else:
-        print(text)
-        print(summary(rows))
+    lines = [cells(row) for row in rows]
+    write_rows(lines, summary(rows), options.out, csv_name=CSV, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":

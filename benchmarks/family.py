@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import csv_text, put_between
+from benchmarks.markdown import write_rows
 from fcnkit.train.models import ARCHITECTURES, create_model
 
 CSV = "one-epoch.csv"
@@ -108,13 +108,8 @@ def main() -> None:
     rows = rows_in(options.runs)
     if not rows:
         raise SystemExit(f"{options.runs} must hold rows, got none; leave --table out")
-    text = csv_text([cells(row) for row in rows])
-    if options.out:
-        options.out.with_name(CSV).write_text(text, encoding="utf-8")
-        put_between(options.out, BEGIN, END, summary(rows))
-    else:
-        print(text)
-        print(summary(rows))
+    lines = [cells(row) for row in rows]
+    write_rows(lines, summary(rows), options.out, csv_name=CSV, begin=BEGIN, end=END)
 
 
 if __name__ == "__main__":

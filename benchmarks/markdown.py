@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["csv_text", "put_between", "table"]
+__all__ = ["csv_text", "put_between", "table", "write_rows"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,3 +31,22 @@ def put_between(page: Path, begin: str, end: str, text: str) -> None:
     if not found_begin or not found_end:
         raise SystemExit(f"{page} must hold the lines {begin} and {end}")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def write_rows(
+    rows: Sequence[Mapping[str, str]],
+    summary: str,
+    page: Path | None,
+    *,
+    csv_name: str,
+    begin: str,
+    end: str,
+) -> None:
+    """Write rows as CSV beside a page and their summary into it; without a page, print both."""
+    text = csv_text(rows)
+    if page is None:
+        print(text)
+        print(summary)
+        return
+    page.with_name(csv_name).write_text(text, encoding="utf-8")
+    put_between(page, begin, end, summary)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.statistics import Stability, check_stability
 from fcnkit.runtime.machine import LoadMeter
 
-__all__ = ["LoadResult", "poisson_arrivals", "run_load"]
+__all__ = ["LoadResult", "in_threads", "poisson_arrivals", "run_load"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +104,11 @@ def run_load(
     count = len(arrivals)
     taken, done = np.zeros(count), np.zeros(count)
     numbers = iter(range(count))
-    lock = threading.Lock()
-    errors: list[BaseException] = []
+    lock, failed = threading.Lock(), threading.Event()
     start = clock()
 
     def work(server: Callable[[int], object]) -> None:
-        while not errors:
+        while not failed.is_set():
             with lock:
                 number = next(numbers, None)
             if number is None:
@@ -119,18 +119,13 @@ def run_load(
             taken[number] = clock() - start
             try:
                 server(number)
-            except BaseException as error:
-                errors.append(error)
+            except BaseException:
+                failed.set()
+                raise
             done[number] = clock() - start
 
     meter = LoadMeter()
-    threads = [threading.Thread(target=work, args=(server,)) for server in servers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+    in_threads([partial(work, server) for server in servers])
     waited, service = np.maximum(0, taken - arrivals), done - taken
     end = float(done.max())
     return LoadResult(
@@ -141,3 +136,32 @@ def run_load(
         busy=float(service.sum() / (len(servers) * end)) if end else 1.0,
         stability=check_stability(service, meter.stop()),
     )
+
+
+def in_threads(tasks: Sequence[Callable[[], object]]) -> None:
+    """Run all tasks side by side, one of them here where it is the only one.
+
+    Args:
+        tasks: Each is called once.
+
+    Raises:
+        BaseException: What one of them raised first, once all have ended.
+    """
+    if len(tasks) == 1:
+        tasks[0]()
+        return
+    errors: list[BaseException] = []
+
+    def run(task: Callable[[], object]) -> None:
+        try:
+            task()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]

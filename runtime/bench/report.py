@@ -19,7 +19,15 @@ from fcnkit.runtime.artifacts.spec import format_shape
 from fcnkit.runtime.bench.latency import Case, Series
 from fcnkit.runtime.bench.statistics import summarize
 
-__all__ = ["FORMAT", "case_title", "latency_report", "read_report", "stage_rows", "to_csv"]
+__all__ = [
+    "FORMAT",
+    "case_title",
+    "latency_report",
+    "read_report",
+    "report_head",
+    "stage_rows",
+    "to_csv",
+]
 
 FORMAT: Final = "fcnkit-bench-latency-1"
 """Value of the key ``format``; a reader refuses every other."""
@@ -40,11 +48,15 @@ def latency_report(
         Plain data for JSON.
     """
     return {
-        "format": FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment,
+        **report_head(FORMAT, environment),
         "cases": [_case(path, sha256, case) for path, sha256, case in cases],
     }
+
+
+def report_head(format: str, environment: dict[str, Any]) -> dict[str, Any]:
+    """Return what every report begins with: its format, the time, the machine."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"format": format, "created": created, "environment": environment}
 
 
 def _case(path: Path, sha256: str, case: Case) -> dict[str, Any]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.bench.calls import Clock
-from fcnkit.runtime.bench.load import poisson_arrivals, run_load
+from fcnkit.runtime.bench.load import in_threads, poisson_arrivals, run_load
+from fcnkit.runtime.bench.report import report_head
 from fcnkit.runtime.bench.stages import write_labels
 from fcnkit.runtime.bench.statistics import check_stability, summarize
 from fcnkit.runtime.machine import LoadMeter
@@ -115,29 +114,7 @@ def _label_all(
                         got, remedy = str(record.error), "take the broken picture out of the folder"
                         raise DataError(message("bench throughput", rule, got, remedy))
 
-        _in_threads([partial(label, number) for number in range(len(segmenters))])
-
-
-def _in_threads(tasks: Sequence[Callable[[], object]]) -> None:
-    """Run all, one of them here where it is the only one; raise what one of them raised."""
-    if len(tasks) == 1:
-        tasks[0]()
-        return
-    errors: list[Exception] = []
-
-    def run(task: Callable[[], object]) -> None:
-        try:
-            task()
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
+        in_threads([partial(label, number) for number in range(len(segmenters))])
 
 
 def measure_load(
@@ -222,9 +199,7 @@ def throughput_report(
         Plain data for JSON.
     """
     return {
-        "format": THROUGHPUT_FORMAT,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "environment": environment,
+        **report_head(THROUGHPUT_FORMAT, environment),
         "model": model.name,
         "model_sha256": sha256,
         "data": data,

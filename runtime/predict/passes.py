@@ -8,6 +8,7 @@ order. Of a large image it holds one row of tiles and the overlap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -116,9 +117,9 @@ def begin(
         The pass.
     """
     if isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan):
-        return _WholePass(source, plan, spec, sink, threads=1 if in_worker else threads)
+        return _WholePass(source, _Setting(plan, spec, sink, 1 if in_worker else threads))
     rows = ImageRows(source) if isinstance(source, np.ndarray) else source
-    return _BandPass(rows, plan, spec, sink, threads=threads)
+    return _BandPass(rows, _Setting(plan, spec, sink, threads))
 
 
 def _tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
@@ -147,21 +148,29 @@ def logit_bytes(spec: ModelSpec, tile: tuple[int, int]) -> int:
     return 4 * spec.num_classes * tile[0] * tile[1]
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What both kinds of passes are given."""
+
+    plan: tiling.TilePlan
+    spec: ModelSpec
+    sink: Sink
+    threads: int | None
+
+    def network_input(self, image_hwc: NDArray[np.uint8], plan: tiling.TilePlan) -> NDArray[Any]:
+        """Return the tiles of an image or of a part of it, as the model takes them."""
+        if self.spec.head != "logits":
+            return tiling.cut(image_hwc, plan, threads=self.threads)
+        mean, std = self.spec.input.mean, self.spec.input.std
+        return tiling.gather(image_hwc, plan, mean=mean, std=std, threads=self.threads)
+
+
 class _WholePass:
     """An image whose tiles fit into one batch: begun and finished by any thread."""
 
-    def __init__(
-        self,
-        image_hwc: NDArray[np.uint8],
-        plan: tiling.TilePlan,
-        spec: ModelSpec,
-        sink: Sink,
-        *,
-        threads: int | None,
-    ) -> None:
-        self.plan = plan
-        self._image, self._spec, self._sink, self._threads = image_hwc, spec, sink, threads
-        self._tiles: NDArray[Any] | None = _network_input(image_hwc, plan, spec, threads)
+    def __init__(self, image_hwc: NDArray[np.uint8], setting: _Setting) -> None:
+        self.plan, self._setting, self._image = setting.plan, setting, image_hwc
+        self._tiles: NDArray[Any] | None = setting.network_input(image_hwc, setting.plan)
         self._outputs: NDArray[Any] | None = None
 
     def batches(self) -> Iterator[NDArray[Any]]:
@@ -178,13 +187,13 @@ class _WholePass:
         """Hand out the image and its labels."""
         outputs, self._outputs = self._outputs, None
         assert outputs is not None
-        self._sink(self._image, self._labels(outputs))
+        self._setting.sink(self._image, self._labels(outputs))
 
     def _labels(self, outputs: NDArray[Any]) -> NDArray[np.uint8]:
         plan = self.plan
-        if self._spec.head == "logits":
+        if self._setting.spec.head == "logits":
             logits_tchw = np.ascontiguousarray(outputs)
-            return tiling.stitch(logits_tchw, plan, threads=self._threads)
+            return tiling.stitch(logits_tchw, plan, threads=self._setting.threads)
         # A view would keep the labels of a whole batch alive.
         labels_hw: NDArray[np.uint8] = outputs[0, : plan.height, : plan.width].copy()
         return labels_hw
@@ -193,24 +202,16 @@ class _WholePass:
 class _BandPass:
     """An image of any size with head ``logits``, row of tiles by row of tiles."""
 
-    def __init__(
-        self,
-        rows: Rows,
-        plan: tiling.TilePlan,
-        spec: ModelSpec,
-        sink: Sink,
-        *,
-        threads: int | None,
-    ) -> None:
-        self.plan = plan
-        self._rows, self._spec, self._sink, self._threads = rows, spec, sink, threads
-        self._stitcher = tiling.Stitcher(plan.height, plan.width, spec.num_classes, plan)
+    def __init__(self, rows: Rows, setting: _Setting) -> None:
+        self.plan, self._setting, self._rows = setting.plan, setting, rows
+        height, width = setting.plan.height, setting.plan.width
+        self._stitcher = tiling.Stitcher(height, width, setting.spec.num_classes, setting.plan)
         self._shown: list[NDArray[np.uint8]] = []
         """Bands of the image whose labels are not finished, oldest first."""
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield tiles, never of two rows of tiles together."""
-        plan, most = self.plan, _tiles_at_once(self._spec, self.plan)
+        plan, most = self.plan, _tiles_at_once(self._setting.spec, self.plan)
         band = np.empty((0, plan.width, 3), np.uint8)
         for top, after in zip(plan.tops, (*plan.tops[1:], plan.height), strict=True):
             end = min(top + plan.tile_height, plan.height)
@@ -233,23 +234,14 @@ class _BandPass:
             (0,),
             tuple(left - lefts[0] for left in lefts),
         )
-        return _network_input(part, inner, self._spec, self._threads)
+        return self._setting.network_input(part, inner)
 
     def take(self, outputs: NDArray[Any]) -> None:
         """Add the outputs to the sums, and hand out the rows that are finished by them."""
         for logits_chw in np.ascontiguousarray(outputs):
-            finished = self._stitcher.add(logits_chw, threads=self._threads)
+            finished = self._stitcher.add(logits_chw, threads=self._setting.threads)
             if finished is not None:
-                self._sink(self._shown.pop(0), finished[1])
+                self._setting.sink(self._shown.pop(0), finished[1])
 
     def finish(self) -> None:
         """Do nothing: the last output handed out the last rows."""
-
-
-def _network_input(
-    image_hwc: NDArray[np.uint8], plan: tiling.TilePlan, spec: ModelSpec, threads: int | None
-) -> NDArray[Any]:
-    if spec.head != "logits":
-        return tiling.cut(image_hwc, plan, threads=threads)
-    mean, std = spec.input.mean, spec.input.std
-    return tiling.gather(image_hwc, plan, mean=mean, std=std, threads=threads)

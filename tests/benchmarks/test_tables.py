@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kernels_page
-from benchmarks.markdown import csv_text, put_between, table
+from benchmarks.markdown import csv_text, put_between, table, write_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -38,6 +38,20 @@ def test_a_page_without_the_lines_stays_as_it_is(tmp_path: Path, text: str) -> N
         put_between(page, "<!-- x -->", "<!-- end -->", "new")
     assert caught.value.code == f"{page} must hold the lines <!-- x --> and <!-- end -->"
     assert page.read_text() == text
+
+
+def test_rows_go_beside_the_page_and_their_summary_into_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, rows = tmp_path / "page.md", [{"a": "1", "b": "2"}]
+    page.write_text("<!-- x -->\n<!-- end -->\n")
+    marks = {"csv_name": "rows.csv", "begin": "<!-- x -->", "end": "<!-- end -->"}
+    write_rows(rows, "- 1 row", page, **marks)
+    assert (tmp_path / "rows.csv").read_text() == "a,b\n1,2\n"
+    assert page.read_text() == "<!-- x -->\n- 1 row\n<!-- end -->\n"
+    assert capsys.readouterr().out == ""
+    write_rows(rows, "- 1 row", None, **marks)
+    assert capsys.readouterr().out == "a,b\n1,2\n\n- 1 row\n"
 
 
 def summary_and_rows(page: str, file: str) -> tuple[str, list[dict[str, str]]]:
