@@ -166,7 +166,7 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
     done = fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "5%")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
-    title = "m.onnx, onnxruntime f32, 1 threads, 64x64".replace("64x64", "1x64x64")
+    title = "m.onnx, onnxruntime f32, 1 threads, 1x64x64, cover pad"
     assert lines[-3:] == [
         f"slower: infer of {title}: 20.0 %",
         f"slower: end_to_end of {title}: 20.0 %",

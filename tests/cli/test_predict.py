@@ -47,6 +47,26 @@ def test_predict_a_folder(model: Path, pictures: Path, tmp_path: Path) -> None:
             assert (written.mode, written.size) == ("P", size)
 
 
+def test_predict_takes_only_the_images_of_a_data_set(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    source, out = tmp_path / "set", tmp_path / "out"
+    source.mkdir()
+    pictures.rename(source / "JPEGImages")
+    (source / "SegmentationClass").mkdir()
+    Image.new("P", (50, 40)).save(source / "SegmentationClass" / "a.png")
+    note = f"note: {source} is in VOC layout: only {source}/JPEGImages is labeled\n"
+    done = fcnkit("predict", model, source, "-o", out, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(note)
+    assert done.stdout.endswith("passed over, not pictures: beside JPEGImages 1\n")
+    results = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert results == ["JPEGImages/a.png", "JPEGImages/sub/b.png"]
+    done = called("predict", model, source, "-o", out, "--threads", 1, "--json")
+    assert done.stderr.startswith(note)
+    assert (json.loads(done.stdout)["skipped"], json.loads(done.stdout)["passed_over"]) == (2, 1)
+
+
 def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_text("broken")
     arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--json", "--threads", 1)
