@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,7 @@ from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.predictor import Predictor
 from fcnkit.runtime.predict.tree import in_words
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import manifest_of
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("logits"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(model: Path) -> Iterator[Segmenter]:
-    with load(model, threads=1) as opened:
-        yield opened
 
 
 def save(path: Path, seed: int = 0) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ import pytest
 from PIL import Image
 
 from fcnkit.errors import DataError
-from fcnkit.runtime import Segmenter, find_jobs, load, predict_files
+from fcnkit.runtime import Segmenter, find_jobs, predict_files
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.predictor import Predictor
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
 
 COUNT = 12
 LABEL = """
@@ -53,17 +52,6 @@ for path in sorted(pathlib.Path(root).iterdir()):
     except DataError as error:
         print(json.dumps([path.name, str(error)]))
 """
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("logits"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(model: Path) -> Iterator[Segmenter]:
-    with load(model, threads=1) as opened:
-        yield opened
 
 
 def save(path: Path, seed: int) -> Path:

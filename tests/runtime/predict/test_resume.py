@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,7 @@ from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.predict.folder import MANIFEST, find_jobs, predict_files
 from fcnkit.runtime.predict.manifest import Manifest
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("logits"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(model: Path) -> Iterator[Segmenter]:
-    with load(model, threads=1) as opened:
-        yield opened
 
 
 def run(segmenter: Segmenter, source: Path, out: Path, **options: Any) -> dict[str, str]:

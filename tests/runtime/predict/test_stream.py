@@ -19,19 +19,8 @@ from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.predict.claims import CLAIMS
 from fcnkit.runtime.predict.predictor import Predictor
 from tests.refusal import refusal
-from tests.runtime.models import make_info, make_spec, write_model
+from tests.runtime.models import make_info, make_spec
 from tests.runtime.pictures import break_some, write_pictures
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "m.onnx", make_spec("logits"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(model: Path) -> Iterator[Segmenter]:
-    with load(model, threads=1) as opened:
-        yield opened
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:
