@@ -2,9 +2,9 @@
 
 Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
 the paths, in a process of their own. ``Predictor`` is such a function: it can be pickled, opens
-the model where it runs, and returns plain dictionaries. There is no manifest and no lock: which
-shares are done is the engine's to know. A small file per result says which picture it was made
-from, so that no other picture replaces it.
+the model where it runs, and returns plain dictionaries. There is no manifest, and the folder is not
+locked: the engine knows which shares are done. A small file per result says which image it was made
+from, so that no other image replaces it.
 """
 
 from __future__ import annotations
