@@ -306,8 +306,8 @@ ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "JPEG masks named .png": (
         lambda root: masks_as_jpeg(root, ".png"),
-        "a mask must be a PNG file, got a JPEG file; make it again as PNG from the labels, for "
-        "JPEG has changed them",
+        "a mask must be a PNG file, got a JPEG file; make it again as PNG from the labels, "
+        "because JPEG has changed them",
     ),
     "pictures of another kind": (
         lambda root: (
