@@ -48,6 +48,7 @@ TIERS: Final[dict[str, Tier]] = {
     "test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs[scene]": "all",
     "tests/test_peers.py::test_every_way_gives_the_same_labels": "all",
     "tests/train/test_benchmark.py::test_it_runs_and_says_what_it_measured": "all",
+    "tests/train/test_foreign.py::test_two_processes_train_it": "all",
     "tests/train/test_kill.py": "all",
     "tests/train/test_loop.py::test_a_compiled_step_trains_alike": "all",
     "tests/train/test_models.py::test_one_traced_program_takes_every_multiple_of_32": "all",

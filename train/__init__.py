@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult, TrainingData, open_data, train
     from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
     from fcnkit.train.models.backbone import ResNetSegmentationNet
+    from fcnkit.train.models.foreign import ForeignNet, register_factory
     from fcnkit.train.models.registry import register
     from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
     from fcnkit.train.recipe import RECIPES, Recipe
@@ -59,6 +60,7 @@ else:
             "fcnkit.train.loop": ["EpochResult", "TrainingData", "open_data", "train"],
             "fcnkit.train.models": ["ARCHITECTURES", "SegmentationNet", "create_model"],
             "fcnkit.train.models.backbone": ["ResNetSegmentationNet"],
+            "fcnkit.train.models.foreign": ["ForeignNet", "register_factory"],
             "fcnkit.train.models.registry": ["register"],
             "fcnkit.train.models.upsample": ["SubpixelConvTranspose2d", "bilinear_kernel"],
             "fcnkit.train.recipe": ["RECIPES", "Recipe"],
@@ -74,6 +76,7 @@ __all__ = [
     "Checkpoint",
     "EpochResult",
     "FittedRecipe",
+    "ForeignNet",
     "LoadedWeights",
     "Measure",
     "ModelOptions",
@@ -99,6 +102,7 @@ __all__ = [
     "open_checkpoint",
     "open_data",
     "register",
+    "register_factory",
     "save_checkpoint",
     "save_weights",
     "train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from fcnkit.runtime.artifacts.spec import (
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train import safetensors_file
 from fcnkit.train.models import SegmentationNet, create_model
+from fcnkit.train.models.foreign import is_factory
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
@@ -265,7 +267,10 @@ _UNREADABLE: Final = (
 def _check_zip(path: Path) -> None:
     """Refuse a file that is not a zip or that unpacks to more: torch does not compress."""
     # torch would read a file that is not a zip as a bare pickle of its oldest format.
-    got = "no zip archive"
+    got, remedy = "no zip archive", _AGAIN
+    if not is_zipfile(path) and _is_of_old_format(path):
+        got = "the format of torch before 1.6, which is no zip archive"
+        remedy = "write it again with torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
     if is_zipfile(path):
         try:
             with ZipFile(path) as archive:
@@ -276,7 +281,16 @@ def _check_zip(path: Path) -> None:
             if sum(entry.file_size for entry in entries) <= path.stat().st_size:
                 return
             got = "a zip that unpacks to more than its size"
-    raise ArtifactError(message(str(path), _NO_CODE, got, _AGAIN))
+    raise ArtifactError(message(str(path), _NO_CODE, got, remedy))
+
+
+_OLD_MAGIC: Final = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+"""What every file of torch's older format begins with."""
+
+
+def _is_of_old_format(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_OLD_MAGIC)) == _OLD_MAGIC
 
 
 def describe_checkpoint(path: Path) -> dict[str, Any]:
@@ -292,13 +306,18 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: The file is not a checkpoint.
     """
-    net, loaded = load_model(path)
+    loaded = _read(path)
+    if is_factory(loaded.spec.architecture):  # which is not imported for this
+        parameters = sum(t.numel() for key, t in loaded.model.items() if not _is_statistic(key))
+    else:
+        net, loaded = load_model(path)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
     facts: dict[str, Any] = {
         "path": str(path),
         "kind": "checkpoint" if isinstance(loaded, Checkpoint) else "weights",
         "bytes": path.stat().st_size,
         "sha256": sha256_of(path),
-        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "parameters": parameters,
     }
     if isinstance(loaded, Checkpoint):
         facts["epoch"] = loaded.epoch
@@ -318,9 +337,10 @@ def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
         ``Checkpoint``.
 
     Raises:
-        ArtifactError: The file is neither, or its weights do not fit its architecture.
+        ArtifactError: The file is neither, its weights do not fit its architecture, or that is a
+            factory that was not registered, see ``register_factory``.
     """
-    loaded = load_weights_file(path) if path.suffix == SAFETENSORS else load_checkpoint(path)
+    loaded = _read(path)
     architecture = loaded.spec.architecture
     try:
         net = create_model(architecture, loaded.spec.num_classes)
@@ -333,6 +353,15 @@ def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
         rule = f"weights must fit {architecture}"
         raise ArtifactError(message(str(path), rule, got, _USE_SAVED)) from error
     return net.eval(), loaded
+
+
+def _read(path: Path) -> Weights:
+    return load_weights_file(path) if path.suffix == SAFETENSORS else load_checkpoint(path)
+
+
+def _is_statistic(key: str) -> bool:
+    """Whether a tensor of a state dict is a batch norm's statistic and no parameter."""
+    return key.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
 def save_weights(path: Path, weights: Weights) -> None:

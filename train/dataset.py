@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms.v2 import functional as color
 
-from fcnkit.errors import BadValueError, message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.runtime.checks import check_int
 from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
 from fcnkit.train.reading import Loader, reading_loader
@@ -44,7 +45,7 @@ class EpochSampler(Sampler[Key]):
             rank: Which process this is, 0..world - 1.
             world: Number of processes; it divides the batch size.
         """
-        self.epoch = 0
+        self.epoch = 1
         self._length = length
         self._recipe = recipe
         self._rank = rank
@@ -75,16 +76,20 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, key: Key | int) -> tuple[Tensor, Tensor]:
         """Return a crop as uint8 (3, h, w) RGB and int64 labels (h, w), 255 = void.
 
         Args:
-            key: Epoch and index of the sample.
+            key: Epoch, counted from 1, and index of the sample; an index alone is of epoch 1.
 
         Raises:
             DataError: A file is broken.
+            IndexError: There is no such sample.
+            TypeError: The key is neither an integer nor a pair of them.
         """
-        epoch, index = key
+        epoch, index = _pair(key)
+        if not 0 <= index < len(self.samples):
+            raise IndexError(index)
         random = np.random.default_rng((self.recipe.seed, epoch, index))
         sample = self.samples[index]
         image_hwc, labels_hw = read_pair(
@@ -93,6 +98,16 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         image_hwc, labels_hw = _augment(image_hwc, labels_hw, self.recipe.of_epoch(epoch), random)
         image_chw = torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
         return image_chw, torch.from_numpy(labels_hw.astype(np.int64))
+
+
+def _pair(key: object) -> Key:
+    """Return epoch and index."""
+    if isinstance(key, tuple) and len(key) == 2:
+        return check_int("CropDataset: epoch", key[0], 1, 2**31), int(key[1])
+    if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+        return 1, int(key)
+    rule = "a key is an index, or epoch and index"
+    raise BadTypeError(message("CropDataset", rule, repr(key), "pass dataset[0]"))
 
 
 def training_loader(

@@ -160,6 +160,7 @@ def measure(
     folder: VocFolder,
     *,
     protocol: Protocol | None = None,
+    before: Callable[[NDArray[np.uint8]], None] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Measure:
     """Compare predicted with true labels, and keep the confusion matrix and each picture's score.
@@ -168,6 +169,7 @@ def measure(
         segmenter: A checkpoint or an exported model.
         folder: An opened split.
         protocol: What is compared; by default full pictures without void.
+        before: Called with the true labels (H, W) of a picture before that is labeled.
         on_picture: Called with (pictures done, pictures in all).
 
     Returns:
@@ -189,6 +191,8 @@ def measure(
     pictures = []
     for done, sample in enumerate(samples, start=1):
         image_hwc, target_hw = protocol.read(sample, folder)
+        if before:
+            before(target_hw)
         of_picture = confusion(target_hw, segmenter(image_hwc), len(classes))
         matrix += of_picture
         if of_picture.any():

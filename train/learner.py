@@ -62,7 +62,7 @@ class Learner:
             return self.net
         return cast("SegmentationNet", self._average.module)
 
-    def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> float:
+    def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> tuple[float, int, int]:
         """Take one step of the optimizer.
 
         Args:
@@ -71,7 +71,8 @@ class Learner:
             lr: Learning rate of this step.
 
         Returns:
-            The loss of the whole batch, before the step.
+            The loss of the whole batch before the step, and how many of its pixels were labeled
+            right, of how many that are not void.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = lr
@@ -80,9 +81,10 @@ class Learner:
             x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits_bmkp = self._forward(x_bchw)
+        labels_bmp = self.net.pieces_of(labels_bhw, outside=VOID)
         loss = share_of_loss(
             logits_bmkp.float(),
-            self.net.pieces_of(labels_bhw, outside=VOID),
+            labels_bmp,
             self.recipe,
             pixels=labels_bhw[0].numel(),
             class_weights=self._weights,
@@ -93,8 +95,12 @@ class Learner:
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.net)
+        right = (logits_bmkp.detach().argmax(2) == labels_bmp).sum()
+        known = (labels_bmp != VOID).sum()
+        counts = torch.stack([loss.detach().double(), right.double(), known.double()])
         # The only place that waits for the GPU.
-        return float(parallel.total(loss.detach()).item())
+        total, rights, knowns = parallel.total(counts).tolist()
+        return total, int(rights), int(knowns)
 
     def is_finite(self) -> bool:
         """Say whether every weight is a finite number."""
@@ -166,6 +172,8 @@ def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.SGD(weights, recipe.lr, **shared)
     if recipe.optimizer == "momentum":
         return torch.optim.SGD(weights, recipe.lr, 0.9, nesterov=True, **shared)
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(weights, recipe.lr, **shared)
     return torch.optim.AdamW(weights, recipe.lr, **shared)
 
 

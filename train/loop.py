@@ -21,7 +21,6 @@ from fcnkit.runtime.files import atomic_write
 from fcnkit.runtime.predict.levels import Range, RangeWarner
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
-from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
 from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
@@ -30,13 +29,14 @@ from fcnkit.train.dataset import training_loader
 from fcnkit.train.evaluation import measure
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.learner import Learner
-from fcnkit.train.losses import frequency_weights
+from fcnkit.train.losses import frequency_weights, given_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.reading import Loader, batches, worker_errors
 from fcnkit.train.recipe import Recipe
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
 from fcnkit.train.sample_grid import save_grid
 from fcnkit.train.tensorboard_log import open_board
+from fcnkit.train.validation_loss import LossBackend
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
 __all__ = ["EpochResult", "TrainingData", "learning_rate", "open_data", "train"]
@@ -58,6 +58,8 @@ class TrainingData:
     """What is trained on."""
     dropped: int
     """Pictures of the training split left out because they are smaller than the crop."""
+    val_smaller: int = 0
+    """Pictures of val that the recipe would leave out of training for the same reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,11 @@ class EpochResult:
 
     epoch: int
     loss: float
+    train_accuracy: float | None
+    """Share of the pixels of the training crops that were labeled right, void ignored, each
+    before the step that learned from it. None for an epoch of an older version of fcnkit."""
+    val_loss: float | None
+    """Mean cross-entropy per pixel of val, void ignored; None where it was not validated."""
     pixel_accuracy: float | None
     """None, as the mean IoU, where the epoch was not validated."""
     mean_iou: float | None
@@ -100,10 +107,11 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
     """
     train_split = open_voc(root, split="train", range=range)
     val_split = open_voc(root, split="val", range=range)
-    samples, dropped = train_split.samples, 0
+    samples, dropped, val_smaller = train_split.samples, 0, 0
     if recipe.drop_smaller:
         sifted = drop_smaller(samples, *recipe.crop)
         samples, dropped = sifted.kept, len(sifted.dropped)
+        val_smaller = len(drop_smaller(val_split.samples, *recipe.crop).dropped)
     if not samples:
         rule = f"some picture must be at least {recipe.crop[0]}x{recipe.crop[1]}"
         remedy = "use a smaller --crop, or leave it out"
@@ -113,7 +121,13 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
         if not count_labels(chosen, split.labelmap, enough=1)[:VOID].any():
             raise no_labels(split, len(chosen))
     _warn_of_range(samples[:_LOOKED_AT])
-    return TrainingData(train=train_split, val=val_split, samples=samples, dropped=dropped)
+    return TrainingData(
+        train=train_split,
+        val=val_split,
+        samples=samples,
+        dropped=dropped,
+        val_smaller=val_smaller,
+    )
 
 
 def _warn_of_range(samples: Sequence[Sample]) -> None:
@@ -223,9 +237,9 @@ def train(
                 finish(history.pop(), data.val)
             for epoch in range(done + 1, recipe.epochs + 1):
                 sampler.epoch = epoch
-                loss, rate = _train_epoch(learner, loader, spec, epoch, on_step)
+                trained = _train_epoch(learner, loader, spec, epoch, on_step)
                 if parallel.is_first():
-                    row = {"epoch": epoch, "loss": loss, "images_per_second": rate}
+                    row = {"epoch": epoch, **trained}
                     due = epoch % validate_every == 0 or epoch == recipe.epochs
                     finish(row, data.val if due else None)
                 parallel.wait()
@@ -238,11 +252,11 @@ def _train_epoch(
     spec: ModelSpec,
     epoch: int,
     on_step: OnStep | None,
-) -> tuple[float, float]:
-    """Train for one epoch; return the mean loss per picture and pictures per second."""
+) -> dict[str, float]:
+    """Train for one epoch; return its part of the row of metrics.jsonl."""
     recipe, world = learner.recipe, parallel.world()
     pictures = len(loader.sampler) * world  # type: ignore[arg-type]
-    started, loss_sum, seen = time.perf_counter(), 0.0, 0
+    started, loss_sum, seen, right, known = time.perf_counter(), 0.0, 0, 0, 0
     # Dropout draws the same numbers with or without resuming, and different ones in each process.
     key = np.random.SeedSequence((recipe.seed, epoch, parallel.rank()))
     torch.manual_seed(int(key.generate_state(1)[0]))
@@ -251,17 +265,21 @@ def _train_epoch(
         x_bchw = _normalize(image_bchw.to(learner.device, non_blocking=True), spec)
         y_bhw = labels_bhw.to(learner.device, non_blocking=True)
         lr = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))
-        loss = learner.step(x_bchw, y_bhw, lr)
+        loss, *counts = learner.step(x_bchw, y_bhw, lr)
         if not math.isfinite(loss):
             raise _diverged(f"the loss of epoch {epoch}, step {step + 1} must be finite", loss)
         batch = len(image_bchw) * world
-        loss_sum += loss if recipe.loss == "image-sum" else loss * batch
-        seen += batch
+        loss_sum += loss if recipe.reduction == "image-sum" else loss * batch
+        seen, right, known = seen + batch, right + counts[0], known + counts[1]
         if on_step:
             on_step(epoch, seen, pictures)
     if not learner.is_finite():
         raise _diverged(f"the weights after epoch {epoch} must be finite", "others")
-    return loss_sum / seen, seen / (time.perf_counter() - started)
+    return {
+        "loss": loss_sum / seen,
+        "train_accuracy": right / max(1, known),
+        "images_per_second": seen / (time.perf_counter() - started),
+    }
 
 
 def _diverged(rule: str, got: object) -> FcnkitError:
@@ -293,6 +311,8 @@ def _finish_epoch(
     return EpochResult(
         epoch=row["epoch"],
         loss=row["loss"],
+        train_accuracy=row.get("train_accuracy"),
+        val_loss=row.get("val_loss"),
         pixel_accuracy=row.get("pixel_accuracy"),
         mean_iou=row.get("mean_iou"),
         images_per_second=row["images_per_second"],
@@ -312,13 +332,17 @@ def _validate(
 ) -> bool:
     """Add the scores to an epoch's row and draw it; return whether it is the best so far."""
     net = frozen_copy(learner.deployed).to(memory_format=torch.channels_last)
-    with Segmenter(TorchBackend(net, spec, device=learner.device)) as segmenter:
+    backend = LossBackend(net, spec, device=learner.device)
+    with Segmenter(backend) as segmenter:
         try:
-            measured = measure(segmenter, val)
+            measured = measure(
+                segmenter, val, before=lambda y: backend.expect(y, segmenter.plan(*y.shape))
+            )
         except ArtifactError as error:  # Finite weights can still give infinite logits.
             rule = f"the logits on val after epoch {row['epoch']} must be finite"
             raise _diverged(rule, "NaN") from error
         scores = measured.scores
+        row["val_loss"] = backend.loss
         row |= scores.to_dict() | {"without_truth": list(measured.without_truth)}
         before = (past["mean_iou"] for past in history if "mean_iou" in past)
         best = scores.mean_iou > max(before, default=-1.0)
@@ -334,6 +358,8 @@ def _class_weights(data: TrainingData, recipe: Recipe, last: Checkpoint | None) 
     """Return the run's class weights: those it began with, or new ones from the masks."""
     if recipe.class_weights == "none":
         return None
+    if recipe.class_weights != "frequency":
+        return given_weights(recipe.class_weights, data.train.classes)
     if last and last.resume:
         return torch.tensor(last.resume["class_weights"])
     void_as_background = recipe.void_as_background

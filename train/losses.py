@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
 from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
-from fcnkit.train.recipe import Recipe
+from fcnkit.train.recipe import Recipe, parse_class_weights
 
-__all__ = ["frequency_weights", "share_of_loss"]
+__all__ = ["frequency_weights", "given_weights", "share_of_loss"]
 
 
 def share_of_loss(
@@ -36,7 +37,7 @@ def share_of_loss(
     Args:
         logits_bmkp: float32 (B, M, K, P), this process's pictures.
         labels_bmp: int64 (B, M, P), 255 = void, and where there is no pixel.
-        recipe: Which loss, see ``Recipe.loss`` and ``Recipe.dice``.
+        recipe: Which loss, see ``Recipe.loss``, ``Recipe.reduction`` and ``Recipe.dice``.
         pixels: Number of pixels of one picture, void or not.
         class_weights: float32 (K,); None counts all classes alike.
 
@@ -50,10 +51,15 @@ def share_of_loss(
         ignore_index=VOID,
         reduction="none",
     )
-    if recipe.loss == "image-sum":
+    known = labels_bmp != VOID
+    if recipe.loss == "focal":
+        losses = losses * _focal(logits_bmkp, labels_bmp, known).flatten(0, 1)
+    elif recipe.loss == "ohem":
+        known = known & _hard(logits_bmkp, labels_bmp, known)
+        losses = losses * known.flatten(0, 1)
+    if recipe.reduction == "image-sum":
         loss, pictures = losses.sum() / pixels, 1
     else:
-        known = labels_bmp != VOID
         counted = known.float()
         if class_weights is not None:
             counted = class_weights[labels_bmp.masked_fill(~known, 0)] * known
@@ -63,6 +69,32 @@ def share_of_loss(
     if recipe.dice:
         loss = loss + recipe.dice * _dice(logits_bmkp, labels_bmp).sum() / pictures
     return loss
+
+
+def _focal(logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Tensor:
+    """Return (1 - p)^2 of each pixel, p the probability of its true class.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, equation 4 with gamma 2.
+    """
+    return (1 - _true_probability(logits_bmkp, labels_bmp, known_bmp)).square()
+
+
+def _hard(logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Tensor:
+    """Say which pixels are hard: p below 0.7, and at least a sixteenth of each picture's.
+
+    Source: Wu et al., "High-performance Semantic Segmentation Using Very Deep Fully Convolutional
+    Networks", 2016, online bootstrapping. Taken per picture, so that batches can be split.
+    """
+    p_bmp = _true_probability(logits_bmkp.detach(), labels_bmp, known_bmp)
+    p_bx = p_bmp.masked_fill(~known_bmp, 2.0).flatten(1)
+    least_b = (known_bmp.flatten(1).sum(1) // 16).clamp(min=1)
+    limit_b1 = p_bx.sort(1).values.gather(1, least_b[:, None] - 1)
+    return (p_bx <= limit_b1.clamp(min=0.7)).view_as(p_bmp)
+
+
+def _true_probability(logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Tensor:
+    labels = labels_bmp.masked_fill(~known_bmp, 0)[:, :, None]
+    return logits_bmkp.softmax(2).gather(2, labels)[:, :, 0]
 
 
 def _dice(logits_bmkp: Tensor, labels_bmp: Tensor) -> Tensor:
@@ -85,6 +117,27 @@ def _dice(logits_bmkp: Tensor, labels_bmp: Tensor) -> Tensor:
     overlap_bk = 2 * both_bk / (p_bmkp.sum((1, 3)) + truth_bk).clamp(min=1e-6)
     present_bk = truth_bk > 0
     return ((1 - overlap_bk) * present_bk).sum(1) / present_bk.sum(1).clamp(min=1)
+
+
+def given_weights(text: str, classes: Sequence[str]) -> Tensor:
+    """Turn class weights that were given by hand into a tensor.
+
+    Args:
+        text: See ``Recipe.class_weights``.
+        classes: Class names.
+
+    Returns:
+        float32 (K,), 1 for what is not named.
+
+    Raises:
+        ValueError: A name is not one of the classes.
+    """
+    weights = parse_class_weights(text)
+    for name in weights:
+        if name not in classes:
+            rule = f"names must be among the classes {', '.join(classes)}"
+            raise BadValueError(message("--class-weights", rule, name, "use one of these"))
+    return torch.tensor([weights.get(name, 1.0) for name in classes])
 
 
 def frequency_weights(

@@ -5,6 +5,7 @@ Every function here also works in a single process, where it does nothing.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fcnkit.errors import BadValueError, message
+from fcnkit.errors import BadValueError, FcnkitError, message
 from fcnkit.train.device import pick_device
 
 __all__ = ["is_first", "process_group", "rank", "share", "total", "wait", "world"]
@@ -97,8 +98,9 @@ def share(net: nn.Module) -> nn.Module:
     if world() == 1:
         return net
     device = next(net.parameters()).device
+    _check_norms(net)
     if device.type == "cuda":
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+        net = _synchronized(net)
         return DistributedDataParallel(net, device_ids=[device])
     _convert(net)
     return DistributedDataParallel(net)
@@ -118,9 +120,41 @@ def _convert(module: nn.Module) -> None:
         if isinstance(child, nn.BatchNorm2d):
             shared = _SharedBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
             shared.load_state_dict(child.state_dict())
+            if _is_of_timm(child):
+                layer: Any = child
+                shared.after = nn.Sequential(layer.drop, layer.act)
             setattr(module, name, shared.to(child.weight.device))
         else:
             _convert(child)
+
+
+def _check_norms(net: nn.Module) -> None:
+    """Refuse a batch norm that computes more than torch's own: it would be lost when replaced."""
+    for name, module in net.named_modules():
+        own = isinstance(module, nn.BatchNorm2d) and type(module).forward is not _PLAIN
+        if own and not _is_of_timm(module):
+            rule = "several processes can train nn.BatchNorm2d, not classes derived from it"
+            got, remedy = f"{type(module).__name__} at {name}", "train in one process"
+            raise FcnkitError(message("training", rule, got, remedy))
+
+
+_PLAIN = nn.BatchNorm2d.forward
+
+
+def _is_of_timm(module: nn.Module) -> bool:
+    """Whether a module is timm's batch norm with an activation after it."""
+    kind = type(module)
+    return kind.__name__ == "BatchNormAct2d" and kind.__module__.startswith("timm.")
+
+
+def _synchronized(net: nn.Module) -> nn.Module:
+    """Replace the batch norms of a network on a GPU."""
+    if any(_is_of_timm(module) for module in net.modules()):
+        layers: Any = importlib.import_module("timm.layers")
+        converted: nn.Module = layers.convert_sync_batchnorm(net)
+        return converted
+    plain: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # type: ignore[no-untyped-call]
+    return plain
 
 
 class _SharedBatchNorm2d(nn.BatchNorm2d):
@@ -129,8 +163,17 @@ class _SharedBatchNorm2d(nn.BatchNorm2d):
     The sampler gives every process the same number of values.
     """
 
+    def __init__(self, features: int, *, eps: float, momentum: float | None) -> None:
+        super().__init__(features, eps=eps, momentum=momentum)
+        self.after: nn.Module | None = None
+        """What timm's batch norms do next."""
+
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Normalize (N, C, H, W) by the mean and variance of each channel."""
+        y = self._normalized(x_nchw)
+        return y if self.after is None else self.after(y)
+
+    def _normalized(self, x_nchw: Tensor) -> Tensor:
         if not self.training or self.momentum is None:
             return super().forward(x_nchw)
         x = x_nchw.float()

@@ -13,16 +13,19 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES",
-    "ClassWeights",
+    "Loss",
     "Optimizer",
     "Recipe",
+    "Schedule",
     "TrainingPrecision",
     "UpsampleInit",
+    "parse_class_weights",
     "recipe_lines",
 ]
 
-Optimizer = Literal["sgd", "momentum", "adamw"]
-ClassWeights = Literal["none", "frequency"]
+Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
+Schedule = Literal["constant", "poly"]
+Loss = Literal["cross-entropy", "focal", "ohem"]
 TrainingPrecision = Literal["fp32", "bf16"]
 UpsampleInit = Literal["bilinear", "xavier"]
 """How transposed convolutions start."""
@@ -41,15 +44,21 @@ class Recipe:
     lr: float
     """Peak learning rate."""
     weight_decay: float
-    schedule: Literal["constant", "poly"]
+    """Added to the gradient as L2, with adamw decoupled from it."""
+    schedule: Schedule
     """poly: linear warm-up over the first 5 % of steps, then (1 - step/steps) ** 0.9."""
-    loss: Literal["image-sum", "pixel-mean"]
-    """Cross-entropy, as the mean over each picture's pixels summed over the batch (the d2l.ai
-    chapter's), or as the mean over the batch's pixels that are not void."""
+    loss: Loss = "cross-entropy"
+    """focal: pixels that are already right count less (Lin et al., 2017, gamma 2). ohem: the hard
+    pixels alone count (Wu et al., 2016), those below a probability of 0.7 for the true class, and
+    at least a sixteenth of each picture."""
+    reduction: Literal["image-sum", "pixel-mean"]
+    """The loss as the mean over each picture's pixels summed over the batch (the d2l.ai chapter's),
+    or as the mean over the batch's pixels that are not void."""
     dice: float
     """Weight of the Dice loss that is added to the cross-entropy; 0: none."""
-    class_weights: ClassWeights
-    """frequency: rare classes count more, by their share of the training masks' pixels."""
+    class_weights: str
+    """none; frequency: rare classes count more, by their share of the training masks' pixels; or
+    by hand, NAME=WEIGHT joined by commas, every other class 1."""
     ema: float
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
     scale: tuple[float, float]
@@ -93,6 +102,10 @@ class Recipe:
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
             raise BadValueError(message("--scale", rule, got, "try 0.5..2"))
+        if not 0 <= self.weight_decay < float("inf"):
+            rule, remedy = "must be at least 0", "use 0 to turn it off"
+            raise BadValueError(message("--weight-decay", rule, self.weight_decay, remedy))
+        parse_class_weights(self.class_weights)
         for option, share in (
             ("ema", self.ema),
             ("color", self.color),
@@ -126,7 +139,7 @@ class Recipe:
 
     def of_epoch(self, epoch: int) -> Recipe:
         """Return the recipe of one epoch, counted from 1: it may train at half the size."""
-        if epoch > self.half_size * self.epochs:
+        if not self.half_size or epoch > self.half_size * self.epochs:
             return self
         height, width = (-(-side // 64) * 32 for side in self.crop)
         return replace(self, crop=(height, width), scale=(self.scale[0] / 2, self.scale[1] / 2))
@@ -146,6 +159,9 @@ class Recipe:
         rule, remedy = "must be a dict", "use the file that was saved"
         if not isinstance(data, dict):
             raise BadValueError(message("recipe", rule, type(data).__name__, remedy))
+        if data.get("loss") in ("image-sum", "pixel-mean") and "reduction" not in data:
+            # What is called reduction today; there was one loss.
+            data = {**data, "loss": "cross-entropy", "reduction": data["loss"]}
         # Older files lack the fields that have a default; they were trained with that default.
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         kinds = get_type_hints(cls)
@@ -176,6 +192,34 @@ def _fits(kind: Any, value: object) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
+def parse_class_weights(text: str) -> dict[str, float]:
+    """Read ``Recipe.class_weights`` where it was given by hand.
+
+    Args:
+        text: ``none``, ``frequency``, or ``NAME=WEIGHT`` joined by commas.
+
+    Returns:
+        Weight by class name; empty for ``none`` and ``frequency``.
+
+    Raises:
+        ValueError: It is none of these, a name comes twice, or a weight is not a number from 0.
+    """
+    weights: dict[str, float] = {}
+    if text in ("none", "frequency"):
+        return weights
+    for part in text.split(","):
+        name, equals, value = part.strip().rpartition("=")
+        try:
+            weight = float(value)
+        except ValueError:
+            weight = -1.0
+        if not equals or not name or name in weights or not 0 <= weight < float("inf"):
+            rule = "must be none, frequency, or NAME=WEIGHT by comma, weights at least 0"
+            raise BadValueError(message("--class-weights", rule, text, "write pole=5,car=2"))
+        weights[name] = weight
+    return weights
+
+
 _D2L = Recipe(
     name="d2l",
     epochs=5,
@@ -185,7 +229,7 @@ _D2L = Recipe(
     lr=1e-3,
     weight_decay=1e-3,
     schedule="constant",
-    loss="image-sum",
+    reduction="image-sum",
     dice=0.0,
     class_weights="none",
     ema=0.0,
@@ -205,7 +249,7 @@ _MODERN = replace(
     optimizer="adamw",
     weight_decay=1e-2,
     schedule="poly",
-    loss="pixel-mean",
+    reduction="pixel-mean",
     ema=0.999,
     scale=(0.75, 1.5),
     flip=True,

@@ -6,20 +6,22 @@ import csv
 import html
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from numpy.typing import NDArray
 
 from fcnkit.runtime.files import atomic_path, atomic_write
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder
 from fcnkit.train.evaluation import Measure, PictureScore
-from fcnkit.train.sample_grid import save_rows
+from fcnkit.train.legend import font_families, readable_palette
+from fcnkit.train.sample_grid import GridRow, save_rows
 
-__all__ = ["write_report"]
+__all__ = ["worst_apart", "write_report"]
 
 _FOUR = ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou")
 
@@ -41,7 +43,7 @@ def write_report(
         segmenter: With what; it predicts the worst pictures once more.
         folder: On what.
         facts: What to say about the measure, such as the model's name; JSON values.
-        worst: Number of pictures to show, the ones with the lowest mean IoU.
+        worst: Number of pictures to show, see worst_apart.
 
     Raises:
         DataError: A file is broken.
@@ -55,8 +57,9 @@ def write_report(
     rows = [[name, *row] for name, row in zip(measure.classes, counts, strict=True)]
     _write_csv(report / "confusion.csv", [["truth \\ prediction", *measure.classes], *rows])
     _plot_confusion(report / "confusion.png", measure)
-    pairs = (measure.protocol.read(picture.sample, folder) for picture in ranked[:worst])
-    save_rows(report / "worst.png", segmenter, pairs)
+    shown = worst_apart(measure.pictures, worst)
+    pictures = (GridRow(p.sample.name, *measure.protocol.read(p.sample, folder)) for p in shown)
+    save_rows(report / "worst.png", segmenter, pictures)
     content = {
         **facts,
         **measure.scores.to_dict(),
@@ -66,7 +69,32 @@ def write_report(
     }
     atomic_write(report / "report.json", json.dumps(content, indent=2).encode())
     # Written last, so that a page is never incomplete.
-    atomic_write(report / "index.html", _page(measure, ranked[:worst], facts).encode())
+    palette = readable_palette(segmenter.spec.palette)
+    atomic_write(report / "index.html", _page(measure, shown, facts, palette).encode())
+
+
+def worst_apart(pictures: Sequence[PictureScore], count: int) -> list[PictureScore]:
+    """Return the pictures with the lowest mean IoU that are not neighbors of each other.
+
+    Frames of one drive look alike, and the eight worst would often be one scene. So a picture
+    within a twentieth of the split of a worse one is passed over, as long as others are left.
+
+    Args:
+        pictures: In the split's order.
+        count: How many at most.
+
+    Returns:
+        The pictures, the worst first.
+    """
+    ranked = sorted(range(len(pictures)), key=lambda place: pictures[place].mean_iou)
+    gap = len(pictures) // 20
+    chosen: list[int] = []
+    for place in ranked:
+        if len(chosen) < count and all(abs(place - other) > gap for other in chosen):
+            chosen.append(place)
+    rest = [place for place in ranked if place not in chosen]
+    chosen = sorted(chosen + rest[: max(0, count - len(chosen))], key=ranked.index)
+    return [pictures[place] for place in chosen]
 
 
 def _absent(measure: Measure) -> list[str]:
@@ -88,7 +116,7 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
     figure = Figure(figsize=(3 + 0.45 * count, 2.5 + 0.45 * count), layout="constrained")
     axes = figure.subplots()
     picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    families = _families("".join(measure.classes))
+    families = font_families("".join(measure.classes))
     # Numbers where no font has the glyphs; the page lists them with the names.
     names = measure.classes if families else [str(number) for number in range(count)]
     style: dict[str, Any] = {"parse_math": False, "fontfamily": families or None}
@@ -105,33 +133,12 @@ def _plot_confusion(path: Path, measure: Measure) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def _families(text: str) -> list[str]:
-    """Return installed fonts that together hold every character, or none."""
-    default = FontProperties()
-    families = [default.get_name()]
-    missing = {ord(c) for c in text} - set(get_font(findfont(default)).get_charmap())
-    # The font LastResort holds everything, as boxes.
-    fonts = [font for font in fontManager.ttflist if not font.name.startswith("Last Resort")]
-    for font in fonts if missing else ():
-        held = missing & _characters(font.fname)
-        if held:
-            families.append(font.name)
-            missing -= held
-        if not missing:
-            break
-    return [] if missing else families
-
-
-def _characters(font: str) -> set[int]:
-    try:
-        return set(get_font(font).get_charmap())
-    except (OSError, RuntimeError):  # removed since matplotlib listed it, or broken
-        return set()
-
-
-def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) -> str:
+def _page(
+    measure: Measure, worst: list[PictureScore], facts: dict[str, Any], palette: NDArray[np.uint8]
+) -> str:
     scores = measure.scores
     pixels = measure.confusion.sum(axis=1).tolist()
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in palette.tolist()]
     classes = [
         [str(number), name, "absent" if value is None else f"{value:.4f}", f"{count:,}"]
         for number, ((name, value), count) in enumerate(
@@ -142,18 +149,20 @@ def _page(measure: Measure, worst: list[PictureScore], facts: dict[str, Any]) ->
     parts = [
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>fcnkit eval</title>',
         "<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:70em}"
-        "td,th{padding:.1em 1em .1em 0;text-align:left}img{max-width:100%}</style>",
+        "td,th{padding:.1em 1em .1em 0;text-align:left}img{max-width:100%}"
+        ".swatch{display:inline-block;width:1.6em;height:.9em;border:1px solid #888}</style>",
         f"<h1>{html.escape(str(facts.get('model', 'model')))}</h1>",
         _table([[key, _shown(value)] for key, value in facts.items() if value != []]),
         "<h2>Scores</h2>",
         _table([[name, f"{getattr(scores, name):.4f}"] for name in _FOUR]),
         "<h2>Classes</h2>",
-        _table([["label", "class", "IoU", "true pixels"], *classes]),
+        _table([["label", "class", "IoU", "true pixels"], *classes], colors),
         "<h2>Confusion</h2><p>Per cent of the true class's pixels; counts in "
         '<a href="confusion.csv">confusion.csv</a>.</p><img src="confusion.png" alt="matrix">',
-        '<h2>Worst pictures</h2><p>All of them in <a href="pictures.csv">pictures.csv</a>.</p>',
+        "<h2>Worst pictures</h2><p>Those with the lowest mean IoU that are not neighbors in the "
+        'split. All of them are in <a href="pictures.csv">pictures.csv</a>.</p>',
         _table([["picture", "mean IoU", "pixel accuracy"], *shown]),
-        '<img src="worst.png" alt="picture, prediction, truth"></html>',
+        '<img src="worst.png" alt="image, prediction, truth, errors"></html>',
     ]
     return "\n".join(parts) + "\n"
 
@@ -162,6 +171,9 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _table(rows: list[list[str]]) -> str:
-    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+def _table(rows: list[list[str]], colors: Sequence[str] = ()) -> str:
+    """Return a table; the rows after the first end with a square of a color, where given."""
+    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+    for number, color in enumerate(colors, start=1):
+        lines[number] += f'<td><span class="swatch" style="background:{color}"></span></td>'
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

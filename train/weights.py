@@ -7,6 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import Tensor
 
 from fcnkit.errors import ArtifactError, BadValueError, message
@@ -14,7 +15,8 @@ from fcnkit.runtime.artifacts.spec import METADATA_KEY
 from fcnkit.train import safetensors_file
 from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
 from fcnkit.train.models import SegmentationNet, create_model
-from fcnkit.train.models.registry import NETWORKS
+from fcnkit.train.models.backbone import RESNETS
+from fcnkit.train.models.registry import find_network
 from fcnkit.train.recipe import UpsampleInit
 
 __all__ = ["LoadedWeights", "ModelOptions", "initial_model", "load_weights"]
@@ -121,9 +123,10 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
     Args:
         net: The network, changed in place.
         architecture: The network's name.
-        path: A checkpoint, or the state dict of the d2l.ai chapter's network as torch.save writes
-            it (keys ``0.weight`` to ``7.*``, ``final_conv.*``, ``transpose_conv.*``), or either as
-            .safetensors.
+        path: A checkpoint, the state dict of the d2l.ai chapter's network as torch.save writes
+            it (keys ``0.weight`` to ``7.*``, ``final_conv.*``, ``transpose_conv.*``), or that of
+            one of torchvision's ResNets (``conv1.weight`` to ``fc.bias``), whose classifier is
+            left out; or any of them as .safetensors.
 
     Returns:
         What was loaded and what was not.
@@ -134,8 +137,8 @@ def load_weights(net: SegmentationNet, architecture: str, path: Path) -> LoadedW
     source, weights = _read_weights(path)
     if source != architecture and _backbone(source) != _backbone(architecture):
         rule = f"weights for {architecture} must come from a network with the same backbone"
-        shared = NETWORKS[source].backbone
-        remedy = f"use --model {source}" + (f" or another on {shared}" if shared else "")
+        shared = source if source in RESNETS else find_network(source).backbone
+        remedy = f"use a network on {shared}" if shared else f"use --model {source}"
         raise ArtifactError(message(str(path), rule, source, remedy))
     own = net.state_dict()
     unfit = {_layer(k) for k, v in own.items() if k not in weights or weights[k].shape != v.shape}
@@ -153,7 +156,9 @@ def _layer(key: str) -> str:
 
 def _backbone(architecture: str) -> str | None:
     """Return the backbone; a network with its own encoder shares it with no other."""
-    backbone = NETWORKS[architecture].backbone
+    if architecture in RESNETS:
+        return architecture
+    backbone = find_network(architecture).backbone
     return architecture if backbone is None else backbone
 
 
@@ -167,27 +172,71 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
     if path.suffix == SAFETENSORS:
         tensors, metadata = safetensors_file.read(path)
         if METADATA_KEY not in metadata:
-            return D2L_ARCHITECTURE, _from_d2l(path, tensors)
+            return _from_state_dict(path, tensors)
         net, loaded = load_model(path)
         return loaded.spec.architecture, net.state_dict()
     content = read_archive(path)
     if is_checkpoint(content):
         net, checkpoint = load_model(path)
         return checkpoint.spec.architecture, net.state_dict()
-    return D2L_ARCHITECTURE, _from_d2l(path, content)
+    return _from_state_dict(path, content)
 
 
-def _from_d2l(path: Path, content: object) -> dict[str, Tensor]:
-    """Rename the tensors of the d2l.ai chapter's state dict and check that they are all there."""
-    rule = "must be a checkpoint or the state dict of the d2l.ai chapter's network"
-    remedy = "give a best.pt, or a file of torch.save(net.state_dict())"
+_RULE = (
+    "must be a checkpoint, or the state dict of the d2l.ai chapter's network or of a torchvision "
+    "ResNet"
+)
+_REMEDY = "give a best.pt, or a file of torch.save(net.state_dict())"
+
+
+def _from_state_dict(path: Path, content: object) -> tuple[str, dict[str, Tensor]]:
+    """Tell whose state dict it is; return its architecture, or its backbone, and our names."""
     if not isinstance(content, dict):
-        raise ArtifactError(message(str(path), rule, type(content).__name__, remedy))
+        raise ArtifactError(message(str(path), _RULE, type(content).__name__, _REMEDY))
     for key, value in content.items():
         if not isinstance(value, Tensor):
             got = f"{key} of type {type(value).__name__}"
-            raise ArtifactError(message(str(path), rule, got, remedy))
-    weights = {_renamed(str(key)): tensor for key, tensor in content.items()}
+            raise ArtifactError(message(str(path), _RULE, got, _REMEDY))
+    tensors = {str(key): tensor for key, tensor in content.items()}
+    if {"conv1.weight", "layer1.0.conv1.weight", "fc.weight"} <= set(tensors):
+        return _from_resnet(path, tensors)
+    return D2L_ARCHITECTURE, _from_d2l(path, tensors)
+
+
+def _from_resnet(path: Path, tensors: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """Tell by names and shapes which of torchvision's ResNets it is, and drop its classifier.
+
+    Files from before torch 0.4.1 lack ``num_batches_tracked``, which nothing here reads.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    for name in RESNETS:
+        with torch.device("meta"):
+            own = torchvision.models.get_model(name, weights=None).state_dict()
+        wanted = {key: tuple(tensor.shape) for key, tensor in own.items()}
+        fits = {
+            key
+            for key, shape in wanted.items()
+            if shapes.get(key) == shape
+            or key.startswith("fc.")
+            or (key.endswith(_COUNTER) and key not in shapes)
+        }
+        if fits == set(wanted) >= set(shapes):
+            weights = {
+                f"backbone.{key}": tensors.get(key, torch.tensor(0))
+                for key in wanted
+                if not key.startswith("fc.")
+            }
+            return name, weights
+    got = f"a ResNet that is none of {', '.join(RESNETS)}"
+    raise ArtifactError(message(str(path), _RULE, got, _REMEDY))
+
+
+_COUNTER = ".num_batches_tracked"
+
+
+def _from_d2l(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of the d2l.ai chapter's state dict and check that they are all there."""
+    weights = {_renamed(key): tensor for key, tensor in tensors.items()}
     # The number of classes is the file's; on the meta device a network has shapes but no memory.
     bias = weights.get("final_conv.bias")
     with torch.device("meta"):
@@ -198,7 +247,7 @@ def _from_d2l(path: Path, content: object) -> dict[str, Tensor]:
     if wrong:
         first = _d2l_name(wrong[0])
         got = f"{first} of shape {shapes[wrong[0]]}" if wrong[0] in shapes else f"no {first}"
-        raise ArtifactError(message(str(path), rule, got, remedy))
+        raise ArtifactError(message(str(path), _RULE, got, _REMEDY))
     return weights
 
 

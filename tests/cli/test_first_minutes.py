@@ -46,7 +46,7 @@ def test_every_command_works_with_its_defaults_after_the_one_before(
         r"than the crop are padded; choose another with --crop",
         lines[0],
     )
-    assert lines[1] == "read 8 examples"
+    assert lines[1:3] == ["read 8 examples", "read 2 examples of val"]
     export = said_next(done)
     assert export == ["export", "onnx", "run/best.pt", "-o", "run/model.onnx"]
     assert said_next(ran("eval", "run/best.pt", "my shapes")) == export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -24,20 +25,25 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     run = tmp_path / "run"
     options = ["--recipe", "modern", "--crop", "32x32", "--batch", 16, "--workers", 0, "--lr", 0.01]
     options += ["--class-weights", "frequency", "--dice", 0.5, "--ema", 0.9, "--color", 0.1]
-    options += ["--scale", "0.5..2"]
+    options += ["--scale", "0.5..2", "--loss", "ohem", "--no-flip", "--weight-decay", 0.001]
     options += ["--model", "fcn16s", "--backbone", "resnet18", "--optimizer", "momentum"]
     command = ["train", shapes_folder, "-o", run, *options]
     done = fcnkit(*command, "--epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "epoch 1: 16 of 16 images" in done.stderr
+    told = done.stdout.splitlines()
+    assert told[:2] == ["read 16 examples", "read 4 examples of val"]
+    figures = r"loss [\d.]+, training accuracy 0\.\d{4}, validation loss [\d.]+, pixel accuracy "
+    assert re.match(rf"epoch 1: {figures}", told[2])
     saved = load_checkpoint(run / "best.pt")
     recipe = saved.recipe
     assert (saved.spec.architecture, recipe.optimizer) == ("fcn16s-resnet18", "momentum")
     assert (recipe.class_weights, recipe.dice) == ("frequency", 0.5)
+    assert (recipe.loss, recipe.flip, recipe.weight_decay) == ("ohem", False, 0.001)
     assert (recipe.ema, recipe.scale, recipe.color) == (0.9, (0.5, 2.0), 0.1)
     done = fcnkit(*command, "--epochs", 2, "--resume")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1].startswith("epoch 2: loss ")
+    assert done.stdout.splitlines()[2].startswith("epoch 2: loss ")
     refused(
         called("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
         "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",

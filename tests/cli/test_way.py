@@ -18,8 +18,8 @@ def test_the_whole_way(shapes_folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = fcnkit("train", shapes_folder, "-o", run, *TINY)
     assert done.returncode == 0, done.stderr
-    first, epoch, last = done.stdout.splitlines()
-    assert first == "read 16 examples"
+    *read, epoch, last = done.stdout.splitlines()
+    assert read == ["read 16 examples", "read 4 examples of val"]
     assert epoch.startswith("epoch 1: loss ")
     assert epoch.endswith(" images/s (best)")
     assert last.startswith(f"wrote {run}: best.pt")

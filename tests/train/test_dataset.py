@@ -12,6 +12,7 @@ from fcnkit.train.data.voc import open_voc, read_pair
 from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
 from fcnkit.train.reading import batches
 from fcnkit.train.recipe import RECIPES
+from tests.refusal import refusal
 
 MODERN = replace(RECIPES["modern"], batch=4, crop=(96, 64))
 
@@ -38,6 +39,28 @@ def test_examples_depend_on_seed_and_epoch_only(shapes_folder: Path) -> None:
     assert same(first, epoch(1, workers=2))
     assert not same(first, epoch(2, workers=0))
     assert not same(first, epoch(1, workers=0, seed=1))
+
+
+def test_a_loader_that_nobody_told_an_epoch_gives_the_first(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    loader, _ = training_loader(folder.samples, folder.labelmap, MODERN, workers=0)
+    image_bchw, labels_bhw = next(iter(loader))
+    assert (image_bchw.shape, labels_bhw.shape) == ((4, 3, 96, 64), (4, 96, 64))
+
+
+def test_a_data_set_is_a_sequence(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    crops = CropDataset(folder.samples, folder.labelmap, MODERN)
+    for one, other in zip(crops[0], crops[1, 0], strict=True):
+        assert torch.equal(one, other)
+    assert sum(1 for _ in crops) == len(crops)  # ends with an IndexError
+    with pytest.raises(IndexError):
+        crops[len(crops)]
+    with refusal(
+        TypeError,
+        "CropDataset: a key is an index, or epoch and index, got 'a'; pass dataset[0]",
+    ):
+        crops["a"]  # type: ignore[index]
 
 
 def test_crop_without_augmentation_is_a_window_of_the_picture(shapes_folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fcnkit.train.data.voc import open_voc
 from fcnkit.train.losses import frequency_weights
 from fcnkit.train.models import create_model
 from fcnkit.train.recipe import RECIPES, Recipe
+from tests.refusal import refusal
 from tests.train.folders import make_folder, write_indices
 
 D2L, MODERN = RECIPES["d2l"], RECIPES["modern"]
@@ -129,3 +131,51 @@ def test_rare_classes_weigh_more_and_the_mean_pixel_one(tmp_path: Path) -> None:
     expected /= (shares * expected).sum()
     assert weights.numpy() == pytest.approx(expected, rel=1e-6)
     assert weights[2] > weights[0] > weights[1] > 0
+
+
+def hard_reference(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Mean loss in float64 of the pixels below 0.7, or of the hardest sixteenth of an image."""
+    chosen: list[float] = []
+    for scores, truth in zip(logits.double().numpy(), labels.numpy(), strict=True):
+        known = truth != 255
+        p = (np.exp(scores) / np.exp(scores).sum(0))[:, known]
+        mine = np.sort(p[truth[known], np.arange(known.sum())])
+        least = max(1, known.sum() // 16)
+        chosen += [-math.log(q) for place, q in enumerate(mine) if q < 0.7 or place < least]
+    return float(np.mean(chosen))
+
+
+@pytest.mark.parametrize("sure", [1.0, 20.0])
+def test_ohem_takes_the_hard_pixels(sure: float) -> None:
+    logits, labels = example()
+    labels[0, :3] = 255
+    # With sure logits nearly all are right: the sixteenth decides.
+    logits = logits + sure * torch.nn.functional.one_hot(
+        labels.masked_fill(labels == 255, 0), 4
+    ).permute(0, 3, 1, 2)
+    loss = share_of_loss(logits, labels, replace(MODERN, loss="ohem"))
+    assert loss == pytest.approx(hard_reference(logits, labels), rel=1e-4)
+
+
+def test_focal_weighs_by_how_wrong_a_pixel_is() -> None:
+    logits, labels = example()
+    labels[0, :3] = 255
+    known = (labels != 255).numpy()
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    mine = np.take_along_axis(p, np.where(known, labels.numpy(), 0)[:, None], 1)[:, 0][known]
+    wanted = float(np.mean((1 - mine) ** 2 * -np.log(mine)))
+    loss = share_of_loss(logits, labels, replace(MODERN, loss="focal"))
+    assert loss == pytest.approx(wanted, rel=1e-5)
+    summed = share_of_loss(logits, labels, replace(D2L, loss="focal"))
+    area = labels[0].numel()
+    assert summed == pytest.approx(wanted * known.sum() / area, rel=1e-5)
+
+
+def test_weights_by_hand_are_checked_against_the_classes() -> None:
+    weights = losses.given_weights("b=3", ("a", "b"))
+    assert weights.tolist() == [1.0, 3.0]
+    with refusal(
+        ValueError, "--class-weights: names must be among the classes a, b, got c; use one of these"
+    ):
+        losses.given_weights("c=1", ("a", "b"))

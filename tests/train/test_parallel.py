@@ -41,10 +41,10 @@ def train_in_two(data: Path, run: Path, recipe: Recipe, log: Path) -> None:
     assert codes == [0, 0]
 
 
-@pytest.mark.parametrize("loss", ["pixel-mean", "image-sum"])
-def test_two_processes_equal_one(loss: Any, shapes_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reduction", ["pixel-mean", "image-sum"])
+def test_two_processes_equal_one(reduction: Any, shapes_folder: Path, tmp_path: Path) -> None:
     one, two, log = tmp_path / "one", tmp_path / "two", tmp_path / "log"
-    recipe = replace(SHARED, loss=loss, lr=0.1 if loss == "pixel-mean" else 0.01)
+    recipe = replace(SHARED, reduction=reduction, lr=0.1 if reduction == "pixel-mean" else 0.01)
     train_tiny(shapes_folder, one, recipe)
     train_in_two(shapes_folder, two, replace(recipe, epochs=2), log)
     train_in_two(shapes_folder, two, recipe, log)
@@ -78,8 +78,8 @@ def test_torchrun_starts_the_command(shapes_folder: Path, tmp_path: Path) -> Non
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert done.returncode == 0, done.stderr
-        first, epoch, last = done.stdout.splitlines()
-        assert first == "read 16 examples"
+        *read, epoch, last = done.stdout.splitlines()
+        assert read == ["read 16 examples", "read 4 examples of val"]
         assert epoch.startswith(f"epoch {number}: loss ")
         assert last.startswith(f"wrote {run}: best.pt")
         assert load_checkpoint(run / "last.pt").epoch == number

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fcnkit.train.data.labelmap import LabelMap
-from fcnkit.train.recipe import RECIPES, Recipe, recipe_lines
+from fcnkit.train.recipe import RECIPES, Recipe, parse_class_weights, recipe_lines
 from tests.refusal import refusal
 
 MODERN = RECIPES["modern"]
@@ -42,7 +42,8 @@ MODERN = RECIPES["modern"]
         ({"dice": -1.0}, "--dice: must be at least 0, got -1.0; use 0 to turn it off"),
         (
             {"class_weights": "rare"},
-            "--class-weights: must be one of none, frequency, got rare; choose one of these",
+            "--class-weights: must be none, frequency, or NAME=WEIGHT by comma, weights at least "
+            "0, got rare; write pole=5,car=2",
         ),
         (
             {"precision": "fp16"},
@@ -107,3 +108,18 @@ def test_void_is_trained_as_background_only_where_there_is_one() -> None:
     for recipe in RECIPES.values():
         assert recipe.for_classes(background) == recipe
         assert recipe.for_classes(sky) == replace(recipe, void_as_background=False)
+
+
+def test_class_weights_by_hand_are_names_and_numbers() -> None:
+    assert parse_class_weights("traffic sign=2.5, car=0") == {"traffic sign": 2.5, "car": 0.0}
+    assert parse_class_weights("a=b=2") == {"a=b": 2.0}
+    assert parse_class_weights("none") == parse_class_weights("frequency") == {}
+    for text in ("", "car", "car=", "=1", "car=-1", "car=nan", "car=inf", "car=1,car=2", "car=1,"):
+        with pytest.raises(ValueError, match=r"^--class-weights: must be none, frequency, or "):
+            parse_class_weights(text)
+
+
+def test_what_was_called_loss_is_read_as_the_reduction() -> None:
+    now = replace(MODERN, reduction="image-sum").to_dict()
+    before = {**now, "loss": now.pop("reduction")}
+    assert Recipe.from_dict(before) == replace(MODERN, reduction="image-sum")

@@ -15,9 +15,10 @@ from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 import fcnkit
-from fcnkit.train.data.voc import open_voc
-from fcnkit.train.evaluation import measure
-from fcnkit.train.report import _families, write_report
+from fcnkit.train.data.voc import Sample, open_voc
+from fcnkit.train.evaluation import PictureScore, measure
+from fcnkit.train.legend import font_families, readable_palette
+from fcnkit.train.report import worst_apart, write_report
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused
 
@@ -153,11 +154,11 @@ def test_class_names_of_any_script(
 
 
 def test_names_are_drawn_where_a_font_has_them() -> None:
-    assert _families("background, void") == [FontProperties().get_name()]
-    default, *others = _families("background, Ⓐ")  # which matplotlib's own STIX has
+    assert font_families("background, void") == [FontProperties().get_name()]
+    default, *others = font_families("background, Ⓐ")  # which matplotlib's own STIX has
     assert default == FontProperties().get_name()
     assert others != []
-    assert _families("\u0378") == []  # no character has this number
+    assert font_families("\u0378") == []  # no character has this number
 
 
 def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path: Path) -> None:
@@ -185,3 +186,23 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
         f"error: {root}: val: some pixel must be labeled, got 4 masks with only void; "
         f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, because 255 is void"
     )
+
+
+def test_the_worst_are_not_neighbors() -> None:
+    sample = Sample("a", Path("a.png"), Path("a.png"))
+    scores = [0.9] * 100
+    scores[40:60] = [0.1 + 0.01 * step for step in range(20)]
+    scores[80] = 0.3
+    pictures = [PictureScore(sample=sample, pixel_accuracy=1.0, mean_iou=s) for s in scores]
+    places = [pictures.index(p) for p in worst_apart(pictures, 4)]
+    assert [scores[place] for place in places] == pytest.approx([0.1, 0.16, 0.22, 0.28])
+    # Where all are neighbors, the worst all the same.
+    assert worst_apart(pictures[:3], 2) == pictures[:2]
+    assert len(worst_apart(pictures, 100)) == 100
+
+
+def test_colors_that_nobody_can_tell_apart_are_replaced() -> None:
+    gray = tuple((i, i, i) for i in range(3))
+    assert readable_palette(gray).tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    fine = ((0, 0, 0), (255, 0, 0), (250, 100, 0))
+    assert readable_palette(fine).tolist() == [list(color) for color in fine]

@@ -11,9 +11,9 @@ import pkgutil
 from torch import nn
 
 from fcnkit.errors import BadValueError, message
-from fcnkit.runtime.checks import check_choice, check_flag, check_int
+from fcnkit.runtime.checks import check_flag, check_int, check_type
 from fcnkit.train.models.base import SegmentationNet
-from fcnkit.train.models.registry import NETWORKS
+from fcnkit.train.models.registry import NETWORKS, find_network
 from fcnkit.train.models.upsample import (
     SubpixelConvTranspose2d,
     initialize_upsampling,
@@ -32,8 +32,9 @@ __all__ = [
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-ARCHITECTURES = tuple(NETWORKS)
-"""Every name that create_model knows."""
+ARCHITECTURES = tuple(name for name in NETWORKS if ":" not in name)
+"""The networks of fcnkit. ``create_model`` also builds torchvision's (``torchvision:NAME``), heads
+on backbones of timm (``fpn-timm:NAME``) and factories that were registered."""
 
 
 def create_model(
@@ -47,7 +48,7 @@ def create_model(
     """Create a network with fresh weights.
 
     Args:
-        architecture: One of ARCHITECTURES.
+        architecture: One of ARCHITECTURES, or what its docstring names.
         num_classes: K, 1..255.
         pretrained: Start the backbone from torchvision's ImageNet weights, which are downloaded.
         upsample_init: How the transposed convolutions start, see initialize_upsampling.
@@ -62,16 +63,16 @@ def create_model(
         TypeError: num_classes is not an integer, or pretrained or freeze_upsample is not a bool.
         FcnkitError: The pretrained weights cannot be fetched.
     """
-    check_choice("create_model: architecture", architecture, tuple(NETWORKS))
+    check_type("create_model: architecture", architecture, str)
     num_classes = check_int("create_model: num_classes", num_classes, 1, 255)
     check_flag("create_model: pretrained", pretrained)
     check_flag("create_model: freeze_upsample", freeze_upsample)
-    network = NETWORKS[architecture]
+    network = find_network(architecture)
     if network.backbone is not None:
         net = network.build(num_classes, backbone=network.backbone, pretrained=pretrained)
     elif pretrained:
         rule = "pretrained weights are those of a ResNet"
-        remedy = f"use {architecture}-resnet34, or train from scratch"
+        remedy = "use a network on a ResNet, or train from scratch"
         raise BadValueError(message("create_model", rule, architecture, remedy))
     else:
         net = network.build(num_classes)

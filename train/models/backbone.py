@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from fcnkit.errors import FcnkitError, message
 from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.registry import TIMM
+from fcnkit.train.models.timm_backbone import TimmFeatures
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
 __all__ = ["RESNETS", "ResNetFeatures", "ResNetSegmentationNet"]
@@ -81,12 +83,16 @@ class ResNetSegmentationNet(SegmentationNet):
 
         Args:
             num_classes: K.
-            backbone: One of RESNETS.
+            backbone: One of RESNETS, or ``timm:`` and a name of timm.
             pretrained: Start from torchvision's ImageNet weights, which are downloaded.
         """
         super().__init__()
         stride = self.output_stride
-        self.backbone = ResNetFeatures(backbone, pretrained=pretrained, output_stride=stride)
+        self.backbone: ResNetFeatures | TimmFeatures
+        if backbone.startswith(TIMM):
+            self.backbone = TimmFeatures(backbone.removeprefix(TIMM), pretrained=pretrained)
+        else:
+            self.backbone = ResNetFeatures(backbone, pretrained=pretrained, output_stride=stride)
         self.transpose_conv = self.add_head(num_classes, self.backbone.channels)
 
     @abstractmethod
@@ -95,7 +101,7 @@ class ResNetSegmentationNet(SegmentationNet):
 
         Args:
             num_classes: K.
-            channels: Of the backbone's features, finest first.
+            channels: Of the backbone's features, finest first, those of stride 32 last.
 
         Returns:
             The last step: takes what ``body`` returns, and gives the logits.

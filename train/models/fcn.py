@@ -47,21 +47,21 @@ class _FCN(ResNetSegmentationNet):
         return scores
 
 
-@register("fcn32s", backbones=RESNETS)
+@register("fcn32s", backbones=RESNETS, takes_timm=True)
 class FCN32s(_FCN):
     """FCN-32s: the last stage's scores, upsampled by 32; the network of the d2l.ai chapter."""
 
     skips = 0
 
 
-@register("fcn16s", backbones=RESNETS)
+@register("fcn16s", backbones=RESNETS, takes_timm=True)
 class FCN16s(_FCN):
     """FCN-16s: with the scores of stride 16 added, upsampled by 2 and by 16."""
 
     skips = 1
 
 
-@register("fcn8s", backbones=RESNETS)
+@register("fcn8s", backbones=RESNETS, takes_timm=True)
 class FCN8s(_FCN):
     """FCN-8s: with the scores of strides 16 and 8 added, upsampled by 2, 2 and 8."""
 

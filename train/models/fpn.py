@@ -18,13 +18,13 @@ from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 __all__ = ["FPN"]
 
 
-@register("fpn", backbones=RESNETS)
+@register("fpn", backbones=RESNETS, takes_timm=True)
 class FPN(ResNetSegmentationNet):
     """A feature pyramid at strides 32 to 4, upsampled by 4."""
 
     def add_head(self, num_classes: int, channels: tuple[int, ...]) -> SubpixelConvTranspose2d:
         """Create the pyramid's convolutions."""
-        strides_4_to_32 = channels[1:]
+        strides_4_to_32 = channels[-4:]
         # Every level is as wide as the finest stage: 64, or the paper's 256 from ResNet-50 on.
         width, *steps = strides_4_to_32
         self.laterals = nn.ModuleList(

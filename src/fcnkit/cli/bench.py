@@ -16,12 +16,14 @@ from fcnkit.cli import bench_text
 from fcnkit.cli.options import (
     BackendOptions,
     Cover,
+    Factory,
     Json,
     Threads,
     choice,
     cover_request,
     parse_backend_options,
     parse_size,
+    use_factory,
 )
 from fcnkit.cli.predict import say_data_sets
 from fcnkit.cli.say import say
@@ -76,6 +78,7 @@ def latency(
     threads: Threads = None,
     cover: Cover = None,
     backend_options: BackendOptions = None,
+    factory: Factory = None,
     runs: Annotated[
         int | None, typer.Option(help="Samples; 200 unless --duration is given.")
     ] = None,
@@ -109,6 +112,7 @@ def latency(
 
     if out is not None and plots:
         check_matplotlib("fcnkit bench latency --out")
+    use_factory(factory)
     effort = Effort(runs=runs, duration=duration, warmup=warmup)
     sizes = [parse_size(text, "--shape") for text in shape or ()]
     machine = describe_environment()
@@ -208,6 +212,7 @@ def throughput(
         typer.Option(help="Threads that decode and write beside each model; may be repeated."),
     ] = None,
     backend_options: BackendOptions = None,
+    factory: Factory = None,
     rounds: Annotated[int, typer.Option(help="Times the whole folder is labeled.")] = 3,
     limit: Annotated[int | None, typer.Option(help="Take the first pictures only.", min=1)] = None,
     load: Annotated[
@@ -233,6 +238,7 @@ def throughput(
 
     if out is not None and plots:
         check_matplotlib("fcnkit bench throughput --out")
+    use_factory(factory)
     offered = [_parse_rate(text) for text in load or ()]
     # Nothing is written beside the pictures, so no result of another run is skipped here.
     found = search(data, Path("bench-throughput-writes-elsewhere"))

@@ -15,11 +15,13 @@ from fcnkit.cli.options import (
     BackendOptions,
     Compute,
     Cover,
+    Factory,
     Json,
     SpecFrom,
     Threads,
     backend_request,
     cover_request,
+    use_factory,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra
@@ -54,6 +56,7 @@ def evaluate(
     threads: Threads = None,
     backend_option: BackendOptions = None,
     spec: SpecFrom = None,
+    factory: Factory = None,
     as_json: Json = False,
 ) -> None:
     """Score a model on a labeled folder: full pictures, void ignored."""
@@ -63,6 +66,7 @@ def evaluate(
     from fcnkit.train.data.voc import open_voc
     from fcnkit.train.evaluation import Protocol, measure
 
+    use_factory(factory)
     # Before anything is measured: a report needs more packages than the measure does.
     write_report = _report_writer() if report else None
     folder = open_voc(data, split=split)

@@ -10,7 +10,7 @@ import typer
 from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import choice
+from fcnkit.cli.options import Factory, choice, use_factory
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
@@ -60,12 +60,14 @@ def onnx(
     opset: Annotated[
         int, typer.Option(help="Operator set, 18 to 20; lower for older libraries.")
     ] = 20,
+    factory: Factory = None,
 ) -> None:
     """Write ONNX, run it against PyTorch, and keep the file only if both agree."""
     try:
         from fcnkit.export.to_onnx import export_onnx
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit export onnx", str(error.name), "export") from error
+    use_factory(factory)
     with progress_of(unit="images") as advance:
         report = export_onnx(
             checkpoint,

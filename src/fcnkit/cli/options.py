@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from fcnkit.errors import BadValueError, message
+from fcnkit.errors import BadValueError, message, missing_extra
 from fcnkit.runtime.artifacts import precisions
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
@@ -21,6 +21,7 @@ __all__ = [
     "BackendOptions",
     "Compute",
     "Cover",
+    "Factory",
     "Json",
     "SpecFrom",
     "Threads",
@@ -32,6 +33,7 @@ __all__ = [
     "parse_levels",
     "parse_range",
     "parse_size",
+    "use_factory",
 ]
 
 
@@ -81,6 +83,15 @@ Compute = Annotated[
 Cover = Annotated[
     covering.Cover | None,
     choice("--cover", covering.Cover, "average tiles, or pad and run once; auto by default."),
+]
+Factory = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="Only for a checkpoint of a network of your own: the factory that builds it, "
+        "which is imported.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
 SpecFrom = Annotated[
@@ -184,6 +195,26 @@ def cover_request(
         tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
         overlap=overlap,
     )
+
+
+def use_factory(name: str | None) -> None:
+    """Import what ``--model`` of a command names, so that checkpoints of it can be opened.
+
+    Args:
+        name: ``package.module:factory``, or None for none.
+
+    Raises:
+        MissingExtraError: PyTorch is not installed.
+        ValueError: The name is of another form.
+        FcnkitError: It cannot be imported.
+    """
+    if name is None:
+        return
+    try:
+        from fcnkit.train.models.foreign import register_factory
+    except ModuleNotFoundError as error:
+        raise missing_extra("--model", str(error.name), "train") from error
+    register_factory(name)
 
 
 def parse_size(text: str, option: str, example: str = "320x480") -> tuple[int, int]:

@@ -19,12 +19,14 @@ from fcnkit.cli.options import (
     BackendOptions,
     Compute,
     Cover,
+    Factory,
     Json,
     SpecFrom,
     Threads,
     backend_request,
     choice,
     cover_request,
+    use_factory,
 )
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
@@ -79,6 +81,7 @@ def predict(
     compute: Compute = "auto",
     backend_options: BackendOptions = None,
     spec: SpecFrom = None,
+    factory: Factory = None,
     batch: Annotated[
         int | None, typer.Option(help="Tiles per batch; by default 1 on a CPU, 8 elsewhere.")
     ] = None,
@@ -100,6 +103,7 @@ def predict(
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.tree import in_words
 
+    use_factory(factory)
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None

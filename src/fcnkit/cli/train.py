@@ -15,8 +15,9 @@ from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
 from fcnkit.train.recipe import (
     RECIPES,
-    ClassWeights,
+    Loss,
     Optimizer,
+    Schedule,
     TrainingPrecision,
     UpsampleInit,
     recipe_lines,
@@ -32,7 +33,8 @@ RECIPE_HELP = "\n\n".join(["What the recipes set:", *recipe_lines()])
 
 _MODEL_HELP = (
     "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output stride 8) "
-    "on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder."
+    "on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder. Or "
+    "package.module:factory, a network of your own, or torchvision:NAME."
 )
 
 
@@ -48,7 +50,8 @@ def train(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101."
+            help="Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101; with "
+            "fcn32s, fcn16s, fcn8s and fpn also timm:NAME, a convolutional backbone of timm."
         ),
     ] = None,
     pretrained: Annotated[
@@ -56,7 +59,10 @@ def train(
     ] = False,
     init_from: Annotated[
         Path | None,
-        typer.Option(help="Start from a checkpoint, or from a state dict of the d2l.ai chapter."),
+        typer.Option(
+            help="Start from a checkpoint, or from a state dict of the d2l.ai chapter or of a "
+            "torchvision ResNet."
+        ),
     ] = None,
     upsample_init: Annotated[
         UpsampleInit,
@@ -74,15 +80,25 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     optimizer: Annotated[
         Optimizer | None,
-        choice("--optimizer", Optimizer, "plain, Nesterov with 0.9, or AdamW."),
+        choice("--optimizer", Optimizer, "plain, Nesterov with 0.9, Adam or AdamW."),
     ] = None,
     precision: Annotated[
         TrainingPrecision | None,
         choice("--precision", TrainingPrecision, "the recipe's by default."),
     ] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="L2; with adamw decoupled.")] = None,
+    schedule: Annotated[
+        Schedule | None, choice("--schedule", Schedule, "poly: warm-up, then down to 0.")
+    ] = None,
+    loss: Annotated[
+        Loss | None,
+        choice("--loss", Loss, "focal: hard pixels count more; ohem: only hard pixels count."),
+    ] = None,
     class_weights: Annotated[
-        ClassWeights | None,
-        choice("--class-weights", ClassWeights, "frequency: rare classes count more."),
+        str | None,
+        typer.Option(
+            help="none, frequency (rare classes count more), or by hand: pole=5,car=2, others 1."
+        ),
     ] = None,
     dice: Annotated[float | None, typer.Option(help="Weight of an added Dice loss.")] = None,
     ema: Annotated[
@@ -93,6 +109,9 @@ def train(
     ] = None,
     half_size: Annotated[
         float | None, typer.Option(help="Share of the epochs, the first ones, at half the size.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the pictures.")
     ] = None,
     color: Annotated[
         float | None, typer.Option(help="Strength of the color augmentation, such as 0.3.")
@@ -119,11 +138,15 @@ def train(
         "lr": lr,
         "optimizer": optimizer,
         "precision": precision,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "loss": loss,
         "class_weights": class_weights,
         "dice": dice,
         "ema": ema,
         "scale": None if scale is None else parse_range(scale, "--scale"),
         "half_size": half_size,
+        "flip": flip,
         "color": color,
         "seed": seed,
     }
@@ -132,9 +155,12 @@ def train(
     architecture = _architecture(model, backbone)
     try:
         from fcnkit.train import loop
+        from fcnkit.train.models.foreign import is_factory, register_factory
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
+    if is_factory(architecture):
+        register_factory(architecture)
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     levels = parse_levels(value_range, "--range")
@@ -185,6 +211,9 @@ def _say_data(opened: TrainingData) -> None:
     # The same words as in the d2l.ai chapter, to compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")
+    small = opened.val_smaller
+    too = f", and {small} smaller than the crop; all are scored" if small else ""
+    say(f"read {len(opened.val.samples) - small} examples of val{too}")
 
 
 def _remark(data: TrainingData, recipe: Recipe) -> None:
@@ -216,12 +245,14 @@ def _architecture(model: str, backbone: str | None) -> str:
 
 def _report(result: EpochResult) -> None:
     scores, end = "", ""
+    trained = f"loss {result.loss:.4f}, "
+    if result.train_accuracy is not None:
+        trained += f"training accuracy {result.train_accuracy:.4f}, "
+    if result.val_loss is not None:
+        trained += f"validation loss {result.val_loss:.4f}, "
     if result.mean_iou is not None and result.tells:
         scores = f"pixel accuracy {result.pixel_accuracy:.4f}, mean IoU {result.mean_iou:.4f}, "
         end = " (best)" if result.best else ""
     elif result.mean_iou is not None:
         end = " (not scored: val shows only one class)"
-    say(
-        f"epoch {result.epoch}: loss {result.loss:.4f}, {scores}"
-        f"{result.images_per_second:.1f} images/s{end}"
-    )
+    say(f"epoch {result.epoch}: {trained}{scores}{result.images_per_second:.1f} images/s{end}")

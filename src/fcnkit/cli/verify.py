@@ -12,10 +12,12 @@ from fcnkit.cli.options import (
     Backend,
     BackendOptions,
     Compute,
+    Factory,
     Json,
     SpecFrom,
     Threads,
     backend_request,
+    use_factory,
 )
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
@@ -49,6 +51,7 @@ def verify(
     compute: Compute = "auto",
     backend_options: BackendOptions = None,
     spec: SpecFrom = None,
+    factory: Factory = None,
     as_json: Json = False,
 ) -> None:
     """Compare two models on the same pictures; a difference out of tolerance is an error."""
@@ -58,6 +61,7 @@ def verify(
         from fcnkit.export.verify_data import open_comparison_data
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
+    use_factory(factory)
     if split is not None and data is None:
         rule, remedy = "names a list of --data", "add --data, or leave it out"
         raise BadValueError(message("--split", rule, f"{split} without --data", remedy))
