@@ -86,7 +86,8 @@ def font_for(text: str, size: int) -> Any:
     """
     wanted = {ord(character) for character in text}
     default = findfont(FontProperties())
-    best, held = default, wanted & characters(default)
+    best: Any = default
+    held = wanted & characters(default)
     for font in fontManager.ttflist if held != wanted else ():
         more = wanted & characters(font.fname)
         if len(more) > len(held) and not font.name.startswith("Last Resort"):

@@ -24,7 +24,7 @@ float some_value(Call& call) {
     }
 }
 
-// Small whole numbers as any of the types; only +-infinity, NaN and up to 32 are asked for.
+// Small whole numbers as any of the types; only +-infinity, NaN and up to 32 occur.
 float convert(float value, float) { return value; }
 Brain convert(float value, Brain) {
     std::uint32_t bits;

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from fcnkit.cli import bench_text
+from fcnkit.cli.bench_runs import (
+    measure_cases,
+    opener,
+    requested,
+    run_streams,
+    stream_counts,
+)
 from fcnkit.cli.options import (
     BackendOptions,
     Cover,
@@ -20,7 +26,6 @@ from fcnkit.cli.options import (
     Json,
     Threads,
     choice,
-    cover_request,
     parse_backend_options,
     parse_size,
     use_factory,
@@ -28,14 +33,7 @@ from fcnkit.cli.options import (
 from fcnkit.cli.predict import say_data_sets
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message
-from fcnkit.runtime.artifacts.precisions import Compute, full_name
 from fcnkit.runtime.bench.variants import CudaGraphs
-from fcnkit.runtime.checks import check_choice
-
-if TYPE_CHECKING:
-    from fcnkit.runtime import BackendRequest, Segmenter
-    from fcnkit.runtime.bench.calls import Effort
-    from fcnkit.runtime.bench.latency import Case
 
 __all__ = ["app"]
 
@@ -121,10 +119,12 @@ def latency(
         for path, name in product(models, backend or ["auto"]):
             for variant in device_variants(path, cuda_graphs=cuda_graphs):
                 settings = {**variant.options, **parse_backend_options(backend_options)}
-                request = _requested(name, threads, settings)
-                open_it = _opener(path, request, cover)
+                request = requested(name, threads, settings)
+                open_it = opener(path, request, cover)
                 used = request.backend
-                for one in _measure(used, open_it, sizes, batch or [1], effort, picture, stages):
+                for one in measure_cases(
+                    used, open_it, sizes, batch or [1], effort, picture, stages
+                ):
                     case = replace(one, details={**one.details, **variant.details})
                     measured.append((path, sha256_of(path), case))
                     advance("bench", len(measured), None)
@@ -133,58 +133,6 @@ def latency(
         page, drawn = (latency_page, PLOTS) if plots else (None, {})
         _write(report, out, csv=to_csv(report), page=page, plots=drawn)
     say(json.dumps(report) if as_json else bench_text.latency_text(report))
-
-
-def _measure(
-    name: str,
-    open_it: Callable[[], Segmenter],
-    sizes: Sequence[tuple[int, int]],
-    batches: Sequence[int],
-    effort: Effort,
-    picture: Path | None,
-    stages: bool,
-) -> Iterator[Case]:
-    """Measure one model on one backend, opened once, at all shapes."""
-    from fcnkit.runtime.bench.latency import measure_case, open_timed
-    from fcnkit.runtime.machine import host_memory
-
-    before = host_memory()["resident_mb"]
-    segmenter, imported, opened = open_timed(name, open_it)
-    with segmenter:
-        for height, width in sizes or [segmenter.spec.shapes.opt[1:]]:
-            for count in batches:
-                yield measure_case(
-                    segmenter,
-                    (count, height, width),
-                    effort,
-                    opened=(imported, opened),
-                    memory_before=before,
-                    picture=picture,
-                    stages=stages,
-                )
-
-
-def _requested(name: str, threads: int | None, options: Mapping[str, str]) -> BackendRequest:
-    """Read ``NAME[:COMPUTE]``, and add what is the same for every backend."""
-    from fcnkit.runtime.backends.request import BackendRequest
-
-    backend, _, compute = name.partition(":")
-    precision = check_choice(
-        "--backend NAME:COMPUTE", full_name(compute or "auto"), get_args(Compute)
-    )
-    return BackendRequest(
-        backend=backend,
-        threads=threads,
-        compute=precision,
-        options=options,
-    )
-
-
-def _opener(path: Path, request: BackendRequest, cover: Cover | None) -> Callable[[], Segmenter]:
-    """Return what opens a model."""
-    from fcnkit.runtime.predict.opening import open_segmenter
-
-    return partial(open_segmenter, path, request, cover_request(cover))
 
 
 @app.command()
@@ -248,12 +196,12 @@ def throughput(
     runs: list[dict[str, Any]] = []
     loads: list[dict[str, Any]] = []
     for name in backend or ["auto"]:
-        for count, each in _streams(streams or [1], threads):
+        for count, each in stream_counts(streams or [1], threads):
             settings = parse_backend_options(backend_options)
-            open_it = _opener(model, _requested(name, each, settings), cover)
+            open_it = opener(model, requested(name, each, settings), cover)
             none: list[int | None] = [None]
             sizes = list(product(batch or none, workers or none))
-            rows, under_load = _run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
+            rows, under_load = run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
             runs += rows
             loads += under_load
     report = throughput_report(
@@ -268,64 +216,6 @@ def throughput(
         page, drawn = (throughput_page, FOLDER_PLOTS) if plots else (None, {})
         _write(report, out, csv=None, page=page, plots=drawn)
     say(json.dumps(report) if as_json else bench_text.throughput_text(report))
-
-
-def _run_streams(
-    open_it: Callable[[], Segmenter],
-    count: int,
-    jobs: Sequence[Any],
-    rounds: int,
-    sizes: Sequence[tuple[int | None, int | None]],
-    offered: Sequence[tuple[float, bool]],
-    duration: float,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Measure one number of streams: the folder by batch and workers, then each load."""
-    from contextlib import ExitStack
-
-    from fcnkit.runtime.bench.throughput import measure_folder, measure_load
-
-    with ExitStack() as stack:
-        segmenters = [stack.enter_context(open_it()) for _ in range(count)]
-        about = segmenters[0].backend
-        info = about.info
-        title = (
-            f"{about.name} {info.precision}, {count} stream{'s' if count > 1 else ''} "
-            f"of {info.threads} threads"
-        )
-        facts = {"title": title, "backend": about.name, "details": about.details}
-        runs = []
-        for size, workers in sizes:
-            words = (f", batch {size}" if size else "") + (
-                f", {workers} workers" if workers else ""
-            )
-            run = measure_folder(segmenters, jobs, rounds=rounds, batch=size, workers=workers)
-            runs.append({**facts, "title": title + words, **run})
-        fastest = max(run["images_per_second"] for run in runs)
-        loads = []
-        for number, is_share in offered:
-            rate = number * fastest if is_share else number
-            found = measure_load(segmenters, jobs, rate=rate, duration=duration)
-            loads.append({**facts, **found})
-    return runs, loads
-
-
-def _streams(streams: Sequence[int], threads: Sequence[int] | None) -> Iterator[tuple[int, int]]:
-    """Pair every number of streams with the threads of each."""
-    import os
-
-    if min(streams) < 1:
-        raise BadValueError(message("--streams", "must be at least 1", min(streams), "give 1 or 2"))
-    if threads and len(threads) not in (1, len(streams)):
-        got = f"{len(threads)} for {len(streams)}"
-        raise BadValueError(
-            message("--threads", "is given once or per --streams", got, "match them")
-        )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    for number, count in enumerate(streams):
-        if threads:
-            yield count, threads[number if len(threads) > 1 else 0]
-        else:
-            yield count, max(1, (cores or 1) // count)
 
 
 @app.command()

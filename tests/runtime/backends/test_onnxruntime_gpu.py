@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, ModelWarning
+from fcnkit.errors import ArtifactError, BackendUnavailableError, FcnkitError, ModelWarning, message
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
@@ -326,15 +326,15 @@ def onnxruntime_options_of_tensorrt() -> tuple[str, ...]:
 def test_auto_passes_over_a_gpu_that_cannot_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "GPU 0: cudaSetDevice must succeed, got cudaErrorDevicesUnavailable (busy); look"
+    got = "cudaErrorDevicesUnavailable (busy)"
 
     def busy(*_: Any, **__: Any) -> Any:
-        raise FcnkitError(text)
+        raise FcnkitError(message("GPU 0", "cudaSetDevice must succeed", got, "look"))
 
     monkeypatch.setattr(opening, "has_driver", lambda: True)
     monkeypatch.setattr(onnxruntime_cuda, "open_onnxruntime_cuda", busy)
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    fact = text.removesuffix("; look")
+    fact = f"cudaSetDevice must succeed, got {got}"
     with open_backend(path) as backend:
         assert backend.name == "onnxruntime"
         assert backend.details["auto"] == (

@@ -226,7 +226,7 @@ def test_of_a_data_set_only_the_images_are_taken(tmp_path: Path) -> None:
     found = search([source.parent], out)  # a folder of data sets
     assert names(found.jobs) == [("a.jpg", "set/JPEGImages/a.png")]
     assert found.data_sets == [source]
-    # Masks that are given as such are taken, and folders with one of both names are not data sets.
+    # Masks that are given as such are taken. A folder with only one of the names is no data set.
     for place in (source / "SegmentationClass", f"{source}/SegmentationClass/*.png"):
         found = search([place], out)
         assert names(found.jobs) == [("a.png", "a.png")]
