@@ -92,7 +92,8 @@ def build_graph(
         DataError: A picture to calibrate on is broken.
     """
     _, model, kept = build_typed(core, spec, typing or Typing())
-    model = wrap_scene(model) if spec.head == "scene" else model
+    if spec.head == "scene":
+        model = wrap_scene(model, multiple=core.multiple)
     _fix_dims(model, spec)
     return model, kept
 
@@ -171,7 +172,7 @@ def head_spec(
     spec: ModelSpec,
     head: Head,
     *,
-    sha256: str,
+    sha256: str | None,
     precision: Precision = "fp32",
     shape: Shape | None = None,
 ) -> ModelSpec:
@@ -180,7 +181,7 @@ def head_spec(
     Args:
         spec: The checkpoint's.
         head: What the graph computes.
-        sha256: Of the checkpoint file.
+        sha256: Of the source file; None where it is not a file.
         precision: What it computes in.
         shape: The only legal shape; None for the head's range.
 
@@ -206,7 +207,7 @@ def _labels_spec(spec: ModelSpec, head: Head) -> ModelSpec:
     return replace(
         spec,
         head=head,
-        input=_uint8_input(spec.input, multiple=32 if head == "labels" else 1),
+        input=_uint8_input(spec.input, multiple=spec.input.multiple if head == "labels" else 1),
         output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
         shapes=spec.shapes if head == "labels" else _scene_shapes(spec.shapes),
     )
@@ -229,4 +230,4 @@ def _uint8_input(given: InputSpec, *, multiple: int) -> InputSpec:
 
 
 def _scene_shapes(given: ShapeRange) -> ShapeRange:
-    return ShapeRange(min=(1, 32, 32), opt=(1, *given.opt[1:]), max=_SCENE_MAX)
+    return ShapeRange(min=(1, *given.min[1:]), opt=(1, *given.opt[1:]), max=_SCENE_MAX)

@@ -83,10 +83,10 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
     Yields:
         float32 (1, 3, h, w), normalized, for ``logits``; uint8 (1, h, w, 3) for ``labels``, the
         same as float32 for ``scene``. The window is the picture's middle, at most the spec's
-        typical size, its sides multiples of 32.
+        typical size, its sides multiples of the smallest legal ones.
 
     Raises:
-        DataError: A picture is broken or smaller than 32x32.
+        DataError: A picture is broken or smaller than the smallest legal size.
     """
     for path in calibration.pictures:
         image_nhwc = _window(path, spec)[None]
@@ -100,9 +100,11 @@ def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
     image_hwc = read_picture(path, range=spec.range)
     rows, columns = image_hwc.shape[:2]
     _, most_rows, most_columns = spec.shapes.opt
-    height, width = min(rows, most_rows) // 32 * 32, min(columns, most_columns) // 32 * 32
+    _, low_rows, low_columns = spec.shapes.min
+    height = min(rows, most_rows) // low_rows * low_rows
+    width = min(columns, most_columns) // low_columns * low_columns
     if not height or not width:
-        rule = "a picture to calibrate on is at least 32x32"
+        rule = f"a picture to calibrate on is at least {low_rows}x{low_columns}"
         raise DataError(message(str(path), rule, f"{rows}x{columns}", "take it out"))
     top, left = (rows - height) // 2, (columns - width) // 2
     return image_hwc[top : top + height, left : left + width]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -13,6 +14,8 @@ from fcnkit.errors import ArtifactError, message
 __all__ = ["to_half"]
 
 _LARGEST = float(np.finfo(np.float16).max)
+_MAKERS = frozenset({"Constant", "ConstantOfShape", "EyeLike"})
+"""Operators that give the type that their attributes say."""
 
 
 def to_half(model: onnx.ModelProto, *, kept: Callable[[str], bool]) -> onnx.ModelProto:
@@ -31,7 +34,8 @@ def to_half(model: onnx.ModelProto, *, kept: Callable[[str], bool]) -> onnx.Mode
     typed = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _Conversion(result.graph, typed.graph, kept).run()
+    opset = next(entry.version for entry in model.opset_import if not entry.domain)
+    _Conversion(result.graph, typed.graph, kept, opset).run()
     onnx.checker.check_model(result, full_check=True)
     return result
 
@@ -40,9 +44,13 @@ class _Conversion:
     """One pass over the nodes in order; ``types`` holds what each tensor has become so far."""
 
     def __init__(
-        self, graph: onnx.GraphProto, typed: onnx.GraphProto, kept: Callable[[str], bool]
+        self,
+        graph: onnx.GraphProto,
+        typed: onnx.GraphProto,
+        kept: Callable[[str], bool],
+        opset: int,
     ) -> None:
-        self.graph, self.kept = graph, kept
+        self.graph, self.kept, self.opset = graph, kept, opset
         infos = (*typed.value_info, *typed.input, *typed.output)
         types = {info.name: info.type.tensor_type.elem_type for info in infos}
         types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
@@ -56,10 +64,13 @@ class _Conversion:
         """Convert the graph in place."""
         for node in self.graph.node:
             wanted = TensorProto.FLOAT if self.kept(node.name) else TensorProto.FLOAT16
+            if wanted == TensorProto.FLOAT16 and _needs_float(node, self.opset, 0):
+                wanted = TensorProto.FLOAT
             for place, name in enumerate(node.input):
                 if name in self.floats:
-                    node.input[place] = self._as(name, wanted)
-            if node.op_type != "Constant":
+                    only = _needs_float(node, self.opset, place)
+                    node.input[place] = self._as(name, TensorProto.FLOAT if only else wanted)
+            if node.op_type not in _MAKERS:
                 self.types |= {name: wanted for name in node.output if name in self.floats}
             for attribute in node.attribute:
                 if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
@@ -97,6 +108,31 @@ class _Conversion:
             node.output[:] = [inner if name == output else name for name in node.output]
         to = TensorProto.FLOAT
         self.nodes.append(onnx.helper.make_node("Cast", [inner], [output], f"{output}/Cast", to=to))
+
+
+@lru_cache(maxsize=1024)
+def _float_places(op: str, opset: int) -> tuple[bool, ...]:
+    """Return for each input of an operator whether ONNX allows no float16 there.
+
+    Such are the scales of a Resize. An operator whose first input is among them computes in
+    float32 as a whole.
+    """
+    try:
+        schema = onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return ()
+    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    places = (allowed.get(given.type_str, {given.type_str}) for given in schema.inputs)
+    return tuple(_HALF not in types and "tensor(float)" in types for types in places)
+
+
+_HALF = "tensor(float16)"
+
+
+def _needs_float(node: onnx.NodeProto, opset: int, place: int) -> bool:
+    places = _float_places(node.op_type, opset)
+    # The last input of some operators stands for any number of them.
+    return bool(places) and places[min(place, len(places) - 1)]
 
 
 def _half_tensor(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:

@@ -73,17 +73,29 @@ tail (float[n, {classes}, H, W] fine) => (uint8[n, H, W] labels) {{
 """
 
 
+_GIVEN = """
+tail (int64[n, H, W] fine) => (uint8[n, H, W] labels) {
+  whole = Cast <to = 1> (fine)
+  labels = Cast <to = 2> (whole)
+}
+"""
+
+
 @dataclass(frozen=True)
 class Core:
     """A traced network without its last shuffle."""
 
     model: onnx.ModelProto
-    """Input ``image`` float32 (n, 3, 32*h, 32*w), output ``fine``, computed by the last node."""
+    """Input ``image`` float32 (n, 3, m*h, m*w) with the multiple m, output ``fine``."""
     stride: int
     """By which the last shuffle enlarges; 1 where ``fine`` is the logits already."""
     classes: int
     scores: tuple[str, ...]
     """The modules that turn features into class scores."""
+    multiple: int = 32
+    """Both sides of an image must divide by it."""
+    gives_labels: bool = False
+    """Whether ``fine`` is labels already, int64 (n, H, W): an adopted graph with an argmax."""
 
 
 def logits_model(core: Core) -> onnx.ModelProto:
@@ -92,7 +104,8 @@ def logits_model(core: Core) -> onnx.ModelProto:
     if core.stride == 1:
         _rename_output(graph, "fine", "logits")
     model = assemble("logits", [graph, *_logits_tail(core)], core.model)
-    return _declared(model, (_N, 3, _H, _W), (_N, core.classes, _H, _W))
+    sides = _sides(core)
+    return _declared(model, (_N, 3, *sides), (_N, core.classes, *sides))
 
 
 def tiles_model(core: Core, given: InputSpec) -> onnx.ModelProto:
@@ -103,7 +116,8 @@ def tiles_model(core: Core, given: InputSpec) -> onnx.ModelProto:
     if core.stride == 1:
         _rename_output(graph, "fine", "logits")
     model = assemble("tiles", [front, graph, *_logits_tail(core)], core.model)
-    return _declared(model, (_N, _H, _W, 3), (_N, core.classes, _H, _W))
+    sides = _sides(core)
+    return _declared(model, (_N, *sides, 3), (_N, core.classes, *sides))
 
 
 def labels_model(core: Core, given: InputSpec) -> onnx.ModelProto:
@@ -111,16 +125,25 @@ def labels_model(core: Core, given: InputSpec) -> onnx.ModelProto:
     front = _front(core, given, source="image", dtype="uint8")
     graph = _copy(core)
     _scale_first(graph, given)
-    if core.stride == 1:
+    if core.gives_labels:
+        tail = _GIVEN
+    elif core.stride == 1:
         tail = _ARGMAX.format(classes=core.classes)
     else:
         _split_argmax(graph, core)
         tail = _TO_LABELS.format(stride=core.stride)
     parts = [front, graph, parse_piece(tail, "labels/", core.model)]
-    return _declared(assemble("labels", parts, core.model), (_N, _H, _W, 3), (_N, _H, _W))
+    sides = _sides(core)
+    return _declared(assemble("labels", parts, core.model), (_N, *sides, 3), (_N, *sides))
 
 
-_N, _H, _W = "n", "32*h", "32*w"
+_N: Final = "n"
+
+
+def _sides(core: Core) -> tuple[str, str]:
+    """Return the names under which the graph declares its free sides."""
+    factor = "" if core.multiple == 1 else f"{core.multiple}*"
+    return f"{factor}h", f"{factor}w"
 
 
 def _declared(
@@ -141,7 +164,9 @@ def _copy(core: Core) -> onnx.GraphProto:
 
 def _rename_output(graph: onnx.GraphProto, old: str, new: str) -> None:
     graph.output[0].name = new
-    graph.node[-1].output[:] = [new if name == old else name for name in graph.node[-1].output]
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
 
 
 def _logits_tail(core: Core) -> list[onnx.GraphProto]:
@@ -171,16 +196,47 @@ def _front(core: Core, given: InputSpec, *, source: str, dtype: str) -> onnx.Gra
 
 
 _CENTERED = f"{NORMALIZE}/centered"
+_SCALED = f"{NORMALIZE}/scaled"
 
 
 def _scale_first(graph: onnx.GraphProto, given: InputSpec) -> None:
-    """Divide the weights of the convolution that reads the picture by 255 and by the deviation."""
-    (first,) = (node for node in graph.node if graph.input[0].name in node.input)
-    weight = _initializer(graph, first.input[1])
+    """Divide the picture by 255 and by the deviation.
+
+    Where one convolution alone reads it, its weights are divided, which costs nothing. Any other
+    graph gets a node that does it.
+    """
+    source, deviation = graph.input[0].name, 255 * np.array(given.std)
+    readers = [node for node in graph.node if source in node.input]
+    weight = _own_weight(graph, readers[0]) if len(readers) == 1 else None
+    if weight is None:
+        factor = numpy_helper.from_array(
+            (1 / deviation).reshape(3, 1, 1).astype(np.float32), f"{NORMALIZE}/factor"
+        )
+        graph.initializer.append(factor)
+        for node in readers:
+            node.input[:] = [_SCALED if name == source else name for name in node.input]
+        scale = onnx.helper.make_node(
+            "Mul", [_CENTERED, factor.name], [_SCALED], f"{NORMALIZE}/Mul"
+        )
+        graph.node.insert(0, scale)
+        graph.input[0].name = _CENTERED
+        return
     values = numpy_helper.to_array(weight).astype(np.float64)
-    scaled = values / (255 * np.array(given.std)).reshape(1, 3, 1, 1)
+    scaled = values / deviation.reshape(1, 3, 1, 1)
     weight.CopyFrom(numpy_helper.from_array(scaled.astype(np.float32), weight.name))
-    first.input[0] = graph.input[0].name = _CENTERED
+    readers[0].input[0] = graph.input[0].name = _CENTERED
+
+
+def _own_weight(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """Return the stored weight of a convolution over 3 channels, where no other node reads it."""
+    if node.op_type != "Conv" or len(node.input) < 2:
+        return None
+    name = node.input[1]
+    found: list[onnx.TensorProto] = [t for t in graph.initializer if t.name == name]
+    uses = sum(reader.input[:].count(name) for reader in graph.node)
+    if len(found) != 1 or uses != 1 or len(found[0].dims) != 4 or found[0].dims[1] != 3:
+        return None
+    return found[0]
 
 
 def _split_argmax(graph: onnx.GraphProto, core: Core) -> None:

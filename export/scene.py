@@ -2,9 +2,10 @@
 
 The exported middle turns tiles into logits. Around it stand two small pieces of ONNX, in
 ONNX's own text form: one cuts the picture into at most four overlapping tiles whose sides are the
-largest multiples of 32 that fit, the other adds the tiles' logits where they lie and takes the
-argmax. A side that is a multiple of 32 needs one tile, any other two. The number of tiles over each
-pixel is the same for all classes, so the argmax of the sum is that of the mean.
+largest multiples of 32 that fit, or of an adopted network's own multiple. The other adds the tiles'
+logits where they lie and takes the argmax. A side that is a multiple needs one tile, any other two.
+The number of tiles over each pixel is the same for all classes, so the argmax of the sum is that of
+the mean.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
   size = Shape <start = 1, end = 3> (image)
   size_h = Shape <start = 1, end = 2> (image)
   size_w = Shape <start = 2, end = 3> (image)
-  multiple = Constant <value_ints = [32]> ()
+  multiple = Constant <value_ints = [MULTIPLE]> ()
   one = Constant <value_ints = [1]> ()
   zero = Constant <value_ints = [0]> ()
   axis_h = Constant <value_ints = [1]> ()
@@ -54,7 +55,7 @@ join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
   => (uint8[1, H, W] labels) {
   size_h = Shape <start = 1, end = 2> (image)
   size_w = Shape <start = 2, end = 3> (image)
-  multiple = Constant <value_ints = [32]> ()
+  multiple = Constant <value_ints = [MULTIPLE]> ()
   one = Constant <value_ints = [1]> ()
   zero = Constant <value_ints = [0]> ()
   axis_n = Constant <value_ints = [0]> ()
@@ -95,17 +96,18 @@ join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
 # casts go through float because TensorRT casts to uint8 from float only.
 
 
-def wrap_scene(middle: onnx.ModelProto) -> onnx.ModelProto:
+def wrap_scene(middle: onnx.ModelProto, *, multiple: int = 32) -> onnx.ModelProto:
     """Put the cutting and the joining around a middle of any precision.
 
     Args:
         middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output
             ``logits`` float32 (n, K, 32*h, 32*w).
+        multiple: What the sides of a tile divide by, 32 in these shapes.
 
     Returns:
-        A model with input ``image`` uint8 (1, H, W, 3), H and W at least 32, and output ``labels``
-        uint8 (1, H, W).
+        A model with input ``image`` uint8 (1, H, W, 3), H and W at least the multiple, and output
+        ``labels`` uint8 (1, H, W).
     """
-    cut = parse_piece(_CUT, "cut/", middle)
-    join = parse_piece(_JOIN, "join/", middle)
-    return assemble("scene", [cut, middle.graph, join], middle)
+    cut, join = (text.replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN))
+    pieces = parse_piece(cut, "cut/", middle), parse_piece(join, "join/", middle)
+    return assemble("scene", [pieces[0], middle.graph, pieces[1]], middle)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fcnkit.runtime.artifacts.spec import Head, Shape, ShapeRange, format_shape
 
-__all__ = ["MAX_PIXELS", "bounded", "clamped", "comparison_shapes"]
+__all__ = ["MAX_PIXELS", "bounded", "clamped", "comparison_shapes", "stepped"]
 
 MAX_PIXELS: Final = 2**18
 """Pixels of one batch that a comparison runs: the largest legal shapes are cut down to it."""
@@ -22,18 +23,20 @@ def comparison_shapes(
     profiles: Sequence[ShapeRange] = (),
     *,
     heads: Iterable[Head],
+    multiple: int = 32,
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[tuple[Shape, ...], tuple[str, ...]]:
     """Choose the shapes to compare two models on.
 
     Smallest, typical, upright, wide, largest batch and largest picture, where legal at least two
-    batch sizes above 1; for head ``scene`` also odd sizes. Of an engine the same within each
+    batch sizes above 1; odd sizes too where they are legal. Of an engine the same within each
     profile, as each has separate kernels.
 
     Args:
         legal: What both sides take.
         profiles: The profiles of an engine.
         heads: The heads of both sides.
+        multiple: What the sides of an image divide by, unless the graph covers it by itself.
         max_pixels: Pixels of one batch at most, unless a few pictures of the smallest sides have
             more.
 
@@ -41,7 +44,9 @@ def comparison_shapes(
         The shapes, each once, and a line for each one that was cut down.
     """
     heads = set(heads)
-    odd = _ODD if "scene" in heads and "labels" not in heads else ()
+    scenes = "scene" in heads and "labels" not in heads
+    odd = _ODD if scenes or multiple == 1 else ()
+    steps = 1 if scenes else multiple
     shapes: list[Shape] = []
     lines: list[str] = []
     for one in profiles or (legal,):
@@ -54,9 +59,9 @@ def comparison_shapes(
         wanted = [one.min, one.opt, _UPRIGHT, _WIDE, *odd, *typical]
         for shape in (*wanted, (1, *one.max[1:]), one.max):
             fit = clamped(one.min, shape, one.max)
-            small = bounded(fit, one.min, max_pixels)
+            small = stepped(bounded(fit, one.min, max_pixels, multiple=multiple), one, steps)
             shapes.append(small)
-            if small != fit:
+            if small[0] * small[1] * small[2] < fit[0] * fit[1] * fit[2]:
                 lines.append(f"{format_shape(fit)} bounded to {format_shape(small)}")
     return tuple(dict.fromkeys(shapes)), tuple(dict.fromkeys(lines))
 
@@ -69,13 +74,21 @@ def clamped(low: Shape, shape: Shape, high: Shape) -> Shape:
     return batch, height, width
 
 
-def bounded(shape: Shape, low: Shape, max_pixels: int) -> Shape:
+def stepped(shape: Shape, legal: ShapeRange, multiple: int) -> Shape:
+    """Round the sides of a shape up to multiples, as far as the legal range goes."""
+    batch, height, width = shape
+    rounded = batch, -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    return clamped(legal.min, rounded, legal.max)
+
+
+def bounded(shape: Shape, low: Shape, max_pixels: int, *, multiple: int = 32) -> Shape:
     """Shrink both sides of a shape alike, to multiples of 32, and then its batch.
 
     Args:
         shape: (N, H, W).
         low: The smallest legal shape, which is never gone below.
         max_pixels: What the batch may have, unless a few pictures of the smallest sides have more.
+        multiple: Of the network; the sides become multiples of it too.
 
     Returns:
         The shape.
@@ -83,9 +96,10 @@ def bounded(shape: Shape, low: Shape, max_pixels: int) -> Shape:
     batch, height, width = shape
     if batch * height * width <= max_pixels:
         return shape
+    step = math.lcm(32, multiple)
     scale = (max_pixels / (batch * height * width)) ** 0.5
     small_height, small_width = (
-        max(least, 32, int(side * scale) // 32 * 32)
+        max(least, step, int(side * scale) // step * step)
         for least, side in zip(low[1:], (height, width), strict=True)
     )
     fitting = max_pixels // (small_height * small_width)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,10 @@ from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
 
-__all__ = ["Answer", "Subject", "open_subject", "verify_path"]
+__all__ = ["Answer", "Subject", "SubjectKind", "open_subject", "verify_path"]
+
+SubjectKind = ModelKind | Literal["module"]
+"""What is compared: a file, or a module in memory."""
 
 
 def verify_path(model: Path) -> Path:
@@ -60,7 +63,7 @@ class Subject:
         backend: Backend,
         *,
         name: str,
-        kind: ModelKind,
+        kind: SubjectKind,
         sha256: str | None,
         proof: PrecisionProof | None = None,
         reported: bool | None = None,
@@ -120,8 +123,8 @@ class Subject:
     def answer(self, image_nhwc: NDArray[np.uint8]) -> Answer:
         """Label pictures of one size.
 
-        Where sides are not multiples of 32, a model that gives logits is run on the overlapping
-        tiles of head ``scene``, and their mean is taken.
+        Where sides are not multiples of the spec's, a model that gives logits is run on the
+        overlapping tiles of head ``scene``, and their mean is taken.
 
         Args:
             image_nhwc: uint8 (N, H, W, 3), RGB, of a size that the head can cover.
@@ -136,9 +139,9 @@ class Subject:
 
     def _logits(self, image_nhwc: NDArray[np.uint8]) -> NDArray[np.float64]:
         batch, height, width, _ = image_nhwc.shape
-        plan = plan_tiles(height, width)
-        rows, columns = plan.tile
         given = self.spec.input
+        plan = plan_tiles(height, width, multiple=given.multiple)
+        rows, columns = plan.tile
         total = np.zeros((batch, self.spec.num_classes, height, width))
         count = np.zeros((height, width))
         for top, left in plan:

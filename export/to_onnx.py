@@ -36,15 +36,28 @@ from fcnkit.export.trace import LOWEST_OPSET, OPSET
 from fcnkit.export.verification import Pictures, VerifyReport, require, verify
 from fcnkit.export.verify_data import ComparisonData
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
-from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, precisions_taking
+from fcnkit.runtime.artifacts.precisions import (
+    PRECISIONS,
+    Precision,
+    Tolerance,
+    precisions_taking,
+)
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
 
-__all__ = ["ExportReport", "export_onnx", "save_model"]
+__all__ = [
+    "ExportReport",
+    "check_out",
+    "export_onnx",
+    "open_typing",
+    "save_model",
+    "write_verified",
+]
 
 MAX_MIOU_DROP: Final = 0.01
 
@@ -118,7 +131,7 @@ def export_onnx(
         VerifyError: The exported model does not compute what PyTorch computes, or float16 does
             not hold its activations; no file is left.
     """
-    _check_out(out)
+    check_out(out)
     check_choice("--head", head, get_args(Head))
     check_choice("--precision", precision, get_args(Precision))
     check_choice("--activations", activations, get_args(Activations))
@@ -130,7 +143,7 @@ def export_onnx(
         if not max_miou_drop <= 1:  # refuses NaN too, which every comparison would pass
             rule = "must be a share, at most 1"
             raise BadValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
-    typing = _typing(precision, keep_fp32, calibration, activations, max_miou_drop)
+    typing = open_typing(precision, keep_fp32, calibration, activations, max_miou_drop)
     tolerance = PRECISIONS[precision].tolerance
     if max_miou_drop is not None:
         tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
@@ -138,6 +151,52 @@ def export_onnx(
     sha256 = sha256_of(checkpoint)
     spec = head_spec(loaded.spec, head, sha256=sha256, precision=precision, shape=shape)
     core = trace_core(net, spec.num_classes, opset=opset)
+    with _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source:
+        return write_verified(
+            core,
+            spec,
+            source,
+            out,
+            typing=typing,
+            calibration=calibration,
+            tolerance=tolerance,
+            max_pixels=max_pixels,
+            on_picture=on_picture,
+        )
+
+
+def write_verified(
+    core: Core,
+    spec: ModelSpec,
+    source: Subject,
+    out: Path,
+    *,
+    typing: Typing,
+    calibration: Path | None,
+    tolerance: Tolerance,
+    max_pixels: int = MAX_PIXELS,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Complete a core to the graph of a head, and write it where it agrees with its source.
+
+    Args:
+        core: The network.
+        spec: What the file is to promise.
+        source: Runs the network as it was given.
+        out: The .onnx file.
+        typing: How the precision is reached.
+        calibration: The folder of typing's pictures.
+        tolerance: How far both may differ.
+        max_pixels: As for export_onnx.
+        on_picture: As for export_onnx.
+
+    Returns:
+        As export_onnx.
+
+    Raises:
+        As export_onnx.
+    """
+    precision = spec.precision
     model, kept = build_graph(core, spec, typing)
     half_range = _half_range(core, spec, typing, max_pixels=max_pixels, where=out.name)
     pictures = typing.calibration.names if typing.calibration else ()
@@ -145,10 +204,7 @@ def export_onnx(
     with atomic_path(out) as temporary, tempfile.TemporaryDirectory() as folder:
         save_model(model, spec, temporary, notes=notes)
         twin = _float_twin(core, spec, Path(folder))
-        with (
-            _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source,
-            open_subject(temporary) as exported,
-        ):
+        with open_subject(temporary, BackendRequest(backend="onnxruntime")) as exported:
             if twin:
                 _require_twin(source, twin, name=exported.name, max_pixels=max_pixels)
             report = verify(
@@ -171,7 +227,8 @@ def export_onnx(
     return ExportReport(verify=report, speedup=speedup, calibration=pictures, half_range=half_range)
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Refuse a file name that is not ``FOLDER/NAME.onnx`` in a folder that exists."""
     if out.suffix != ".onnx":
         raise BadValueError(message("-o", "must end in .onnx", str(out), "name it model.onnx"))
     if not out.parent.is_dir():
@@ -179,14 +236,14 @@ def _check_out(out: Path) -> None:
         raise BadValueError(message("-o", rule, str(out.parent), "create it first"))
 
 
-def _typing(
+def open_typing(
     precision: Precision,
     keep_fp32: Sequence[str],
     folder: Path | None,
     activations: Activations,
-    max_miou_drop: float | None,
+    max_miou_drop: float | None = None,
 ) -> Typing:
-    """Check the options that a precision takes."""
+    """Check the options that a precision takes, and open its pictures."""
     if PRECISIONS[precision].quantized and folder is None:
         rule = f"{precision} needs pictures to find the ranges of activations"
         remedy = "give the training data with --calibration DATA"
@@ -231,7 +288,7 @@ def _half_range(
     if spec.precision != "fp16":
         return None
     plain, half, kept = build_typed(core, spec, typing)
-    shape = bounded((1, *spec.shapes.opt[1:]), spec.shapes.min, max_pixels)
+    shape = bounded((1, *spec.shapes.opt[1:]), spec.shapes.min, max_pixels, multiple=core.multiple)
     pictures = model_inputs(typing.calibration, spec) if typing.calibration else ()
     names = typing.calibration.names if typing.calibration else ()
     inputs = range_inputs(spec.input, spec.head, shape, pictures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from fcnkit.errors import VerifyError, message
 from fcnkit.export.biased import balancing_bias
 from fcnkit.export.comparison_images import SMALL, comparison_pictures
 from fcnkit.export.difference import Difference, DifferenceMeter, largest_logit
-from fcnkit.export.shapes import MAX_PIXELS, clamped, comparison_shapes
+from fcnkit.export.shapes import MAX_PIXELS, clamped, comparison_shapes, stepped
 from fcnkit.export.subject import Answer, Subject
 from fcnkit.export.verify_data import ComparisonData, DataReport, compare_on_data
 from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision, Tolerance, less_exact
@@ -174,8 +175,12 @@ def _shapes(
     legal = ShapeRange(min=low, opt=clamped(low, theirs.opt, high), max=high)
     heads = (a.spec.head, b.spec.head)
     profiles = (*a.profiles, *b.profiles)
-    shapes, lines = comparison_shapes(legal, profiles, heads=heads, max_pixels=max_pixels)
-    fit = (clamped(low, shape, high) for shape in shapes)
+    multiple = math.lcm(a.spec.input.multiple, b.spec.input.multiple)
+    steps = 1 if "scene" in heads and "labels" not in heads else multiple
+    shapes, lines = comparison_shapes(
+        legal, profiles, heads=heads, multiple=multiple, max_pixels=max_pixels
+    )
+    fit = (stepped(clamped(low, shape, high), legal, steps) for shape in shapes)
     return tuple(dict.fromkeys(s for s in fit if a.takes(s) and b.takes(s))), lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,8 +115,8 @@ def compare_on_data(
 ) -> DataReport:
     """Run both sides on every picture, resized where a side takes one size only.
 
-    A picture whose sides are not multiples of 32 is grown by reflection where a side has head
-    ``labels``, and else covered by overlapping tiles, for both sides alike.
+    A picture whose sides are not multiples of the model's is grown by reflection where a side has
+    head ``labels``, and else covered by overlapping tiles, for both sides alike.
 
     Args:
         a: The one that is right.
@@ -135,11 +136,12 @@ def compare_on_data(
         got = ", ".join(data.truth.classes)
         raise DataError(message(str(data.root), rule, got, "give the data it was trained for"))
     grown = "labels" in (a.spec.head, b.spec.head)
+    multiple = math.lcm(a.spec.input.multiple, b.spec.input.multiple) if grown else None
     meter = DifferenceMeter()
     counts = np.zeros((2, len(classes), len(classes)), np.int64)
     for done, pair in enumerate(data.with_range(a.spec.range), start=1):
         image_hwc, truth_hw = _resized(*pair, (a, b))
-        answers = [_answer(side, image_hwc, grown=grown) for side in (a, b)]
+        answers = [_answer(side, image_hwc, multiple=multiple) for side in (a, b)]
         meter.add(*answers)
         if truth_hw is not None:
             for side, answer in enumerate(answers):
@@ -174,11 +176,18 @@ def _resized(
     return image_hwc, truth_hw
 
 
-def _answer(side: Subject, image_hwc: NDArray[np.uint8], *, grown: bool) -> Answer:
+def _answer(side: Subject, image_hwc: NDArray[np.uint8], *, multiple: int | None) -> Answer:
+    """Label one picture, grown to multiples; with None only where it is smaller than legal."""
     height, width = image_hwc.shape[:2]
-    if not grown and min(height, width) >= 32:
+    low = side.spec.shapes.min[1:]
+    if multiple is None and height >= low[0] and width >= low[1]:
         return _first(side, image_hwc[None])
-    plan = plan_padded(height, width, multiple=32)
+    grown = max(height, low[0]), max(width, low[1])
+    plan = replace(
+        plan_padded(*grown, multiple=multiple or side.spec.input.multiple),
+        height=height,
+        width=width,
+    )
     whole = _first(side, cut(np.ascontiguousarray(image_hwc), plan))
     logits = whole.logits_nchw
     return Answer(

@@ -30,6 +30,7 @@ FACES = {
     "fcnkit.train",
     "fcnkit.train.data",
     "fcnkit.export",
+    "fcnkit.export.adopt",
 }
 LIBRARIES = {row.module for row in BACKENDS.values()}
 HEAVY = (*sorted(LIBRARIES), "torchvision", "onnx", "matplotlib")

@@ -20,6 +20,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/cli/test_progress.py": "check",
     "tests/clients/": "test",
     "tests/export/": "test",
+    "tests/export/adopt/test_interop.py": "all",
     "tests/faults/": "test",
     "tests/faults/test_short.py::test_the_page_states_every_promise": "check",
     "tests/runtime/backends/test_backends.py::test_opening_and_running_prints_nothing": "test",

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
         Checkpoint,
         Weights,
         checkpoint_spec,
-        describe_checkpoint,
         load_checkpoint,
         load_model,
         save_checkpoint,
         save_weights,
     )
     from fcnkit.train.crop import FittedRecipe, fit_crop
+    from fcnkit.train.description import describe_checkpoint
     from fcnkit.train.evaluation import Measure, PictureScore, Protocol, evaluate, measure
     from fcnkit.train.loop import EpochResult, TrainingData, open_data, train
     from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
@@ -42,7 +42,6 @@ else:
                 "Checkpoint",
                 "Weights",
                 "checkpoint_spec",
-                "describe_checkpoint",
                 "load_checkpoint",
                 "load_model",
                 "save_checkpoint",
@@ -50,6 +49,7 @@ else:
             ],
             "fcnkit.train.crop": ["FittedRecipe", "fit_crop"],
             "fcnkit.train.data": ["data"],
+            "fcnkit.train.description": ["describe_checkpoint"],
             "fcnkit.train.evaluation": [
                 "Measure",
                 "PictureScore",

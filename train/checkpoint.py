@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,10 +24,9 @@ from fcnkit.runtime.artifacts.spec import (
     ShapeRange,
     SourceSpec,
 )
-from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
+from fcnkit.runtime.files import atomic_path, atomic_write
 from fcnkit.train import safetensors_file
 from fcnkit.train.models import SegmentationNet, create_model
-from fcnkit.train.models.foreign import is_factory
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
@@ -35,12 +34,13 @@ __all__ = [
     "Checkpoint",
     "Weights",
     "checkpoint_spec",
-    "describe_checkpoint",
     "is_checkpoint",
+    "is_model",
     "load_checkpoint",
     "load_model",
     "load_weights_file",
     "read_archive",
+    "read_weights",
     "save_checkpoint",
     "save_weights",
 ]
@@ -50,7 +50,8 @@ SAFETENSORS: Final = ".safetensors"
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
-_KEYS: Final = {"spec", "model", "resume", "epoch", "recipe", "scores"}
+_WEIGHTS_KEYS: Final = {"spec", "model"}
+_KEYS: Final = {*_WEIGHTS_KEYS, "resume", "epoch", "recipe", "scores"}
 _RESUME_KEYS: Final = {"optimizer", "class_weights", "net", "updates"}
 _USE_SAVED: Final = "use the file that was saved"
 _NO_CODE: Final = "must be a checkpoint that torch can read without running code"
@@ -59,7 +60,7 @@ _AGAIN: Final = "train again or copy it again"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A network to deploy: all that a .safetensors file holds."""
+    """A network to deploy: all that a .safetensors file holds, or a .pt of adopt."""
 
     spec: ModelSpec
     model: dict[str, Tensor]
@@ -162,7 +163,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         ArtifactError: The file is missing or is not such a checkpoint.
     """
-    data = read_archive(path)
+    return _checkpoint_of(path, read_archive(path))
+
+
+def _checkpoint_of(path: Path, data: Any) -> Checkpoint:
     if not is_checkpoint(data):
         got = f"{sorted(map(str, data))[:6]}" if isinstance(data, dict) else type(data).__name__
         rule = f"a checkpoint holds {', '.join(sorted(_KEYS))}"
@@ -174,6 +178,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ValueError as error:
         raise ArtifactError(within(str(path), error)) from error
     return Checkpoint(**{**data, "spec": spec, "recipe": recipe})
+
+
+def _loaded(path: Path) -> Weights:
+    """Read a checkpoint, or weights and spec without a run's state."""
+    data = read_archive(path)
+    if is_checkpoint(data) or not is_model(data):
+        return _checkpoint_of(path, data)
+    if not isinstance(data["spec"], str) or not _is_state_dict(data["model"]):
+        rule = "spec and model must be what fcnkit adopt saves"
+        raise ArtifactError(message(str(path), rule, "others", _USE_SAVED))
+    return Weights(spec=ModelSpec.from_json(data["spec"], where=str(path)), model=data["model"])
 
 
 def _check_content(path: Path, data: dict[str, Any]) -> None:
@@ -227,6 +242,11 @@ def _is_plain(value: object, *, depth: int) -> bool:
         inner = list(value) + list(value.values()) if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(item, depth=depth - 1) for item in inner)
     return value is None or type(value) in (int, float, str, bool)
+
+
+def is_model(data: object) -> bool:
+    """Say whether what read_archive returned is a checkpoint, or weights with their spec."""
+    return is_checkpoint(data) or (isinstance(data, dict) and set(data) == _WEIGHTS_KEYS)
 
 
 def is_checkpoint(data: object) -> bool:
@@ -293,39 +313,6 @@ def _is_of_old_format(path: Path) -> bool:
         return file.read(len(_OLD_MAGIC)) == _OLD_MAGIC
 
 
-def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Say what a checkpoint is, in the form of ``fcnkit.runtime.artifacts.description``.
-
-    Args:
-        path: A file that save_checkpoint or save_weights wrote.
-
-    Returns:
-        ``path``, ``kind``, ``bytes``, ``sha256``, ``parameters`` (their number), ``spec``, and of
-        a checkpoint ``epoch``, ``recipe`` and ``scores``.
-
-    Raises:
-        ArtifactError: The file is not a checkpoint.
-    """
-    loaded = _read(path)
-    if is_factory(loaded.spec.architecture):  # which is not imported for this
-        parameters = sum(t.numel() for key, t in loaded.model.items() if not _is_statistic(key))
-    else:
-        net, loaded = load_model(path)
-        parameters = sum(parameter.numel() for parameter in net.parameters())
-    facts: dict[str, Any] = {
-        "path": str(path),
-        "kind": "checkpoint" if isinstance(loaded, Checkpoint) else "weights",
-        "bytes": path.stat().st_size,
-        "sha256": sha256_of(path),
-        "parameters": parameters,
-    }
-    if isinstance(loaded, Checkpoint):
-        facts["epoch"] = loaded.epoch
-        facts["recipe"] = loaded.recipe.to_dict()
-        facts["scores"] = loaded.scores
-    return {**facts, "spec": asdict(loaded.spec)}
-
-
 def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
     """Read a checkpoint or a .safetensors file and build its network.
 
@@ -340,7 +327,7 @@ def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
         ArtifactError: The file is neither, its weights do not fit its architecture, or that is a
             factory that was not registered, see ``register_factory``.
     """
-    loaded = _read(path)
+    loaded = read_weights(path)
     architecture = loaded.spec.architecture
     try:
         net = create_model(architecture, loaded.spec.num_classes)
@@ -355,26 +342,26 @@ def load_model(path: Path) -> tuple[SegmentationNet, Weights]:
     return net.eval(), loaded
 
 
-def _read(path: Path) -> Weights:
-    return load_weights_file(path) if path.suffix == SAFETENSORS else load_checkpoint(path)
-
-
-def _is_statistic(key: str) -> bool:
-    """Whether a tensor of a state dict is a batch norm's statistic and no parameter."""
-    return key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+def read_weights(path: Path) -> Weights:
+    """Read spec and weights without building the network, as load_model reads them."""
+    return load_weights_file(path) if path.suffix == SAFETENSORS else _loaded(path)
 
 
 def save_weights(path: Path, weights: Weights) -> None:
-    """Write a network's weights and spec as .safetensors, a format that cannot hold code.
+    """Write a network's weights and spec: as .safetensors, which cannot hold code, or as .pt.
 
     Args:
-        path: The file; its folder exists.
+        path: The file; its folder exists. Its suffix says the format.
         weights: What to write; of a checkpoint, what is deployed.
 
     Raises:
         MissingExtraError: safetensors is not installed.
         OSError: The file cannot be written.
     """
+    if path.suffix != SAFETENSORS:
+        with atomic_path(path) as temporary:
+            torch.save({"spec": weights.spec.to_json(), "model": weights.model}, temporary)
+        return
     content = safetensors_file.to_bytes(weights.model, {METADATA_KEY: weights.spec.to_json()})
     atomic_write(path, content)
 

@@ -13,18 +13,18 @@ from torch import Tensor
 from fcnkit.errors import ArtifactError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import METADATA_KEY
 from fcnkit.train import safetensors_file
-from fcnkit.train.checkpoint import SAFETENSORS, is_checkpoint, load_model, read_archive
+from fcnkit.train.checkpoint import SAFETENSORS, is_model, load_model, read_archive
 from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.models.backbone import RESNETS
 from fcnkit.train.models.registry import find_network
 from fcnkit.train.recipe import UpsampleInit
 
-__all__ = ["LoadedWeights", "ModelOptions", "initial_model", "load_weights"]
+__all__ = ["D2L_MODULES", "LoadedWeights", "ModelOptions", "initial_model", "load_weights"]
 
 D2L_ARCHITECTURE = "fcn32s-resnet18"
 """What the d2l.ai chapter trains."""
 
-_D2L_MODULES = {
+D2L_MODULES = {
     "0": "backbone.conv1",
     "1": "backbone.bn1",
     "4": "backbone.layer1",
@@ -176,7 +176,7 @@ def _read_weights(path: Path) -> tuple[str, dict[str, Tensor]]:
         net, loaded = load_model(path)
         return loaded.spec.architecture, net.state_dict()
     content = read_archive(path)
-    if is_checkpoint(content):
+    if is_model(content):
         net, checkpoint = load_model(path)
         return checkpoint.spec.architecture, net.state_dict()
     return _from_state_dict(path, content)
@@ -253,12 +253,12 @@ def _from_d2l(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _renamed(key: str) -> str:
     module, dot, rest = key.partition(".")
-    return _D2L_MODULES.get(module, module) + dot + rest
+    return D2L_MODULES.get(module, module) + dot + rest
 
 
 def _d2l_name(key: str) -> str:
     """Undo _renamed, to name a tensor as the file does."""
-    for theirs, ours in _D2L_MODULES.items():
+    for theirs, ours in D2L_MODULES.items():
         if key.startswith(f"{ours}."):
             return theirs + key.removeprefix(ours)
     return key

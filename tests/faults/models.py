@@ -36,7 +36,7 @@ def use(path: Path) -> tuple[int, ...]:
 def about(path: Path) -> str:
     """Say what a model file is, as ``fcnkit info`` does."""
     from fcnkit.runtime.artifacts.description import describe
-    from fcnkit.train.checkpoint import describe_checkpoint
+    from fcnkit.train.description import describe_checkpoint
 
     is_checkpoint = kind_of(path) == "checkpoint"
     return str(describe_checkpoint(path) if is_checkpoint else describe(path))

@@ -19,6 +19,7 @@ import typer.main
 from PIL import Image
 
 from fcnkit.cli import app, main
+from tests.export.adopt import graphs
 from tests.faults.commands import PROGRESS
 from tests.faults.guarded import guarded
 from tests.faults.outputs import save_good, write_pictures
@@ -79,6 +80,10 @@ def command_lines(given: Path) -> dict[tuple[str, ...], tuple[list[str], list[st
             ["--run=out", "--epochs=1", "--crop=32x32", "--batch=2", "--workers=0"],
         ),
         ("eval",): ([model, data], []),
+        ("adopt",): (
+            [str(given / "foreign.onnx")],
+            ["--out=out.onnx", "--mean=0", "--std=1", "--shape=1x32x32"],
+        ),
         ("export", "onnx"): ([str(given / "best.pt")], ["--out=out.onnx"]),
         ("export", "engine"): ([model], ["--out=out.engine"]),
         ("export", "triton"): ([model], ["--out=out"]),
@@ -162,6 +167,7 @@ def _fault(code: object, text: str) -> str:
 def prepare(given: Path) -> None:
     """Write what the command lines name."""
     write_model(given / "m.onnx", make_spec("labels"))
+    graphs.save(given / "foreign.onnx", graphs.full())
     save_good(given / "best.pt")
     names = write_pictures(given / "in", 2, side=40)
     data = given / "data"

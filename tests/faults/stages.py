@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from fcnkit.runtime.artifacts.spec import Head
+from tests.export.adopt import graphs
 
 __all__ = ["EXAMPLES", "FIXED", "fitting", "targets"]
 
@@ -25,6 +26,8 @@ EXAMPLES = {
     "fcnkit.train.data.voc.open_voc": 100,
     "fcnkit.train.loop.train": 12,
     "fcnkit.export.to_onnx.export_onnx": 60,
+    "fcnkit.export.adopt.adopting.adopt": 60,
+    "fcnkit.export.adopt.claims.Claims": 400,
     "fcnkit.export.engine.build_engine": 20,
     "fcnkit.export.engine_profiles.parse_profile": 200,
     "fcnkit.export.triton.write_triton_repository": 200,
@@ -38,6 +41,8 @@ FIXED = {
     # More processes than cores, and a compiler, are legal and take long.
     "train": ("run", "workers", "compiled", "on_weights", "on_step", "on_epoch"),
     "export_onnx": ("checkpoint", "out", "calibration", "max_pixels", "on_picture"),
+    "adopt": ("source", "out", "calibration", "data", "max_pixels", "on_picture"),
+    "Claims": ("labelmap",),
     "build_engine": ("model", "out", "timing_cache", "advance"),
     "write_triton_repository": ("model", "out"),
 }
@@ -128,6 +133,20 @@ def _exported(place: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _adopted(place: Path) -> dict[str, Any]:
+    from fcnkit.export.adopt import Claims
+
+    graphs.save(place / "foreign.onnx", graphs.full())
+    heads: list[Head] = ["labels", "logits"]
+    claims = Claims(mean=(0.0,) * 3, std=(1.0,) * 3, color="RGB", scale=1)
+    return {
+        "source": [place / "foreign.onnx", *[place / "none.onnx"] * 7], "head": heads,
+        "out": [place / "out.onnx"], "claims": [claims], "precision": ["fp32"], "keep_fp32": [()],
+        "calibration": [None], "activations": ["uint8"], "shape": [None, (1, 32, 48)],
+        "data": [None], "split": ["val"], "max_pixels": [2**12], "on_picture": [None],
+    }  # fmt: skip
+
+
 def _built(place: Path) -> dict[str, Any]:
     from fcnkit.export.engine_profiles import ProfileRequest
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
@@ -159,6 +178,13 @@ _VALUES: dict[str, Callable[[Path], dict[str, Any]]] = {
     "open_voc": _data_set,
     "train": _training,
     "export_onnx": _exported,
+    "adopt": _adopted,
+    "Claims": lambda _: {
+        "classes": [None, 5], "labelmap": [None], "mean": [None, (0.5, 0.5, 0.5)],
+        "std": [None, (0.5, 0.5, 0.5)], "scale": [None, 1, 255], "color": [None, "RGB", "BGR"],
+        "multiple": [None, 8], "name": [None, "x"], "output": [None, "y"],
+        "upsample": [None, "bilinear", "align-corners"],
+    },
     "build_engine": _built,
     "parse_profile": lambda _: {"text": ["1x32x32,1x64x64,2x64x96", "1x32"]},
     "write_triton_repository": lambda place: {

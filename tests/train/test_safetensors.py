@@ -10,7 +10,8 @@ import torch
 
 import fcnkit
 from fcnkit.errors import ArtifactError
-from fcnkit.train.checkpoint import describe_checkpoint, load_checkpoint, load_model, save_weights
+from fcnkit.train.checkpoint import load_checkpoint, load_model, save_weights
+from fcnkit.train.description import describe_checkpoint
 from fcnkit.train.models import create_model
 from fcnkit.train.safetensors_file import to_bytes
 from fcnkit.train.weights import load_weights

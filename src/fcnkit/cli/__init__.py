@@ -12,13 +12,16 @@ from typing import Annotated, TextIO
 import typer
 from typer.core import TyperGroup
 
-from fcnkit.cli import bench, data, doctor, evaluate, export, info, predict, train, verify
+from fcnkit.cli import adopt, bench, data, doctor, evaluate, export, info, predict, train, verify
 from fcnkit.cli.say import escape_unknown, say
 from fcnkit.errors import FcnkitError, FcnkitWarning, printable
 
 __all__ = ["app", "main"]
 
-_ORDER = ("data", "train", "eval", "export", "verify", "predict", "bench", "info", "doctor")
+_ORDER = (
+    *("data", "train", "eval", "adopt", "export", "verify", "predict", "bench", "info"),
+    "doctor",
+)
 """The order in which a newcomer needs the verbs; typer would list the groups last."""
 
 _FIRST_STEPS = (
@@ -54,6 +57,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.command("train", epilog=train.RECIPE_HELP)(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("adopt")(adopt.adopt)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)
 app.command("predict")(predict.predict)

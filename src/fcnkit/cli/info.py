@@ -34,7 +34,7 @@ def _describe(path: Path) -> dict[str, Any]:
     if kind_of(path) != "checkpoint":
         return describe(path)
     try:
-        from fcnkit.train.checkpoint import describe_checkpoint
+        from fcnkit.train.description import describe_checkpoint
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit info", str(error.name), "train") from error
     return describe_checkpoint(path)

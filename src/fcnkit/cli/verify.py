@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,19 +17,28 @@ from fcnkit.cli.options import (
     SpecFrom,
     Threads,
     backend_request,
+    cover_request,
     use_factory,
 )
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
-from fcnkit.errors import BadValueError, message, missing_extra
+from fcnkit.errors import BadValueError, message, missing_extra, printable
+
+if TYPE_CHECKING:
+    from fcnkit.export.verify_data import ComparisonData
+    from fcnkit.runtime.backends.request import BackendRequest
 
 __all__ = ["verify"]
 
 
 def verify(
     a: Annotated[Path, typer.Argument(help="The model that is right: .pt, .onnx or .engine.")],
-    b: Annotated[Path, typer.Argument(help="The model in question.")],
+    b: Annotated[Path | None, typer.Argument(help="The model in question.")] = None,
     *,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="In place of B: PNG labels of another client for the images of --data."),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder in VOC layout or of pictures to compare on too.")
     ] = None,
@@ -62,9 +71,8 @@ def verify(
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
     use_factory(factory)
-    if split is not None and data is None:
-        rule, remedy = "names a list of --data", "add --data, or leave it out"
-        raise BadValueError(message("--split", rule, f"{split} without --data", remedy))
+    limits = {"--max-error": max_error, "--max-miou-drop": max_miou_drop}
+    _check_sides(b, labels, data, split, limits)
     request = backend_request(
         backend=backend,
         threads=threads,
@@ -73,6 +81,11 @@ def verify(
         spec=spec,
     )
     pictures = open_comparison_data(data, split=split or "val") if data else None
+    if b is None or labels is not None:
+        if labels is None or pictures is None:
+            raise AssertionError  # only for type checkers: _check_sides refused it
+        _verify_labels(a, labels, pictures, min_agreement, request, as_json=as_json)
+        return
     with (
         open_subject(a, request) as first,
         open_subject(b, request) as second,
@@ -108,6 +121,61 @@ def verify(
             if side["matches_its_report"] is False:
                 say(f"{side['name']} was changed after the report beside it was written")
     module.require(report, remedy="one of the two was changed, or another export is meant")
+
+
+def _check_sides(
+    b: Path | None,
+    labels: Path | None,
+    data: Path | None,
+    split: str | None,
+    limits: dict[str, float | None],
+) -> None:
+    """Refuse options that do not go together."""
+    if split is not None and data is None:
+        rule, remedy = "names a list of --data", "add --data, or leave it out"
+        raise BadValueError(message("--split", rule, f"{split} without --data", remedy))
+    if (b is None) == (labels is None):
+        rule, remedy = "compares A with a model B or with --labels", "give one of the two"
+        got = "neither" if b is None else "both"
+        raise BadValueError(message("fcnkit verify", rule, got, remedy))
+    if labels is None:
+        return
+    if data is None:
+        rule, remedy = "needs the images that were labeled", "add --data IMAGES"
+        raise BadValueError(message("--labels", rule, "no --data", remedy))
+    for option, value in limits.items():
+        if value is not None:
+            remedy = "leave it out"
+            raise BadValueError(message(option, "goes with a model B", "--labels", remedy))
+
+
+def _verify_labels(
+    model: Path,
+    labels: Path,
+    images: ComparisonData,
+    min_agreement: float | None,
+    request: BackendRequest,
+    *,
+    as_json: bool,
+) -> None:
+    """Compare a client's labels with those of a model."""
+    from fcnkit.export.client_labels import compare_client_labels, require_agreement
+    from fcnkit.runtime.predict.opening import open_segmenter
+
+    with (
+        open_segmenter(model, request, cover_request(None)) as segmenter,
+        progress_of(unit="images") as advance,
+    ):
+        report = compare_client_labels(
+            segmenter,
+            segmenter.spec,
+            labels,
+            images,
+            on_picture=lambda done, total: advance("verify", done, total),
+        )
+    for line in [report.to_json()] if as_json else map(printable, report.lines()):
+        say(line)
+    require_agreement(report, 0.999 if min_agreement is None else min_agreement)
 
 
 def _print(summary: str, on_data: str | None, bounded: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ from fcnkit.runtime import describe
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.spec import FORMAT, OPTIONAL_PARTS
 from fcnkit.train import load_model
-from fcnkit.train.checkpoint import describe_checkpoint
+from fcnkit.train.description import describe_checkpoint
 
 FOLDER = Path(__file__).parents[2] / "corpus" / "format1"
 
