@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,plots,interop,dev
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,plots,interop,dev
 
 .PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 

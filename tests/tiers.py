@@ -35,6 +35,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/test_tiers.py::test_no_test_is_a_failure": "test",
     "tests/train/": "test",
     "tests/train/data/": "check",
+    "tests/train/data/importers/": "test",
     # More of the same, in other networks, heads and precisions; and what takes very long.
     "tests/benchmarks/test_gpu_runner.py::test_a_dry_run_of_all_stages": "all",
     "tests/export/test_engine_family.py": "all",

@@ -75,6 +75,9 @@ def command_lines(given: Path) -> dict[tuple[str, ...], tuple[list[str], list[st
     lines: dict[tuple[str, ...], tuple[list[str], list[str]]] = {
         ("data", "shapes"): (["out"], ["--train=1", "--val=1"]),
         ("data", "check"): ([data], []),
+        ("data", "import"): ([data], ["--out=out"]),
+        ("data", "split"): ([data], ["--force"]),
+        ("data", "show"): ([data], ["--out=out", "--count=1"]),
         ("train",): (
             [data],
             ["--run=out", "--epochs=1", "--crop=32x32", "--batch=2", "--workers=0"],

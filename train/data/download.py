@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from fcnkit.errors import DataError, message
+from fcnkit.train.data.beside import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -224,7 +225,7 @@ def _verify(path: Path, sha1: str, report: Progress) -> None:
 
 def _unpack(archive: Path, out: Path, report: Progress) -> None:
     """Unpack beside the destination and move the folder there when all of it is unpacked."""
-    _sweep(out)
+    sweep(out, "unpack")
     partial = out / f".unpack.{os.getpid()}.partial"
     total = archive.stat().st_size
     try:
@@ -260,20 +261,6 @@ def _check_end(archive: Path, offset: int) -> None:
         if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
             rule, got = "must be a whole tar archive", f"a damaged header at byte {offset}"
             raise DataError(message(str(archive), rule, got, "remove it"))
-
-
-def _sweep(out: Path) -> None:
-    """Remove what killed runs unpacked; leave running ones alone."""
-    for left in out.glob(".unpack.*.partial"):
-        process = left.name.split(".")[2]
-        if os.name != "posix" or not process.isdigit():
-            continue
-        try:
-            os.kill(int(process), 0)  # asks only whether there is such a process
-        except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except (PermissionError, OverflowError):
-            pass
 
 
 def _check_member(member: tarfile.TarInfo, done: int, count: int, archive: Path) -> None:

@@ -28,7 +28,9 @@ __all__ = [
     "MANY",
     "ON_ITS_SIDE",
     "DecodedMask",
+    "check_palette",
     "decode_mask",
+    "mask_picture",
     "orientation_of",
     "read_image",
     "read_image_levels",
@@ -199,7 +201,7 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
         if mask.mode == "P":
             decoded = _check_indices(np.array(mask), labelmap)
             palette = mask.getpalette() or []
-            return decoded._replace(repainted=_check_palette(decoded, palette, labelmap, path))
+            return decoded._replace(repainted=check_palette(decoded, palette, labelmap, path))
         if mask.mode == "L":
             return _check_indices(np.array(mask), labelmap)
         decoded = _decode_colors(np.array(mask.convert("RGB")), labelmap)
@@ -207,6 +209,21 @@ def decode_mask(path: Path, labelmap: LabelMap) -> DecodedMask:
             opaque = np.asarray(mask.getchannel("A")) == 255
             return decoded._replace(transparent=opaque.size - int(np.count_nonzero(opaque)))
         return decoded
+
+
+def mask_picture(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> Image.Image:
+    """Return labels as a palette image in the label map's colors, as masks are saved.
+
+    Args:
+        labels_hw: uint8 (H, W), void 255.
+        labelmap: The classes.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(labelmap.palette)] = labelmap.palette
+    palette[VOID] = labelmap.void_color
+    mask = Image.fromarray(labels_hw)
+    mask.putpalette(palette.tobytes())
+    return mask
 
 
 def _start(path: Path) -> bytes:
@@ -233,7 +250,7 @@ def _check_indices(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> DecodedM
     return DecodedMask(labels_hw, {str(label): int(counts[label]) for label in beyond})
 
 
-def _check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
+def check_palette(decoded: DecodedMask, values: list[int], labelmap: LabelMap, path: Path) -> str:
     """Refuse a mask whose numbers name other classes than its colors do.
 
     Tools that shrink PNGs renumber the palette: the picture looks the same, but every label

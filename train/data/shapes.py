@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.pixels.palette import VOID_COLOR
+from fcnkit.train.data.beside import new_folder
 from fcnkit.train.data.drawing import KINDS, draw_picture
-from fcnkit.train.data.labelmap import LabelMap
-from fcnkit.train.data.voc import IMAGES, LISTS, MASKS
+from fcnkit.train.data.labelmap import LabelMap, write_labelmap
+from fcnkit.train.data.masks import mask_picture
+from fcnkit.train.data.voc import IMAGES, LABELMAP, LISTS, MASKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 __all__ = ["SHAPES", "write_shapes"]
 
@@ -82,15 +79,9 @@ def write_shapes(
     marker = json.dumps({"format": _FORMAT, "seed": seed, **counts})
     if _is_there(out, marker):
         return False
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-    try:
+    with new_folder(out) as partial:
         _write_folder(partial, counts, seed, progress)
         (partial / _MARKER).write_text(marker + "\n")
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return True
 
 
@@ -118,7 +109,7 @@ def _write_folder(
 ) -> None:
     for name in (IMAGES, MASKS, LISTS):
         (folder / name).mkdir(parents=True)
-    _write_labelmap(folder / "labelmap.txt")
+    write_labelmap(folder / LABELMAP, SHAPES)
     done, total = 0, sum(counts.values())
     for place, (split, count) in enumerate(counts.items()):
         names = [f"{split}_{number:05d}" for number in range(count)]
@@ -133,13 +124,6 @@ def _write_folder(
             (folder / LISTS / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
 
 
-def _write_labelmap(path: Path) -> None:
-    lines = ["# label:color_rgb:parts:actions"]
-    for name, color in zip(SHAPES.classes, SHAPES.palette, strict=True):
-        lines.append(f"{name}:{color[0]},{color[1]},{color[2]}::")
-    path.write_text("\n".join(lines) + "\n")
-
-
 def _write_picture(folder: Path, name: str, rng: np.random.Generator) -> None:
     height, width = _random_side(rng), _random_side(rng)
     kinds = rng.permutation(len(KINDS))[: rng.integers(1, 5)].tolist()
@@ -147,19 +131,10 @@ def _write_picture(folder: Path, name: str, rng: np.random.Generator) -> None:
     Image.fromarray(image_hwc).save(
         folder / IMAGES / f"{name}.jpg", quality=_JPEG_QUALITY, subsampling=0
     )
-    _mask_picture(labels_hw).save(folder / MASKS / f"{name}.png")
+    mask_picture(labels_hw, SHAPES).save(folder / MASKS / f"{name}.png")
 
 
 def _random_side(rng: np.random.Generator) -> int:
     """Return a side in pixels that is not a multiple of 32, as pictures mostly have."""
     side = int(rng.integers(*_SIDES))
     return side if side % 32 else side + 1
-
-
-def _mask_picture(labels_hw: NDArray[np.uint8]) -> Image.Image:
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(SHAPES.palette)] = SHAPES.palette
-    palette[VOID] = SHAPES.void_color
-    mask = Image.fromarray(labels_hw)
-    mask.putpalette(palette.tobytes())
-    return mask

@@ -302,6 +302,10 @@ class FileIndex:
     def __contains__(self, name: str) -> bool:
         return name in self._paths
 
+    def names(self) -> list[str]:
+        """Return the names, in order."""
+        return list(self._paths)
+
     def only(self, name: str) -> Path:
         """Return the one file of that name.
 

@@ -1,4 +1,4 @@
-"""``fcnkit data``: make, fetch and check data sets in Pascal VOC layout."""
+"""``fcnkit data``: make, fetch, import, divide, check and show data sets in Pascal VOC layout."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.data_import import import_data_set
+from fcnkit.cli.data_show import show_data_set
+from fcnkit.cli.data_split import split_data_set
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import ValueRange, parse_levels
 from fcnkit.cli.say import say
@@ -19,7 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Make, fetch and check data sets in VOC layout.")
+app = typer.Typer(no_args_is_help=True, help="Make, import, divide, check and show data sets.")
+app.command("import")(import_data_set)
+app.command("split")(split_data_set)
+app.command("show")(show_data_set)
 
 _SHOWN = 20
 """Problems of a split that are printed; --json lists all."""

@@ -1,0 +1,75 @@
+"""``fcnkit data show``: images with their masks, and which color is which class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcnkit.cli.options import ValueRange, parse_levels, parse_size
+from fcnkit.cli.say import say
+from fcnkit.errors import missing_extra
+from fcnkit.runtime.checks import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fcnkit.train.data.show import Shown
+    from fcnkit.train.data.voc import VocFolder
+
+__all__ = ["show_data_set"]
+
+
+def show_data_set(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, new or empty.")],
+    split: Annotated[str, typer.Option(help="The list to show images of.")] = "train",
+    count: Annotated[int, typer.Option(help="Number of images, spread over the list.", min=1)] = 24,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Show what training sees: augmented crops.")
+    ] = False,
+    recipe: Annotated[
+        str, typer.Option(help="With --augmented: the recipe of fcnkit train, d2l or modern.")
+    ] = "d2l",
+    crop: Annotated[
+        str | None, typer.Option(help="With --augmented: HxW, as for fcnkit train.")
+    ] = None,
+    value_range: ValueRange = None,
+) -> None:
+    """Draw images with their masks and a legend of the classes."""
+    from fcnkit.cli.progress import progress_of
+    from fcnkit.train.data.show import save_sheets, spread
+    from fcnkit.train.data.voc import open_voc
+
+    opened = open_voc(folder, split=split, range=parse_levels(value_range, "--range"))
+    sheets = _augmented(opened, recipe, crop, count) if augmented else spread(opened, count)
+    total = min(count, len(opened.samples))
+    with progress_of() as advance:
+        drawn = save_sheets(
+            out, sheets, opened.labelmap, progress=lambda done: advance("draw", done, total)
+        )
+    say(f"{out}: {drawn} images of {split}")
+
+
+def _augmented(opened: VocFolder, recipe: str, crop: str | None, count: int) -> Iterable[Shown]:
+    """Return crops as training makes them."""
+    from dataclasses import replace
+
+    from fcnkit.train.recipe import RECIPES
+
+    check_choice("--recipe", recipe, tuple(RECIPES))
+    chosen = RECIPES[recipe]
+    size = None if crop is None else parse_size(crop, "--crop")
+    try:
+        from fcnkit.train.augmented import augmented_crops
+        from fcnkit.train.crop import fit_crop
+    except ModuleNotFoundError as error:
+        raise missing_extra("fcnkit data show --augmented", str(error.name), "train") from error
+    if size is not None:
+        return augmented_crops(opened, replace(chosen, crop=size), count)
+    fitted, assumed = fit_crop(opened.samples, chosen)
+    if assumed:
+        say(assumed)
+    return augmented_crops(opened, fitted, count)
