@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import typer
 
 from fcnkit.cli.following import say_next
+from fcnkit.cli.options import choice
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
-from fcnkit.runtime.artifacts.spec import Head, Precision, parse_shape
+from fcnkit.export.choices import Activations
+from fcnkit.runtime.artifacts.precisions import Precision
+from fcnkit.runtime.artifacts.spec import Head, parse_shape
 
 __all__ = ["adopt"]
 
@@ -55,8 +58,13 @@ def adopt(
     config: Annotated[
         Path | None, typer.Option(help="YAML or JSON file with these options by name.")
     ] = None,
-    head: Annotated[str | None, typer.Option(help="logits (default), labels or scene.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
+    head: Annotated[
+        Head | None, choice("--head", Head, "logits where the network gives scores by default.")
+    ] = None,
+    precision: Annotated[
+        Precision,
+        choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
+    ] = "fp32",
     keep_fp32: Annotated[
         str | None, typer.Option(help="Parts that stay in fp32, by comma: net.head.")
     ] = None,
@@ -65,7 +73,8 @@ def adopt(
         typer.Option(help="For int8 and fp16: VOC folder, or one of at least 16 images."),
     ] = None,
     activations: Annotated[
-        str, typer.Option(help="For int8: uint8 (fastest on CPUs) or int8 (for TensorRT).")
+        Activations,
+        choice("--activations", Activations, "for int8; uint8 is fastest on CPUs."),
     ] = "uint8",
     shape: Annotated[
         str | None, typer.Option(help="The only NxHxW that the graph takes: 1x320x480.")
@@ -104,11 +113,11 @@ def adopt(
             source,
             out,
             claims=Claims(**given),
-            head=cast(Head | None, head),
-            precision=cast(Precision, precision),
+            head=head,
+            precision=precision,
             keep_fp32=tuple(filter(None, (keep_fp32 or "").replace(" ", "").split(","))),
             calibration=calibration,
-            activations=cast(Literal["uint8", "int8"], activations),
+            activations=activations,
             shape=parse_shape(shape, "--shape") if shape is not None else None,
             data=data,
             split=split or "val",

@@ -215,7 +215,7 @@ def pictures_below(folder: Path, out: Path | None = None) -> list[Path]:
         OSError: A folder cannot be listed.
     """
     nowhere = folder / "\0"  # no folder has this name
-    return list(Tree(folder, out or nowhere, {}).pictures())
+    return list(Tree(folder, out or nowhere, {}, set()).pictures())
 
 
 def picture_index(folder: Path) -> dict[str, list[Path]]:
