@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -23,6 +23,7 @@ from fcnkit.runtime.artifacts.spec import Shape
 from fcnkit.train.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from fcnkit.train.models import SegmentationNet, create_model
 from fcnkit.train.models.backbone import RESNETS
+from fcnkit.train.models.foreign import TORCHVISION, torchvision_network
 from fcnkit.train.weights import D2L_MODULES
 
 __all__ = ["Layout", "chapter_network", "find_layout"]
@@ -192,16 +193,6 @@ def _chapter(weights: dict[str, Tensor], where: str) -> _Chapter:
     raise ArtifactError(message(where, rule, (nearest or [""])[0], _FACTORY))
 
 
-_TORCHVISION: Final = (
-    "fcn_resnet50",
-    "fcn_resnet101",
-    "deeplabv3_resnet50",
-    "deeplabv3_resnet101",
-    "deeplabv3_mobilenet_v3_large",
-    "lraspp_mobilenet_v3_large",
-)
-
-
 @dataclass(frozen=True)
 class _Torchvision:
     name: str
@@ -211,7 +202,7 @@ class _Torchvision:
 
     def open(self, path: Path, sha256: str, lines: tuple[str, ...]) -> Opened:
         """Build torchvision's network."""
-        net = _build(self.name, self.classes)
+        net = torchvision_network(self.name, self.classes)
         net.load_state_dict(self.weights)
         more = [f"the layout of torchvision's {self.name}, with ImageNet's mean and std"]
         if self.dropped:
@@ -228,27 +219,21 @@ class _Torchvision:
         )
 
 
-def _build(name: str, classes: int) -> nn.Module:
-    build: Callable[..., nn.Module] = torchvision.models.segmentation.__dict__[name]
-    more = {} if name.startswith("lraspp") else {"aux_loss": False}
-    return build(weights=None, weights_backbone=None, num_classes=classes, **more)
-
-
 def _torchvision(weights: dict[str, Tensor], where: str) -> _Torchvision:
     auxiliary = [key for key in weights if key.startswith("aux_classifier.")]
     kept = {key: value for key, value in weights.items() if key not in auxiliary}
     last = kept.get("classifier.4.weight", kept.get("classifier.low_classifier.weight"))
     classes = int(last.shape[0]) if last is not None and last.ndim and last.shape[0] else 21
     nearest: tuple[str, list[str]] | None = None
-    for name in _TORCHVISION:
+    for name in TORCHVISION:
         with torch.device("meta"):
-            wanted = _build(name, classes).state_dict()
+            wanted = torchvision_network(name, classes).state_dict()
         whole = _with_counters(kept, wanted)
         unlike = _unlike(whole, wanted)
         if not unlike:
             return _Torchvision(name, classes, whole, len(auxiliary))
         if nearest is None or len(unlike) < len(nearest[1]):
             nearest = name, unlike
-    rule = f"must be the state dict of torchvision's {', '.join(_TORCHVISION)}"
+    rule = f"must be the state dict of torchvision's {', '.join(TORCHVISION)}"
     got = f"{len(nearest[1])} differences to {nearest[0]}: {nearest[1][0]}" if nearest else ""
     raise ArtifactError(message(where, rule, got, _FACTORY))

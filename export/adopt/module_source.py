@@ -127,6 +127,7 @@ def open_module(
         run=run,
         library=f"torch {torch.__version__}",
         prepare=prepare,
+        weights=lambda: {f"module.{key}": value for key, value in net.state_dict().items()},
         known=known or Claims(),
         voc=voc,
         lines=lines,

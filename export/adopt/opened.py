@@ -48,7 +48,7 @@ class Opened:
     prepare: Callable[[int | None, Shape | None], Prepared]
     """Runs and reads the network, with the multiple and the only shape that the user says."""
     weights: Callable[[], dict[str, Tensor]] | None = None
-    """The state dict of fcnkit's own network of that architecture; None where there is none."""
+    """The state dict of what ``create_model`` builds for that architecture; None for a graph."""
     known: Claims = field(default_factory=Claims)
     """What the layout of the source says by itself: the user's claims go over it."""
     voc: bool = False

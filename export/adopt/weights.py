@@ -17,7 +17,9 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.files import atomic_path
 from fcnkit.train.backend import open_checkpoint
-from fcnkit.train.checkpoint import Weights, save_weights
+from fcnkit.train.checkpoint import Weights, checkpoint_spec, save_weights
+from fcnkit.train.models.base import MULTIPLE
+from fcnkit.train.models.foreign import is_factory, register_factory
 
 __all__ = ["is_weights", "write_weights"]
 
@@ -51,8 +53,10 @@ def write_weights(
     make = known.opened.weights
     if make is None:
         raise AssertionError  # only for type checkers: _check refused it
+    if is_factory(known.opened.architecture):
+        register_factory(known.opened.architecture)  # which the user named
     versions = {"fcnkit": version("fcnkit"), "torch": torch.__version__}
-    spec = replace(known.spec, versions=versions)
+    spec = replace(_for_training(known), versions=versions)
     with atomic_path(out) as temporary:
         save_weights(temporary, Weights(spec=spec, model=make()))
         backend = open_checkpoint(temporary, BackendRequest(options={"device": "cpu"}))
@@ -60,6 +64,18 @@ def write_weights(
             report = verify(source, written, max_pixels=max_pixels)
         require(report, remedy="this is a bug of the adoption, please report it")
     return spec, report
+
+
+def _for_training(known: Understood) -> ModelSpec:
+    """Return the spec with the sizes that every network of ``create_model`` takes."""
+    spec, smallest = known.spec, known.facts.smallest
+    free = checkpoint_spec(spec.architecture, spec.classes, spec.palette)
+    height, width = (-(-side // MULTIPLE) * MULTIPLE for side in smallest)
+    return replace(
+        spec,
+        input=replace(spec.input, multiple=MULTIPLE),
+        shapes=replace(free.shapes, min=(1, height, width)),
+    )
 
 
 def _check(known: Understood, out: Path) -> None:
@@ -75,6 +91,15 @@ def _check(known: Understood, out: Path) -> None:
             f"a file of weights names the network that PyTorch builds, {known.opened.architecture}"
         )
         raise BadValueError(message("--name", rule, known.spec.architecture, "leave it out"))
+    if known.facts.fixed or known.facts.gives_labels:
+        rule = "a file of weights holds a network of scores for any size"
+        got = "one of labels" if known.facts.gives_labels else "one size only"
+        raise BadValueError(message("-o", rule, got, "write a graph, model.onnx"))
+    if known.facts.stride > 1 and known.upsample != "bilinear":
+        rule = "a file of weights enlarges coarse scores by bilinear"
+        raise BadValueError(
+            message("--upsample", rule, known.upsample, "write a graph, model.onnx")
+        )
     if known.normal.color == "BGR":
         rule = "a file of weights holds a network that takes RGB"
         raise BadValueError(message("--color", rule, "BGR", "write a graph, model.onnx"))

@@ -20,7 +20,7 @@ from fcnkit.runtime.checks import check_type
 from fcnkit.train.models.base import SegmentationNet
 from fcnkit.train.models.registry import NETWORKS, Network
 
-__all__ = ["TORCHVISION", "ForeignNet", "is_factory", "register_factory"]
+__all__ = ["TORCHVISION", "ForeignNet", "is_factory", "register_factory", "torchvision_network"]
 
 TORCHVISION: Final = (
     "fcn_resnet50",
@@ -152,10 +152,21 @@ def _arguments(
     return ((num_classes,) if len(needed) == 1 else ()), {}
 
 
-def _torchvision(model: str, num_classes: int) -> ForeignNet:
-    module = torchvision.models.get_model(
+def torchvision_network(model: str, num_classes: int) -> nn.Module:
+    """Build one of torchvision's networks with fresh weights, without its auxiliary classifier.
+
+    Args:
+        model: One of TORCHVISION.
+        num_classes: K.
+    """
+    net: nn.Module = torchvision.models.get_model(
         model, weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=None
     )
+    return net
+
+
+def _torchvision(model: str, num_classes: int) -> ForeignNet:
+    module = torchvision_network(model, num_classes)
     return ForeignNet(module, num_classes, name=f"torchvision:{model}")
 
 

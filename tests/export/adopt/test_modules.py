@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torchvision
 import fcnkit
 from fcnkit.errors import ArtifactError
 from fcnkit.export.adopt import Claims, adopt
+from fcnkit.train.models.registry import NETWORKS
 from tests.export.adopt import graphs
 from tests.refusal import refusal
 
@@ -174,6 +176,36 @@ def test_torchvision_by_its_state_dict(tmp_path: Path) -> None:
         labels_hw = segmenter(image_hwc)
     chosen = np.take_along_axis(scores, labels_hw[None].astype(np.int64), 0)[0]
     assert (scores.max(0) - chosen <= 1e-5 * np.abs(scores).max()).all()
+
+
+def test_weights_of_torchvision_and_of_a_factory(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    build = torchvision.models.segmentation.lraspp_mobilenet_v3_large
+    net = build(weights=None, weights_backbone=None, num_classes=7).eval()
+    torch.save(net.state_dict(), tmp_path / "lraspp.pth")
+    graph, weights = tmp_path / "out.onnx", tmp_path / "out.pt"
+    for out in (graph, weights):
+        adopt(tmp_path / "lraspp.pth", out, claims=Claims(classes=7))
+    image_hwc = graphs.image(70, 90)
+    with fcnkit.load(graph) as first, fcnkit.load(weights) as second:
+        assert np.mean(first(image_hwc) != second(image_hwc)) < 1e-3
+        assert second.spec.input.multiple == 32
+
+    out = tmp_path / "own.safetensors"
+    adopt("othernets:tensor", out, claims=PLAIN)
+    with fcnkit.load(out) as segmenter:
+        assert segmenter(image_hwc).shape == (70, 90)
+    del NETWORKS["othernets:tensor"]
+    with pytest.raises(ArtifactError, match="add --model othernets:tensor"):
+        fcnkit.load(out)
+    with refusal(
+        ValueError,
+        "--upsample: a file of weights enlarges coarse scores by bilinear, got align-corners; "
+        "write a graph, model.onnx",
+    ):
+        adopt("othernets:tensor", out, claims=replace(PLAIN, upsample="align-corners"))
 
 
 def test_torchvisions_second_head_is_left_out_and_said(tmp_path: Path) -> None:
