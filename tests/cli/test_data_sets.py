@@ -11,7 +11,7 @@ from PIL import Image
 from fcnkit.train.data.importers.importing import import_data
 from tests.cli.shell import called, refused
 from tests.corpus.make_exports import EXPORTS, FOLDER
-from tests.train.data.importers.sources import ade20k, folders, labelme, listed
+from tests.train.data.importers.sources import ade20k, export, folders, labelme, listed
 
 VOC = FOLDER / "voc.zip"
 
@@ -66,7 +66,7 @@ def test_import_refuses_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*EXPORTS, "labelme", "ade20k", "folders"])
 def test_what_is_imported_passes_the_check_and_is_trained_on(name: str, tmp_path: Path) -> None:
     drawn = {"labelme": labelme, "ade20k": ade20k, "folders": folders}
-    source = drawn[name](tmp_path / "in") if name in drawn else FOLDER / f"{name}.zip"
+    source = drawn[name](tmp_path / "in") if name in drawn else export(name)
     options = ["--images", "pictures", "--masks", "truth"] if name == "folders" else []
     data = tmp_path / "data"
     assert called("data", "import", source, "-o", data, *options).returncode == 0

@@ -22,7 +22,7 @@ from fcnkit.train.data.labelmap import read_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fcnkit.train.data.importers.source import Request
+    from fcnkit.train.data.importers.source import ReadPlaces, Request
     from fcnkit.train.data.labelmap import Color
 
 __all__ = ["is_cityscapes", "open_cityscapes"]
@@ -132,7 +132,7 @@ def open_cityscapes(request: Request) -> Source:
     return Source("cityscapes", (*classes, void), (*colors, None), tuple(items), dropped, notes)
 
 
-def _item(name: str, image: Path, read: partial) -> Item:  # type: ignore[type-arg]
+def _item(name: str, image: Path, read: ReadPlaces) -> Item:
     path = PurePosixPath(name)
     split = split_name(path.parts[0]) if len(path.parts) > 1 else ""
     rest = PurePosixPath(*path.parts[1:]) if len(path.parts) > 1 else path
@@ -143,10 +143,7 @@ def _read_colors(path: Path) -> tuple[tuple[OldClass, ...], tuple[Color | None, 
     """Read ``r g b name`` lines, in which the color may be missing."""
     classes: list[OldClass] = []
     colors: list[Color | None] = []
-    scored = {name.replace(" ", "") for name, _ in _CLASSES} - {
-        name.replace(" ", "") for name in _NOT_SCORED
-    }
-    known = {name.replace(" ", "") for name, _ in _CLASSES}
+    not_scored = {name.replace(" ", "") for name in _NOT_SCORED} | {VOID_NAME}
     for line in read_lines(path):
         parts = line.split()
         if not parts:
@@ -156,8 +153,7 @@ def _read_colors(path: Path) -> tuple[tuple[OldClass, ...], tuple[Color | None, 
             color = (int(parts[0]), int(parts[1]), int(parts[2]))
             parts = parts[3:]
         name = " ".join(parts)
-        plain = name.replace(" ", "")
-        void = (plain in known and plain not in scored) or plain.casefold() == VOID_NAME
+        void = name.replace(" ", "").casefold() in not_scored
         classes.append(OldClass(name, len(classes), void))
         colors.append(color)
     if not 1 <= len(classes) <= VOID:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fcnkit.runtime.artifacts.classmap import ClassMap
-    from fcnkit.train.data.importers.source import Request, Size
+    from fcnkit.train.data.importers.source import ReadPlaces, Request, Size
 
 __all__ = ["open_folders"]
 
@@ -87,7 +87,7 @@ def open_folders(request: Request) -> Source:
     return Source("folders", classes, nothing, tuple(items), dropped, notes, open_ids=True)
 
 
-def _item(pair: _Pair, read: partial[NDArray[np.uint16]]) -> Item:
+def _item(pair: _Pair, read: ReadPlaces) -> Item:
     split, name = split_of(PurePosixPath(pair.name))
     return Item(name, split, pair.image, read)
 

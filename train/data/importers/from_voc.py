@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from fcnkit.train.data.importers.source import Request, Size
+    from fcnkit.train.data.importers.source import ReadPlaces, Request, Size
     from fcnkit.train.data.labelmap import LabelMap
 
 __all__ = ["is_voc", "labelmap_source", "open_voc_export"]
@@ -61,7 +61,8 @@ def open_voc_export(request: Request) -> Source:
     else:
         labelmap = voc_labelmap()
         notes.append(f"no {LABELMAP}: the 21 classes of Pascal VOC are assumed")
-    images = picture_index(request.images or _images(root))
+    images_at = request.images or _images(root)
+    images = picture_index(images_at)
     masks = picture_index(root / MASKS)
     listed = _listed(root) if (root / LISTS).is_dir() else {}
     if not listed:
@@ -70,16 +71,16 @@ def open_voc_export(request: Request) -> Source:
     items = []
     for name, split in listed.items():
         mask = _one(masks, name, f"{root / MASKS}", "a mask")
-        image = None if mask is None else _one(images, name, f"{request.images or _images(root)}")
+        image = None if mask is None else _one(images, name, f"{images_at}")
         if mask is None:
             dropped.add("listed names without a mask", name)
         elif image is None:
-            _missing(request, dropped, name)
+            _missing(images_at, name, request, dropped)
         else:
             items.append(Item(name, split, image, labeled_reader(mask, labelmap, notes)))
-    for name in images:
-        if name not in listed:
-            dropped.add("images that no list names", name)
+    for kind, index in (("images", images), ("masks", masks)):
+        for name in sorted(index.keys() - listed.keys()):
+            dropped.add(f"{kind} that no list names", name)
     return labelmap_source("voc", labelmap, tuple(items), dropped, notes)
 
 
@@ -99,7 +100,7 @@ def labelmap_source(
     )
 
 
-def labeled_reader(mask: Path, labelmap: LabelMap, notes: list[str]) -> partial[NDArray[np.uint16]]:
+def labeled_reader(mask: Path, labelmap: LabelMap, notes: list[str]) -> ReadPlaces:
     """Return what reads a mask by a label map, whatever the image's size."""
     return partial(_read, mask, labelmap, notes)
 
@@ -150,10 +151,9 @@ def _one(index: dict[str, list[Path]], name: str, what: str, kind: str = "an ima
     raise DataError(message(f"{what}/{name}", f"must be {kind} in one file", got, remedy))
 
 
-def _missing(request: Request, dropped: Dropped, name: str) -> None:
+def _missing(folder: Path, name: str, request: Request, dropped: Dropped) -> None:
     """Refuse a mask without its image, or count it."""
     if not request.skip_missing:
-        folder = request.images or request.root / IMAGES
         rule, remedy = "must hold the image of every mask", "add it, or pass --skip-missing"
         raise DataError(message(str(folder), rule, f"none for {name}", remedy))
     dropped.add("masks without an image", name)

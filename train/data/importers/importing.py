@@ -156,7 +156,7 @@ def import_data(
             work=work,
         )
         opened = open_source(request, format)
-        made = _Making(partial, root, opened, class_map, copy=copy).run(report)
+        made = _Writer(partial, root, opened, class_map, copy=copy).run(report)
         found = made.report(out)
         shutil.rmtree(work)
         _write_record(partial / RECORD, found, source or root)
@@ -193,8 +193,8 @@ def _root(
     return (folder.parent if folder.name == "annotations" else folder), source
 
 
-class _Making:
-    """One data set in the making."""
+class _Writer:
+    """Writes one data set."""
 
     def __init__(
         self, folder: Path, root: Path, source: Source, class_map: ClassMap, *, copy: bool
@@ -211,7 +211,7 @@ class _Making:
         self._turned = 0
         self._splits: dict[str, list[str]] = {}
 
-    def run(self, report: Progress) -> _Making:
+    def run(self, report: Progress) -> _Writer:
         """Write the images, masks, lists and the label map."""
         items = self._source.items
         _check_once(items)
@@ -279,6 +279,8 @@ class _Making:
             f"no lists train and val in the source: images were divided {shares}; if they are "
             "frames of videos, keep each together with fcnkit data split --force --group REGEX"
         )
+        if "val" not in chosen:
+            self._notes.append("too few images for val.txt, which training needs")
         return chosen
 
     def _origin(self, image: Path) -> str:

@@ -10,23 +10,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.classmap import ClassMap, OldClass
 from fcnkit.runtime.predict.tree import Tree
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fcnkit.train.data.labelmap import Color
 
 __all__ = [
-    "MOST_FILES",
     "Dropped",
     "Item",
     "Place",
+    "ReadPlaces",
     "Request",
     "Size",
     "Source",
@@ -42,8 +42,8 @@ __all__ = [
 Size = tuple[int, int]
 """Height and width in pixels."""
 
-MOST_FILES: Final = 10_000_000
-"""More images than this are refused."""
+ReadPlaces = Callable[[Size], NDArray[np.uint16]]
+"""Reads the mask for an image of a size, or draws it."""
 
 _SPLIT = re.compile(r"(train|val|test)(?:ing|id|idation)?(?:19|20)?(?:\d\d)?", re.IGNORECASE)
 _SHOWN = 3
@@ -78,8 +78,7 @@ class Item(NamedTuple):
     split: str
     """The name of its list, empty where the source has none."""
     image: Path
-    places: Callable[[Size], NDArray[np.uint16]]
-    """Reads the mask for an image of this size, or draws it."""
+    places: ReadPlaces
     declared: tuple[object, object] = (None, None)
     """The image's height and width as the source has them; None where it has none."""
 

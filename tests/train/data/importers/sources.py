@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.train.data.importers.importing import ImportReport, import_data
 from fcnkit.train.data.labelmap import read_labelmap
 from tests.corpus.make_exports import (
+    FOLDER,
     IMAGES,
     NAMES,
     boxes_of,
@@ -140,6 +142,13 @@ def folders(root: Path) -> Path:
         save(root / "pictures" / f"{name_of(number)}.jpg", image_of(number))
         save(root / "truth" / f"{name_of(number)}_mask.png", labels_of(number))
     return root
+
+
+def export(name: str) -> Path:
+    """Return a zip file of Datumaro, or skip the test where a package for it is missing."""
+    if name.startswith("coco"):
+        pytest.importorskip("pycocotools")
+    return FOLDER / f"{name}.zip"
 
 
 class Coco:

@@ -10,9 +10,10 @@ import pytest
 
 from fcnkit.train.data.check import check_folder
 from fcnkit.train.data.importers.formats import FORMATS
-from tests.corpus.make_exports import EXPORTS, FOLDER, IMAGES, NAMES, labels_of, name_of
+from tests.corpus.make_exports import EXPORTS, IMAGES, NAMES, labels_of, name_of
 from tests.train.data.importers.sources import (
     ade20k,
+    export,
     folders,
     imported,
     labelme,
@@ -33,7 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
 def source(name: str, folder: Path) -> Path:
     """Return a source: Datumaro's zip file, or a folder that is drawn."""
     if name in EXPORTS:
-        return FOLDER / f"{name}.zip"
+        return export(name)
     drawn = {"labelme": labelme, "ade20k": ade20k, "folders": folders}[name]
     return drawn(folder / name)
 
@@ -83,7 +84,7 @@ def test_a_zip_file_of_any_format_in_a_folder_of_its_own(name: str, tmp_path: Pa
 
 
 def test_lists_of_the_source_stay_as_they_are(tmp_path: Path) -> None:
-    imported(FOLDER / "coco_polygons.zip", tmp_path / "out")
+    imported(export("coco_polygons"), tmp_path / "out")
     assert listed(tmp_path / "out") == {
         "train": ["cam0_0000", "cam1_0001", "cam0_0002", "cam1_0003"],
         "val": ["cam0_0004", "cam1_0005"],
@@ -91,7 +92,7 @@ def test_lists_of_the_source_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_source_without_lists_is_divided_and_says_so(tmp_path: Path) -> None:
-    report = imported(FOLDER / "voc.zip", tmp_path / "out")
+    report = imported(export("voc"), tmp_path / "out")
     assert report.splits == {"train": 4, "val": 1, "test": 1}
     assert report.notes[-1] == (
         "no lists train and val in the source: images were divided 70/10/20; if they are "

@@ -413,3 +413,11 @@ def test_an_option_that_would_be_ignored(
 def test_a_label_map_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         imported(FOLDER / "voc.zip", tmp_path / "out", labelmap=tmp_path / "none.txt")
+
+
+def test_too_few_images_for_two_lists_are_said(tmp_path: Path) -> None:
+    report = imported(source(tmp_path / "in", "a"), tmp_path / "out", **PAIR)
+    assert report.splits == {"train": 1}
+    assert report.notes[-1] == "too few images for val.txt, which training needs"
+    report = imported(source(tmp_path / "two", "a", "b"), tmp_path / "out2", **PAIR)
+    assert report.splits == {"train": 1, "val": 1}

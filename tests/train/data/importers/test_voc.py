@@ -81,11 +81,13 @@ def test_lists_of_tools_and_what_they_leave_out(tmp_path: Path) -> None:
     (folder / "Validation.txt").write_text("c\n")
     (folder / "trainval.txt").write_text("a\nc\n")
     save(root / "JPEGImages" / "z.png", noise())
+    save(root / "SegmentationClass" / "y.png", ROW)
     report = imported(root, tmp_path / "out")
     assert listed(tmp_path / "out") == {"train": ["a", "b"], "val": ["c"]}
     assert report.left_out == (
         "1 listed names without a mask (missing)",
         "1 images that no list names (z)",
+        "1 masks that no list names (y)",
     )
 
 
