@@ -95,7 +95,7 @@ class Subject:
     @property
     def on_gpu(self) -> bool:
         """Whether a GPU computes."""
-        return self.backend.info.device == "gpu"
+        return self.kind == "engine" or self.backend.info.device == "gpu"
 
     def takes(self, shape: Shape) -> bool:
         """Say whether an engine has a profile for a shape; other models take any legal one."""
