@@ -287,9 +287,9 @@ _UNREADABLE: Final = (
 def _check_zip(path: Path) -> None:
     """Refuse a file that is not a zip or that unpacks to more: torch does not compress."""
     # torch would read a file that is not a zip as a bare pickle of its oldest format.
-    got, remedy = "no zip archive", _AGAIN
+    got, remedy = "not a zip archive", _AGAIN
     if not is_zipfile(path) and _is_of_old_format(path):
-        got = "the format of torch before 1.6, which is no zip archive"
+        got = "the format of torch before 1.6, which is not a zip archive"
         remedy = "write it again with torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"
     if is_zipfile(path):
         try:

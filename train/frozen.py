@@ -34,8 +34,8 @@ def frozen_copy(net: SegmentationNet) -> SegmentationNet:
 def _fold_batch_norms(module: nn.Module) -> None:
     """Fold each batch normalization into the convolution that its owner defines just before it.
 
-    The exporter folds too, but not where another node reads the convolution's result, be it only
-    its size. That definition order is the order of computing is a convention of our own networks;
+    The exporter folds too, but not where another node reads the convolution's result, or its
+    size. That definition order is the order of computing is a convention of our own networks;
     the comparison after the export would show a breach. Others are left as they are.
     """
     for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):

@@ -75,11 +75,11 @@ def draw_legend(classes: Sequence[str], palette: NDArray[np.uint8], *, width: in
 
 @lru_cache(maxsize=64)
 def font_for(text: str, size: int) -> Any:
-    """Return a font that holds every character of a text, or the one that holds most.
+    """Return a font that holds every character, or the one that holds most.
 
     Args:
         text: What will be drawn.
-        size: Pixels.
+        size: In pixels.
 
     Returns:
         A font of Pillow; of fonts that hold as much, matplotlib's default.

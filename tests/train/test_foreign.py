@@ -420,7 +420,7 @@ def test_the_old_format_is_refused_with_a_remedy_that_works(tmp_path: Path) -> N
     with refusal(
         ArtifactError,
         f"{old}: must be a checkpoint that torch can read without running code, got the format of "
-        "torch before 1.6, which is no zip archive; write it again with "
+        "torch before 1.6, which is not a zip archive; write it again with "
         "torch.save(torch.load(FILE, weights_only=True), NEW_FILE)",
     ):
         read_archive(old)

@@ -152,15 +152,12 @@ def train(
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     chosen: Recipe = replace(RECIPES[recipe], **given)
-    architecture = _architecture(model, backbone)
     try:
         from fcnkit.train import loop
-        from fcnkit.train.models.foreign import is_factory, register_factory
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
-    if is_factory(architecture):
-        register_factory(architecture)
+    architecture = _architecture(model, backbone)
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
     levels = parse_levels(value_range, "--range")
@@ -232,8 +229,12 @@ def _remark(data: TrainingData, recipe: Recipe) -> None:
 
 
 def _architecture(model: str, backbone: str | None) -> str:
-    """Put network and backbone together, given in one option or in two."""
+    """Put network and backbone together, given in one option or in two; import a factory."""
+    from fcnkit.train.models.foreign import is_factory, register_factory
+
     if backbone is None:
+        if is_factory(model):
+            register_factory(model)
         return model
     if "-" in model:
         rule = "is given by itself or in --model"

@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from fcnkit.errors import DataError, message
+from fcnkit.errors import BadValueError, DataError, message
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def load_json(path: Path) -> dict[str, Any]:
     """
 
     def refuse(text: str) -> None:
-        raise ValueError(f"{text}, which JSON does not allow")
+        raise BadValueError(f"{text}, which JSON does not allow")
 
     what = str(path)
     if not path.is_file():
