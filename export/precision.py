@@ -24,10 +24,10 @@ def default_kept(precision: Precision, core: Core) -> tuple[str, ...]:
     Returns:
         The modules of the parts that the precision's row names.
     """
-    first = next(node for node in core.model.graph.node if node.op_type == "Conv")
+    convolutions = [node.name for node in core.model.graph.node if node.op_type == "Conv"]
     modules: dict[Part, tuple[str, ...]] = {
         "normalization": (NORMALIZE,),
-        "first convolution": (module_of(first.name),),
+        "first convolution": tuple(map(module_of, convolutions[:1])),
         "class scores": core.scores,
     }
     kept = (name for part in PRECISIONS[precision].kept for name in modules[part])
