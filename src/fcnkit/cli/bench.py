@@ -88,8 +88,7 @@ def latency(
         Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
     ] = None,
     cuda_graphs: Annotated[
-        CudaGraphs,
-        choice("--cuda-graphs", CudaGraphs, "for engines; both gives one row each."),
+        CudaGraphs, choice("--cuda-graphs", CudaGraphs, "for engines; both gives one row each.")
     ] = "both",
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")

@@ -31,8 +31,7 @@ def onnx(
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     head: Annotated[
-        Head,
-        choice("--head", Head, "labels and scene take and give uint8, scene of any size."),
+        Head, choice("--head", Head, "labels and scene take and give uint8, scene of any size.")
     ] = "logits",
     precision: Annotated[
         Precision,

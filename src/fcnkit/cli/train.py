@@ -65,8 +65,7 @@ def train(
         ),
     ] = None,
     upsample_init: Annotated[
-        UpsampleInit,
-        choice("--upsample-init", UpsampleInit, "how transposed convolutions start."),
+        UpsampleInit, choice("--upsample-init", UpsampleInit, "how transposed convolutions start.")
     ] = "bilinear",
     freeze_upsample: Annotated[
         bool, typer.Option("--freeze-upsample", help="Do not train them (fcn, deeplabv3).")
