@@ -23,12 +23,16 @@ Maker = Callable[[Path], str]
 
 
 def lively(net: nn.Module) -> nn.Module:
-    """Give batch normalizations statistics other than 0 and 1, so that they matter."""
+    """Give every layer weights and statistics that matter, so that scores differ over an image."""
     torch.manual_seed(0)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             nn.init.uniform_(module.running_mean, -0.2, 0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
+            nn.init.uniform_(module.weight, 0.5, 1.0)
+            nn.init.uniform_(module.bias, -0.2, 0.2)
+        elif isinstance(module, nn.Conv2d):
+            nn.init.kaiming_uniform_(module.weight)
     return net.eval()
 
 

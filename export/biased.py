@@ -99,7 +99,13 @@ def _shift_labels(model: onnx.ModelProto) -> bool:
     typed = onnx.shape_inference.infer_shapes(model).graph
     infos = (*typed.value_info, *typed.input, *typed.output)
     ranks = {info.name: len(info.type.tensor_type.shape.dim) for info in infos}
-    places = [place for place, node in enumerate(graph.node) if node.op_type == "ArgMax"]
+    # An adopted network may hold its own others.
+    heads = "labels/" if any(node.name.startswith("labels/") for node in graph.node) else ""
+    places = [
+        place
+        for place, node in enumerate(graph.node)
+        if node.op_type == "ArgMax" and node.name.startswith(heads)
+    ]
     for place in reversed(places):
         node = graph.node[place]
         plain = node.input[0]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.export.subject import Answer
 
-__all__ = ["Difference", "DifferenceMeter", "largest_logit"]
+__all__ = ["ROUNDING", "Difference", "DifferenceMeter", "largest_logit"]
+
+ROUNDING: Final = 2e-6
+"""What sums in another order change in float32, as a share of the largest logit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Difference:
     largest. Near 0 means that only ties were decided differently. None where no side gives
     logits."""
     mean_margin: float | None
+    tied: float = 0.0
+    """Share of pixels whose labels differ, and whose two logits differ by rounding alone."""
 
     def summary(self) -> str:
         """Return the figures as words."""
@@ -53,6 +59,7 @@ class DifferenceMeter:
         self._max_error: float | None = None
         self._max_margin: float | None = None
         self._least = 1.0
+        self._tied = 0
 
     def add(self, a: Answer, b: Answer, *, scale: float | None = None) -> None:
         """Compare two answers to the same pictures; different shapes are an infinite difference.
@@ -103,6 +110,7 @@ class DifferenceMeter:
         elif differs.any():
             given = np.take_along_axis(logits_nchw, labels_nhw[:, None], 1)[:, 0]
             margins = (logits_nchw.max(1) - given)[differs] / (scale or largest_logit(logits_nchw))
+            self._tied += int((margins <= ROUNDING).sum())
             self._margin_sum += float(margins.sum())
             self._max_margin = float(np.maximum(self._max_margin, margins.max()))
 
@@ -122,6 +130,7 @@ class DifferenceMeter:
             mean_error=None if self._max_error is None else self._error_sum / max(1, self._logits),
             max_margin=self._max_margin,
             mean_margin=self._margin_sum / max(1, differing) if known else None,
+            tied=self._tied / max(1, self._pixels),
         )
 
 

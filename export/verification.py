@@ -236,7 +236,8 @@ def _failures(
         most.append(
             ("largest margin of balanced classes", balanced.max_margin, tolerance.max_margin)
         )
-        agreement = balanced.label_agreement
+        # Scores that hardly change over an image become ties where every class wins equally often.
+        agreement = balanced.label_agreement + balanced.tied
         least.append(
             ("label agreement of balanced classes", agreement, tolerance.min_balanced_agreement)
         )
