@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.export.engine_precision import check_engine
 from fcnkit.export.subject import Subject
-from fcnkit.export.verification import require, verify
+from fcnkit.export.verification import default_tolerance, require, verify
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.backends.opening import open_backend
 from fcnkit.runtime.backends.request import BackendRequest
@@ -18,6 +18,10 @@ from fcnkit.runtime.backends.tensorrt import CACHE, HOST_CODE, open_engine
 from fcnkit.runtime.backends.tensorrt_library import logger_of
 
 __all__ = ["EngineCheck", "check_built_engine", "compare_engine"]
+
+_SAME_GRAPH: Final = 0.99
+_SAME_GRAPH_PICTURE: Final = 0.9
+"""Labels that an engine and its ONNX file share at least, of all pixels and of each picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,13 @@ def compare_engine(model: Subject, engine: Subject) -> str:
     Raises:
         VerifyError: The engine is out of tolerance.
     """
-    report = verify(model, engine)
+    tolerance = default_tolerance(model, engine)
+    # Quantizing happened before: both sides hold the same graph, and only its rounding differs.
+    stricter = replace(
+        tolerance,
+        min_agreement=max(tolerance.min_agreement, _SAME_GRAPH),
+        min_picture_agreement=max(tolerance.min_picture_agreement, _SAME_GRAPH_PICTURE),
+    )
+    report = verify(model, engine, tolerance=stricter)
     require(report, remedy="this is a bug of the exporter or the library, please report it")
     return report.summary()

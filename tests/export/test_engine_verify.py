@@ -23,11 +23,12 @@ from fcnkit.runtime.backends import tensorrt_library
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.opening import open_backend
+from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.tensorrt import TensorRtExecutor
 from tests.runtime.engines import PROFILES, make_sidecar, rtx_plan, write_engine
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.fake_tensorrt import FakeTensorRt
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_info, make_spec, write_model
 
 SHAPES = (
     "1x32x32, 1x64x96, 2x96x64, 2x64x128, 2x64x96, 1x128x128, 2x128x128, 4x192x288, 3x64x160, "
@@ -93,7 +94,8 @@ class Spoiled:
 
     def __init__(self, backend: Backend, spoil: Callable[[Any, Any], Any]) -> None:
         self.backend, self.spoil = backend, spoil
-        self.spec, self.details = backend.spec, backend.details
+        self.spec, self.info = backend.spec, backend.info
+        self.details = backend.details
 
     def infer(self, batch: Any) -> Any:
         return self.spoil(batch, self.backend.infer(batch))
@@ -178,10 +180,10 @@ class Built:
         session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
         self.trt = FakeTensorRt(session, spec, PROFILES, self.cuda, rtx=True)
 
-    def open(self, path: Path, *, options: dict[str, str]) -> CudaBackend:
+    def open(self, path: Path, request: BackendRequest) -> CudaBackend:
         file: EngineFile = read_engine_file(path)
-        executor = TensorRtExecutor(self.trt, file, self.cuda, options=options)
-        return CudaBackend(self.cuda, executor, name=file.flavor, details={})
+        executor = TensorRtExecutor(self.trt, file, self.cuda, options=request.options)
+        return CudaBackend(self.cuda, executor, name=file.flavor, info=make_info("gpu"))
 
 
 def test_a_built_engine_is_run_by_its_library(
@@ -210,7 +212,7 @@ def test_a_built_engine_that_is_wrong_or_cannot_be_opened(
         check_built_engine(built.trt, built.path, model, name="labels.engine")
     assert str(caught.value).startswith(begin)
 
-    def refuse(_path: Path, **_: Any) -> CudaBackend:
+    def refuse(_path: Path, _request: BackendRequest) -> CudaBackend:
         raise BackendUnavailableError("no GPU here")
 
     monkeypatch.setattr(engine_verify, "open_engine", refuse)

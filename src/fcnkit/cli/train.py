@@ -159,13 +159,11 @@ def train(
     architecture = _architecture(model, backbone)
     # Under torchrun one of the processes speaks for all.
     first = os.environ.get("RANK", "0") == "0"
-    levels = parse_levels(value_range, "--range")
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
-    opened = loop.open_data(data, chosen, range=levels)
+    opened = loop.open_data(data, chosen, range=parse_levels(value_range, "--range"))
     if first:
-        _say_data(opened)
-        _remark(opened, chosen)
+        _say_data(opened, chosen)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -202,14 +200,15 @@ def _fit_crop(data: Path, recipe: Recipe, *, resumed: Path | None, speak: bool) 
     return fitted
 
 
-def _say_data(opened: TrainingData) -> None:
-    """Say what is trained on."""
+def _say_data(opened: TrainingData, recipe: Recipe) -> None:
+    """Say what is trained on, and what is odd about it."""
     # The same words as in the d2l.ai chapter, to compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")
     small = opened.val_smaller
     too = f", and {small} smaller than the crop; all are scored" if small else ""
     say(f"read {len(opened.val.samples) - small} examples of val{too}")
+    _remark(opened, recipe)
 
 
 def _remark(data: TrainingData, recipe: Recipe) -> None:
