@@ -359,8 +359,7 @@ def save_weights(path: Path, weights: Weights) -> None:
         OSError: The file cannot be written.
     """
     if path.suffix != SAFETENSORS:
-        with atomic_path(path) as temporary:
-            torch.save({"spec": weights.spec.to_json(), "model": weights.model}, temporary)
+        _save(path, {"spec": weights.spec.to_json(), "model": weights.model})
         return
     content = safetensors_file.to_bytes(weights.model, {METADATA_KEY: weights.spec.to_json()})
     atomic_write(path, content)
