@@ -141,6 +141,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "recipe": checkpoint.recipe.to_dict(),
         "scores": checkpoint.scores,
     }
+    _save(path, data)
+
+
+def _save(path: Path, data: dict[str, Any]) -> None:
+    """Write a file as a whole, in torch's format."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         try:
             torch.save(data, file)
