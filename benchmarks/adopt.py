@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -95,6 +96,12 @@ def engine(model: Path) -> str:
     return "built"
 
 
+def _plain(text: str) -> str:
+    """Take the names of temporary folders out of a reason, and its end where it is long."""
+    short = re.sub(r"(/\w+)*/tmp\w*/", "", " ".join(text.split()))
+    return short if len(short) < 300 else f"{short[:300]}..."
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
@@ -120,7 +127,7 @@ def run(path: Path, only: str, minutes: float) -> list[dict[str, str]]:
                     return rows
                 row = {"source": source, "head": head, "precision": precision}
                 row |= measure(given, claims, head, precision, data / "JPEGImages")
-                row["refusal"] = row["refusal"].replace(f"{folder}/", "")
+                row = {key: _plain(value) for key, value in row.items()}
                 print(*row.values(), sep=" | ", flush=True)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")

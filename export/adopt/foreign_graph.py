@@ -94,6 +94,7 @@ def cleaned(model: onnx.ModelProto, output: str, *, where: str) -> onnx.ModelPro
         _refuse_operators(work, where=where)
         work = _modern(work, where=where)
         _store_constants(work.graph)
+        _drop_copies(work.graph, output)
         _rename(work, output)
         _refuse_precision(work, where=where)
         onnx.checker.check_model(work, full_check=True)
@@ -269,6 +270,25 @@ def _store_constants(graph: onnx.GraphProto) -> None:
             kept.append(helper_copy(node))
         else:
             graph.initializer.append(tensor)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _drop_copies(graph: onnx.GraphProto, output: str) -> None:
+    """Let nodes read a stored tensor itself where TorchScript put an Identity before it.
+
+    The quantizer takes what an Identity gives for an activation.
+    """
+    names = {tensor.name: tensor.name for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        given = node.input[0] if node.input else ""
+        if node.op_type == "Identity" and given in names and node.output[0] != output:
+            names[node.output[0]] = names[given]
+        else:
+            copy = helper_copy(node)
+            copy.input[:] = [names.get(name, name) for name in node.input]
+            kept.append(copy)
     del graph.node[:]
     graph.node.extend(kept)
 

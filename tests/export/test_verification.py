@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from fcnkit.errors import ArtifactError, DataError, VerifyError
+from fcnkit.export.difference import DifferenceMeter
 from fcnkit.export.heads import LABEL_GROUPS
 from fcnkit.export.shapes import comparison_shapes
-from fcnkit.export.subject import Subject, open_subject
+from fcnkit.export.subject import Answer, Subject, open_subject
 from fcnkit.export.verification import VerifyReport, require, verify
 from fcnkit.export.verify_data import open_comparison_data
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
@@ -433,3 +434,14 @@ def test_a_folder_without_truth_gives_agreement_but_no_score(
     assert report.data.miou_drop is None
     assert report.data.pictures == 20
     assert report.data.summary().endswith("JPEGImages, which has no truth")
+
+
+def test_labels_that_differ_by_rounding_alone_are_counted_as_ties() -> None:
+    labels_nhw = np.zeros((1, 2, 2), np.int64)
+    logits_nchw = np.ones((1, 2, 2, 2))
+    logits_nchw[0, 1] = [[1 - 1e-6, 1 - 1e-5], [0, 0]]
+    others_nhw = np.array([[[1, 1], [0, 0]]])
+    meter = DifferenceMeter()
+    meter.add(Answer(labels_nhw, logits_nchw), Answer(others_nhw, None))
+    assert meter.result().label_agreement == 0.5
+    assert meter.result().tied == 0.25

@@ -13,9 +13,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import fcnkit
-from benchmarks.adopt_sources import CLASSES, SOURCES
+from benchmarks.adopt_sources import CLASSES, RGB, SOURCES
 from fcnkit.cli import app
-from fcnkit.errors import ArtifactError
+from fcnkit.errors import ArtifactError, VerifyError
 from fcnkit.export.adopt import Claims, adopt
 from tests.export.adopt import graphs
 
@@ -72,6 +72,19 @@ def test_int8_of_a_transformer_names_its_operators(tmp_path: Path, shapes_folder
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_scores_that_hardly_differ_are_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("timm", reason="timm is not installed, see extra interop")
+    torch.set_num_threads(1)
+    source, claims = "benchmarks.adopt_sources:on_timm_flat", Claims(**RGB)
+    adopt(source, tmp_path / "out.onnx", head="labels", claims=claims, max_pixels=64 * 96)
+    monkeypatch.setattr("fcnkit.export.difference.ROUNDING", -1.0)
+    with pytest.raises(VerifyError, match="got label agreement of balanced classes"):
+        adopt(source, tmp_path / "out.onnx", head="labels", claims=claims, max_pixels=64 * 96)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_every_command_runs_on_an_adopted_file(tmp_path: Path, shapes_folder: Path) -> None:
     labels = taken_over("torchvision lraspp, ONNX by torch.export", tmp_path, head="labels")
     logits = labels.rename(tmp_path / "labels.onnx")
@@ -92,6 +105,6 @@ def test_every_command_runs_on_an_adopted_file(tmp_path: Path, shapes_folder: Pa
     a, b = (np.asarray(Image.open(tmp_path / c / "a.png")) for c in ("auto", "pad"))
     assert np.array_equal(a, b)
     run("verify", logits, labels, "--max-pixels", 64 * 96)
-    run("bench", "latency", labels, "--shape", "64x96", "--seconds", "0.1", "-o", tmp_path / "b")
+    run("bench", "latency", labels, "--shape", "64x96", "--runs", 3, "--warmup", 1)
     run("export", "triton", labels, "-o", tmp_path / "triton")
     run("export", "engine", labels, "-o", tmp_path / "m.engine", "--flavor", "tensorrt-rtx")
