@@ -129,7 +129,8 @@ def test_the_help_lists_the_verbs_in_the_order_of_their_use() -> None:
     shown = CliRunner().invoke(app, [], env={"COLUMNS": "100"}).stdout
     verbs = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
     assert verbs == [
-        "data", "train", "eval", "export", "verify", "predict", "bench", "info", "doctor",
+        "data", "train", "eval", "adopt", "export", "verify", "predict", "bench", "info",
+        "doctor",
     ]  # fmt: skip
     steps = re.findall(r"^ fcnkit (.*?) *$", shown, re.MULTILINE)
     assert [step.split()[0] for step in steps] == ["data", "train", "export", "predict"]

@@ -67,7 +67,7 @@ def test_another_network_starts_from_a_checkpoint(
     model = ("--model", "unet-resnet18", "--init-from", origin, "--upsample-init", "xavier")
     done = fcnkit("train", shapes_folder, "-o", run, *TINY, *model)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[1] == (
+    assert done.stdout.splitlines()[2] == (
         f"starts with 120 of 178 tensors from {origin} (fcn32s-resnet18); "
         "left at their initialization: decoder, transpose_conv"
     )
