@@ -79,8 +79,16 @@ class Learner:
         bf16 = self.recipe.precision == "bf16"
         if bf16:
             x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            logits_bmkp = self._forward(x_bchw)
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                logits_bmkp = self._forward(x_bchw)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            rule = "batch normalization needs more than one value per channel"
+            got = f"{len(x_bchw)} image of {x_bchw.shape[2]}x{x_bchw.shape[3]}"
+            remedy = "train on more images, or raise --batch or --crop"
+            raise FcnkitError(message("training", rule, got, remedy)) from error
         labels_bmp = self.net.pieces_of(labels_bhw, outside=VOID)
         loss = share_of_loss(
             logits_bmkp.float(),

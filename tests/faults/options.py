@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def command_lines(given: Path) -> dict[tuple[str, ...], tuple[list[str], list[st
         ("data", "shapes"): (["out"], ["--train=1", "--val=1"]),
         ("data", "check"): ([data], []),
         ("data", "import"): ([data], ["--out=out"]),
-        ("data", "split"): ([data], ["--force"]),
+        # It writes into the data set that it is given.
+        ("data", "split"): ([str(given.parent / "to-split")], ["--force"]),
         ("data", "show"): ([data], ["--out=out", "--count=1"]),
         ("train",): (
             [data],
@@ -190,6 +192,7 @@ def prepare(given: Path) -> None:
     for split in ("train", "val"):
         stems = [Path(name).stem for name in names]
         (data / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+    shutil.copytree(data, given.parent / "to-split")
     report = ["bench", "latency", str(given / "m.onnx"), "--runs=3", "--warmup=1"]
     guarded(run, [*report, f"--out={given / 'bench'}", "--no-plots"], str(given))
 
