@@ -103,7 +103,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
 def _pair(key: object) -> Key:
     """Return epoch and index."""
     if isinstance(key, tuple) and len(key) == 2:
-        return check_int("CropDataset: epoch", key[0], 1, 2**31), int(key[1])
+        return check_int("CropDataset: epoch", key[0], 0, 2**31), int(key[1])
     if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
         return 1, int(key)
     rule = "a key is an index, or epoch and index"

@@ -78,7 +78,7 @@ def test_another_network_starts_from_a_checkpoint(
         (
             ("--model", "unet-resnet34", "--init-from", origin),
             f"{origin}: weights for unet-resnet34 must come from a network with the same backbone, "
-            "got fcn32s-resnet18; use --model fcn32s-resnet18 or another on resnet18",
+            "got fcn32s-resnet18; use a network on resnet18",
         ),
         (
             ("--upsample-init", "magic"),

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fcnkit.export.engine_profiles import ProfileRequest, parse_profile
 from fcnkit.runtime.artifacts.engine_file import BuilderOptions, read_engine_file, sidecar_path
 from fcnkit.runtime.artifacts.spec import ShapeRange
 from fcnkit.runtime.backends import tensorrt_library
+from fcnkit.runtime.backends.registry import BACKENDS
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
@@ -348,7 +350,8 @@ def test_a_name_that_no_backend_would_take_for_an_engine(model: Path) -> None:
 
 
 def test_a_missing_library_names_its_extra(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tensorrt_library._MODULES, "tensorrt", "tensorrt_that_is_not_there")
+    row = replace(BACKENDS["tensorrt"], module="tensorrt_that_is_not_there")
+    monkeypatch.setitem(BACKENDS, "tensorrt", row)
     text = (
         "fcnkit export engine: needs the package tensorrt_that_is_not_there, got no such package; "
         "pip install 'fcnkit[tensorrt]'"

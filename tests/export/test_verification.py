@@ -203,6 +203,7 @@ LOGITS_OFF = (
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*to keep the parity")
 def test_a_changed_graph_is_found(
     head: str,
     tensor: str,
@@ -227,7 +228,8 @@ class Flipping:
 
     def __init__(self, backend: Backend, precision: Precision, share: float) -> None:
         self.backend, self.share = backend, share
-        self.spec, self.details = replace(backend.spec, precision=precision), backend.details
+        self.spec = replace(backend.spec, precision=precision)
+        self.info, self.details = backend.info, backend.details
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         labels = self.backend.infer(batch)
@@ -291,6 +293,7 @@ def other_classes(spec: ModelSpec) -> ModelSpec:
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*to keep the parity")
 def test_a_spec_of_another_model_is_found(
     rule: Callable[[ModelSpec], ModelSpec],
     text: str,

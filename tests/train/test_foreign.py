@@ -140,7 +140,7 @@ def test_a_checkpoint_never_imports_what_it_names(package: Path, shapes_folder: 
     )
     for command in (
         ["eval", best, shapes_folder],
-        ["predict", best, shapes_folder, "-o", "out"],
+        ["predict", best, shapes_folder / "JPEGImages", "-o", "out"],
         ["export", "onnx", best, "-o", "m.onnx"],
         ["verify", best, best],
         ["bench", "latency", best, "--runs", "2"],

@@ -308,6 +308,6 @@ def test_pretrained_needs_a_resnet() -> None:
     with refusal(
         ValueError,
         "create_model: pretrained weights are those of a ResNet, got unet; "
-        "use unet-resnet34, or train from scratch",
+        "use a network on a ResNet, or train from scratch",
     ):
         create_model("unet", 3, pretrained=True)

@@ -121,5 +121,6 @@ def test_class_weights_by_hand_are_names_and_numbers() -> None:
 
 def test_what_was_called_loss_is_read_as_the_reduction() -> None:
     now = replace(MODERN, reduction="image-sum").to_dict()
-    before = {**now, "loss": now.pop("reduction")}
+    before = {key: value for key, value in now.items() if key != "reduction"}
+    before["loss"] = now["reduction"]
     assert Recipe.from_dict(before) == replace(MODERN, reduction="image-sum")

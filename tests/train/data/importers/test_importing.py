@@ -274,6 +274,7 @@ KILL = """
 import os, signal, sys
 from pathlib import Path, PurePosixPath
 from fcnkit.train.data.importers import importing, links
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 place, calls = links.Placer.place, []
 def counted(self, *arguments):
     calls.append(arguments)
