@@ -106,6 +106,8 @@ class Manifest:
         self._using = threading.Lock()
         """Held while the file is read or written: ``check`` may be called on any thread."""
         self._file = path.open("a+b")
+        self._reader = path.open("rb")
+        """For lines: writing moves the place of ``_file`` under its buffer."""
         try:
             _lock(self._file, path)
             for offset, data in _lines(self._file):
@@ -115,7 +117,7 @@ class Manifest:
                     self._note(offset, data)
             self._end_torn_line()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _note(self, offset: int, data: dict[str, Any]) -> None:
@@ -169,8 +171,8 @@ class Manifest:
         if offset is None:
             return None
         with self._using:
-            self._file.seek(offset)
-            return _parsed(self._file.readline())
+            self._reader.seek(offset)
+            return _parsed(self._reader.readline())
 
     def _end_torn_line(self) -> None:
         """A line that a power cut tore must not swallow the next one."""
@@ -251,6 +253,7 @@ class Manifest:
 
     def close(self) -> None:
         """Unlock the manifest; closing twice is fine."""
+        self._reader.close()
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -20,10 +20,11 @@ import pytest
 from PIL import Image
 
 from fcnkit.errors import DataError
-from fcnkit.runtime import Segmenter, load
+from fcnkit.runtime import Segmenter, load, open_backend
 from fcnkit.runtime.predict.folder import MANIFEST, find_jobs, predict_files
 from fcnkit.runtime.predict.manifest import Manifest
 from tests.refusal import refusal
+from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
 
 
@@ -265,3 +266,15 @@ def test_killed_again_and_again_and_resumed(tmp_path: Path, model: Path) -> None
     for name in results(out):
         with Image.open(out / name) as written:
             assert np.array(written).max() < 4
+
+
+def test_lines_are_read_right_while_others_are_written(tmp_path: Path) -> None:
+    """A manifest longer than a buffer, whose results are all replaced by a second run."""
+    model, pictures = write_model(tmp_path / "m.onnx", make_spec("labels")), tmp_path / "in"
+    write_pictures(pictures, 40, side=33)
+    out = tmp_path / "out"
+    for _ in range(3):
+        with Segmenter(open_backend(model)) as segmenter:
+            jobs = find_jobs([str(pictures)], out)
+            records = [*predict_files(segmenter, jobs, out, model_sha256="", resume=False)]
+        assert [record.status for record in records] == ["done"] * 40
