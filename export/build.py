@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Final, assert_never
@@ -14,11 +15,20 @@ from fcnkit.export.calibration import Calibration, model_inputs
 from fcnkit.export.choices import Activations
 from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
-from fcnkit.export.heads import Core, labels_model, logits_model, tiles_model
+from fcnkit.export.heads import (
+    Core,
+    add_last_layer,
+    labels_model,
+    logits_model,
+    scores_model,
+    tiles_model,
+)
 from fcnkit.export.int8 import to_int8
+from fcnkit.export.last_layer import FEATURES, of_layer, of_resize
 from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.scene import wrap_scene
 from fcnkit.export.trace import OPSET, trace
+from fcnkit.runtime.artifacts.last_layer import LastLayerWeights
 from fcnkit.runtime.artifacts.spec import (
     Head,
     InputSpec,
@@ -32,9 +42,18 @@ from fcnkit.runtime.artifacts.spec import (
 )
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.train.frozen import frozen_copy
-from fcnkit.train.models import SegmentationNet
+from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
+from fcnkit.train.models.base import MULTIPLE
 
-__all__ = ["Typing", "build_graph", "build_typed", "head_spec", "to_precision", "trace_core"]
+__all__ = [
+    "Typing",
+    "build_graph",
+    "build_typed",
+    "head_spec",
+    "to_precision",
+    "trace_core",
+    "with_resize",
+]
 
 _SCENE_MAX: Final[Shape] = (1, 4096, 4096)
 
@@ -64,12 +83,37 @@ def trace_core(net: SegmentationNet, classes: int, *, opset: int = OPSET) -> Cor
     """
     graph = CoreGraph(frozen_copy(net))
     example = torch.zeros(2, 3, 64, 96)
-    return Core(
-        model=trace(graph, example, "image", "fine", last=graph.last_name, opset=opset),
+    model = trace(graph, example, "image", "fine", last=graph.last_name, opset=opset)
+    core = Core(
+        model=model,
         stride=graph.stride,
         classes=classes,
         scores=graph.score_names(classes),
     )
+    last = net.last_step
+    if not isinstance(last, SubpixelConvTranspose2d):
+        return with_resize(core, least=(1, MULTIPLE, MULTIPLE), fixed=False)
+    return _with(core, of_layer(last, classes) if net.upsamples_scores else FEATURES)
+
+
+def with_resize(core: Core, *, least: Shape, fixed: bool) -> Core:
+    """Return a core that knows its last layer, where it ends in a bilinear resize of scores.
+
+    Args:
+        core: A core whose graph ends as the network does.
+        least: The smallest legal shape.
+        fixed: Whether that is the only one.
+    """
+    found = of_resize(
+        core.model, classes=core.classes, multiple=core.multiple, least=least, fixed=fixed
+    )
+    return _with(core, found)
+
+
+def _with(core: Core, found: LastLayerWeights | str) -> Core:
+    if isinstance(found, str):
+        return replace(core, no_scores=found)
+    return replace(core, last_layer=found)
 
 
 def build_graph(
@@ -94,6 +138,8 @@ def build_graph(
     _, model, kept = build_typed(core, spec, typing or Typing())
     if spec.head == "scene":
         model = wrap_scene(model, multiple=core.multiple)
+    if spec.head == "scores" and core.last_layer is not None:
+        add_last_layer(model, core.last_layer)
     _fix_dims(model, spec)
     return model, kept
 
@@ -102,13 +148,13 @@ def _fix_dims(model: onnx.ModelProto, spec: ModelSpec) -> None:
     """Declare the batch and the sides of which the spec allows one size."""
     limits = zip("NHW", spec.shapes.min, spec.shapes.max, strict=True)
     fixed = {axis: low for axis, low, high in limits if low == high}
-    for tensor, layout in (
-        (model.graph.input[0], spec.input.layout),
-        (model.graph.output[0], spec.output.layout),
+    for tensor, layout, stride in (
+        (model.graph.input[0], spec.input.layout, 1),
+        (model.graph.output[0], spec.output.layout, spec.stride),
     ):
         for axis, dim in zip(layout, tensor.type.tensor_type.shape.dim, strict=True):
             if axis in fixed:
-                dim.dim_value = fixed[axis]
+                dim.dim_value = fixed[axis] if axis == "N" else fixed[axis] // stride
 
 
 def build_typed(
@@ -129,6 +175,8 @@ def build_typed(
     """
     if spec.head == "logits":
         plain = logits_model(core)
+    elif spec.head == "scores":
+        plain = scores_model(core)
     elif spec.head == "labels":
         plain = labels_model(core, spec.input)
     else:
@@ -175,6 +223,7 @@ def head_spec(
     sha256: str | None,
     precision: Precision = "fp32",
     shape: Shape | None = None,
+    core: Core | None = None,
 ) -> ModelSpec:
     """Turn a checkpoint's spec into the one of an exported head.
 
@@ -184,12 +233,13 @@ def head_spec(
         sha256: Of the source file; None where it is not a file.
         precision: What it computes in.
         shape: The only legal shape; None for the head's range.
+        core: The network; needed for the head ``scores``.
 
     Returns:
         The spec, parity not yet known.
 
     Raises:
-        ValueError: The shape is not legal for the head.
+        ValueError: The shape is not legal for the head, or the network has no such head.
     """
     versions = {
         "fcnkit": version("fcnkit"),
@@ -198,9 +248,43 @@ def head_spec(
     }
     source = SourceSpec(sha256=sha256, parity=None)
     spec = replace(spec, source=source, versions=versions, precision=precision)
-    if head != "logits":
+    if head == "scores":
+        spec = _scores_spec(spec, core)
+    elif head != "logits":
         spec = _labels_spec(spec, head)
     return spec if shape is None else replace(spec, shapes=_one_shape(shape, spec))
+
+
+def _scores_spec(spec: ModelSpec, core: Core | None) -> ModelSpec:
+    layer = None if core is None else core.last_layer
+    if core is None or layer is None:
+        rule = "scores is for networks whose last layer enlarges class scores"
+        got = spec.architecture if core is None else f"{spec.architecture}, {core.no_scores}"
+        raise BadValueError(message("--head", rule, got, "use --head labels or logits"))
+    multiple = math.lcm(spec.input.multiple, layer.stride)
+    return replace(
+        spec,
+        head="scores",
+        input=replace(spec.input, multiple=multiple),
+        output=OutputSpec(name="scores", layout="NCHW", dtype="float32"),
+        shapes=_stepped(spec.shapes, multiple),
+        last_layer=layer.described(),
+    )
+
+
+def _stepped(given: ShapeRange, multiple: int) -> ShapeRange:
+    """Return the range whose sides are multiples."""
+    low = [-(-side // multiple) * multiple for side in given.min[1:]]
+    high = [max(a, b // multiple * multiple) for a, b in zip(low, given.max[1:], strict=True)]
+    typical = [
+        min(-(-side // multiple) * multiple, most)
+        for side, most in zip(given.opt[1:], high, strict=True)
+    ]
+    return ShapeRange(
+        min=(given.min[0], low[0], low[1]),
+        opt=(given.opt[0], typical[0], typical[1]),
+        max=(given.max[0], high[0], high[1]),
+    )
 
 
 def _labels_spec(spec: ModelSpec, head: Head) -> ModelSpec:

@@ -81,16 +81,16 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
         spec: The head's; for ``scene`` the batches are those of its middle.
 
     Yields:
-        float32 (1, 3, h, w), normalized, for ``logits``; uint8 (1, h, w, 3) for ``labels``, the
-        same as float32 for ``scene``. The window is the picture's middle, at most the spec's
-        typical size, its sides multiples of the smallest legal ones.
+        float32 (1, 3, h, w), normalized, for ``logits`` and ``scores``; uint8 (1, h, w, 3) for
+        ``labels``, the same as float32 for ``scene``. The window is the picture's middle, at most
+        the spec's typical size, its sides multiples of the smallest legal ones.
 
     Raises:
         DataError: A picture is broken or smaller than the smallest legal size.
     """
     for path in calibration.pictures:
         image_nhwc = _window(path, spec)[None]
-        if spec.head == "logits":
+        if spec.input.dtype == "float32":
             yield normalized(image_nhwc, spec.input)
         else:
             yield image_nhwc if spec.head == "labels" else image_nhwc.astype(np.float32)

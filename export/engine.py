@@ -26,6 +26,7 @@ from fcnkit.runtime.artifacts.engine_file import (
     sidecar_path,
 )
 from fcnkit.runtime.artifacts.engine_header import Flavor, FlavorChoice, read_plan_header
+from fcnkit.runtime.artifacts.last_layer import last_layer_path, read_in_onnx
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, SourceSpec, hull
 from fcnkit.runtime.backends.tensorrt_library import import_library, library_name, logger_of
@@ -66,7 +67,8 @@ def build_engine(
 
     Args:
         model: The .onnx file.
-        out: The .engine file; its folder exists. ``out`` + ``.json`` is written beside it.
+        out: The .engine file; its folder exists. ``out`` + ``.json`` is written beside it, and for
+            head ``scores`` ``out`` + ``.last_layer``.
         flavor: The library; auto takes ordinary TensorRT where it is installed, else TensorRT-RTX.
         profiles: Ranges of shapes to build for; one that follows from the spec by default.
         options: What the builder is told.
@@ -150,16 +152,23 @@ def _engine_spec(spec: ModelSpec, ranges: tuple[ShapeRange, ...], source: OnnxSo
 
 
 def _write(trt: Any, plan: bytes, sidecar: Sidecar, *, model: Path, out: Path) -> EngineCheck:
-    """Check the engine under a temporary name, and give both files their names only then."""
+    """Check the engine under a temporary name, and give the files their names only then."""
+    weights = read_in_onnx(model, sidecar.spec)
     with atomic_path(out) as temporary:
         temporary.write_bytes(plan)
         sidecar_path(temporary).write_text(_dump(sidecar))
+        if weights is not None:
+            last_layer_path(temporary).write_bytes(weights.to_bytes())
         check = check_built_engine(trt, temporary, model, name=out.name)
         # Write the sidecar first. If we are killed in between, the old engine's hash does not match
         # the new sidecar, and opening it fails with a clear error.
         spec = sidecar.spec.with_parity(check.verified) if check.verified else sidecar.spec
         final = replace(sidecar, spec=spec, verified=check.verified)
         atomic_write(sidecar_path(out), _dump(final).encode())
+        if weights is None:
+            last_layer_path(out).unlink(missing_ok=True)  # of an engine that was there before
+        else:
+            atomic_write(last_layer_path(out), weights.to_bytes())
     return check
 
 

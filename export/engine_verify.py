@@ -12,9 +12,9 @@ from fcnkit.export.engine_precision import check_engine
 from fcnkit.export.subject import Subject
 from fcnkit.export.verification import default_tolerance, require, verify
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
-from fcnkit.runtime.backends.opening import open_backend
+from fcnkit.runtime.backends.opening import open_backend, open_model, read_last_layer
 from fcnkit.runtime.backends.request import BackendRequest
-from fcnkit.runtime.backends.tensorrt import CACHE, HOST_CODE, open_engine
+from fcnkit.runtime.backends.tensorrt import CACHE, HOST_CODE
 from fcnkit.runtime.backends.tensorrt_library import logger_of
 
 __all__ = ["EngineCheck", "check_built_engine", "compare_engine"]
@@ -73,13 +73,26 @@ def check_built_engine(trt: Any, path: Path, model: Path, *, name: str) -> Engin
     del inspector, engine, runtime
     with ExitStack() as stack:
         try:
-            built = stack.enter_context(open_engine(path, BackendRequest(options=options)))
+            built = stack.enter_context(open_model(path, BackendRequest(options=options)))
             source = stack.enter_context(open_backend(model, backend="onnxruntime"))
         except BackendUnavailableError as error:
             return EngineCheck(inspected=inspected, verified=None, reason=str(error))
         verified = compare_engine(
-            Subject(source, name=model.name, kind="onnx", sha256=None),
-            Subject(built, name=name, kind="engine", sha256=None, profiles=file.profiles),
+            Subject(
+                source,
+                name=model.name,
+                kind="onnx",
+                sha256=None,
+                last_layer=read_last_layer(model, source.spec),
+            ),
+            Subject(
+                built,
+                name=name,
+                kind="engine",
+                sha256=None,
+                profiles=file.profiles,
+                last_layer=read_last_layer(path, built.spec),
+            ),
         )
     return EngineCheck(inspected=inspected, verified=verified, reason=None)
 

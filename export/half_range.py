@@ -139,7 +139,7 @@ def range_inputs(
     """
     for make in (noise_pictures, flat_pictures):
         image_nhwc = make(shape)
-        if head == "logits":
+        if given.dtype == "float32":
             yield normalized(image_nhwc, given)
         else:
             yield image_nhwc if head == "labels" else image_nhwc.astype(np.float32)

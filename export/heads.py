@@ -6,6 +6,7 @@ pieces here hold no arithmetic on shapes: 0 and -1 in a Reshape say all that is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,10 +16,20 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from fcnkit.export.last_layer import NO_SCORES, prune
 from fcnkit.export.onnx_text import assemble, parse_piece
+from fcnkit.runtime.artifacts.last_layer import BIAS_NAME, WEIGHT_NAME, LastLayerWeights
 from fcnkit.runtime.artifacts.spec import InputSpec
 
-__all__ = ["NORMALIZE", "Core", "labels_model", "logits_model", "tiles_model"]
+__all__ = [
+    "NORMALIZE",
+    "Core",
+    "add_last_layer",
+    "labels_model",
+    "logits_model",
+    "scores_model",
+    "tiles_model",
+]
 
 NORMALIZE: Final = "normalize"
 """The nodes of the normalization are named as if it were a module of the network."""
@@ -96,6 +107,10 @@ class Core:
     """Both sides of an image must divide by it."""
     gives_labels: bool = False
     """Whether ``fine`` is labels already, int64 (n, H, W): an adopted graph with an argmax."""
+    last_layer: LastLayerWeights | None = None
+    """What the last node does, where it only enlarges class scores: for head ``scores``."""
+    no_scores: str = NO_SCORES
+    """Why it has no head ``scores``, in words that follow its name."""
 
 
 def logits_model(core: Core) -> onnx.ModelProto:
@@ -104,8 +119,31 @@ def logits_model(core: Core) -> onnx.ModelProto:
     if core.stride == 1:
         _rename_output(graph, "fine", "logits")
     model = assemble("logits", [graph, *_logits_tail(core)], core.model)
-    sides = _sides(core)
+    sides = _sides(core.multiple)
     return _declared(model, (_N, 3, *sides), (_N, core.classes, *sides))
+
+
+def scores_model(core: Core) -> onnx.ModelProto:
+    """Complete a core to normalized pictures -> float32 class scores, before the last layer."""
+    assert core.last_layer is not None
+    graph = _copy(core)
+    stride = core.last_layer.stride
+    multiple = math.lcm(core.multiple, stride)
+    _rename_output(graph, graph.node.pop().input[0], "scores")
+    free = [_N, core.classes, None, None]
+    graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, free)
+    )
+    prune(graph)
+    model = assemble("scores", [graph], core.model)
+    sides, coarse = _sides(multiple), _sides(multiple // stride)
+    return _declared(model, (_N, 3, *sides), (_N, core.classes, *coarse))
+
+
+def add_last_layer(model: onnx.ModelProto, layer: LastLayerWeights) -> None:
+    """Store the weights of the last layer in a model whose nodes do not read them."""
+    for name, values in ((WEIGHT_NAME, layer.weight), (BIAS_NAME, layer.bias)):
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
 
 
 def tiles_model(core: Core, given: InputSpec) -> onnx.ModelProto:
@@ -116,7 +154,7 @@ def tiles_model(core: Core, given: InputSpec) -> onnx.ModelProto:
     if core.stride == 1:
         _rename_output(graph, "fine", "logits")
     model = assemble("tiles", [front, graph, *_logits_tail(core)], core.model)
-    sides = _sides(core)
+    sides = _sides(core.multiple)
     return _declared(model, (_N, *sides, 3), (_N, core.classes, *sides))
 
 
@@ -133,16 +171,16 @@ def labels_model(core: Core, given: InputSpec) -> onnx.ModelProto:
         _split_argmax(graph, core)
         tail = _TO_LABELS.format(stride=core.stride)
     parts = [front, graph, parse_piece(tail, "labels/", core.model)]
-    sides = _sides(core)
+    sides = _sides(core.multiple)
     return _declared(assemble("labels", parts, core.model), (_N, *sides, 3), (_N, *sides))
 
 
 _N: Final = "n"
 
 
-def _sides(core: Core) -> tuple[str, str]:
+def _sides(multiple: int) -> tuple[str, str]:
     """Return the names under which the graph declares its free sides."""
-    factor = "" if core.multiple == 1 else f"{core.multiple}*"
+    factor = "" if multiple == 1 else f"{multiple}*"
     return f"{factor}h", f"{factor}w"
 
 

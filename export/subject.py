@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 
 from fcnkit.export.biased import BiasedLabels, open_biased
 from fcnkit.export.comparison_images import normalized
+from fcnkit.export.last_layer import upsampled
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
+from fcnkit.runtime.artifacts.last_layer import LastLayerWeights
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.backends.base import Backend
-from fcnkit.runtime.backends.opening import open_model
+from fcnkit.runtime.backends.opening import open_model, read_last_layer
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
+from fcnkit.runtime.pixels.upsampling import upsample_argmax
 
 __all__ = ["Answer", "Subject", "SubjectKind", "open_subject", "verify_path"]
 
@@ -69,6 +72,7 @@ class Subject:
         reported: bool | None = None,
         profiles: tuple[ShapeRange, ...] = (),
         biased: BiasedLabels | None = None,
+        last_layer: LastLayerWeights | None = None,
     ) -> None:
         """Wrap an opened backend, which is closed with the subject.
 
@@ -82,10 +86,11 @@ class Subject:
                 None without such a report.
             profiles: Of an engine: the ranges of shapes that it takes.
             biased: Of an ONNX file that gives labels: runs it with a number per class added.
+            last_layer: Of a model that gives scores: the weights that its spec describes.
         """
         self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
         self.proof, self.reported, self.profiles = proof, reported, profiles
-        self.biased = biased
+        self.biased, self._last_layer = biased, last_layer
 
     @property
     def spec(self) -> ModelSpec:
@@ -123,8 +128,9 @@ class Subject:
     def answer(self, image_nhwc: NDArray[np.uint8]) -> Answer:
         """Label pictures of one size.
 
-        Where sides are not multiples of the spec's, a model that gives logits is run on the
-        overlapping tiles of head ``scene``, and their mean is taken.
+        Where sides are not multiples of the spec's, a model that gives logits or scores is run on
+        the overlapping tiles of head ``scene``, and their mean is taken. Of scores, the labels are
+        those of the runtime's kernel, and the logits are computed by PyTorch.
 
         Args:
             image_nhwc: uint8 (N, H, W, 3), RGB, of a size that the head can cover.
@@ -132,23 +138,30 @@ class Subject:
         Returns:
             Labels and, where the head gives them, logits.
         """
-        if self.spec.head != "logits":
+        if not self.spec.can_average:
             return Answer(self.backend.infer(image_nhwc).astype(np.int64), None)
-        logits_nchw = self._logits(image_nhwc)
-        return Answer(logits_nchw.argmax(1), logits_nchw)
-
-    def _logits(self, image_nhwc: NDArray[np.uint8]) -> NDArray[np.float64]:
         batch, height, width, _ = image_nhwc.shape
-        given = self.spec.input
+        given, layer = self.spec.input, self._last_layer
         plan = plan_tiles(height, width, multiple=given.multiple)
         rows, columns = plan.tile
         total = np.zeros((batch, self.spec.num_classes, height, width))
         count = np.zeros((height, width))
+        tiles = []
         for top, left in plan:
             window = np.s_[top : top + rows, left : left + columns]
-            total[:, :, *window] += self.backend.infer(normalized(image_nhwc[:, *window], given))
+            tile = self.backend.infer(normalized(image_nhwc[:, *window], given))
+            total[:, :, *window] += tile if layer is None else upsampled(tile, layer)
             count[window] += 1
-        return total / count
+            if layer is not None:
+                tiles.append(tile)
+        logits_nchw = total / count
+        if not tiles:
+            return Answer(logits_nchw.argmax(1), logits_nchw)
+        upsampling = self.backend.upsampling
+        assert upsampling is not None
+        scores_ntchw = np.stack(tiles, 1)
+        labels = [upsample_argmax(scores, plan, upsampling) for scores in scores_ntchw]
+        return Answer(np.stack(labels).astype(np.int64), logits_nchw)
 
     def close(self) -> None:
         """Close the backend."""
@@ -185,12 +198,14 @@ def open_subject(path: Path, request: BackendRequest | None = None) -> Subject:
         return Subject(opened, name=path.name, kind=kind, sha256=sha256_of(path))
     if kind == "engine":
         profiles = read_engine_file(path, spec_from=request.spec_from).profiles
+        opened = open_model(path, request)
         return Subject(
-            open_model(path, request),
+            opened,
             name=path.name,
             kind=kind,
             sha256=sha256_of(path),
             profiles=profiles,
+            last_layer=read_last_layer(path, opened.spec, spec_from=request.spec_from),
         )
     return _open_onnx(path, request)
 
@@ -203,7 +218,7 @@ def _open_onnx(path: Path, request: BackendRequest) -> Subject:
     opened = open_model(path, request)
     sha256 = sha256_of(path)
     biased = None
-    if request.backend == "onnxruntime" and opened.spec.head != "logits":
+    if request.backend == "onnxruntime" and not opened.spec.can_average:
         biased = open_biased(path, opened.spec, threads=opened.info.threads)
     return Subject(
         opened,
@@ -213,4 +228,5 @@ def _open_onnx(path: Path, request: BackendRequest) -> Subject:
         proof=proof,
         reported=_is_reported(path, sha256),
         biased=biased,
+        last_layer=read_last_layer(path, opened.spec),
     )

@@ -42,7 +42,14 @@ from fcnkit.runtime.artifacts.precisions import (
     Tolerance,
     precisions_taking,
 )
-from fcnkit.runtime.artifacts.spec import METADATA_KEY, Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.artifacts.spec import (
+    METADATA_KEY,
+    Head,
+    LastLayer,
+    ModelSpec,
+    Shape,
+    format_shape,
+)
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
@@ -74,6 +81,8 @@ class ExportReport:
     """Names of the pictures that int8 was calibrated on, or fp16's values were measured on."""
     half_range: HalfRange | None
     """The largest value of every tensor in float16; None for other precisions."""
+    last_layer: LastLayer | None = None
+    """What the runtime computes, for head ``scores``."""
 
     def summary(self) -> str:
         """Return the figures as one line."""
@@ -87,7 +96,7 @@ def export_onnx(
     checkpoint: Path,
     out: Path,
     *,
-    head: Head = "logits",
+    head: Head | None = None,
     precision: Precision = "fp32",
     keep_fp32: Sequence[str] = (),
     calibration: Path | None = None,
@@ -103,7 +112,8 @@ def export_onnx(
     Args:
         checkpoint: A best.pt or last.pt.
         out: The .onnx file; its folder exists. ``out`` with ``.verify.json`` is written beside it.
-        head: What the graph computes, see the ModelSpec.
+        head: What the graph computes, see the ModelSpec; by default ``scores`` where the network
+            has them, else ``logits``.
         precision: What it computes in; inputs and outputs keep their types.
         keep_fp32: Modules, by their names in the state dict, that stay in float32.
         calibration: For int8 and fp16: a folder in VOC layout or of pictures, at least 16 of
@@ -132,10 +142,11 @@ def export_onnx(
             not hold its activations; no file is left.
     """
     check_out(out)
-    check_choice("--head", head, get_args(Head))
+    if head is not None:
+        check_choice("--head", head, get_args(Head))
     check_choice("--precision", precision, get_args(Precision))
     check_choice("--activations", activations, get_args(Activations))
-    opset = check_int(f"--opset of head {head}", opset, LOWEST_OPSET[head], OPSET)
+    opset = check_int("--opset", opset, LOWEST_OPSET, OPSET)
     max_pixels = check_int("export_onnx: max_pixels", max_pixels, 1, 2**63 - 1)
     check_names("--keep-fp32", keep_fp32)
     if max_miou_drop is not None:
@@ -149,8 +160,9 @@ def export_onnx(
         tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
     net, loaded = load_model(checkpoint)
     sha256 = sha256_of(checkpoint)
-    spec = head_spec(loaded.spec, head, sha256=sha256, precision=precision, shape=shape)
-    core = trace_core(net, spec.num_classes, opset=opset)
+    core = trace_core(net, loaded.spec.num_classes, opset=opset)
+    head = head or ("logits" if core.last_layer is None else "scores")
+    spec = head_spec(loaded.spec, head, sha256=sha256, precision=precision, shape=shape, core=core)
     with _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source:
         return write_verified(
             core,
@@ -224,7 +236,13 @@ def write_verified(
         if half_range:
             more["half_range"] = asdict(half_range)
         atomic_write(verify_path(out), report.to_json(**more).encode())
-    return ExportReport(verify=report, speedup=speedup, calibration=pictures, half_range=half_range)
+    return ExportReport(
+        verify=report,
+        speedup=speedup,
+        calibration=pictures,
+        half_range=half_range,
+        last_layer=spec.last_layer,
+    )
 
 
 def check_out(out: Path) -> None:

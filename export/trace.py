@@ -11,14 +11,12 @@ import onnx
 import torch
 from torch import nn
 
-from fcnkit.runtime.artifacts.spec import Head
-
 __all__ = ["LOWEST_OPSET", "OPSET", "trace"]
 
 OPSET: Final = 20
 """Of exported graphs by default: what ONNX Runtime, OpenVINO and both TensorRTs read."""
 
-LOWEST_OPSET: Final[dict[Head, int]] = {"logits": 18, "labels": 18, "scene": 18}
+LOWEST_OPSET: Final = 18
 """What older libraries may need. PyTorch's exporter writes nothing older itself, and converting
 DeepLabV3's pooling to less fails."""
 

@@ -95,7 +95,7 @@ def write_triton_repository(
         What was written.
 
     Raises:
-        ArtifactError: The model is broken, or an engine of TensorRT-RTX.
+        ArtifactError: The model is broken, has head ``scores``, or is an engine of TensorRT-RTX.
         TypeError: An option is of another type.
         ValueError: An option is out of range, the name is not fit for a folder, or the version is
             already there, or the model has another configuration there.
@@ -103,6 +103,11 @@ def write_triton_repository(
     check_choice("--device", device, get_args(Device))
     check_type("--name", "" if name is None else name, str)
     read = _read(model)
+    if read.spec.head == "scores":
+        rule = "clients of a server need labels or logits"
+        got = "head scores, whose last layer fcnkit's runtime computes"
+        remedy = "export it again with --head labels or --head scene"
+        raise ArtifactError(message(str(model), rule, got, remedy))
     most = 2**31 - 1  # int32 in the server's configuration
     version = check_int("--version", version, 1, most)
     instances = check_int("--instances", instances, 1, most)

@@ -16,8 +16,9 @@ from fcnkit.export.adopt.probing import Facts
 from fcnkit.export.adopt.trying import Trial, try_claims
 from fcnkit.export.adopt.understanding import Understood, understand
 from fcnkit.export.adopt.weights import is_weights, write_weights
-from fcnkit.export.build import head_spec
+from fcnkit.export.build import head_spec, with_resize
 from fcnkit.export.choices import Activations
+from fcnkit.export.heads import Core
 from fcnkit.export.shapes import MAX_PIXELS
 from fcnkit.export.subject import Subject
 from fcnkit.export.to_onnx import check_out, open_typing, write_verified
@@ -122,9 +123,11 @@ def adopt(
         if is_weights(out):
             spec, verified = write_weights(known, subject, out, max_pixels=max_pixels)
         else:
-            core, sha256 = known.core(), known.opened.sha256
+            core, sha256 = _core(known, head), known.opened.sha256
             check_precision(core, precision, keep_fp32)
-            spec = head_spec(known.spec, head, sha256=sha256, precision=precision, shape=shape)
+            spec = head_spec(
+                known.spec, head, sha256=sha256, precision=precision, shape=shape, core=core
+            )
             with operators_named(precision):
                 verified = write_verified(
                     core,
@@ -161,6 +164,14 @@ def _refuse_itself(source: str | Path, out: Path) -> None:
     if path.exists() and out.exists() and path.samefile(out):
         rule, remedy = "must be another file than the source", "name it model.onnx"
         raise BadValueError(message("-o", rule, str(out), remedy))
+
+
+def _core(known: Understood, head: Head) -> Core:
+    """Make the graph, with the last layer where the head needs it: to find it takes a run."""
+    core, facts = known.core(), known.facts
+    if head != "scores":
+        return core
+    return with_resize(core, least=(facts.batch or 1, *facts.smallest), fixed=facts.fixed)
 
 
 def _subject(known: Understood) -> Subject:

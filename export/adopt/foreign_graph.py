@@ -241,7 +241,7 @@ def _refuse(found: Iterable[str], rule: str, remedy: str, where: str) -> None:
 
 def _modern(model: onnx.ModelProto, *, where: str) -> onnx.ModelProto:
     """Convert to an operator set in which the heads can be written."""
-    lowest = max(LOWEST_OPSET.values())
+    lowest = LOWEST_OPSET
     opset = next((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), 0)
     if opset < lowest:
         from onnx import version_converter

@@ -2,7 +2,8 @@
 
 An engine is two files. ``model.engine`` is a pure plan, which every TensorRT tool can read.
 ``model.engine.json`` beside it is the sidecar: which model the plan is, from which ONNX file, by
-which library and for which shapes. Reading it is closed-world, as for a ModelSpec. The backend
+which library and for which shapes. With head ``scores`` there is a third, the weights of the last
+layer (``last_layer.py``). Reading the sidecar is closed-world, as for a ModelSpec. The backend
 checks the rest: whether the engine runs on this GPU and deserializes.
 """
 
@@ -22,6 +23,7 @@ from fcnkit.runtime.artifacts.engine_header import (
     check_length,
     read_plan_header,
 )
+from fcnkit.runtime.artifacts.last_layer import read_beside_engine
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.plain import SpecKeyError, key_error, read_plain
 from fcnkit.runtime.artifacts.spec import (
@@ -186,7 +188,7 @@ def sidecar_path(engine: Path) -> Path:
 def read_engine_file(path: str | Path, *, spec_from: str | Path | None = None) -> EngineFile:
     """Read an engine and check whatever can be checked without a library.
 
-    The order is: the sidecar, its hash of the plan, the plan's header.
+    The order is: the sidecar, its hash of the plan, the plan's header, the last layer's weights.
 
     Args:
         path: The .engine file.
@@ -284,6 +286,7 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
             warn_of_model(words)
         else:
             raise ArtifactError(words)
+    read_beside_engine(path, sidecar.spec, remedy=f"copy it along, or {_build_again(rebuild)}")
     return EngineFile(
         path=path,
         plan=plan,

@@ -60,12 +60,13 @@ def check_signature(
         ArtifactError: A name, dtype, rank or fixed dimension differs.
     """
     low, high = spec.shapes.min, spec.shapes.max
-    batch, height, width = (a if a == b else "any" for a, b in zip(low, high, strict=True))
-    axes = {"N": batch, "H": height, "W": width}
-    for kind, declared, wanted, channels in (
-        ("input", inputs, spec.input, 3),
-        ("output", outputs, spec.output, spec.num_classes),
+    batch, height, width = (a if a == b else None for a, b in zip(low, high, strict=True))
+    for kind, declared, wanted, channels, stride in (
+        ("input", inputs, spec.input, 3, 1),
+        ("output", outputs, spec.output, spec.num_classes, spec.stride),
     ):
+        axes = {"N": batch or "any"}
+        axes |= {a: side // stride if side else "any" for a, side in (("H", height), ("W", width))}
         promised = TensorInfo(
             name=wanted.name,
             dtype=wanted.dtype,

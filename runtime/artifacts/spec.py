@@ -9,6 +9,8 @@ wrong type is an error that names the key.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
@@ -20,9 +22,14 @@ from fcnkit.runtime.artifacts.precisions import Precision
 __all__ = [
     "FORMAT",
     "METADATA_KEY",
+    "MOST_DENSE",
     "OPTIONAL_PARTS",
+    "STRIDES",
+    "Border",
+    "Form",
     "Head",
     "InputSpec",
+    "LastLayer",
     "ModelSpec",
     "OutputSpec",
     "Precision",
@@ -47,7 +54,19 @@ METADATA_KEY: Final = "fcnkit.spec"
 VOID: Final = 255
 """Label of pixels that count for nothing."""
 
-Head = Literal["logits", "labels", "scene"]
+Head = Literal["logits", "scores", "labels", "scene"]
+"""What a graph gives. ``scores`` are the class scores before the last upsampling, which the
+runtime does: see LastLayer."""
+
+Border = Literal["zero", "edge"]
+Form = Literal["dense", "diagonal"]
+
+STRIDES: Final = (2, 64)
+"""The smallest and the largest stride of a last layer; it is even."""
+
+MOST_DENSE: Final = 32
+"""Classes of a dense last layer, at most: its arithmetic grows with their square."""
+
 Shape = tuple[int, int, int]
 """(N, H, W): pictures, rows, columns."""
 
@@ -115,6 +134,31 @@ class OutputSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LastLayer:
+    """The upsampling that turns class scores into logits: a transposed convolution.
+
+    Its kernel is two strides wide and its padding half a stride. Its weights are in the ONNX file,
+    or beside the engine.
+    """
+
+    stride: int
+    """By how much the scores are smaller than the image."""
+    border: Border
+    """What lies outside the scores: zeros, or the nearest score, as in a bilinear resize."""
+    form: Form
+    """Whether every class reads the scores of all classes (dense), or its own only (diagonal)."""
+    bytes: int
+    """Size of weights and bias in float32."""
+    sha256: str
+    """Of these bytes, little-endian: the weights, then the bias."""
+
+    def weights_shape(self, classes: int) -> tuple[int, ...]:
+        """Return the shape of the weights: (C, C, K, K) if dense, else (C, K, K)."""
+        side = 2 * self.stride
+        return (*([classes] * (2 if self.form == "dense" else 1)), side, side)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShapeRange:
     """Legal input shapes (N, H, W); opt is the one a builder tunes for."""
 
@@ -149,8 +193,8 @@ class ModelSpec:
     shapes: ShapeRange
     source: SourceSpec
     versions: dict[str, str]
-    last_layer: None = None
-    """For head ``scores``: the upsampling that the runtime does. No model has it yet."""
+    last_layer: LastLayer | None = None
+    """For head ``scores``: the upsampling that the runtime does."""
     confidence: None = None
     """A second output with the probability of the label. No model has it yet."""
     adopted: None = None
@@ -171,6 +215,16 @@ class ModelSpec:
     def num_classes(self) -> int:
         """Number of classes, void not counted."""
         return len(self.classes)
+
+    @property
+    def can_average(self) -> bool:
+        """Whether the output can be averaged where tiles overlap: it is not labels."""
+        return self.output.layout == "NCHW"
+
+    @property
+    def stride(self) -> int:
+        """By how much the output is smaller than the image."""
+        return 1 if self.last_layer is None else self.last_layer.stride
 
     def with_parity(self, parity: str) -> ModelSpec:
         """Return a copy that records what the comparison with the source measured."""
@@ -251,12 +305,12 @@ def _check_classes(spec: ModelSpec) -> None:
 
 
 def _check_input(spec: ModelSpec) -> None:
-    floats = spec.head == "logits"
+    floats = spec.head in ("logits", "scores")
     layout, dtype = ("NCHW", "float32") if floats else ("NHWC", "uint8")
     if (spec.input.name, spec.input.layout, spec.input.dtype) != ("image", layout, dtype):
         got = f"{spec.input.name} {spec.input.layout} {spec.input.dtype}"
         raise key_error("input", f"head {spec.head} takes image {layout} {dtype}", got)
-    name, layout, dtype = ("logits", "NCHW", "float32") if floats else ("labels", "NHW", "uint8")
+    name, layout, dtype = (spec.head, "NCHW", "float32") if floats else ("labels", "NHW", "uint8")
     if (spec.output.name, spec.output.layout, spec.output.dtype) != (name, layout, dtype):
         got = f"{spec.output.name} {spec.output.layout} {spec.output.dtype}"
         raise key_error("output", f"head {spec.head} gives {name} {layout} {dtype}", got)
@@ -289,4 +343,35 @@ def _check_range(spec: ModelSpec) -> None:
         raise key_error("range", "must be low < high within 0..65535", list(spec.range))
 
 
-_RULES = (_check_format, _check_classes, _check_input, _check_shapes, _check_range)
+def _check_last_layer(spec: ModelSpec) -> None:
+    layer = spec.last_layer
+    if (layer is not None) != (spec.head == "scores"):
+        rule = "goes with head scores, which needs it"
+        got = f"head {spec.head} and {'none' if layer is None else 'one'}"
+        raise key_error("last_layer", rule, got)
+    if layer is None:
+        return
+    low, high = STRIDES
+    if layer.stride % 2 or not low <= layer.stride <= high:
+        raise key_error("last_layer.stride", f"must be even and {low} to {high}", layer.stride)
+    if spec.input.multiple % layer.stride:
+        rule = f"must divide the multiple of the sides, {spec.input.multiple}"
+        raise key_error("last_layer.stride", rule, layer.stride)
+    if layer.form == "dense" and spec.num_classes > MOST_DENSE:
+        rule = f"must be diagonal for more than {MOST_DENSE} classes"
+        raise key_error("last_layer.form", rule, f"dense and {spec.num_classes} classes")
+    held = 4 * (math.prod(layer.weights_shape(spec.num_classes)) + spec.num_classes)
+    if layer.bytes != held:
+        raise key_error("last_layer.bytes", f"must be {held} for these classes", layer.bytes)
+    if not re.fullmatch("[0-9a-f]{64}", layer.sha256):
+        raise key_error("last_layer.sha256", "must be 64 hexadecimal digits", layer.sha256)
+
+
+_RULES = (
+    _check_format,
+    _check_classes,
+    _check_input,
+    _check_shapes,
+    _check_range,
+    _check_last_layer,
+)

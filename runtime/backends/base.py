@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.registry import Device
+from fcnkit.runtime.pixels.upsampling import Upsampling
 
 __all__ = [
     "Backend",
@@ -80,6 +81,10 @@ class Backend(Protocol):
         """What really runs."""
 
     @property
+    def upsampling(self) -> Upsampling | None:
+        """The last layer, for the head ``scores``; None for the others."""
+
+    @property
     def details(self) -> dict[str, str | int]:
         """``info`` as plain data: ``library``, ``provider``, ``threads``, ``compute``.
 
@@ -90,12 +95,14 @@ class Backend(Protocol):
         """Run one batch.
 
         Args:
-            batch: float32 (N, 3, H, W), normalized, for the head ``logits``; uint8 (N, H, W, 3),
-                RGB, for ``labels`` and ``scene``. N, H and W within ``spec.shapes``, H and W
-                multiples of ``spec.input.multiple``.
+            batch: float32 (N, 3, H, W), normalized, for the heads ``logits`` and ``scores``; uint8
+                (N, H, W, 3), RGB, for ``labels`` and ``scene``. N, H and W within ``spec.shapes``,
+                H and W multiples of ``spec.input.multiple``.
 
         Returns:
-            float32 logits_nchw for the head ``logits``, else uint8 labels_nhw; the caller's own.
+            float32 logits_nchw for the head ``logits``, float32 scores (N, classes, H/s, W/s) with
+            the stride s of ``spec.last_layer`` for ``scores``, else uint8 labels_nhw; the caller's
+            own.
 
         Raises:
             TypeError: batch is not an array of the spec's dtype.
@@ -139,6 +146,8 @@ class CheckedBackend(ABC):
 
     info: BackendInfo
     """What really runs."""
+    upsampling: Upsampling | None = None
+    """See ``Backend.upsampling``; set by ``open_model``."""
 
     def __init__(self, spec: ModelSpec, *, name: str, info: BackendInfo) -> None:
         self._spec, self._name, self.info = spec, name, info
@@ -209,10 +218,8 @@ class CheckedBackend(ABC):
             ArtifactError: It has another shape or dtype, a label without a class, or a logit that
                 is not a number.
         """
-        spec, channels_first = self._spec, self._spec.input.layout == "NCHW"
-        height, width = batch[2:] if channels_first else batch[1:3]
+        spec, shape = self._spec, output_shape(batch, self._spec)
         logits = spec.output.layout == "NCHW"
-        shape = (batch[0], *((spec.num_classes,) if logits else ()), height, width)
         rule, got = f"the model must give {spec.output.dtype} {shape} for this batch", ""
         remedy = "export the model again with fcnkit export onnx"
         if result.shape != shape or result.dtype != np.dtype(spec.output.dtype):
@@ -304,6 +311,7 @@ def check_batch(batch: object, spec: ModelSpec, *, what: str) -> None:
 
 _INPUT_TEXT = {
     "logits": "a normalized float32 picture (N, 3, H, W)",
+    "scores": "a normalized float32 picture (N, 3, H, W)",
     "labels": "uint8 RGB pictures (N, H, W, 3)",
     "scene": "one uint8 RGB picture (1, H, W, 3)",
 }
@@ -344,5 +352,5 @@ def output_shape(shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
     """Return the shape of the output for a legal shape of the input, both in the spec's layout."""
     sides = shape[2:] if spec.input.layout == "NCHW" else shape[1:3]
     if spec.output.layout == "NCHW":
-        return shape[0], spec.num_classes, *sides
+        return shape[0], spec.num_classes, *(side // spec.stride for side in sides)
     return shape[0], *sides

@@ -9,14 +9,23 @@ from typing import Final
 
 from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message, parts
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
+from fcnkit.runtime.artifacts.engine_file import sidecar_path
+from fcnkit.runtime.artifacts.last_layer import (
+    LastLayerWeights,
+    read_beside_engine,
+    read_in_onnx,
+)
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
+from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow, auto_rows, rows_for
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.pixels.upsampling import Upsampling
 
-__all__ = ["open_backend", "open_model"]
+__all__ = ["open_backend", "open_model", "read_last_layer"]
 
 
 def open_backend(
@@ -67,11 +76,51 @@ def open_model(path: str | Path, request: BackendRequest) -> CheckedBackend:
     kind = kind_of(path)
     _check_fits(path, kind, request)
     if request.backend != "auto":
-        return _open(BACKENDS[request.backend], path, request)
-    if kind == "onnx":
-        return _open_fastest(path, request)
-    # There is one opener for each of the other kinds. An engine says which library built it.
-    return _open(rows_for(kind)[0], path, request)
+        opened = _open(BACKENDS[request.backend], path, request)
+    elif kind == "onnx":
+        opened = _open_fastest(path, request)
+    else:
+        # There is one opener for each of the other kinds. An engine says which library built it.
+        opened = _open(rows_for(kind)[0], path, request)
+    try:
+        opened.upsampling = _upsampling(path, opened.spec, request)
+    except Exception:
+        opened.close()
+        raise
+    return opened
+
+
+def read_last_layer(
+    path: Path, spec: ModelSpec, *, spec_from: str | Path | None = None
+) -> LastLayerWeights | None:
+    """Read the weights of the layer that the runtime computes.
+
+    Args:
+        path: An ONNX file or an engine.
+        spec: Its spec.
+        spec_from: For an engine without a sidecar: the ONNX file that it was built from.
+
+    Returns:
+        The weights; None where the model computes all layers.
+
+    Raises:
+        ArtifactError: They are missing, or are not those that the spec describes.
+    """
+    if kind_of(path) == "engine" and sidecar_path(path).is_file():
+        remedy = "copy it along, or build the engine again with fcnkit export engine"
+        return read_beside_engine(path, spec, remedy=remedy)
+    return read_in_onnx(path if spec_from is None else Path(spec_from), spec)
+
+
+def _upsampling(path: Path, spec: ModelSpec, request: BackendRequest) -> Upsampling | None:
+    found = read_last_layer(path, spec, spec_from=request.spec_from)
+    if found is None:
+        return None
+    try:
+        return Upsampling(found.weight, found.bias, stride=found.stride, border=found.border)
+    except ValueError as error:
+        rule, remedy = "its last layer must be one that the runtime computes", EXPORT_AGAIN
+        raise ArtifactError(message(str(path), rule, str(error), remedy)) from None
 
 
 _KINDS: Final[dict[ModelKind, str]] = {

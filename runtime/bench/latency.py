@@ -180,7 +180,7 @@ def measure_case(
     if picture is not None:
         photo = Image.fromarray(read_picture(picture, range=backend.spec.range))
     plan = plan_cover(segmenter, shape)
-    given = compute_shape(backend.spec, plan, shape[0])
+    given = compute_shape(segmenter, plan, shape[0])
     memory_open = host_memory()["resident_mb"]
     reset_peak()
     start = clock()

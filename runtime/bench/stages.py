@@ -81,17 +81,17 @@ def plan_cover(segmenter: Segmenter, shape: Shape) -> TilePlan:
     spec = segmenter.spec
     plan = segmenter.plan(*shape[1:])
     most = spec.shapes.max[0]
-    if spec.head != "logits" and shape[0] > most:
+    if not spec.can_average and shape[0] > most:
         rule = f"this model takes at most {most} pictures at once"
         raise BadValueError(message("bench latency", rule, shape[0], f"give --batch {most}"))
     return plan
 
 
-def compute_shape(spec: ModelSpec, plan: TilePlan, count: int) -> Shape:
+def compute_shape(segmenter: Segmenter, plan: TilePlan, count: int) -> Shape:
     """Return the shape of the batches that the model gets for images of one size.
 
     Args:
-        spec: The model's promises.
+        segmenter: The opened model.
         plan: From ``plan_cover``.
         count: Images that share a batch at most.
 
@@ -100,7 +100,8 @@ def compute_shape(spec: ModelSpec, plan: TilePlan, count: int) -> Shape:
         row of tiles.
     """
     image_hwc = np.zeros((plan.height, plan.width, 3), np.uint8)
-    one = begin(image_hwc, plan, spec, LabelRows(), threads=None)
+    spec, upsampling = segmenter.spec, segmenter.backend.upsampling
+    one = begin(image_hwc, plan, spec, LabelRows(), upsampling=upsampling, threads=None)
     tiles = len(next(one.batches()))
     fitting = max(1, min(count, spec.shapes.max[0] // tiles))
     return (max(tiles * fitting, spec.shapes.min[0]), *plan.tile)
@@ -129,7 +130,7 @@ class PictureWork:
         """
         self._segmenter, self._pictures, self._plan = segmenter, pictures, plan
         self._staging, self._laps = staging, _Laps(clock)
-        self._tiles = compute_shape(segmenter.spec, plan, len(pictures))[0]
+        self._tiles = compute_shape(segmenter, plan, len(pictures))[0]
         self.labels: list[NDArray[np.uint8]] = []
         """What the last call gave: uint8 (H, W) per image."""
 
@@ -163,7 +164,14 @@ class PictureWork:
             image_hwc = read_picture(path, range=spec.range)
             laps.end("decode")
             result = _Result(self._staging, self._plan, spec, laps)
-            one = begin(image_hwc, self._plan, spec, result.write, threads=threads)
+            one = begin(
+                image_hwc,
+                self._plan,
+                spec,
+                result.write,
+                upsampling=segmenter.backend.upsampling,
+                threads=threads,
+            )
             yield Work(result, one)
 
     def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:

@@ -27,6 +27,7 @@ Cover = Literal["auto", "average", "pad"]
 
 _COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
     "logits": ("auto", "average", "pad"),
+    "scores": ("auto", "average", "pad"),
     "labels": ("pad",),
     "scene": ("average",),
 }
@@ -34,7 +35,7 @@ _COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
 
 _REFUSALS: Final = {
     "labels": "a labels graph gives no logits to average; use cover='pad', or export with "
-    "--head logits or --head scene",
+    "--head scores, logits or scene",
     "scene": "a scene graph covers the picture by itself; leave cover out, or export with "
     "--head labels",
 }
@@ -55,11 +56,11 @@ class CoverRequest:
     """
 
     cover: Cover | None = None
-    """``auto``, ``average`` or ``pad``. None takes ``auto`` for the head ``logits``, and
-    ``average`` where a tile or overlap is given."""
+    """``auto``, ``average`` or ``pad``. None takes ``auto`` for the heads ``logits`` and
+    ``scores``, and ``average`` where a tile or overlap is given."""
     tile: tuple[int, int] | None = None
-    """Height and width of the tiles, for ``average`` with the head ``logits``. None takes the
-    largest that fit."""
+    """Height and width of the tiles, for ``average`` with the heads ``logits`` and ``scores``.
+    None takes the largest that fit."""
     overlap: int | None = None
     """Pixels that neighboring tiles share at least. None takes 64, and half a side for tiles
     smaller than 128."""
@@ -143,8 +144,8 @@ class Covering:
         if tile_height < height or tile_width < width:
             high: Shape = (1, *spec.shapes.max[1:])
             rule = f"one pass of this model covers at most {format_shape(high)}"
-            remedy = "make the picture smaller, or use a model with head logits"
-            if spec.head == "logits":
+            remedy = "make the picture smaller, or use a model with head scores or logits"
+            if spec.can_average:
                 remedy = "use cover='average'"
             got = f"a picture of {height}x{width}"
             raise BadValueError(message("Segmenter", rule, got, remedy))
@@ -175,17 +176,17 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
         raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
     tiled = tile is not None or overlap is not None
     if cover is None:
-        cover = "average" if tiled and head == "logits" else _COVERS[head][0]
+        cover = "average" if tiled and spec.can_average else _COVERS[head][0]
     if not tiled:
-        shares = head == "logits" and cover != "pad"
+        shares = spec.can_average and cover != "pad"
         overlap = _default_overlap(spec.shapes.max[1:]) if shares else None
         return Covering(spec, cover, None, overlap)
-    if head != "logits" or cover != "average":
+    if not spec.can_average or cover != "average":
         got = f"head {head} and cover={cover!r}"
-        remedy = "leave tile and overlap out, or use a model with head logits"
-        if head == "logits":
+        remedy = "leave tile and overlap out, or use a model with head scores or logits"
+        if spec.can_average:
             remedy = "leave them out, or use cover='average'"
-        rule = "tile and overlap need a model with head logits and cover='average'"
+        rule = "tile and overlap need a model with head scores or logits and cover='average'"
         raise BadValueError(message("Segmenter", rule, got, remedy))
     return _tiled(spec, tile, overlap)
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.runtime.predict.beside import RowsAhead, SinkBehind
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import StagedOutput, Staging
-from fcnkit.runtime.predict.passes import begin
+from fcnkit.runtime.predict.passes import Rows, Sink, begin
 from fcnkit.runtime.predict.picture_file import open_picture
 from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import Finished, Work
@@ -75,6 +76,8 @@ class FileTask:
         self._size: tuple[int, int] | None = None
         self._rows: FileRows | None = None
         """Of an image that is read row by row."""
+        self._behind: SinkBehind | None = None
+        """Writes the rows of such an image."""
         self._result: StagedOutput | None = None
         self._writing_seconds = 0.0
         self._unwritable: OSError | None = None
@@ -89,10 +92,12 @@ class FileTask:
         """
         context, segmenter = self._context, self._context.segmenter
         spec = segmenter.spec
-        source: NDArray[np.uint8] | FileRows
+        source: NDArray[np.uint8] | Rows
+        sink: Sink = self._write
         self._rows = self._large_rows()
         if self._rows is not None:
-            source, self._size = self._rows, (self._rows.height, self._rows.width)
+            source, self._size = RowsAhead(self._rows), (self._rows.height, self._rows.width)
+            sink = self._behind = SinkBehind(self._write)
         else:
             source = take_image(
                 self._job.source,
@@ -103,7 +108,15 @@ class FileTask:
             self._size = (source.shape[0], source.shape[1])
         start = time.perf_counter()
         plan = segmenter.plan(*self._size)
-        one = begin(source, plan, spec, self._write, threads=segmenter.threads, in_worker=True)
+        one = begin(
+            source,
+            plan,
+            spec,
+            sink,
+            upsampling=segmenter.backend.upsampling,
+            threads=segmenter.threads,
+            in_worker=True,
+        )
         return Work(self, one, seconds=time.perf_counter() - start)
 
     def _large_rows(self) -> FileRows | None:
@@ -171,13 +184,17 @@ class FileTask:
         if done.picture is None:
             assert done.error is not None
             self._drop()
-            if self._unwritable is not None and done.error is self._unwritable:
+            if self._unwritable is not None:
                 raise self._unwritable
             return self._record(error=done.error)
         try:
             start = time.perf_counter()
             done.picture.finish()
-            seconds = done.seconds + time.perf_counter() - start - self._writing_seconds
+            seconds = done.seconds + time.perf_counter() - start
+            if self._behind is None:
+                seconds -= self._writing_seconds
+            else:  # written beside the model
+                self._behind.wait()
             record = self._published(seconds)
         except BaseException:
             self._drop()
@@ -197,6 +214,9 @@ class FileTask:
         return record
 
     def _drop(self) -> None:
+        if self._behind is not None:
+            with contextlib.suppress(Exception):  # the first error is on its way out already
+                self._behind.wait()
         if self._result is not None:
             self._result.drop()
 

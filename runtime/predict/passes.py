@@ -2,7 +2,8 @@
 
 `begin` decides how an image goes: whole where its tiles fit into one batch, else in bands, a row of
 tiles at a time. A pass gives batches one after the other and takes the model's outputs in the same
-order. Of a large image it holds one row of tiles and the overlap.
+order. Of a large image it holds the pixels of one row of tiles, and the logits of its overlap or
+the scores of one row of tiles.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels import tiling
+from fcnkit.runtime.pixels.upsampling import Upsampling, UpsampleStitcher, upsample_argmax
 
 __all__ = [
     "MOST_LOGIT_BYTES",
-    "ImageRows",
+    "ROWS_AT_ONCE",
     "LabelRows",
     "Pass",
     "Rows",
@@ -34,7 +36,11 @@ Sink = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
 image rows are only lent. The labels are the sink's to keep."""
 
 MOST_LOGIT_BYTES: Final = 1 << 26
-"""Bytes of logits that one pass holds at a time, unless one tile has more."""
+"""Bytes of logits that one pass holds at a time, unless one tile has more. With head ``scores``,
+which has no logits, the same number of tiles bounds the model's own memory."""
+
+ROWS_AT_ONCE: Final = 64
+"""Rows of a file that are read together."""
 
 
 class Rows(Protocol):
@@ -45,19 +51,6 @@ class Rows(Protocol):
 
     def read(self, count: int) -> NDArray[np.uint8]:
         """Return the next ``count`` rows, uint8 RGB (count, width, 3)."""
-
-
-class ImageRows:
-    """An image in memory as rows."""
-
-    def __init__(self, image_hwc: NDArray[np.uint8]) -> None:
-        self.height, self.width = image_hwc.shape[:2]
-        self._image, self._at = image_hwc, 0
-
-    def read(self, count: int) -> NDArray[np.uint8]:
-        """Return the next rows, without a copy."""
-        self._at += count
-        return self._image[self._at - count : self._at]
 
 
 class LabelRows:
@@ -97,6 +90,7 @@ def begin(
     spec: ModelSpec,
     sink: Sink,
     *,
+    upsampling: Upsampling | None = None,
     threads: int | None,
     in_worker: bool = False,
 ) -> Pass:
@@ -108,6 +102,7 @@ def begin(
         plan: Where its tiles lie.
         spec: The model's promises.
         sink: Gets the rows of the image and their labels.
+        upsampling: The backend's last layer, for the head ``scores``.
         threads: Largest number of threads of the kernels; None takes the machine's.
         in_worker: Whether a worker thread begins and finishes the image beside others. Then a
             whole image uses one thread there. Bands are cut and stitched on the model's thread
@@ -117,14 +112,15 @@ def begin(
         The pass.
     """
     if isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan):
-        return _WholePass(source, _Setting(plan, spec, sink, 1 if in_worker else threads))
-    rows = ImageRows(source) if isinstance(source, np.ndarray) else source
-    return _BandPass(rows, _Setting(plan, spec, sink, threads))
+        return _WholePass(
+            source, _Setting(plan, spec, sink, upsampling, 1 if in_worker else threads)
+        )
+    return _BandPass(source, _Setting(plan, spec, sink, upsampling, threads))
 
 
 def _tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
     """Return how many tiles of one image go through the model together."""
-    if spec.head != "logits":
+    if not spec.can_average:
         return 1
     return max(1, min(spec.shapes.max[0], MOST_LOGIT_BYTES // logit_bytes(spec, plan.tile)))
 
@@ -144,7 +140,7 @@ def filled(batch: NDArray[Any], least: int) -> NDArray[Any]:
 
 
 def logit_bytes(spec: ModelSpec, tile: tuple[int, int]) -> int:
-    """Return the size of one tile's float32 logits."""
+    """Return the size of one tile's float32 logits, as large as the tile."""
     return 4 * spec.num_classes * tile[0] * tile[1]
 
 
@@ -155,14 +151,34 @@ class _Setting:
     plan: tiling.TilePlan
     spec: ModelSpec
     sink: Sink
+    upsampling: Upsampling | None
     threads: int | None
 
     def network_input(self, image_hwc: NDArray[np.uint8], plan: tiling.TilePlan) -> NDArray[Any]:
         """Return the tiles of an image or of a part of it, as the model takes them."""
-        if self.spec.head != "logits":
+        if self.spec.input.dtype == "uint8":
             return tiling.cut(image_hwc, plan, threads=self.threads)
         mean, std = self.spec.input.mean, self.spec.input.std
         return tiling.gather(image_hwc, plan, mean=mean, std=std, threads=self.threads)
+
+    def labels(self, outputs: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the labels of an image from the model's outputs for all its tiles."""
+        plan = self.plan
+        if not self.spec.can_average:
+            # A view would keep the labels of a whole batch alive.
+            labels_hw: NDArray[np.uint8] = outputs[0, : plan.height, : plan.width].copy()
+            return labels_hw
+        outputs = np.ascontiguousarray(outputs)
+        if self.upsampling is None:
+            return tiling.stitch(outputs, plan, threads=self.threads)
+        return upsample_argmax(outputs, plan, self.upsampling, threads=self.threads)
+
+    def stitcher(self) -> tiling.Stitcher | UpsampleStitcher:
+        """Return what makes labels of the outputs for one tile after the other."""
+        plan = self.plan
+        if self.upsampling is None:
+            return tiling.Stitcher(plan.height, plan.width, self.spec.num_classes, plan)
+        return UpsampleStitcher(plan, self.upsampling)
 
 
 class _WholePass:
@@ -187,25 +203,15 @@ class _WholePass:
         """Hand out the image and its labels."""
         outputs, self._outputs = self._outputs, None
         assert outputs is not None
-        self._setting.sink(self._image, self._labels(outputs))
-
-    def _labels(self, outputs: NDArray[Any]) -> NDArray[np.uint8]:
-        plan = self.plan
-        if self._setting.spec.head == "logits":
-            logits_tchw = np.ascontiguousarray(outputs)
-            return tiling.stitch(logits_tchw, plan, threads=self._setting.threads)
-        # A view would keep the labels of a whole batch alive.
-        labels_hw: NDArray[np.uint8] = outputs[0, : plan.height, : plan.width].copy()
-        return labels_hw
+        self._setting.sink(self._image, self._setting.labels(outputs))
 
 
 class _BandPass:
-    """An image of any size with head ``logits``, row of tiles by row of tiles."""
+    """An image of any size whose outputs are averaged, row of tiles by row of tiles."""
 
-    def __init__(self, rows: Rows, setting: _Setting) -> None:
-        self.plan, self._setting, self._rows = setting.plan, setting, rows
-        height, width = setting.plan.height, setting.plan.width
-        self._stitcher = tiling.Stitcher(height, width, setting.spec.num_classes, setting.plan)
+    def __init__(self, source: NDArray[np.uint8] | Rows, setting: _Setting) -> None:
+        self.plan, self._setting, self._source = setting.plan, setting, source
+        self._stitcher = setting.stitcher()
         self._shown: list[NDArray[np.uint8]] = []
         """Bands of the image whose labels are not finished, oldest first."""
 
@@ -215,12 +221,22 @@ class _BandPass:
         band = np.empty((0, plan.width, 3), np.uint8)
         for top, after in zip(plan.tops, (*plan.tops[1:], plan.height), strict=True):
             end = min(top + plan.tile_height, plan.height)
-            fresh = self._rows.read(end - top - len(band))
-            band = np.concatenate([band, fresh]) if len(band) else fresh
+            band = self._band(top, end, band)
             self._shown.append(band[: after - top])
             for first in range(0, len(plan.lefts), most):
                 yield self._tiles(band, plan.lefts[first : first + most])
             band = band[after - top :]
+
+    def _band(self, top: int, end: int, kept: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return rows of the image, of which the first ones are known."""
+        if isinstance(self._source, np.ndarray):
+            return self._source[top:end]
+        band = np.empty((end - top, self.plan.width, 3), np.uint8)
+        band[: len(kept)] = kept
+        for at in range(len(kept), len(band), ROWS_AT_ONCE):
+            stop = min(at + ROWS_AT_ONCE, len(band))
+            band[at:stop] = self._source.read(stop - at)
+        return band
 
     def _tiles(self, band: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[Any]:
         plan = self.plan

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import BadTypeError, message
+from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import MAX_THREADS, check_int
@@ -30,9 +30,9 @@ __all__ = ["Segmenter"]
 class Segmenter:
     """A model with everything around it that turns a picture into labels.
 
-    How a picture is covered depends on the model's head. ``logits``: ``average`` lets overlapping
-    rectangles vote with the mean of their logits, ``pad`` grows the picture to the next multiple
-    and crops. ``labels``: ``pad``. ``scene``: the graph averages by itself.
+    How a picture is covered depends on the model's head. ``logits`` and ``scores``: ``average``
+    lets overlapping rectangles vote with the mean of their logits, ``pad`` grows the picture to
+    the next multiple and crops. ``labels``: ``pad``. ``scene``: the graph averages by itself.
     """
 
     def __init__(
@@ -75,6 +75,10 @@ class Segmenter:
 
     def _wrap(self, backend: Backend, request: CoverRequest) -> None:
         self._covering = choose_covering(backend.spec, request)
+        if backend.spec.head == "scores" and backend.upsampling is None:
+            rule = "a backend of head scores must have the last layer, in its attribute upsampling"
+            remedy = "open the file with open_backend"
+            raise BadValueError(message("Segmenter", rule, "none", remedy))
         self._backend = backend
         # One thread for the model means one thread for everything around it too.
         self._threads = min(backend.info.threads, MAX_THREADS)
@@ -129,7 +133,14 @@ class Segmenter:
         """
         image_hwc = checked_image(image_hwc)
         plan, labels = self.plan(*image_hwc.shape[:2]), LabelRows()
-        one = begin(image_hwc, plan, self.spec, labels, threads=self._threads)
+        one = begin(
+            image_hwc,
+            plan,
+            self.spec,
+            labels,
+            upsampling=self._backend.upsampling,
+            threads=self._threads,
+        )
         for batch in one.batches():
             whole = filled(batch, self.spec.shapes.min[0])
             one.take(self._backend.infer(whole)[: len(batch)])

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.pixels.tile_plan import TilePlan
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
@@ -58,7 +57,7 @@ def map_pictures(
     def prepare(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
         item = _Item(source)
         try:
-            return item.begin(backend.spec, plan_of, max_pixels, threads, warn)
+            return item.begin(backend, plan_of, max_pixels, threads, warn)
         except (TypeError, ValueError, OSError, MemoryError) as error:
             return Work(item, None, error)
 
@@ -81,16 +80,24 @@ class _Item:
 
     def begin(
         self,
-        spec: ModelSpec,
+        backend: Backend,
         plan_of: Callable[[int, int], TilePlan],
         max_pixels: int,
         threads: int | None,
         warn: RangeWarner,
     ) -> Work[_Item]:
         """Read the image and cut it into tiles; any thread."""
+        spec = backend.spec
         image_hwc = take_image(self.source, max_pixels=max_pixels, range=spec.range, warn=warn)
-        plan = plan_of(*image_hwc.shape[:2])
-        one = begin(image_hwc, plan, spec, self.labels, threads=threads, in_worker=True)
+        one = begin(
+            image_hwc,
+            plan_of(*image_hwc.shape[:2]),
+            spec,
+            self.labels,
+            upsampling=backend.upsampling,
+            threads=threads,
+            in_worker=True,
+        )
         return Work(self, one)
 
 

@@ -192,7 +192,7 @@ def test_a_built_engine_is_run_by_its_library(
     monkeypatch.setattr(tensorrt_library, "_loggers", {})
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
     built = Built(tmp_path, network=model)
-    monkeypatch.setattr(engine_verify, "open_engine", built.open)
+    monkeypatch.setattr(engine_verify, "open_model", built.open)
     check = check_built_engine(built.trt, built.path, model, name="labels.engine")
     assert check.verified == f"label agreement 100.0000 % ({SHAPES})"
     assert (check.inspected, check.reason) == (None, None)
@@ -206,7 +206,7 @@ def test_a_built_engine_that_is_wrong_or_cannot_be_opened(
     monkeypatch.setattr(tensorrt_library, "_loggers", {})
     model = write_model(tmp_path / "m.onnx", make_spec("labels"))
     built = Built(tmp_path, network=changed(model, tmp_path / "c.onnx", wrong_bias))
-    monkeypatch.setattr(engine_verify, "open_engine", built.open)
+    monkeypatch.setattr(engine_verify, "open_model", built.open)
     begin = "labels.engine: must agree with m.onnx within the tolerance of fp32, got label agree"
     with pytest.raises(VerifyError) as caught:
         check_built_engine(built.trt, built.path, model, name="labels.engine")
@@ -215,7 +215,7 @@ def test_a_built_engine_that_is_wrong_or_cannot_be_opened(
     def refuse(_path: Path, _request: BackendRequest) -> CudaBackend:
         raise BackendUnavailableError("no GPU here")
 
-    monkeypatch.setattr(engine_verify, "open_engine", refuse)
+    monkeypatch.setattr(engine_verify, "open_model", refuse)
     check = check_built_engine(built.trt, built.path, model, name="labels.engine")
     assert (check.verified, check.reason) == (None, "no GPU here")
 

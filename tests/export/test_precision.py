@@ -288,7 +288,7 @@ def test_a_loss_of_mean_iou_above_the_limit_leaves_no_file(
         ),
         (
             {"head": "labels", "opset": 17},
-            "--opset of head labels: must be 18..20, got 17; pass a value from 18 to 20",
+            "--opset: must be 18..20, got 17; pass a value from 18 to 20",
         ),
         (
             {"precision": "fp16", "keep_fp32": ("final_con",)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ class SegmentationNet(nn.Module, ABC):
 
     A network writes its body and names its last step; sizes, logits and labels are common to all.
     """
+
+    upsamples_scores: ClassVar[bool] = False
+    """Whether the body gives class scores, which the last step only enlarges."""
 
     @abstractmethod
     def body(self, image_nchw: Tensor) -> Tensor:

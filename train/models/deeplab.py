@@ -54,6 +54,7 @@ class _ImagePooling(nn.Sequential):
 class DeepLabV3(ResNetSegmentationNet):
     """DeepLabV3 at output stride 16."""
 
+    upsamples_scores = True
     output_stride = 16
     """Of the backbone and of the pyramid."""
     atrous_rates: ClassVar[tuple[int, int, int]] = (6, 12, 18)

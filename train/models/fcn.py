@@ -20,6 +20,7 @@ __all__ = ["FCN8s", "FCN16s", "FCN32s"]
 class _FCN(ResNetSegmentationNet):
     """An FCN: the scores of the last stage, refined by those of finer stages, then upsampled."""
 
+    upsamples_scores = True
     skips: ClassVar[int]
     """Number of finer stages whose scores are added: strides 16, then 8."""
 

@@ -31,8 +31,14 @@ def onnx(
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
     head: Annotated[
-        Head, choice("--head", Head, "labels and scene take and give uint8, scene of any size.")
-    ] = "logits",
+        Head | None,
+        choice(
+            "--head",
+            Head,
+            "scores for fcnkit's runtime, the default where the network has them, else logits; "
+            "labels and scene take and give uint8, scene of any size.",
+        ),
+    ] = None,
     precision: Annotated[
         Precision,
         choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
@@ -82,6 +88,11 @@ def onnx(
             on_picture=lambda done, total: advance("verify", done, total),
         )
     say(f"{out}: {report.summary()}")
+    if report.last_layer is not None:
+        stride, size = report.last_layer.stride, report.last_layer.bytes
+        say(
+            f"head scores: fcnkit's runtime enlarges them by {stride}, with {size} bytes of weights"
+        )
     for line in report.verify.bounded:
         say(f"largest shape {line}")
     seen = f"{len(report.calibration)} pictures"
