@@ -130,7 +130,7 @@ def scores_model(core: Core) -> onnx.ModelProto:
     stride = core.last_layer.stride
     multiple = math.lcm(core.multiple, stride)
     _rename_output(graph, graph.node.pop().input[0], "scores")
-    free = [_N, core.classes, None, None]
+    free: tuple[str | int | None, ...] = (_N, core.classes, None, None)
     graph.output[0].CopyFrom(
         onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, free)
     )

@@ -47,7 +47,8 @@ class LastLayerWeights:
     @property
     def stride(self) -> int:
         """By how much it enlarges."""
-        return self.weight.shape[-1] // 2
+        side: int = self.weight.shape[-1]
+        return side // 2
 
     def to_bytes(self) -> bytes:
         """Return what is hashed, and kept beside an engine."""

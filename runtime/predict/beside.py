@@ -18,7 +18,7 @@ from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Rows, Sink
 
 __all__ = ["RowsAhead", "SinkBehind"]
 
-_BYTES_AHEAD: Final = 1 << 25
+_BYTES_AHEAD: Final = 1 << 24
 """Of rows that are read before they are needed, unless ROWS_AT_ONCE rows are more."""
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels import tiling
-from fcnkit.runtime.pixels.upsampling import Upsampling, UpsampleStitcher, upsample_argmax
+from fcnkit.runtime.pixels.upsampling import UpsampleStitcher, Upsampling, upsample_argmax
 
 __all__ = [
     "MOST_LOGIT_BYTES",

@@ -90,9 +90,7 @@ def onnx(
     say(f"{out}: {report.summary()}")
     if report.last_layer is not None:
         stride, size = report.last_layer.stride, report.last_layer.bytes
-        say(
-            f"head scores: fcnkit's runtime enlarges them by {stride}, with {size} bytes of weights"
-        )
+        say(f"fcnkit's runtime enlarges the scores by {stride}, with {size} bytes of weights")
     for line in report.verify.bounded:
         say(f"largest shape {line}")
     seen = f"{len(report.calibration)} pictures"
