@@ -16,6 +16,7 @@
 #include "dispatch.hpp"
 #include "images.hpp"
 #include "tiles.hpp"
+#include "upsample/upsample.hpp"
 
 namespace py = pybind11;
 
@@ -265,6 +266,54 @@ std::vector<std::size_t> held(const Plan& plan) {
     return {shape.rows, shape.columns, shape.steps};
 }
 
+// weights: (C, C, 2s, 2s), or (C, 2s, 2s) for classes that are upsampled each by itself; bias: (C).
+std::unique_ptr<fcnkit::Upsampling> make_upsampling(const Floats& weights, const Floats& bias,
+                                                    std::size_t stride, bool edge) {
+    const bool dense = weights.ndim() == 4;
+    require(dense || weights.ndim() == 3, "weights must have 3 or 4 axes");
+    const std::size_t classes = side(weights, 0);
+    require(classes >= 1 && classes <= 256 && size(bias) == classes && stride >= 2 &&
+                stride <= 64 && size(weights) == (dense ? classes : 1) * classes * 4 * stride * stride,
+            "weights must be (C, C, 2s, 2s) or (C, 2s, 2s), bias (C)");
+    const float* values = weights.data();
+    const float* offsets = bias.data();
+    const py::gil_scoped_release release;
+    return std::make_unique<fcnkit::Upsampling>(values, offsets, classes, stride, dense, edge);
+}
+
+float largest_score(const py::array& scores) {
+    const std::size_t n = size(scores);
+    return with_logits(scores, [&](const auto* from) {
+        const py::gil_scoped_release release;
+        return fcnkit::largest_score(from, n);
+    });
+}
+
+// scores: of the rows [first, first + T / columns) of tiles, which are all that see the rows
+// [top, top + rows of labels) of the image.
+void upsample_argmax(const py::array& scores, const Plan& plan, fcnkit::Upsampling& upsampling,
+                     std::size_t first, std::size_t top, bool bounded, Bytes& labels,
+                     std::size_t threads) {
+    const std::size_t stride = upsampling.layer.stride(), columns = plan.lefts.size();
+    require(scores.ndim() == 4 && side(scores, 1) == upsampling.layer.classes() &&
+                side(scores, 2) * stride == plan.tile_height &&
+                side(scores, 3) * stride == plan.tile_width && threads >= 1,
+            "scores must be (tiles, classes, tile height / stride, tile width / stride)");
+    require(labels.ndim() == 2 && side(labels, 0) >= 1 && side(labels, 1) == plan.width,
+            "labels must be rows of the image");
+    const std::size_t end = top + side(labels, 0), last = first + side(scores, 0) / columns;
+    require(side(scores, 0) % columns == 0 && first < last && last <= plan.tops.size() &&
+                end <= plan.height && plan.tops[first] <= top &&
+                plan.tops[last - 1] + plan.tile_height >= end,
+            "these tiles must cover the rows");
+    std::uint8_t* to = labels.mutable_data();
+    with_logits(scores, [&](const auto* from) {
+        const py::gil_scoped_release release;
+        fcnkit::upsample_argmax(from, plan, {first, last, top, end}, upsampling, bounded, to,
+                                threads);
+    });
+}
+
 bool confusion(const Bytes& target, const Bytes& predicted, unsigned ignore, Counts& counts,
                std::size_t threads) {
     require(size(target) == size(predicted) && threads >= 1, "sizes must agree");
@@ -310,6 +359,11 @@ PYBIND11_MODULE(_kernels, m) {
     py::class_<fcnkit::Encoder>(m, "Encoder")
         .def(py::init(&make_encoder), py::arg("keys").noconvert(), py::arg("labels").noconvert());
     py::class_<Plan>(m, "Plan").def(py::init(&make_plan)).def_property_readonly("held", &held);
+    py::class_<fcnkit::Upsampling>(m, "Upsampling")
+        .def(py::init(&make_upsampling), py::arg("weights").noconvert(),
+             py::arg("bias").noconvert(), py::arg("stride"), py::arg("edge"))
+        .def_property_readonly(
+            "gain", [](const fcnkit::Upsampling& self) { return self.layer.gain(); });
     py::class_<fcnkit::Normalize>(m, "Normalize")
         .def(py::init(&make_normalize), py::arg("scale"), py::arg("bias"),
              py::arg("exact").noconvert(), py::arg("exact_half").noconvert());
@@ -330,6 +384,10 @@ PYBIND11_MODULE(_kernels, m) {
           py::arg("labels").noconvert(), py::arg("threads"));
     m.def("add_tile", &add_tile, py::arg("logits").noconvert(), py::arg("plan"), py::arg("i"),
           py::arg("j"), py::arg("below").noconvert(), py::arg("right").noconvert(),
+          py::arg("labels").noconvert(), py::arg("threads"));
+    m.def("largest_score", &largest_score, py::arg("scores").noconvert());
+    m.def("upsample_argmax", &upsample_argmax, py::arg("scores").noconvert(), py::arg("plan"),
+          py::arg("upsampling"), py::arg("first"), py::arg("top"), py::arg("bounded"),
           py::arg("labels").noconvert(), py::arg("threads"));
     m.def("confusion", &confusion, py::arg("target").noconvert(),
           py::arg("predicted").noconvert(), py::arg("ignore"), py::arg("counts").noconvert(),

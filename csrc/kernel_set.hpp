@@ -53,6 +53,13 @@ using Confusion = bool(const std::uint8_t* target, const std::uint8_t* predicted
                        unsigned classes, unsigned ignore, std::uint32_t* scratch,
                        std::int64_t* counts);
 
+// Labels a leaf of every block of a batch that has a bit in any of the words: of the classes whose
+// word has the block's bit, the first that has the largest logit. contenders: (classes);
+// labels: (kBatch, kLeaf * kLeaf), rows of kLeaf pixels. Pixels behind the rows and columns of the
+// leaf get any label. No sum may overflow. Sets that round a product and its sum once (every set but
+// scalar on a processor without such an instruction) give the same labels bit for bit.
+using LabelLeaf = void(const Leaf& leaf, const std::uint64_t* contenders, std::uint8_t* labels);
+
 // Elements that the confusion kernel works in.
 std::size_t confusion_scratch(unsigned classes);
 
@@ -74,6 +81,7 @@ struct Scalar {
     template <class T>
     static void accumulate(const T* row, std::size_t n, bool first, float* sums);
     static Confusion confusion;
+    static LabelLeaf label_leaf;
 };
 
 // A kernel that has a version for each of the types.
@@ -97,6 +105,7 @@ struct Table {
     const Versions<Argmax, float, Half, Brain> argmax;
     const Versions<Accumulate, float, Half, Brain> accumulate;
     Confusion* const confusion;
+    LabelLeaf* const label_leaf;
 
     template <class Set>
     explicit constexpr Table(Set)
@@ -109,7 +118,8 @@ struct Table {
                   Set::template argmax<Brain>}},
           accumulate{{Set::template accumulate<float>, Set::template accumulate<Half>,
                       Set::template accumulate<Brain>}},
-          confusion(Set::confusion) {}
+          confusion(Set::confusion),
+          label_leaf(Set::label_leaf) {}
 };
 
 }  // namespace fcnkit

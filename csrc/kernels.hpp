@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace fcnkit {
 
 constexpr int kVoid = 255;
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
 // A palette as the kernels read it: by label, unused entries zero.
 struct Colors {
@@ -42,6 +44,37 @@ struct Half {
 };
 struct Brain {
     std::uint16_t bits;
+};
+
+// For upsample_argmax: blocks of pixels are labeled many at a time, a bit of a word for each, and
+// each in parts of at most kLeaf x kLeaf pixels.
+constexpr std::size_t kBatch = 64;
+constexpr std::size_t kLeaf = 8;
+
+// Weights of the last layer at the first pixel of a leaf, in the cell of one tile. They lie in
+// strips of kLeaf columns. Columns from `columns` on are read from the strip behind.
+struct Spot {
+    const float* weights;
+    std::size_t columns;  // 1..kLeaf
+};
+
+// A leaf of each block of a batch: the same pixels of blocks that see equal weights. The logit of a
+// class is the sum over the tiles, in order, of
+//     bias + feature of tap 0 * weight of tap 0 + feature of tap 1 * weight of tap 1 + ...
+struct Leaf {
+    const Spot* spots;      // one for each tile that sees the blocks
+    std::size_t tiles;      // >= 1
+    const float* features;  // (tiles, features of a tile, kBatch)
+    std::size_t tile_features;
+    const float* bias;
+    std::size_t classes;
+    std::size_t taps;          // products per class and tile
+    std::size_t first_tap;     // first feature of class c: c * first_tap
+    std::size_t class_stride;  // in weights, from a class to the next
+    std::size_t strip_stride;  // from a strip to the next
+    std::size_t tap_stride;    // from a tap to the next
+    std::size_t rows;          // 1..kLeaf
+    float* best;               // scratch: (kBatch, 2, kLeaf * kLeaf)
 };
 
 }  // namespace fcnkit

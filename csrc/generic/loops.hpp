@@ -5,6 +5,7 @@
 #include "generic/color.hpp"
 #include "generic/gather.hpp"
 #include "generic/logits.hpp"
+#include "generic/upsample.hpp"
 
 namespace fcnkit {
 

@@ -27,6 +27,17 @@ class Plan:
     @property
     def held(self) -> list[int]: ...
 
+class Upsampling:
+    def __init__(
+        self,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32],
+        stride: int,
+        edge: bool,
+    ) -> None: ...
+    @property
+    def gain(self) -> float: ...
+
 class Normalize:
     def __init__(
         self,
@@ -75,6 +86,17 @@ def add_tile(
     j: int,
     below: NDArray[np.float32],
     right: NDArray[np.float32],
+    labels: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def largest_score(scores: NDArray[Any]) -> float: ...
+def upsample_argmax(
+    scores: NDArray[Any],
+    plan: Plan,
+    upsampling: Upsampling,
+    first: int,
+    top: int,
+    bounded: bool,
     labels: NDArray[np.uint8],
     threads: int,
 ) -> None: ...

@@ -41,11 +41,13 @@ __all__ = [
     "Stitcher",
     "TilePlan",
     "argmax",
+    "check_plan",
     "cut",
     "gather",
     "plan_padded",
     "plan_tiles",
     "stitch",
+    "typed_logits",
 ]
 
 
@@ -146,7 +148,7 @@ def argmax(
         TypeError: An argument has a wrong type or dtype.
         ValueError: A shape or layout is wrong.
     """
-    logits = _logits("argmax: logits_nchw", logits_nchw, bfloat16, "(N, K, H, W)")
+    logits = typed_logits("argmax: logits_nchw", logits_nchw, bfloat16, "(N, K, H, W)")
     images, _, height, width = logits.shape
     labels = check_output("argmax: out", out, (images, height, width), np.uint8, (logits,))
     _kernels.argmax(logits, labels, check_threads("argmax", threads))
@@ -180,8 +182,8 @@ def stitch(
         TypeError: An argument has a wrong type or dtype.
         ValueError: A shape or layout is wrong.
     """
-    _check_plan("stitch", plan)
-    logits = _logits("stitch: logits_tchw", logits_tchw, bfloat16, "(tiles, K, h, w)")
+    check_plan("stitch", plan)
+    logits = typed_logits("stitch: logits_tchw", logits_tchw, bfloat16, "(tiles, K, h, w)")
     tiles, _, *tile = logits.shape
     if (tiles, *tile) != (len(plan), *plan.tile):
         rule = f"must be {len(plan)} tiles of {plan.tile_height}x{plan.tile_width}, as planned"
@@ -223,7 +225,7 @@ class Stitcher:
             TypeError: An argument has a wrong type.
             ValueError: The plan is for another size, or classes is out of range.
         """
-        _check_plan("Stitcher", plan)
+        check_plan("Stitcher", plan)
         height = check_int("Stitcher: height", height, 1, MAX_SIDE)
         width = check_int("Stitcher: width", width, 1, MAX_SIDE)
         if (height, width) != (plan.height, plan.width):
@@ -261,7 +263,7 @@ class Stitcher:
             TypeError: The logits have a wrong type or dtype.
             ValueError: Their shape or layout is wrong, or every tile has been added.
         """
-        logits = _logits("Stitcher.add: logits_chw", logits_chw, bfloat16, "(K, h, w)")
+        logits = typed_logits("Stitcher.add: logits_chw", logits_chw, bfloat16, "(K, h, w)")
         expected = (self._classes, *self._plan.tile)
         if logits.shape != expected:
             rule = f"must have shape {expected}"
@@ -286,14 +288,15 @@ class Stitcher:
         return first, labels
 
 
-def _check_plan(what: str, plan: object) -> None:
+def check_plan(what: str, plan: object) -> None:
+    """Raise TypeError if plan is not a TilePlan."""
     if not isinstance(plan, TilePlan):
         got = type(plan).__name__
         raise BadTypeError(message(f"{what}: plan", "must be a TilePlan", got, "call plan_tiles"))
 
 
 def _planned_image(what: str, image_hwc: object, plan: TilePlan) -> NDArray[np.uint8]:
-    _check_plan(what, plan)
+    check_plan(what, plan)
     image = check_image(f"{what}: image_hwc", image_hwc)
     if image.shape[:2] != (plan.height, plan.width):
         rule = f"the plan is for {plan.height}x{plan.width}"
@@ -302,7 +305,7 @@ def _planned_image(what: str, image_hwc: object, plan: TilePlan) -> NDArray[np.u
     return image
 
 
-def _logits(what: str, value: object, bfloat16: bool, shape: str) -> NDArray[Any]:
+def typed_logits(what: str, value: object, bfloat16: bool, shape: str) -> NDArray[Any]:
     """Return logits the kernels understand: bfloat16 as uint16."""
     if check_flag(f"{what.partition(':')[0]}: bfloat16", bfloat16):
         logits = check_array(what, value, ("uint16",), "leave bfloat16=True out")
