@@ -178,7 +178,7 @@ class _Setting:
         plan = self.plan
         if self.upsampling is None:
             return tiling.Stitcher(plan.height, plan.width, self.spec.num_classes, plan)
-        return UpsampleStitcher(plan, self.upsampling)
+        return UpsampleStitcher(plan.height, plan.width, plan, self.upsampling)
 
 
 class _WholePass:
