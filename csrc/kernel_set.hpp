@@ -54,11 +54,14 @@ using Confusion = bool(const std::uint8_t* target, const std::uint8_t* predicted
                        std::int64_t* counts);
 
 // Labels a leaf of every block of a batch that has a bit in any of the words: of the classes whose
-// word has the block's bit, the first that has the largest logit. contenders: (classes);
-// labels: (kBatch, kLeaf * kLeaf), rows of kLeaf pixels. Pixels behind the rows and columns of the
+// word has the block's bit, the first that has the largest logit. contenders: by class; labels:
+// (kBatch, kLeaf * kLeaf), rows of kLeaf pixels. Pixels behind the rows and columns of the
 // leaf get any label. No sum may overflow. Sets that round a product and its sum once (every set but
 // scalar on a processor without such an instruction) give the same labels bit for bit.
 using LabelLeaf = void(const Leaf& leaf, const std::uint64_t* contenders, std::uint8_t* labels);
+
+// Finds classes that lose at every pixel of a part, whatever the order of sums.
+using BoundPart = void(const PartBound& part, PartAnswer& answer);
 
 // Elements that the confusion kernel works in.
 std::size_t confusion_scratch(unsigned classes);
@@ -82,6 +85,7 @@ struct Scalar {
     static void accumulate(const T* row, std::size_t n, bool first, float* sums);
     static Confusion confusion;
     static LabelLeaf label_leaf;
+    static BoundPart bound_part;
 };
 
 // A kernel that has a version for each of the types.
@@ -106,6 +110,7 @@ struct Table {
     const Versions<Accumulate, float, Half, Brain> accumulate;
     Confusion* const confusion;
     LabelLeaf* const label_leaf;
+    BoundPart* const bound_part;
 
     template <class Set>
     explicit constexpr Table(Set)
@@ -119,7 +124,8 @@ struct Table {
           accumulate{{Set::template accumulate<float>, Set::template accumulate<Half>,
                       Set::template accumulate<Brain>}},
           confusion(Set::confusion),
-          label_leaf(Set::label_leaf) {}
+          label_leaf(Set::label_leaf),
+          bound_part(Set::bound_part) {}
 };
 
 }  // namespace fcnkit

@@ -67,7 +67,8 @@ struct Leaf {
     const float* features;  // (tiles, features of a tile, kBatch)
     std::size_t tile_features;
     const float* bias;
-    std::size_t classes;
+    const std::uint8_t* classes;  // those that can win, ascending
+    std::size_t count;            // of them
     std::size_t taps;          // products per class and tile
     std::size_t first_tap;     // first feature of class c: c * first_tap
     std::size_t class_stride;  // in weights, from a class to the next
@@ -75,6 +76,33 @@ struct Leaf {
     std::size_t tap_stride;    // from a tap to the next
     std::size_t rows;          // 1..kLeaf
     float* best;               // scratch: (kBatch, 2, kLeaf * kLeaf)
+};
+
+// A part of each block of a batch, for which the labels may be known from the logits of its corners.
+// bounds of a tile: (classes, taps, 5): the weights at the four corner pixels, and how far a weight
+// of the part lies from what the corners interpolate at most, rounding included.
+struct PartBound {
+    const float* const* bounds;  // of each tile
+    std::size_t tiles;
+    const float* features;  // (tiles, features of a tile, kBatch)
+    std::size_t tile_features;
+    const float* bias;   // of one tile
+    const float* slack;  // (classes): rounding of the bias, and of numbers too small for floats
+    const std::uint8_t* classes;  // those that can win, ascending
+    std::size_t count;            // of them
+    std::size_t taps, first_tap;  // as in Leaf
+    std::size_t blocks;           // 1..kBatch
+    float* scratch;               // (classes, 5, 2 * lanes of the set), at most 32 lanes
+};
+
+// Margins are taken by that much larger, for their own rounding.
+constexpr float kMarginFactor = 1.001F;
+
+// The answer, a bit for each block: contenders by class as in PartBound; those that are decided
+// have one contender.
+struct PartAnswer {
+    std::uint64_t decided;
+    std::uint64_t contenders[256];
 };
 
 }  // namespace fcnkit

@@ -16,7 +16,9 @@ FCNKIT_TARGET_END
 namespace fcnkit {
 namespace {
 
-struct Avx2 : Loops<avx2::ColorVectors, avx2::GatherVectors, avx2::LogitVectors> {
+struct Avx2
+    : Loops<avx2::ColorVectors, avx2::GatherVectors, avx2::LogitVectors,
+            avx2::UpsampleVectors> {
     static constexpr const char* kName = "avx2";
     static constexpr Encode* encode = avx2::encode;
 };

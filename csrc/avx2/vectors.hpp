@@ -253,5 +253,53 @@ struct LogitVectors {
     }
 };
 
+// For upsample_argmax.
+struct UpsampleVectors {
+    static constexpr std::size_t kLanes = 8;
+    static constexpr std::size_t kBlocks = 3;
+    using Floats = __m256;
+    using Mask = __m256;
+
+    static Floats load(const float* from) { return _mm256_loadu_ps(from); }
+    static void store(float* to, Floats values) { _mm256_storeu_ps(to, values); }
+    static Floats broadcast(float value) { return _mm256_set1_ps(value); }
+    static Floats add(Floats a, Floats b) { return _mm256_add_ps(a, b); }
+    static Floats subtract(Floats a, Floats b) { return _mm256_sub_ps(a, b); }
+    static Floats multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+    static Floats smaller(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+
+    static Floats magnitude(Floats a) {
+        return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), a);
+    }
+
+    static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+    static Mask greater(Floats a, Floats b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+
+    static std::uint64_t bits(Mask mask) {
+        return static_cast<std::uint64_t>(_mm256_movemask_ps(mask));
+    }
+
+    static Floats select(Mask mask, Floats yes, Floats no) {
+        return _mm256_blendv_ps(no, yes, mask);
+    }
+
+    // The first columns of each row of a leaf come from one strip of weights, the others from the
+    // one behind.
+    class Columns {
+       public:
+        explicit Columns(std::size_t own) {
+            const __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            const __m256i last = _mm256_set1_epi32(static_cast<int>(own) - 1);
+            behind_ = _mm256_castsi256_ps(_mm256_cmpgt_epi32(column, last));
+        }
+        Floats join(Floats weights, const float* behind) const {
+            return select(behind_, load(behind), weights);
+        }
+
+       private:
+        Mask behind_;
+    };
+};
+
 }  // namespace
 }  // namespace fcnkit::avx2

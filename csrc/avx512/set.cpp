@@ -16,7 +16,9 @@ FCNKIT_TARGET_END
 namespace fcnkit {
 namespace {
 
-struct Avx512 : Loops<avx512::ColorVectors, avx512::GatherVectors, avx512::LogitVectors> {
+struct Avx512
+    : Loops<avx512::ColorVectors, avx512::GatherVectors, avx512::LogitVectors,
+            avx512::UpsampleVectors> {
     static constexpr const char* kName = "avx512";
     static constexpr Encode* encode = avx512::encode;
 };

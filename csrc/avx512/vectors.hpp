@@ -279,5 +279,44 @@ struct LogitVectors {
     }
 };
 
+// For upsample_argmax.
+struct UpsampleVectors {
+    static constexpr std::size_t kLanes = 16;
+    static constexpr std::size_t kBlocks = 4;
+    using Floats = __m512;
+    using Mask = __mmask16;
+
+    static Floats load(const float* from) { return _mm512_loadu_ps(from); }
+    static void store(float* to, Floats values) { _mm512_storeu_ps(to, values); }
+    static Floats broadcast(float value) { return _mm512_set1_ps(value); }
+    static Floats add(Floats a, Floats b) { return _mm512_add_ps(a, b); }
+    static Floats subtract(Floats a, Floats b) { return _mm512_sub_ps(a, b); }
+    static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+    static Floats smaller(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+    static Floats magnitude(Floats a) { return _mm512_abs_ps(a); }
+
+    static Floats multiply_add(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
+    static Mask greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+    static std::uint64_t bits(Mask mask) { return mask; }
+
+    static Floats select(Mask mask, Floats yes, Floats no) {
+        return _mm512_mask_mov_ps(no, mask, yes);
+    }
+
+    // The first columns of each row of a leaf come from one strip of weights, the others from the
+    // one behind.
+    class Columns {
+       public:
+        explicit Columns(std::size_t own)
+            : behind_(static_cast<Mask>((0xFF << own & 0xFF) * 0x0101)) {}
+        Floats join(Floats weights, const float* behind) const {
+            return _mm512_mask_loadu_ps(weights, behind_, behind);
+        }
+
+       private:
+        Mask behind_;
+    };
+};
+
 }  // namespace
 }  // namespace fcnkit::avx512

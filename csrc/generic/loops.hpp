@@ -2,6 +2,7 @@
 // region that is compiled for its set. So the files of generic/ include nothing from elsewhere.
 #pragma once
 
+#include "generic/bound.hpp"
 #include "generic/color.hpp"
 #include "generic/gather.hpp"
 #include "generic/logits.hpp"
@@ -9,7 +10,11 @@
 
 namespace fcnkit {
 
-template <class ColorVectors, class GatherVectors, class LogitVectors>
-using Loops = ColorLoops<ColorVectors, GatherLoop<GatherVectors, LogitLoops<LogitVectors, Scalar>>>;
+template <class ColorVectors, class GatherVectors, class LogitVectors, class UpsampleVectors>
+using Loops = ColorLoops<
+    ColorVectors,
+    GatherLoop<GatherVectors,
+               LogitLoops<LogitVectors,
+                          UpsampleLoops<UpsampleVectors, BoundLoops<UpsampleVectors, Scalar>>>>>;
 
 }  // namespace fcnkit

@@ -10,7 +10,8 @@ struct UpsampleLoops : Base {
     static void label_leaf(const Leaf& leaf, const std::uint64_t* contenders,
                            std::uint8_t* labels) {
         std::uint64_t all = 0;
-        for (std::size_t c = 0; c < leaf.classes; ++c) {
+        for (std::size_t k = 0; k < leaf.count; ++k) {
+            const std::size_t c = leaf.classes[k];
             for (std::uint64_t news = contenders[c] & ~all; news != 0; news &= news - 1) {
                 clear(leaf, lowest(news));
             }
@@ -20,7 +21,8 @@ struct UpsampleLoops : Base {
         for (std::size_t t = 0; t < leaf.tiles; ++t) {
             joined = joined || leaf.spots[t].columns < kLeaf;
         }
-        for (std::size_t c = 0; c < leaf.classes; ++c) {
+        for (std::size_t k = 0; k < leaf.count; ++k) {
+            const std::size_t c = leaf.classes[k];
             if (joined) {
                 add_class<true>(leaf, c, contenders[c]);
             } else {

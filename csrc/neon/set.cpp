@@ -13,7 +13,9 @@
 namespace fcnkit {
 namespace {
 
-struct Neon : Loops<neon::ColorVectors, neon::GatherVectors, neon::LogitVectors> {
+struct Neon
+    : Loops<neon::ColorVectors, neon::GatherVectors, neon::LogitVectors,
+            neon::UpsampleVectors> {
     static constexpr const char* kName = "neon";
 };
 

@@ -171,5 +171,79 @@ struct LogitVectors {
     }
 };
 
+// For upsample_argmax: a row of a leaf in two registers.
+struct UpsampleVectors {
+    static constexpr std::size_t kLanes = 8;
+    static constexpr std::size_t kBlocks = 2;
+    struct Floats {
+        float32x4_t low, high;
+    };
+    struct Mask {
+        uint32x4_t low, high;
+    };
+
+    static Floats load(const float* from) { return {vld1q_f32(from), vld1q_f32(from + 4)}; }
+
+    static void store(float* to, Floats values) {
+        vst1q_f32(to, values.low);
+        vst1q_f32(to + 4, values.high);
+    }
+
+    static Floats broadcast(float value) { return {vdupq_n_f32(value), vdupq_n_f32(value)}; }
+
+    static Floats add(Floats a, Floats b) {
+        return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};
+    }
+
+    static Floats subtract(Floats a, Floats b) {
+        return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)};
+    }
+
+    static Floats multiply(Floats a, Floats b) {
+        return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)};
+    }
+
+    static Floats smaller(Floats a, Floats b) {
+        return {vminq_f32(a.low, b.low), vminq_f32(a.high, b.high)};
+    }
+
+    static Floats magnitude(Floats a) { return {vabsq_f32(a.low), vabsq_f32(a.high)}; }
+
+    static Floats multiply_add(Floats a, Floats b, Floats c) {
+        return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
+    }
+
+    static Mask greater(Floats a, Floats b) {
+        return {vcgtq_f32(a.low, b.low), vcgtq_f32(a.high, b.high)};
+    }
+
+    static std::uint64_t bits(Mask mask) {
+        const uint32x4_t place{1, 2, 4, 8};
+        return vaddvq_u32(vandq_u32(mask.low, place)) |
+               vaddvq_u32(vandq_u32(mask.high, place)) << 4;
+    }
+
+    static Floats select(Mask mask, Floats yes, Floats no) {
+        return {vbslq_f32(mask.low, yes.low, no.low), vbslq_f32(mask.high, yes.high, no.high)};
+    }
+
+    // The first columns of each row of a leaf come from one strip of weights, the others from the
+    // one behind.
+    class Columns {
+       public:
+        explicit Columns(std::size_t own) {
+            const uint32x4_t count = vdupq_n_u32(static_cast<std::uint32_t>(own));
+            const uint32x4_t low{0, 1, 2, 3}, high{4, 5, 6, 7};
+            behind_ = {vcgeq_u32(low, count), vcgeq_u32(high, count)};
+        }
+        Floats join(Floats weights, const float* behind) const {
+            return select(behind_, load(behind), weights);
+        }
+
+       private:
+        Mask behind_;
+    };
+};
+
 }  // namespace
 }  // namespace fcnkit::neon

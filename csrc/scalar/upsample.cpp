@@ -3,6 +3,7 @@
 #include "kernel_set.hpp"
 #include "target.hpp"
 
+#include "generic/bound.hpp"
 #include "generic/upsample.hpp"
 
 namespace fcnkit {
@@ -45,6 +46,22 @@ struct Vectors {
         return each([&](std::size_t k) { return a.at[k] + b.at[k]; });
     }
 
+    static Floats subtract(const Floats& a, const Floats& b) {
+        return each([&](std::size_t k) { return a.at[k] - b.at[k]; });
+    }
+
+    static Floats multiply(const Floats& a, const Floats& b) {
+        return each([&](std::size_t k) { return a.at[k] * b.at[k]; });
+    }
+
+    static Floats smaller(const Floats& a, const Floats& b) {
+        return each([&](std::size_t k) { return a.at[k] < b.at[k] ? a.at[k] : b.at[k]; });
+    }
+
+    static Floats magnitude(const Floats& a) {
+        return each([&](std::size_t k) { return a.at[k] < 0 ? -a.at[k] : a.at[k]; });
+    }
+
     // Rounded once where the processor has such an instruction. Said explicitly because a compiler
     // may or may not use it for a * b + c, and labels must not depend on that.
     static Floats multiply_add(const Floats& a, const Floats& b, const Floats& c) {
@@ -61,6 +78,14 @@ struct Vectors {
             mask.at[k] = a.at[k] > b.at[k];
         }
         return mask;
+    }
+
+    static std::uint64_t bits(const Mask& mask) {
+        std::uint64_t found = 0;
+        for (std::size_t k = 0; k < kLanes; ++k) {
+            found |= std::uint64_t{mask.at[k]} << k;
+        }
+        return found;
     }
 
     static Floats select(const Mask& mask, const Floats& yes, const Floats& no) {
@@ -87,6 +112,10 @@ struct Nothing {};
 
 void Scalar::label_leaf(const Leaf& leaf, const std::uint64_t* contenders, std::uint8_t* labels) {
     UpsampleLoops<Vectors, Nothing>::label_leaf(leaf, contenders, labels);
+}
+
+void Scalar::bound_part(const PartBound& part, PartAnswer& answer) {
+    BoundLoops<Vectors, Nothing>::bound_part(part, answer);
 }
 
 }  // namespace fcnkit

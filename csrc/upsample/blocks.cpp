@@ -1,17 +1,20 @@
 #include "upsample/blocks.hpp"
 
 #include <algorithm>
-#include <cstring>
 
 #include "dispatch.hpp"
 
 namespace fcnkit {
 namespace {
 
-// A part of the span of a block, in pixels from its first.
-struct Part {
-    std::size_t y, x, height, width;
-};
+// More tiles at a pixel than that are summed without bounds, which would take too much memory.
+constexpr std::size_t kMostTiles = 16;
+static_assert(kMostTiles <= Bounds::kMostTiles, "the bounds hold for that many");
+
+// Pixels for which it pays to look at a part as a whole: where its bounds are at hand, and where
+// they have to be found first.
+constexpr std::size_t kPixelsToBound = 256;
+constexpr std::size_t kPixelsToFind = 1024;
 
 std::size_t most_sights(const Axis& axis) {
     std::size_t most = 0;
@@ -21,7 +24,16 @@ std::size_t most_sights(const Axis& axis) {
     return most;
 }
 
-std::uint64_t lanes(std::size_t n) { return n == kBatch ? ~std::uint64_t{0} : (1ULL << n) - 1; }
+
+// Calls body(lane) for every bit.
+template <class Body>
+void for_each_lane(std::uint64_t lanes, const Body& body) {
+    for (std::size_t lane = 0; lanes != 0; ++lane, lanes >>= 1) {
+        if ((lanes & 1) != 0) {
+            body(lane);
+        }
+    }
+}
 
 // The pixels of a part that a piece shows, counted from the first of the part.
 struct Shown {
@@ -32,132 +44,251 @@ Shown shown(const Piece& piece, std::size_t at, std::size_t length) {
     const std::ptrdiff_t first = piece.span + static_cast<std::ptrdiff_t>(at);
     const auto clipped = [&](std::size_t pixel) {
         const std::ptrdiff_t inside = static_cast<std::ptrdiff_t>(pixel) - first;
-        return std::clamp(inside, std::ptrdiff_t{0}, static_cast<std::ptrdiff_t>(length));
+        return static_cast<std::size_t>(
+            std::clamp(inside, std::ptrdiff_t{0}, static_cast<std::ptrdiff_t>(length)));
     };
-    return {static_cast<std::size_t>(clipped(piece.begin)),
-            static_cast<std::size_t>(clipped(piece.end))};
+    return {clipped(piece.begin), clipped(piece.end)};
 }
 
-// A batch of blocks of equal kind.
+bool shows(const Block& block, const Part& part) {
+    const Shown down = shown(*block.row, part.y, part.height);
+    const Shown right = shown(*block.column, part.x, part.width);
+    return down.begin < down.end && right.begin < right.end;
+}
+
+// Blocks of equal kind: open[0] of the worker.
 class Batch {
    public:
-    Batch(const Blocks& blocks, Worker& worker) : blocks_(blocks), worker_(worker) {
-        const Block& block = worker.batch[0];
-        height_ = block.row->length;
-        width_ = block.column->length;
-        tiles_ = block.row->count * block.column->count;
+    Batch(const Blocks& blocks, Worker& worker)
+        : blocks_(blocks),
+          worker_(worker),
+          table_(active_table()),
+          row_(*worker.open[0].blocks[0].row),
+          column_(*worker.open[0].blocks[0].column),
+          tiles_(row_.count * column_.count),
+          down_(halvings(row_.length)),
+          right_(halvings(column_.length)) {
+        const std::size_t stride = blocks.layer.stride();
+        whole_ = row_.length == stride && column_.length == stride;
+        bounded_ = blocks.bounds != nullptr && tiles_ <= kMostTiles;
     }
 
     void label() {
-        copy_features();
-        const std::size_t down = halvings(height_), right = halvings(width_);
-        for (std::size_t i = 0; i < std::size_t{1} << down; ++i) {
-            for (std::size_t j = 0; j < std::size_t{1} << right; ++j) {
-                const std::size_t y = part_begin(height_, down, i);
-                const std::size_t x = part_begin(width_, right, j);
-                label_leaf({y, x, part_begin(height_, down, i + 1) - y,
-                            part_begin(width_, right, j + 1) - x});
-            }
+        Open& open = worker_.open[0];
+        copy_features(open);
+        open.count = blocks_.layer.classes();
+        for (std::size_t c = 0; c < open.count; ++c) {
+            open.classes[c] = static_cast<std::uint8_t>(c);
         }
+        label_part(0, 0, 0);
     }
 
    private:
     // The scores that each block sees, class by class: (q, p), (q, p - 1), (q - 1, p) and
     // (q - 1, p - 1) of its cell (q, p) in each tile.
-    void copy_features() {
+    void copy_features(Open& open) const {
         const std::size_t rows = blocks_.plane[0], columns = blocks_.plane[1];
-        for (std::size_t lane = 0; lane < worker_.size; ++lane) {
-            const Block& block = worker_.batch[lane];
-            float* to = worker_.features.data() + lane;
-            for (std::size_t i = 0; i < block.row->count; ++i) {
-                const Sight& down = blocks_.rows.sights_of(*block.row)[i];
-                for (std::size_t j = 0; j < block.column->count; ++j) {
-                    const Sight& right = blocks_.columns.sights_of(*block.column)[j];
-                    const std::size_t tile =
-                        (down.tile - blocks_.first_row) * blocks_.row_tiles + right.tile;
-                    const float* from =
-                        blocks_.scores +
-                        (tile * blocks_.layer.classes() * rows + down.cell + 1) * columns +
-                        right.cell + 1;
-                    for (std::size_t c = 0; c < blocks_.layer.classes(); ++c) {
-                        const float* score = from + c * rows * columns;
-                        to[0] = score[0];
-                        to[kBatch] = *(score - 1);
-                        to[2 * kBatch] = *(score - columns);
-                        to[3 * kBatch] = *(score - columns - 1);
-                        to += 4 * kBatch;
-                    }
+        const std::size_t classes = blocks_.layer.classes();
+        for (std::size_t lane = 0; lane < open.size; ++lane) {
+            const Sight* down = blocks_.rows.sights_of(*open.blocks[lane].row);
+            const Sight* right = blocks_.columns.sights_of(*open.blocks[lane].column);
+            float* to = open.features.data() + lane;
+            for (std::size_t t = 0; t < tiles_; ++t) {
+                const Sight &y = down[t / column_.count], &x = right[t % column_.count];
+                const std::size_t tile = (y.tile - blocks_.first_row) * blocks_.row_tiles + x.tile;
+                const float* score = blocks_.scores +
+                                     (tile * classes * rows + y.cell + 1) * columns + x.cell + 1;
+                for (std::size_t c = 0; c < classes; ++c, score += rows * columns) {
+                    to[0] = score[0];
+                    to[kBatch] = *(score - 1);
+                    to[2 * kBatch] = *(score - columns);
+                    to[3 * kBatch] = *(score - columns - 1);
+                    to += 4 * kBatch;
                 }
             }
         }
     }
 
-    void label_leaf(const Part& part) {
-        std::fill(worker_.contenders.begin(), worker_.contenders.end(), lanes(worker_.size));
-        const Block& block = worker_.batch[0];
-        Spot* spot = worker_.spots.data();
-        for (std::size_t i = 0; i < block.row->count; ++i) {
-            const std::size_t y = blocks_.rows.sights_of(*block.row)[i].offset + part.y;
-            for (std::size_t j = 0; j < block.column->count; ++j) {
-                const std::size_t x = blocks_.columns.sights_of(*block.column)[j].offset + part.x;
-                *spot++ = blocks_.layer.spot(y, x);
+    // Part (i, j) of the blocks that are open after `level` halvings.
+    void label_part(std::size_t level, std::size_t i, std::size_t j) {
+        const std::size_t down = std::min(level, down_), right = std::min(level, right_);
+        const std::size_t y = part_begin(row_.length, down, i);
+        const std::size_t x = part_begin(column_.length, right, j);
+        const Part part{y, x, part_begin(row_.length, down, i + 1) - y,
+                        part_begin(column_.length, right, j + 1) - x};
+        Open& open = worker_.open[level];
+        std::uint64_t left = 0;
+        for (std::size_t lane = 0; lane < open.size; ++lane) {
+            left |= std::uint64_t{shows(open.blocks[lane], part)} << lane;
+        }
+        const std::size_t pixels = open.size * part.height * part.width;
+        if (left != 0 && bounded_ && pixels >= (whole_ ? kPixelsToBound : kPixelsToFind)) {
+            find_contenders(level, i, j, part);
+            fill(open, part, left & open.answer.decided);
+            left &= ~open.answer.decided;
+        } else {
+            for (std::size_t k = 0; k < open.count; ++k) {
+                open.answer.contenders[open.classes[k]] = left;
             }
         }
+        if (left == 0) {
+            return;
+        }
+        if (level == std::max(down_, right_)) {
+            label_leaf(open, part, left);
+            return;
+        }
+        keep_open(open, left, worker_.open[level + 1]);
+        const std::size_t rows = level < down_ ? 2 : 1, columns = level < right_ ? 2 : 1;
+        for (std::size_t k = 0; k < rows * columns; ++k) {
+            label_part(level + 1, i * rows + k / columns, j * columns + k % columns);
+        }
+    }
+
+    void find_contenders(std::size_t level, std::size_t i, std::size_t j, const Part& part) {
+        Open& open = worker_.open[level];
+        for (std::size_t t = 0; t < tiles_; ++t) {
+            if (whole_) {
+                worker_.bounds[t] = blocks_.bounds->whole(level, i, j);
+            } else {
+                float* to = open.bounds.data() + t * blocks_.bounds->size();
+                blocks_.bounds->any(in_cell(t, part), open.classes.data(), open.count, to);
+                worker_.bounds[t] = to;
+            }
+        }
+        const Leaf leaf = blocks_.layer.leaf();
+        table_.bound_part(
+            PartBound{worker_.bounds.data(), tiles_, open.features.data(), leaf.tile_features,
+                      leaf.bias, blocks_.bounds->slack(), open.classes.data(), open.count,
+                      leaf.taps, leaf.first_tap, open.size, worker_.known.data()},
+            open.answer);
+    }
+
+    // A part as tile t sees it.
+    Part in_cell(std::size_t t, const Part& part) const {
+        const Sight& down = blocks_.rows.sights_of(row_)[t / column_.count];
+        const Sight& right = blocks_.columns.sights_of(column_)[t % column_.count];
+        return {down.offset + part.y, right.offset + part.x, part.height, part.width};
+    }
+
+    // Blocks that have one contender each.
+    void fill(const Open& open, const Part& part, std::uint64_t decided) const {
+        for (std::size_t k = 0; k < open.count && decided != 0; ++k) {
+            const std::uint8_t c = open.classes[k];
+            for_each_lane(decided & open.answer.contenders[c], [&](std::size_t lane) {
+                store(open.blocks[lane], part, [&](std::size_t, std::size_t n, std::uint8_t* to) {
+                    std::fill(to, to + n, c);
+                });
+            });
+            decided &= ~open.answer.contenders[c];
+        }
+    }
+
+    // Moves the blocks of some lanes together, with the classes that can win in any of them.
+    void keep_open(const Open& open, std::uint64_t lanes, Open& to) const {
+        to.size = 0;
+        std::array<std::uint8_t, kBatch> from;
+        for_each_lane(lanes, [&](std::size_t lane) {
+            to.blocks[to.size] = open.blocks[lane];
+            from[to.size++] = static_cast<std::uint8_t>(lane);
+        });
+        const float* features = open.features.data();
+        float* kept = to.features.data();
+        for (std::size_t k = 0; k < tiles_ * blocks_.layer.features(); ++k) {
+            for (std::size_t lane = 0; lane < to.size; ++lane) {
+                kept[lane] = features[from[lane]];
+            }
+            features += kBatch;
+            kept += kBatch;
+        }
+        to.count = 0;
+        for (std::size_t k = 0; k < open.count; ++k) {
+            if ((open.answer.contenders[open.classes[k]] & lanes) != 0) {
+                to.classes[to.count++] = open.classes[k];
+            }
+        }
+    }
+
+    void label_leaf(Open& open, const Part& part, std::uint64_t lanes) {
         Leaf leaf = blocks_.layer.leaf();
+        for (std::size_t t = 0; t < tiles_; ++t) {
+            const Part cell = in_cell(t, part);
+            worker_.spots[t] = blocks_.layer.spot(cell.y, cell.x, part.width);
+        }
+        for (std::size_t k = 0; k < open.count; ++k) {
+            open.answer.contenders[open.classes[k]] &= lanes;
+        }
         leaf.spots = worker_.spots.data();
         leaf.tiles = tiles_;
-        leaf.features = worker_.features.data();
+        leaf.features = open.features.data();
+        leaf.classes = open.classes.data();
+        leaf.count = open.count;
         leaf.rows = part.height;
         leaf.best = worker_.best.data();
-        active_table().label_leaf(leaf, worker_.contenders.data(), worker_.labels.data());
-        for (std::size_t lane = 0; lane < worker_.size; ++lane) {
-            store(worker_.batch[lane], part, worker_.labels.data() + lane * kLeaf * kLeaf);
-        }
+        table_.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
+        for_each_lane(lanes, [&](std::size_t lane) {
+            const std::uint8_t* labels = worker_.labels.data() + lane * kLeaf * kLeaf;
+            store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::uint8_t* to) {
+                std::copy(labels + at, labels + at + n, to);
+            });
+        });
     }
 
-    void store(const Block& block, const Part& part, const std::uint8_t* labels) {
+    // Calls row(place in the leaf, pixels, where they go) for the rows of a part that are shown.
+    template <class Row>
+    void store(const Block& block, const Part& part, const Row& row) const {
         const Shown down = shown(*block.row, part.y, part.height);
         const Shown right = shown(*block.column, part.x, part.width);
-        for (std::size_t y = down.begin; y < down.end; ++y) {
-            std::uint8_t* row = first_label(block, part, y) + right.begin;
-            std::copy(labels + y * kLeaf + right.begin, labels + y * kLeaf + right.end, row);
-        }
-    }
-
-    // Where the label of row y and column 0 of a part would go, if it were inside.
-    std::uint8_t* first_label(const Block& block, const Part& part, std::size_t y) const {
-        const auto at = [](std::ptrdiff_t span, std::size_t more) {
-            return span + static_cast<std::ptrdiff_t>(more);
+        const auto pixel = [](std::ptrdiff_t span, std::size_t more) {
+            return static_cast<std::size_t>(span + static_cast<std::ptrdiff_t>(more));
         };
-        const std::ptrdiff_t row =
-            at(block.row->span, part.y + y) - static_cast<std::ptrdiff_t>(blocks_.top);
-        return blocks_.labels + row * static_cast<std::ptrdiff_t>(blocks_.width) +
-               at(block.column->span, part.x);
+        const std::size_t x = pixel(block.column->span, part.x + right.begin);
+        for (std::size_t y = down.begin; y < down.end; ++y) {
+            const std::size_t at = pixel(block.row->span, part.y + y) - blocks_.top;
+            row(y * kLeaf + right.begin, right.end - right.begin,
+                blocks_.labels + at * blocks_.width + x);
+        }
     }
 
     const Blocks& blocks_;
     Worker& worker_;
-    std::size_t height_, width_;  // of a span
+    const Table& table_;
+    const Piece& row_;
+    const Piece& column_;
     std::size_t tiles_;
+    std::size_t down_, right_;  // halvings of each axis
+    bool whole_;                // whether the blocks are whole cells, so that bounds are at hand
+    bool bounded_;
 };
 
 }  // namespace
 
 void Worker::prepare(const Blocks& blocks) {
+    const auto grow = [](auto& buffer, std::size_t n) {
+        buffer.resize(std::max(buffer.size(), n));
+    };
     const std::size_t tiles = most_sights(blocks.rows) * most_sights(blocks.columns);
-    const std::size_t classes = blocks.layer.classes();
-    features.resize(std::max(features.size(), tiles * blocks.layer.features() * kBatch));
-    spots.resize(std::max(spots.size(), tiles));
-    contenders.resize(classes);
-    best.resize(2 * kBatch * kLeaf * kLeaf);
-    labels.resize(kBatch * kLeaf * kLeaf);
+    const std::size_t levels = halvings(blocks.layer.stride());
+    const bool bounded = blocks.bounds != nullptr;
+    for (std::size_t level = 0; level <= levels; ++level) {
+        grow(open[level].features, tiles * blocks.layer.features() * kBatch);
+        if (bounded && tiles > 1) {
+            grow(open[level].bounds, std::min(tiles, kMostTiles) * blocks.bounds->size());
+        }
+    }
+    grow(bounds, tiles);
+    grow(spots, tiles);
+    grow(known, blocks.layer.classes() * 5 * 32);
+    grow(best, 2 * kBatch * kLeaf * kLeaf);
+    grow(labels, kBatch * kLeaf * kLeaf);
 }
 
 void label_bands(const Blocks& blocks, std::size_t begin, std::size_t end, Worker& worker) {
+    Open& open = worker.open[0];
     const auto flush = [&] {
-        if (worker.size > 0) {
+        if (open.size > 0) {
             Batch(blocks, worker).label();
-            worker.size = 0;
+            open.size = 0;
         }
     };
     for (std::size_t row_kind = 0; row_kind < blocks.rows.kinds.size(); ++row_kind) {
@@ -171,8 +302,8 @@ void label_bands(const Blocks& blocks, std::size_t begin, std::size_t end, Worke
                     if (column.kind != kind) {
                         continue;
                     }
-                    worker.batch[worker.size++] = {&row, &column};
-                    if (worker.size == kBatch) {
+                    open.blocks[open.size++] = {&row, &column};
+                    if (open.size == kBatch) {
                         flush();
                     }
                 }

@@ -4,7 +4,7 @@
 #include <array>
 #include <vector>
 
-#include "upsample/layer.hpp"
+#include "upsample/bounds.hpp"
 #include "upsample/pieces.hpp"
 
 namespace fcnkit {
@@ -12,13 +12,13 @@ namespace fcnkit {
 // A block is a piece of the rows by a piece of the columns.
 struct Blocks {
     const Layer& layer;
+    const Bounds* bounds;  // null to compute every logit of every pixel
     const Axis& rows;
     const Axis& columns;
     const float* scores;     // (tiles, classes, rows, columns) with a border of one score
     std::size_t plane[2];    // rows and columns of that
     std::size_t first_row;   // of tiles, in scores
     std::size_t row_tiles;   // tiles in a row of tiles
-    bool bounded;
     std::uint8_t* labels;    // of the pixels of row `top` and of those below
     std::size_t top, width;  // of the labels
 };
@@ -28,14 +28,24 @@ struct Block {
     const Piece* column;
 };
 
+// Blocks of a batch that a part is still open in, side by side, and the classes that can win there.
+struct Open {
+    std::size_t size = 0;
+    std::array<Block, kBatch> blocks;
+    std::vector<float> features;  // (tiles, features of a tile, kBatch)
+    std::vector<float> bounds;    // (tiles, classes, taps, 5), where they have to be found
+    std::array<std::uint8_t, 256> classes;
+    std::size_t count = 0;  // of classes
+    PartAnswer answer;
+};
+
 // What a thread works in.
 struct Worker {
-    std::array<Block, kBatch> batch;
-    std::size_t size = 0;
-    std::vector<float> features;  // (tiles, features of a tile, kBatch)
+    std::array<Open, 5> open;  // by halvings
+    std::vector<const float*> bounds;
     std::vector<Spot> spots;
-    std::vector<std::uint64_t> contenders;
-    std::vector<float> best;
+    std::vector<float> known;  // scratch of BoundPart
+    std::vector<float> best;   // scratch of LabelLeaf
     std::vector<std::uint8_t> labels;
 
     void prepare(const Blocks& blocks);

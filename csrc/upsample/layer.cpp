@@ -28,24 +28,18 @@ Layer::Layer(const float* weights, const float* bias, std::size_t classes, std::
     const std::size_t side = 2 * stride;
     for (std::size_t c = 0; c < classes; ++c) {
         bias_[c] = bias == nullptr ? 0 : bias[c];
-        largest_bias_ = std::max(largest_bias_, std::abs(bias_[c]));
         for (std::size_t tap = 0; tap < taps_; ++tap) {
             const std::size_t from = tap / 4, a = tap / 2 % 2, b = tap % 2;
             const std::size_t kernel = dense ? from * classes + c : c;
             for (std::size_t y = 0; y < stride; ++y) {
                 const float* row = weights + (kernel * side + y + stride * a) * side + stride * b;
                 for (std::size_t x = 0; x < stride; ++x) {
-                    weight(c, tap, y, x) = row[x];
+                    weights_[place(c, tap, y, x)] = row[x];
                 }
             }
         }
     }
     find_gain();
-}
-
-float& Layer::weight(std::size_t c, std::size_t tap, std::size_t y, std::size_t x) {
-    const std::size_t strip = c * strips_ + x / kLeaf;
-    return weights_[((strip * taps_ + tap) * rows_ + y) * kLeaf + x % kLeaf];
 }
 
 void Layer::find_gain() {
@@ -64,16 +58,16 @@ void Layer::find_gain() {
     gain_ = static_cast<float>(std::min(gain, double{std::numeric_limits<float>::max()}));
 }
 
-Spot Layer::spot(std::size_t y, std::size_t x) const {
+Spot Layer::spot(std::size_t y, std::size_t x, std::size_t columns) const {
     const float* strip = weights_.data() + x / kLeaf * taps_ * rows_ * kLeaf;
-    return {strip + y * kLeaf + x % kLeaf, kLeaf - x % kLeaf};
+    const std::size_t own = kLeaf - x % kLeaf;
+    return {strip + y * kLeaf + x % kLeaf, own < columns ? own : kLeaf};
 }
 
 Leaf Layer::leaf() const {
     Leaf leaf{};
     leaf.tile_features = features();
     leaf.bias = bias_.data();
-    leaf.classes = classes_;
     leaf.taps = taps_;
     leaf.first_tap = dense_ ? 0 : 4;
     leaf.strip_stride = taps_ * rows_ * kLeaf;

@@ -23,23 +23,30 @@ class Layer {
     std::size_t classes() const { return classes_; }
     std::size_t stride() const { return stride_; }
     std::size_t features() const { return 4 * classes_; }  // of a tile and cell
+    std::size_t taps() const { return taps_; }  // of a class
+    float bias(std::size_t c) const { return bias_[c]; }
+    float weight(std::size_t c, std::size_t tap, std::size_t y, std::size_t x) const {
+        return weights_[place(c, tap, y, x)];
+    }
     bool edge() const { return edge_; }  // scores repeat outside of a tile; else they are 0 there
     float gain() const { return gain_; }  // largest sum of a pixel's absolute weights
-    float largest_bias() const { return largest_bias_; }
 
-    // The weights at a pixel of a cell and the columns behind it.
-    Spot spot(std::size_t y, std::size_t x) const;
+    // The weights at a pixel of a cell and the `columns` from it on.
+    Spot spot(std::size_t y, std::size_t x, std::size_t columns) const;
     // A leaf without what depends on the batch.
     Leaf leaf() const;
 
    private:
-    float& weight(std::size_t c, std::size_t tap, std::size_t y, std::size_t x);
+    std::size_t place(std::size_t c, std::size_t tap, std::size_t y, std::size_t x) const {
+        const std::size_t strip = c * strips_ + x / kLeaf;
+        return ((strip * taps_ + tap) * rows_ + y) * kLeaf + x % kLeaf;
+    }
     void find_gain();
 
     std::size_t classes_, stride_, taps_;
     bool dense_, edge_;
     std::size_t rows_, strips_;
-    float gain_ = 0, largest_bias_ = 0;
+    float gain_ = 0;
     std::vector<float> weights_;  // (classes, strips, taps, rows, kLeaf)
     std::vector<float> bias_;
 };

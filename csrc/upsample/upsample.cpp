@@ -77,9 +77,17 @@ void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsamp
     const std::size_t bands = space->rows.pieces.size();
     const std::size_t share = (bands + threads - 1) / threads;
     space->workers.resize(std::max(space->workers.size(), (bands + share - 1) / share));
-    const Blocks blocks{layer,       space->rows,       space->columns, space->scores.data(),
-                        {height + 2, width + 2},        rows.first,     plan.lefts.size(),
-                        bounded,     labels,            rows.begin,     plan.width};
+    const Blocks blocks{layer,
+                        bounded ? &upsampling.bounds : nullptr,
+                        space->rows,
+                        space->columns,
+                        space->scores.data(),
+                        {height + 2, width + 2},
+                        rows.first,
+                        plan.lefts.size(),
+                        labels,
+                        rows.begin,
+                        plan.width};
     for (Worker& worker : space->workers) {
         worker.prepare(blocks);
     }

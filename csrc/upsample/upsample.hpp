@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tiles.hpp"
-#include "upsample/layer.hpp"
+#include "upsample/bounds.hpp"
 
 namespace fcnkit {
 
@@ -30,9 +30,10 @@ class Workspaces {
 // The layer of an open model, ready to be used.
 struct Upsampling {
     template <class... Arguments>
-    explicit Upsampling(const Arguments&... arguments) : layer(arguments...) {}
+    explicit Upsampling(const Arguments&... arguments) : layer(arguments...), bounds(layer) {}
 
     const Layer layer;
+    const Bounds bounds;
     Workspaces workspaces;
 };
 
