@@ -1,4 +1,4 @@
-"""The last layer of a network, where it only enlarges class scores: found, cut off, evaluated.
+"""The last layer of a network, where it only enlarges class scores: found and cut off.
 
 Two forms exist. fcnkit's networks end in a transposed convolution. Networks from elsewhere end in a
 bilinear resize, which is the transposed convolution that enlarges every class by itself, with the
@@ -13,9 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from onnx import helper
 
 from fcnkit.runtime.artifacts.last_layer import LastLayerWeights
@@ -23,7 +20,7 @@ from fcnkit.runtime.artifacts.spec import MOST_DENSE, STRIDES
 from fcnkit.runtime.backends.onnxruntime import create_session
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
 
-__all__ = ["FEATURES", "NO_SCORES", "of_layer", "of_resize", "prune", "upsampled"]
+__all__ = ["FEATURES", "NO_SCORES", "of_layer", "of_resize", "prune"]
 
 NO_SCORES: Final = "whose last step does not enlarge class scores"
 """Why a network has no head ``scores``, where nothing more is known."""
@@ -136,30 +133,3 @@ def prune(graph: onnx.GraphProto) -> None:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(weights)
-
-
-def upsampled(scores_nchw: NDArray[Any], layer: LastLayerWeights) -> NDArray[np.float64]:
-    """Compute the logits in float64, by PyTorch's transposed convolution.
-
-    Args:
-        scores_nchw: (N, C, h, w).
-        layer: The last layer.
-
-    Returns:
-        (N, C, s*h, s*w).
-    """
-    scores = torch.from_numpy(np.ascontiguousarray(scores_nchw, np.float64))
-    weight, bias = (
-        torch.from_numpy(part.astype(np.float64)) for part in (layer.weight, layer.bias)
-    )
-    groups = 1
-    if weight.ndim == 3:
-        weight, groups = weight[:, None], len(weight)
-    stride = layer.stride
-    margin = stride // 2
-    if layer.border == "edge":
-        scores = F.pad(scores, (1, 1, 1, 1), mode="replicate")
-        margin += stride
-    wide = F.conv_transpose2d(scores, weight, bias, stride=stride, groups=groups)
-    logits: NDArray[np.float64] = wide[..., margin:-margin, margin:-margin].numpy()
-    return logits

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fcnkit.export.biased import BiasedLabels, open_biased
 from fcnkit.export.comparison_images import normalized
-from fcnkit.export.last_layer import upsampled
+from fcnkit.export.full_logits import full_logits
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.last_layer import LastLayerWeights
@@ -130,7 +130,7 @@ class Subject:
 
         Where sides are not multiples of the spec's, a model that gives logits or scores is run on
         the overlapping tiles of head ``scene``, and their mean is taken. Of scores, the labels are
-        those of the runtime's kernel, and the logits are computed by PyTorch.
+        those of the runtime's kernel, and the logits are computed by numpy.
 
         Args:
             image_nhwc: uint8 (N, H, W, 3), RGB, of a size that the head can cover.
@@ -150,7 +150,7 @@ class Subject:
         for top, left in plan:
             window = np.s_[top : top + rows, left : left + columns]
             tile = self.backend.infer(normalized(image_nhwc[:, *window], given))
-            total[:, :, *window] += tile if layer is None else upsampled(tile, layer)
+            total[:, :, *window] += tile if layer is None else full_logits(tile, layer)
             count[window] += 1
             if layer is not None:
                 tiles.append(tile)

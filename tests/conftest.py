@@ -83,7 +83,7 @@ def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     from fcnkit.runtime.artifacts.spec import Head
 
     out = tmp_path_factory.mktemp("exported")
-    heads: tuple[Head, ...] = ("logits", "labels", "scene")
+    heads: tuple[Head, ...] = ("logits", "scores", "labels", "scene")
     for head in heads:
         export_onnx(run_folder / "best.pt", out / f"{head}.onnx", head=head)
     return {head: out / f"{head}.onnx" for head in heads}

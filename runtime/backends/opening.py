@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message, parts
+from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message, parts, within
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.engine_file import sidecar_path
 from fcnkit.runtime.artifacts.last_layer import (
@@ -16,7 +16,6 @@ from fcnkit.runtime.artifacts.last_layer import (
     read_in_onnx,
 )
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import CheckedBackend
 from fcnkit.runtime.backends.cuda import has_driver
@@ -119,8 +118,7 @@ def _upsampling(path: Path, spec: ModelSpec, request: BackendRequest) -> Upsampl
     try:
         return Upsampling(found.weight, found.bias, stride=found.stride, border=found.border)
     except ValueError as error:
-        rule, remedy = "its last layer must be one that the runtime computes", EXPORT_AGAIN
-        raise ArtifactError(message(str(path), rule, str(error), remedy)) from None
+        raise ArtifactError(within(str(path), error)) from None
 
 
 _KINDS: Final[dict[ModelKind, str]] = {

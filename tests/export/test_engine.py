@@ -24,7 +24,7 @@ from fcnkit.runtime.artifacts.spec import ShapeRange
 from fcnkit.runtime.backends import tensorrt_library
 from fcnkit.runtime.backends.registry import BACKENDS
 from tests.refusal import refusal
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_layer, make_spec, write_model
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 LIBRARY = f"tensorrt_rtx {trt.__version__}"
@@ -56,6 +56,37 @@ def test_builds_without_a_gpu(head: str, exported: dict[str, Path], tmp_path: Pa
     assert engine.profiles == report.profiles
     assert engine.sidecar["onnx"]["name"] == f"{head}.onnx"
     assert engine.sidecar["plan"]["bytes"] == report.bytes
+
+
+def test_the_last_layer_lies_beside_the_engine(tmp_path: Path, caplog: Any) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("scores"))
+    with caplog.at_level(logging.WARNING):
+        build(model)
+    assert caplog.records == []  # the parser says nothing of weights that no node reads
+    engine, beside = tmp_path / "m.engine", tmp_path / "m.engine.last_layer"
+    layer = make_layer()
+    assert beside.read_bytes() == layer.weight.tobytes() + layer.bias.tobytes()
+    assert read_engine_file(engine).spec.last_layer == layer.described()
+    again = f"build it again: {read_engine_file(engine).rebuild}"
+    beside.write_bytes(b"x" + beside.read_bytes()[1:])
+    text = (
+        f"{beside}: must hold the weights of the last layer that its spec describes, got others; "
+        f"copy it along, or {again}"
+    )
+    with refusal(ArtifactError, text):
+        read_engine_file(engine)
+    beside.unlink()
+    text = (
+        f"{engine}: the weights of its last layer, m.engine.last_layer, must lie beside it, "
+        f"got no such file; copy it along, or {again}"
+    )
+    with refusal(ArtifactError, text):
+        read_engine_file(engine)
+    # An engine without one takes the file of the engine before away.
+    beside.write_bytes(b"old")
+    build(write_model(tmp_path / "m.onnx", make_spec("labels")))
+    assert not beside.exists()
+    assert read_engine_file(engine).spec.head == "labels"
 
 
 def test_without_a_gpu_it_says_that_nothing_was_run(model: Path) -> None:

@@ -16,12 +16,13 @@ from fcnkit.errors import VerifyError
 from fcnkit.export.comparison_images import noise_pictures
 from fcnkit.export.heads import LABEL_GROUPS, Core
 from fcnkit.export.to_onnx import export_onnx
+from fcnkit.runtime.artifacts.last_layer import BIAS_NAME, WEIGHT_NAME
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
 
-HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
+HEADS: tuple[Head, ...] = ("logits", "scores", "labels", "scene")
 
 
 def dims(tensor: onnx.ValueInfoProto) -> list[str | int]:
@@ -33,10 +34,12 @@ def test_declared_dims_are_multiples_of_32(exported: dict[str, Path]) -> None:
     classes = read_onnx_file(exported["logits"]).spec(where="x").num_classes
     declared = {h: (dims(g.input[0]), dims(g.output[0])) for h, g in graphs.items()}
     assert declared["logits"] == (["n", 3, "32*h", "32*w"], ["n", classes, "32*h", "32*w"])
+    # Scores are 32 times smaller.
+    assert declared["scores"] == (["n", 3, "32*h", "32*w"], ["n", classes, "h", "w"])
     assert declared["labels"] == (["n", "32*h", "32*w", 3], ["n", "32*h", "32*w"])
     assert declared["scene"] == ([1, "H", "W", 3], [1, "H", "W"])
     names = {(g.input[0].name, g.output[0].name) for g in graphs.values()}
-    assert names == {("image", "logits"), ("image", "labels")}
+    assert names == {("image", "logits"), ("image", "scores"), ("image", "labels")}
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -47,10 +50,12 @@ def test_graph_is_lean(head: Head, exported: dict[str, Path]) -> None:
     # Batch normalization is folded, and the transposed convolution has become a convolution.
     assert "BatchNormalization" not in ops
     assert "ConvTranspose" not in ops
-    assert ops.count("Conv") == (21 + LABEL_GROUPS if head == "labels" else 22)
-    assert ops.count("DepthToSpace") == 1
+    convolutions = {"labels": 21 + LABEL_GROUPS, "scores": 21}
+    assert ops.count("Conv") == convolutions.get(head, 22)
+    assert ops.count("DepthToSpace") == (0 if head == "scores" else 1)
     used = {name for node in model.graph.node for name in node.input}
-    assert {tensor.name for tensor in model.graph.initializer} <= used
+    unused = {tensor.name for tensor in model.graph.initializer} - used
+    assert unused == ({WEIGHT_NAME, BIAS_NAME} if head == "scores" else set())
     if head == "labels":
         assert ops.count("ArgMax") == LABEL_GROUPS
         assert len(ops) - 1 - ops[::-1].index("ArgMax") < ops.index("DepthToSpace")

@@ -145,3 +145,14 @@ def test_what_is_refused(tmp_path: Path) -> None:
         write_triton_repository(model, repo)
     write_triton_repository(model, repo, version=2)
     assert sorted(path.name for path in (repo / "m").iterdir()) == ["1", "2", "config.pbtxt"]
+
+
+def test_scores_are_not_for_clients(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec("scores"))
+    text = (
+        f"{model}: clients of a server need labels or logits, got head scores, whose last layer "
+        "fcnkit's runtime computes; export it again with --head labels or --head scene"
+    )
+    with refusal(ArtifactError, text):
+        write_triton_repository(model, tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()

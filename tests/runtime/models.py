@@ -1,4 +1,4 @@
-"""Tiny real networks in all three head forms, as fcnkit export writes them."""
+"""Tiny real networks in all head forms, as fcnkit export writes them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import onnx.parser
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from fcnkit.runtime.artifacts.last_layer import BIAS_NAME, WEIGHT_NAME, LastLayerWeights
 from fcnkit.runtime.artifacts.spec import (
     FORMAT,
     METADATA_KEY,
+    Border,
+    Form,
     Head,
     InputSpec,
     ModelSpec,
@@ -51,6 +54,29 @@ def conv5() -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda batch: torch.nn.functional.conv2d(batch, kernel, bias, padding=2)
 
 
+STRIDE = 8
+
+
+def score_weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """An 8x8 convolution with stride 8 from 3 to 4 channels and its bias: head ``scores``."""
+    random = np.random.default_rng(8)
+    kernel = random.normal(0, 0.1, (len(CLASSES), 3, STRIDE, STRIDE)).astype(np.float32)
+    return kernel, random.normal(0, 0.1, len(CLASSES)).astype(np.float32)
+
+
+def make_layer(border: Border = "zero", form: Form = "dense") -> LastLayerWeights:
+    """A last layer near to bilinear, as a trained one is."""
+    random = np.random.default_rng(9)
+    ramp = 1 - np.abs(np.arange(2 * STRIDE) - (STRIDE - 0.5)) / STRIDE
+    shape = (len(CLASSES),) * (2 if form == "dense" else 1) + (2 * STRIDE,) * 2
+    weight = random.normal(0, 0.05, shape)
+    weight[np.diag_indices(len(CLASSES)) if form == "dense" else slice(None)] += np.outer(
+        ramp, ramp
+    )
+    bias = random.normal(0, 0.1, len(CLASSES)).astype(np.float32)
+    return LastLayerWeights(weight=weight.astype(np.float32), bias=bias, border=border)
+
+
 def make_info(device: Device = "cpu") -> BackendInfo:
     """What a backend without a library says of itself."""
     return BackendInfo(
@@ -59,9 +85,14 @@ def make_info(device: Device = "cpu") -> BackendInfo:
 
 
 def make_spec(
-    head: Head, *, low: Shape = (1, 32, 32), high: Shape | None = None, multiple: int | None = None
+    head: Head,
+    *,
+    low: Shape = (1, 32, 32),
+    high: Shape | None = None,
+    multiple: int | None = None,
+    layer: LastLayerWeights | None = None,
 ) -> ModelSpec:
-    floats = head == "logits"
+    floats = head in ("logits", "scores")
     high = high or ((1, 2048, 2048) if head == "scene" else (16, 2048, 2048))
     return ModelSpec(
         format=FORMAT,
@@ -81,13 +112,14 @@ def make_spec(
             multiple=multiple or (1 if head == "scene" else 32),
         ),
         output=OutputSpec(
-            name="logits" if floats else "labels",
+            name=head if floats else "labels",
             layout="NCHW" if floats else "NHW",
             dtype="float32" if floats else "uint8",
         ),
         shapes=ShapeRange(min=low, opt=low, max=high),
         source=SourceSpec(sha256="0" * 64, parity=None),
         versions={"fcnkit": "0.1.0"},
+        last_layer=(layer or make_layer()).described() if head == "scores" else None,
     )
 
 
@@ -107,6 +139,7 @@ def write_model(
     metadata: dict[str, str] | None = None,
     dims: tuple[int | str, int | str, int | str] | None = None,
     output_name: str | None = None,
+    layer: LastLayerWeights | None = None,
 ) -> Path:
     """Write the network with the head that the spec names.
 
@@ -116,6 +149,7 @@ def write_model(
         metadata: The whole metadata instead.
         dims: Declared (N, H, W), symbolic by default.
         output_name: Another name than the spec's.
+        layer: For the head scores: the weights to store; those of ``make_layer`` by default.
     """
     free = ("N", "H", "W") if spec.head == "scene" else ("N", "32*h", "32*w")
     batch, height, width = dims or ((1, *free[1:]) if spec.head == "scene" else free)
@@ -126,6 +160,22 @@ def write_model(
         nodes = [helper.make_node("Conv", ["image", "kernel", "bias"], [out], pads=[2] * 4)]
         image = _info("image", TensorProto.FLOAT, [batch, 3, height, width])
         result = _info(out, TensorProto.FLOAT, [batch, len(CLASSES), height, width])
+    elif spec.head == "scores":
+        layer = layer or make_layer()
+        named = zip(("kernel", "bias"), score_weights(), strict=True)
+        tensors = [numpy_helper.from_array(values, name) for name, values in named]
+        tensors += [
+            numpy_helper.from_array(layer.weight, WEIGHT_NAME),
+            numpy_helper.from_array(layer.bias, BIAS_NAME),
+        ]
+        strides = {"strides": [STRIDE] * 2}
+        nodes = [helper.make_node("Conv", ["image", "kernel", "bias"], [out], **strides)]
+        image = _info("image", TensorProto.FLOAT, [batch, 3, height, width])
+        sides: list[int | str] = [
+            side // STRIDE if isinstance(side, int) else f"4*{axis}"
+            for side, axis in ((height, "h"), (width, "w"))
+        ]
+        result = _info(out, TensorProto.FLOAT, [batch, len(CLASSES), *sides])
     else:
         tensors += [
             numpy_helper.from_array(np.array(MEAN, np.float32).reshape(1, 3, 1, 1) * 255, "mean"),

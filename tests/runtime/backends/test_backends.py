@@ -686,8 +686,9 @@ def test_the_probe_model_is_the_one_described() -> None:
     assert base64.b64encode(TINY_MODEL) == base64.b64encode(model.SerializeToString())
 
 
-def test_opening_and_running_prints_nothing(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "m.onnx", make_spec("labels"))
+@pytest.mark.parametrize("head", ["labels", "scores"])
+def test_opening_and_running_prints_nothing(head: Head, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m.onnx", make_spec(head))
     code = (
         "import sys, numpy as np\n"
         "from fcnkit.runtime import list_backends, load\n"
