@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.artifacts.spec import (
         Head,
         InputSpec,
+        LastLayer,
         ModelSpec,
         OutputSpec,
         Precision,
@@ -61,6 +62,7 @@ else:
             "fcnkit.runtime.artifacts.spec": [
                 "Head",
                 "InputSpec",
+                "LastLayer",
                 "ModelSpec",
                 "OutputSpec",
                 "Precision",
@@ -114,6 +116,7 @@ __all__ = [
     "InputSpec",
     "Job",
     "Labelled",
+    "LastLayer",
     "ModelSpec",
     "OnnxFile",
     "OutputSpec",
