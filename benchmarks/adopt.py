@@ -75,7 +75,7 @@ def openvino(model: Path, spec: ModelSpec) -> str:
     low = spec.shapes.min
     shape = low if low == spec.shapes.max else (low[0], *(max(96, 2 * s) for s in low[1:]))
     image = noise_pictures(shape)
-    batch = normalized(image, spec.input) if spec.head == "logits" else image
+    batch = normalized(image, spec.input) if spec.input.layout == "NCHW" else image
     labels = []
     try:
         for name in ("onnxruntime", "openvino"):

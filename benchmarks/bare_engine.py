@@ -38,7 +38,7 @@ def benchmark_app(
     """Run benchmark_app; return the milliseconds of its median call and its calls per second."""
     spec = read_onnx_file(model).spec(where=str(model))
     count, height, width = shape
-    dims = (count, 3, height, width) if spec.head == "logits" else (count, height, width, 3)
+    dims = (count, 3, height, width) if spec.input.layout == "NCHW" else (count, height, width, 3)
     options = {
         "-m": str(model),
         "-d": "CPU",

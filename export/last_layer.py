@@ -103,17 +103,26 @@ def _stride_of(
         probe.SerializeToString(), name="onnxruntime", threads=1, where="the network"
     )
     batch, *sides = least
-    # 64 is the largest stride; at its multiples all smaller powers of two show.
-    step = math.lcm(multiple, STRIDES[1])
-    low = [max(step, -(-side // step) * step) for side in sides]
-    sizes = [tuple(sides)] if fixed else [(low[0], low[1] + step), (low[0] + step, low[1])]
-    found = set()
-    for height, width in sizes:
+
+    def ratios(height: int, width: int) -> set[float]:
         image_nchw = np.zeros((batch, 3, height, width), np.float32)
         result = session.run([coarse], {model.graph.input[0].name: image_nchw})[0]
-        for side, part in zip((height, width), result.shape[2:], strict=True):
-            found.add(side // part if part and side % part == 0 else None)
-    return found.pop() if len(found) == 1 else None
+        parts = zip((height, width), result.shape[2:], strict=True)
+        return {side / part if part else math.inf for side, part in parts}
+
+    if fixed:
+        found = ratios(sides[0], sides[1])
+    else:
+        # About how much, at sides that may not divide by it; then exactly, at sides that do.
+        height, width = (-(-max(side, 8 * STRIDES[1]) // multiple) * multiple for side in sides)
+        about = min(ratios(height, width))
+        if math.isinf(about):
+            return None
+        step = math.lcm(multiple, max(1, round(about)))
+        low = [-(-side // step) * step for side in sides]
+        found = ratios(low[0], low[1] + step) | ratios(low[0] + step, low[1])
+    stride = found.pop()
+    return int(stride) if not found and stride.is_integer() else None
 
 
 def prune(graph: onnx.GraphProto) -> None:

@@ -228,6 +228,9 @@ class CheckedBackend(ABC):
         elif logits and np.isnan(result.max()):
             rule, got = "the model must give numbers", "NaN"
             remedy = "check its weights, and with fp16 export it in fp32"
+        elif spec.head == "scores" and not np.isfinite(result).all():
+            rule, got = "the model must give finite scores", "infinity"
+            remedy = "check its weights, and with fp16 export it in fp32"
         elif not logits and result.max() >= spec.num_classes:
             rule = f"the model must give labels below {spec.num_classes}"
             got = str(result.max())

@@ -49,6 +49,8 @@ class RunContext:
     model_sha256: str
     max_pixels: int
     warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
+    unfinished: set[FileTask] = field(default_factory=set)
+    """Those whose result is being written."""
 
     def begin(self, job: Job, place: Place) -> Work[FileTask]:
         """Read a picture and cut it into tiles; any thread.
@@ -65,6 +67,11 @@ class RunContext:
             return task.begin()
         except (ValueError, OSError, MemoryError, ImportError) as error:
             return Work(task, None, error)
+
+    def drop_unfinished(self) -> None:
+        """End the results that an interruption left half written."""
+        for task in list(self.unfinished):
+            task.drop()
 
 
 class FileTask:
@@ -149,6 +156,7 @@ class FileTask:
             # Opened only now: an image that waits for the model may be dropped.
             if self._result is None:
                 self._result = self._open()
+                self._context.unfinished.add(self)
             self._result.write(image_hwc, labels_hw)
         self._writing_seconds += time.perf_counter() - start
 
@@ -183,7 +191,7 @@ class FileTask:
         """
         if done.picture is None:
             assert done.error is not None
-            self._drop()
+            self.drop()
             if self._unwritable is not None:
                 raise self._unwritable
             return self._record(error=done.error)
@@ -197,7 +205,7 @@ class FileTask:
                 self._behind.wait()
             record = self._published(seconds)
         except BaseException:
-            self._drop()
+            self.drop()
             raise
         if self._rows is not None:
             self._context.warn(str(self._job.source), self._rows.seen)
@@ -211,9 +219,12 @@ class FileTask:
             # Renaming does not change the stamp.
             record = self._record(seconds=seconds, output_stamp=Stamp.of(result.path))
             self._place.publish(record, result)
+        self._context.unfinished.discard(self)
         return record
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Remove what is written of the result."""
+        self._context.unfinished.discard(self)
         if self._behind is not None:
             with contextlib.suppress(Exception):  # the first error is on its way out already
                 self._behind.wait()

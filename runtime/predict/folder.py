@@ -273,6 +273,7 @@ class _Run:
                 # Interrupted: what the model has gets written, and the manifest says so.
                 self._ended = True
                 behind.drain(finished, place.keep)
+                self.context.drop_unfinished()
 
     def _watched(self, finished: Iterator[Finished[FileTask]]) -> Iterator[Finished[FileTask]]:
         """Begin nothing more after a failure, where that is wanted."""

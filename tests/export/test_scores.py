@@ -218,22 +218,31 @@ def labels_of(path: Path, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return segmenter(image)
 
 
-@pytest.mark.parametrize("rule", ["half_pixel", "pytorch_half_pixel"])
-@pytest.mark.parametrize("free", [True, False])
-def test_a_bilinear_resize_becomes_the_last_layer(rule: str, free: bool, tmp_path: Path) -> None:
-    source = foreign(tmp_path / "x.onnx", rule=rule, free=free)
+@pytest.mark.parametrize(
+    ("stride", "rule", "free"),
+    [(8, "half_pixel", True), (8, "pytorch_half_pixel", False), (6, "half_pixel", True)],
+)
+def test_a_bilinear_resize_becomes_the_last_layer(
+    stride: int, rule: str, free: bool, tmp_path: Path
+) -> None:
+    source = foreign(tmp_path / "x.onnx", stride=stride, rule=rule, free=free)
     for head in ("scores", "logits"):
         adopt(source, tmp_path / f"{head}.onnx", claims=CLAIMS, head=head, max_pixels=SMALL)
     spec = spec_of(tmp_path / "scores.onnx")
     assert spec.last_layer is not None
     described = replace(spec.last_layer, sha256="")
     assert described == LastLayer(
-        stride=8, border="edge", form="diagonal", bytes=4 * (5 * 16 * 16 + 5), sha256=""
+        stride=stride,
+        border="edge",
+        form="diagonal",
+        bytes=4 * (5 * 4 * stride**2 + 5),
+        sha256="",
     )
-    assert spec.input.multiple == 8
+    assert spec.input.multiple == stride
     ops = [node.op_type for node in onnx.load(tmp_path / "scores.onnx").graph.node]
     assert ops == ["Conv"]
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    height, width = (64, 96) if stride == 8 else (66, 96)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     assert np.array_equal(
         labels_of(tmp_path / "scores.onnx", image), labels_of(tmp_path / "logits.onnx", image)
     )
