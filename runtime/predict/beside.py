@@ -1,4 +1,4 @@
-"""Reading and writing the rows of a large image beside the model, on threads of their own.
+"""Reading and writing the rows of a large image beside the model, on two more threads.
 
 Both are bounded: what was read and not used, and what was labeled and not written. A thread ends
 with the object that uses it, also where that is given up half-way.
@@ -23,7 +23,7 @@ _BYTES_AHEAD: Final = 1 << 24
 
 
 class RowsAhead:
-    """Rows that are read before they are asked for."""
+    """Rows that are read before they are needed."""
 
     def __init__(self, rows: Rows) -> None:
         """Take over the rows. Reading begins with the first call of ``read``.

@@ -116,8 +116,8 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
         (
             ["--cover", "average"],
             "Segmenter: a model with head labels takes cover='pad', got 'average'; a labels graph "
-            "gives no logits to average; use cover='pad', or export with --head logits or "
-            "--head scene",
+            "gives no logits to average; use cover='pad', or export with --head scores, "
+            "logits or scene",
         ),
         (
             ["--format", "gif"],
@@ -306,7 +306,7 @@ def test_predict_in_tiles(tmp_path: Path, pictures: Path) -> None:
     )
     refused(
         called(*arguments, "--tile", "32x64", "--cover", "pad"),
-        "Segmenter: tile and overlap need a model with head logits and cover='average', "
+        "Segmenter: tile and overlap need a model with head scores or logits and cover='average', "
         "got head logits and cover='pad'; leave them out, or use cover='average'",
     )
 

@@ -112,7 +112,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     )
     refused(
         called("export", "onnx", run_folder / "best.pt", "-o", tmp_path / "m.onnx", "--head", "x"),
-        "--head: must be one of logits, labels, scene, got x; choose one of these",
+        "--head: must be one of logits, scores, labels, scene, got x; choose one of these",
     )
     best = run_folder / "best.pt"
     refused(

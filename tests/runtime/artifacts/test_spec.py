@@ -64,7 +64,7 @@ def edited(path: str, value: Any) -> str:
         ("input.mean", None, "spec key input.mean: must be there, got nothing"),
         ("color", "red", "spec key color: is not a key of this format, got red"),
         ("input.size", 3, "spec key input.size: is not a key of this format, got 3"),
-        ("head", "boxes", "spec key head: must be one of logits, labels, scene, got boxes"),
+        ("head", "boxes", "spec key head: must be one of logits, scores, labels, scene, got boxes"),
         ("classes", "ab", "spec key classes: must be a list, got ab"),
         ("classes", ["a", 3], "spec key classes[1]: must be of type str, got 3"),
         ("ignore_index", True, "spec key ignore_index: must be of type int, got True"),

@@ -62,7 +62,7 @@ def test_no_more_is_read_ahead_than_allowed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(beside, "_BYTES_AHEAD", 3 * 64 * 3 * 10)  # three times 64 rows of 10
     source = CountedRows(picture(2000, 10))
     rows = RowsAhead(source)
-    assert source.at == 0  # nothing before the first row is asked for
+    assert source.at == 0  # nothing before the first row is needed
     for used in range(1, 600):
         rows.read(1)
         assert source.at <= used + 64 + 3 * 64

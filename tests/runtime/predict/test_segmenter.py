@@ -235,7 +235,7 @@ def test_one_thread_for_the_model_is_one_for_the_kernels(
             (
                 "Segmenter: a model with head labels takes cover='pad', got 'average'; "
                 "a labels graph gives no logits to average; use cover='pad', "
-                "or export with --head logits or --head scene"
+                "or export with --head scores, logits or scene"
             ),
         ),
         (
@@ -273,7 +273,7 @@ def test_default_covers(tmp_path: Path) -> None:
     ("head", "remedy"),
     [
         ("logits", "use cover='average'"),
-        ("labels", "make the picture smaller, or use a model with head logits"),
+        ("labels", "make the picture smaller, or use a model with head scores or logits"),
     ],
 )
 def test_a_picture_too_large_for_one_pass(tmp_path: Path, head: Head, remedy: str) -> None:
