@@ -85,7 +85,7 @@ def test_deeplab_pools_alike_on_its_smallest_picture(tmp_path: Path) -> None:
     # At 32x32 the pyramid sees a map of 2x2, where a resize of the pooled features went wrong
     # between libraries (pytorch issue 183523).
     save_network(lively("deeplabv3-resnet18"), "deeplabv3-resnet18", tmp_path / "x.pt")
-    export_onnx(tmp_path / "x.pt", tmp_path / "x.onnx", max_pixels=SMALL)
+    export_onnx(tmp_path / "x.pt", tmp_path / "x.onnx", head="logits", max_pixels=SMALL)
     net, _ = load_model(tmp_path / "x.pt")
     image_nchw = torch.randn(2, 3, 32, 32)
     session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
