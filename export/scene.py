@@ -16,16 +16,18 @@ from fcnkit.export.onnx_text import assemble, parse_piece
 
 __all__ = ["wrap_scene"]
 
-_CUT = """
-cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
-  pixels = Cast <to = 1> (image)
-  size = Shape <start = 1, end = 3> (image)
-  size_h = Shape <start = 1, end = 2> (image)
+_SIZES = """  size_h = Shape <start = 1, end = 2> (image)
   size_w = Shape <start = 2, end = 3> (image)
   multiple = Constant <value_ints = [MULTIPLE]> ()
   one = Constant <value_ints = [1]> ()
   zero = Constant <value_ints = [0]> ()
-  axis_h = Constant <value_ints = [1]> ()
+"""
+
+_CUT = """
+cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
+  pixels = Cast <to = 1> (image)
+  size = Shape <start = 1, end = 3> (image)
+SIZES  axis_h = Constant <value_ints = [1]> ()
   axis_w = Constant <value_ints = [2]> ()
   axis_n = Constant <value_ints = [0]> ()
   rest_h = Mod (size_h, multiple)
@@ -53,12 +55,7 @@ cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
 _JOIN = """
 join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
   => (uint8[1, H, W] labels) {
-  size_h = Shape <start = 1, end = 2> (image)
-  size_w = Shape <start = 2, end = 3> (image)
-  multiple = Constant <value_ints = [MULTIPLE]> ()
-  one = Constant <value_ints = [1]> ()
-  zero = Constant <value_ints = [0]> ()
-  axis_n = Constant <value_ints = [0]> ()
+SIZES  axis_n = Constant <value_ints = [0]> ()
   zeros_2 = Constant <value_ints = [0, 0]> ()
   zeros_3 = Constant <value_ints = [0, 0, 0]> ()
   zeros_4 = Constant <value_ints = [0, 0, 0, 0]> ()
@@ -108,6 +105,8 @@ def wrap_scene(middle: onnx.ModelProto, *, multiple: int = 32) -> onnx.ModelProt
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least the multiple, and output
         ``labels`` uint8 (1, H, W).
     """
-    cut, join = (text.replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN))
+    cut, join = (
+        text.replace("SIZES", _SIZES).replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN)
+    )
     pieces = parse_piece(cut, "cut/", middle), parse_piece(join, "join/", middle)
     return assemble("scene", [pieces[0], middle.graph, pieces[1]], middle)

@@ -29,13 +29,19 @@ from fcnkit.export.half_range import (
     range_inputs,
 )
 from fcnkit.export.heads import Core
+from fcnkit.export.other_library import differing_backends
 from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
 from fcnkit.export.trace import LOWEST_OPSET, OPSET
 from fcnkit.export.verification import Pictures, VerifyReport, require, verify
 from fcnkit.export.verify_data import ComparisonData
-from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY, SEAL_KEY, read_onnx_bytes
+from fcnkit.runtime.artifacts.onnx_file import (
+    DIFFERS_KEY,
+    KEPT_KEY,
+    SEAL_KEY,
+    read_onnx_bytes,
+)
 from fcnkit.runtime.artifacts.precisions import (
     PRECISIONS,
     Precision,
@@ -229,6 +235,7 @@ def write_verified(
                 on_picture=on_picture,
             )
         require(report, remedy=PRECISIONS[precision].remedy)
+        notes[DIFFERS_KEY] = ", ".join(differing_backends(temporary, spec, name=out.name))
         speedup = measure_speedup(twin, temporary) if twin else None
         save_model(model, spec.with_parity(report.summary()), temporary, notes=notes)
         report = replace(report, b={**report.b, "sha256": sha256_of(temporary)})

@@ -45,6 +45,8 @@ __all__ = [
     "save_weights",
 ]
 
+_SHAPES: Final = ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048))
+
 SAFETENSORS: Final = ".safetensors"
 """Suffix of files with weights alone, which cannot hold code."""
 
@@ -86,6 +88,7 @@ def checkpoint_spec(
     palette: tuple[tuple[int, int, int], ...],
     *,
     range: tuple[int, int] | None = None,
+    shapes: ShapeRange = _SHAPES,
 ) -> ModelSpec:
     """Return the spec of a network under training: it computes float32 logits.
 
@@ -94,9 +97,10 @@ def checkpoint_spec(
         classes: Class names.
         palette: One RGB color per class, 0..255.
         range: The values of pictures of more than 8 bits that it sees as 0 and 255.
+        shapes: The shape range that exports start from.
 
     Returns:
-        The spec, with the shape range that exports start from.
+        The spec.
     """
     return ModelSpec(
         format=FORMAT,
@@ -116,7 +120,7 @@ def checkpoint_spec(
             multiple=32,
         ),
         output=OutputSpec(name="logits", layout="NCHW", dtype="float32"),
-        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048)),
+        shapes=shapes,
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
         range=range,

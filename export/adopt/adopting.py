@@ -10,7 +10,6 @@ from typing import get_args
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.export.adopt.claims import Claims
-from fcnkit.export.adopt.other_library import warn_of_openvino
 from fcnkit.export.adopt.precision import check_precision, operators_named
 from fcnkit.export.adopt.probing import Facts
 from fcnkit.export.adopt.trying import Trial, try_claims
@@ -140,8 +139,6 @@ def adopt(
                     max_pixels=max_pixels,
                     on_picture=on_picture,
                 ).verify
-            if PRECISIONS[precision].quantized:
-                warn_of_openvino(out)
     lines = (*known.lines(), *([trial.line()] if trial else []))
     return AdoptReport(facts=lines, spec=spec, verify=verified, trial=trial)
 

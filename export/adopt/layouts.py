@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -179,18 +179,13 @@ def _renamed(key: str) -> str:
 def _chapter(weights: dict[str, Tensor], where: str) -> _Chapter:
     shape = weights["transpose_conv.weight"].shape
     classes = int(shape[1]) if len(shape) == 4 and 1 <= shape[1] <= 255 else 1
-    nearest: list[str] | None = None
-    for backbone in RESNETS:
-        with torch.device("meta"):
-            wanted = chapter_network(backbone, classes).state_dict()
-        whole = _with_counters(weights, wanted)
-        unlike = _unlike(whole, wanted)
-        if not unlike:
-            return _Chapter(backbone, classes, whole)
-        if nearest is None or len(unlike) < len(nearest):
-            nearest = unlike
-    rule = "must be the d2l.ai chapter's network on a ResNet, upsampled by 32"
-    raise ArtifactError(message(where, rule, (nearest or [""])[0], _FACTORY))
+    backbone, whole, unlike = _nearest(
+        weights, RESNETS, lambda name: chapter_network(name, classes)
+    )
+    if unlike:
+        rule = "must be the d2l.ai chapter's network on a ResNet, upsampled by 32"
+        raise ArtifactError(message(where, rule, unlike[0], _FACTORY))
+    return _Chapter(backbone, classes, whole)
 
 
 @dataclass(frozen=True)
@@ -224,16 +219,29 @@ def _torchvision(weights: dict[str, Tensor], where: str) -> _Torchvision:
     kept = {key: value for key, value in weights.items() if key not in auxiliary}
     last = kept.get("classifier.4.weight", kept.get("classifier.low_classifier.weight"))
     classes = int(last.shape[0]) if last is not None and last.ndim and last.shape[0] else 21
-    nearest: tuple[str, list[str]] | None = None
-    for name in TORCHVISION:
+    name, whole, unlike = _nearest(
+        kept, TORCHVISION, lambda name: torchvision_network(name, classes)
+    )
+    if unlike:
+        rule = f"must be the state dict of torchvision's {', '.join(TORCHVISION)}"
+        got = f"{len(unlike)} differences to {name}: {unlike[0]}"
+        raise ArtifactError(message(where, rule, got, _FACTORY))
+    return _Torchvision(name, classes, whole, len(auxiliary))
+
+
+def _nearest(
+    weights: dict[str, Tensor], names: Sequence[str], build: Callable[[str], nn.Module]
+) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Find the network that weights fit best.
+
+    Returns:
+        Its name, the weights with the counters that older files lack, and what does not fit.
+    """
+
+    def compare(name: str) -> tuple[str, dict[str, Tensor], list[str]]:
         with torch.device("meta"):
-            wanted = torchvision_network(name, classes).state_dict()
-        whole = _with_counters(kept, wanted)
-        unlike = _unlike(whole, wanted)
-        if not unlike:
-            return _Torchvision(name, classes, whole, len(auxiliary))
-        if nearest is None or len(unlike) < len(nearest[1]):
-            nearest = name, unlike
-    rule = f"must be the state dict of torchvision's {', '.join(TORCHVISION)}"
-    got = f"{len(nearest[1])} differences to {nearest[0]}: {nearest[1][0]}" if nearest else ""
-    raise ArtifactError(message(where, rule, got, _FACTORY))
+            wanted = build(name).state_dict()
+        whole = _with_counters(weights, wanted)
+        return name, whole, _unlike(whole, wanted)
+
+    return min(map(compare, names), key=lambda found: len(found[2]))

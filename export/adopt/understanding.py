@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,17 +16,9 @@ from fcnkit.export.adopt.probing import Facts
 from fcnkit.export.adopt.source import SourceBackend
 from fcnkit.export.build import head_spec
 from fcnkit.export.heads import Core
-from fcnkit.runtime.artifacts.spec import (
-    FORMAT,
-    VOID,
-    InputSpec,
-    ModelSpec,
-    OutputSpec,
-    Shape,
-    ShapeRange,
-    SourceSpec,
-)
+from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.checks import check_threads
+from fcnkit.train.checkpoint import checkpoint_spec
 
 __all__ = ["Understood", "understand"]
 
@@ -111,28 +103,11 @@ def _source_spec(
     opened: Opened, claims: Claims, facts: Facts, names: Names, normal: Normalization
 ) -> ModelSpec:
     """Describe the network as if it was a checkpoint: float32 logits."""
-    return ModelSpec(
-        format=FORMAT,
-        architecture=claims.name or opened.architecture,
-        head="logits",
-        precision="fp32",
-        classes=names.classes,
-        palette=names.palette,
-        ignore_index=VOID,
-        input=InputSpec(
-            name="image",
-            layout="NCHW",
-            dtype="float32",
-            color="RGB",
-            mean=normal.mean,
-            std=normal.std,
-            multiple=facts.multiple,
-        ),
-        output=OutputSpec(name="logits", layout="NCHW", dtype="float32"),
-        shapes=_shapes(facts),
-        source=SourceSpec(sha256=None, parity=None),
-        versions={},
+    plain = checkpoint_spec(
+        claims.name or opened.architecture, names.classes, names.palette, shapes=_shapes(facts)
     )
+    given = replace(plain.input, mean=normal.mean, std=normal.std, multiple=facts.multiple)
+    return replace(plain, input=given, versions={})
 
 
 def _shapes(facts: Facts) -> ShapeRange:

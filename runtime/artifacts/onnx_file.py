@@ -29,6 +29,7 @@ from fcnkit.runtime.artifacts.signature import check_signature, narrowed
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec
 
 __all__ = [
+    "DIFFERS_KEY",
     "KEPT_KEY",
     "SEAL_KEY",
     "OnnxFile",
@@ -36,6 +37,9 @@ __all__ = [
     "read_onnx_bytes",
     "read_onnx_file",
 ]
+
+DIFFERS_KEY: Final = "fcnkit.differs"
+"""Key in ``metadata_props``: the backends that gave other labels at the export, by comma."""
 
 KEPT_KEY: Final = "kept_fp32"
 """Key in ``metadata_props``: the modules that stay in float32, by comma."""
@@ -74,6 +78,11 @@ class OnnxFile:
     def kept(self) -> tuple[str, ...]:
         """The modules that were left in float32 on purpose."""
         return tuple(filter(None, self.metadata.get(KEPT_KEY, "").split(", ")))
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        """The backends that gave other labels for this file when it was exported."""
+        return tuple(filter(None, self.metadata.get(DIFFERS_KEY, "").split(", ")))
 
     @property
     def seal(self) -> str:

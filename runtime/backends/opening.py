@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import ArtifactError, BadValueError, FcnkitError, message, parts, within
+from fcnkit.errors import (
+    ArtifactError,
+    BadValueError,
+    FcnkitError,
+    message,
+    parts,
+    warn_of_model,
+    within,
+)
 from fcnkit.runtime.artifacts.description import ModelKind, kind_of
 from fcnkit.runtime.artifacts.engine_file import sidecar_path
 from fcnkit.runtime.artifacts.last_layer import (
@@ -136,6 +144,8 @@ _INSTEAD: Final[dict[tuple[ModelKind, ModelKind], str]] = {
 }
 """What to do, by the kind that a backend runs and the kind of the file."""
 
+_DIFFERS: Final = "when the file was exported, this backend gave other labels than ONNX Runtime"
+
 _OWN_SPEC: Final[dict[ModelKind, str]] = {"onnx": "an ONNX file", "checkpoint": "a checkpoint"}
 
 
@@ -155,6 +165,8 @@ def _check_fits(path: Path, kind: ModelKind, request: BackendRequest) -> None:
 
 
 def _open(row: BackendRow, path: Path, request: BackendRequest) -> CheckedBackend:
+    if row.runs == "onnx" and row.name in read_onnx_file(path).differs:
+        warn_of_model(message(str(path), _DIFFERS, row.name, "use --backend onnxruntime"))
     opened: CheckedBackend = row.load(row.opener)(path, request)
     return opened
 
@@ -167,8 +179,12 @@ def _open_fastest(path: Path, request: BackendRequest) -> CheckedBackend:
     """
     passed: list[str] = []
     last: Exception = AssertionError("there are always candidates")
-    precision = read_onnx_file(path).spec(where=str(path)).precision
+    file = read_onnx_file(path)
+    precision = file.spec(where=str(path)).precision
     for row in auto_rows(precision, gpu=has_driver()):
+        if row.name in file.differs:
+            passed.append(f"no {row.name} (it gave other labels when the file was exported)")
+            continue
         try:
             opened = _open(row, path, replace(request, backend=row.name))
         except ArtifactError:  # the file is at fault, and will be with every backend

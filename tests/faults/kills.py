@@ -26,12 +26,16 @@ from tests.runtime.models import make_spec, write_model
 ENDED = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (130, 143, -signal.SIGTERM)}
 
 
+def _to_predict(setting: Setting, name: str, pictures: int) -> tuple[Path, Path, list[str], Path]:
+    """Return a folder, a model and pictures in it, and where their undisturbed results go."""
+    place = setting.scratch(name)
+    model = write_model(place / "labels.onnx", make_spec("labels"))
+    return place, model, write_pictures(place / "in", pictures, side=128), place / "whole"
+
+
 @promise("A kill of predict at any moment leaves whole files only, and the same command ends it.")
 def kills_of_predict(setting: Setting) -> Iterator[Trial]:
-    place = setting.scratch("predict")
-    model = write_model(place / "labels.onnx", make_spec("labels"))
-    names = write_pictures(place / "in", 80, side=128)
-    whole = place / "whole"
+    place, model, names, whole = _to_predict(setting, "predict", 80)
     done = fcnkit("predict", model, place / "in", "-o", whole)
     yield judged("without a kill", done, broken_results(whole, names))
     for number in setting.rounds(0.5):
@@ -385,10 +389,7 @@ def _sound(case: str, path: Path, check: Callable[[Path], None], fault: str | No
 
 @promise("Two runs of predict on one folder: one is refused, or both are right; nothing mixes.")
 def two_at_once(setting: Setting) -> Iterator[Trial]:
-    place = setting.scratch("two")
-    model = write_model(place / "labels.onnx", make_spec("labels"))
-    names = write_pictures(place / "in", 60, side=128)
-    whole = place / "whole"
+    place, model, names, whole = _to_predict(setting, "two", 60)
     fcnkit("predict", model, place / "in", "-o", whole)
     for number in setting.rounds(0.3):
         out = place / f"out-{number}"

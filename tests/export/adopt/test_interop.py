@@ -18,6 +18,7 @@ from benchmarks.adopt_sources import CLASSES, RGB, SOURCES
 from fcnkit.cli import app
 from fcnkit.errors import ArtifactError, ModelWarning, VerifyError
 from fcnkit.export.adopt import Claims, adopt
+from fcnkit.runtime.backends.opening import open_backend
 from tests.export.adopt import graphs
 
 NEEDS = {
@@ -86,7 +87,7 @@ def test_an_int8_file_that_openvino_computes_otherwise_is_named(
     """Where TorchScript fails here, OpenVINO has fixed it: docs/adopt.md says otherwise."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        taken_over(
+        out = taken_over(
             source,
             tmp_path,
             head="labels",
@@ -96,6 +97,13 @@ def test_an_int8_file_that_openvino_computes_otherwise_is_named(
     texts = [str(one.message) for one in caught if one.category is ModelWarning]
     found = [text for text in texts if "OpenVINO must give the labels" in text]
     assert len(found) == warned
+    with open_backend(out) as chosen:
+        assert chosen.name == ("onnxruntime" if warned else "openvino")
+        assert ("it gave other labels" in chosen.info.chosen_because) == warned
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_backend(out, backend="openvino").close()
+    assert len([one for one in caught if one.category is ModelWarning]) == warned
 
 
 @pytest.mark.filterwarnings("ignore")

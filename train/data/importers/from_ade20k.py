@@ -10,7 +10,14 @@ from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.classmap import OldClass
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train.data.importers.id_source import read_known_ids
-from fcnkit.train.data.importers.source import Dropped, Item, Source, picture_index, split_of
+from fcnkit.train.data.importers.source import (
+    Dropped,
+    Item,
+    Source,
+    masks_with_images,
+    picture_index,
+    split_of,
+)
 from fcnkit.train.data.labelmap import read_export_labelmap, read_lines
 
 if TYPE_CHECKING:
@@ -47,21 +54,11 @@ def open_ade20k(request: Request) -> Source:
     names, colors = _names(request)
     classes = (OldClass("other", 0, True), *(OldClass(name, n + 1) for n, name in enumerate(names)))
     read = read_known_ids(classes)
-    images_at = request.images or root / _IMAGES
-    images = picture_index(images_at)
+    masks = {key: paths[0] for key, paths in picture_index(root / _MASKS).items()}
     items = []
-    for key, masks in picture_index(root / _MASKS).items():
-        found = images.pop(key, [])
-        if found:
-            split, name = split_of(PurePosixPath(key))
-            items.append(Item(name, split, found[0], partial(read, masks[0])))
-        elif request.skip_missing:
-            dropped.add("masks without an image", key)
-        else:
-            rule, remedy = "must hold the image of every mask", "add it, or pass --skip-missing"
-            raise DataError(message(str(images_at), rule, f"none for {masks[0]}", remedy))
-    for key in images:
-        dropped.add("images without a mask", key)
+    for key, image, mask in masks_with_images(masks, request, dropped, folder=_IMAGES):
+        split, name = split_of(PurePosixPath(key))
+        items.append(Item(name, split, image, partial(read, mask)))
     notes = ["0 in the masks is void, the classes count from 1"]
     void = OldClass("void", VOID, True)
     return Source("ade20k", (*classes, void), (None, *colors, None), tuple(items), dropped, notes)

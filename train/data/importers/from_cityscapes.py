@@ -14,6 +14,7 @@ from fcnkit.train.data.importers.source import (
     Dropped,
     Item,
     Source,
+    masks_with_images,
     picture_index,
     split_name,
 )
@@ -108,26 +109,14 @@ def open_cityscapes(request: Request) -> Source:
             OldClass(name, id, name in _NOT_SCORED) for id, (name, _) in enumerate(_CLASSES)
         )
         colors = tuple(color for _, color in _CLASSES)
-    images_at = request.images or root / _IMAGES
-    images = {
-        key.removesuffix(_IMAGE_END): paths for key, paths in picture_index(images_at).items()
+    masks = {
+        key.removesuffix(_MASK_END): paths[0]
+        for key, paths in picture_index(root / _MASKS).items()
+        if key.endswith(_MASK_END)
     }
     read = read_known_ids(classes)
-    items = []
-    for key, masks in picture_index(root / _MASKS).items():
-        if not key.endswith(_MASK_END):
-            continue
-        name = key.removesuffix(_MASK_END)
-        found = images.pop(name, [])
-        if found:
-            items.append(_item(name, found[0], partial(read, masks[0])))
-        elif request.skip_missing:
-            dropped.add("masks without an image", name)
-        else:
-            rule, remedy = "must hold the image of every mask", "add it, or pass --skip-missing"
-            raise DataError(message(str(images_at), rule, f"none for {masks[0]}", remedy))
-    for name in images:
-        dropped.add("images without a mask", name)
+    pairs = masks_with_images(masks, request, dropped, folder=_IMAGES, ending=_IMAGE_END)
+    items = [_item(name, image, partial(read, mask)) for name, image, mask in pairs]
     void = OldClass(VOID_NAME, VOID, True)
     return Source("cityscapes", (*classes, void), (*colors, None), tuple(items), dropped, notes)
 

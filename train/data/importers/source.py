@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "below",
     "check_size",
+    "masks_with_images",
     "picture_index",
     "pictures_below",
     "split_name",
@@ -232,6 +233,40 @@ def picture_index(folder: Path) -> dict[str, list[Path]]:
         key = path.relative_to(folder).with_suffix("").as_posix()
         found.setdefault(key, []).append(path)
     return found
+
+
+def masks_with_images(
+    masks: Mapping[str, Path], request: Request, dropped: Dropped, *, folder: str, ending: str = ""
+) -> Iterator[tuple[str, Path, Path]]:
+    """Give each mask the image with its key.
+
+    Args:
+        masks: The masks by key.
+        request: Where the images are, and whether a mask without one is left out.
+        dropped: Counts what is left out.
+        folder: Of the images below the root, where the request names none.
+        ending: What the keys of the images have at the end and those of the masks have not.
+
+    Yields:
+        Key, image and mask.
+
+    Raises:
+        DataError: A mask has no image, or there is no folder of images.
+        OSError: A folder cannot be listed.
+    """
+    images_at = request.images or request.root / folder
+    images = {key.removesuffix(ending): paths[0] for key, paths in picture_index(images_at).items()}
+    for key, mask in masks.items():
+        image = images.pop(key, None)
+        if image is not None:
+            yield key, image, mask
+        elif request.skip_missing:
+            dropped.add("masks without an image", key)
+        else:
+            rule, remedy = "must hold the image of every mask", "add it, or pass --skip-missing"
+            raise DataError(message(str(images_at), rule, f"none for {mask}", remedy))
+    for key in images:
+        dropped.add("images without a mask", key)
 
 
 def subfolder(root: Path, given: Path | None, option: str) -> Path | None:

@@ -98,6 +98,13 @@ def test_a_bomb(tmp_path: Path) -> None:
     )
 
 
+def refused_as_broken(path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        imported(path, path.with_name("out"))
+    assert str(caught.value).startswith(f"{path}: must be a whole zip file, got ")
+    nothing_left(path.parent, path.name)
+
+
 def test_a_member_that_is_larger_than_it_says(tmp_path: Path) -> None:
     path = archive(tmp_path, ("a.txt", b"x" * 1000))
     content = path.read_bytes()
@@ -105,10 +112,7 @@ def test_a_member_that_is_larger_than_it_says(tmp_path: Path) -> None:
         at = content.index(signature) + offset
         content = content[:at] + struct.pack("<I", 10) + content[at + 4 :]
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        imported(path, tmp_path / "out")
-    assert str(caught.value).startswith(f"{path}: must be a whole zip file, got ")
-    nothing_left(tmp_path, "source.zip")
+    refused_as_broken(path)
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:
@@ -116,10 +120,7 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[60:80] = bytes(20)
     path.write_bytes(content)
-    with pytest.raises(DataError) as caught:
-        imported(path, tmp_path / "out")
-    assert str(caught.value).startswith(f"{path}: must be a whole zip file, got ")
-    nothing_left(tmp_path, "source.zip")
+    refused_as_broken(path)
 
 
 def test_an_encrypted_member(tmp_path: Path) -> None:
