@@ -469,7 +469,7 @@ def test_the_fake_gpu_is_as_strict_as_cuda() -> None:
 # --- ONNX Runtime's binding ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("head", ["labels", "logits"])
+@pytest.mark.parametrize("head", ["labels", "logits", "scores"])
 def test_onnxruntime_reads_and_writes_where_the_slot_says(tmp_path: Path, head: Head) -> None:
     """The real IOBinding, on a CPU session whose device memory is the fake GPU's."""
     bench = Bench(tmp_path, head)

@@ -86,7 +86,7 @@ class Engine:
         return np.asarray(self.session.run(None, {"image": batch})[0])
 
 
-@pytest.mark.parametrize("head", ["labels", "logits"])
+@pytest.mark.parametrize("head", ["labels", "logits", "scores"])
 @pytest.mark.parametrize("rtx", [False, True])
 def test_an_engine_gives_what_its_network_gives(tmp_path: Path, head: Head, rtx: bool) -> None:
     engine = Engine(tmp_path, head, rtx)
