@@ -272,8 +272,9 @@ std::unique_ptr<fcnkit::Upsampling> make_upsampling(const Floats& weights, const
     const bool dense = weights.ndim() == 4;
     require(dense || weights.ndim() == 3, "weights must have 3 or 4 axes");
     const std::size_t classes = side(weights, 0);
+    const std::size_t kernels = (dense ? classes : 1) * classes;
     require(classes >= 1 && classes <= 256 && size(bias) == classes && stride >= 2 &&
-                stride <= 64 && size(weights) == (dense ? classes : 1) * classes * 4 * stride * stride,
+                stride <= 64 && size(weights) == kernels * 4 * stride * stride,
             "weights must be (C, C, 2s, 2s) or (C, 2s, 2s), bias (C)");
     const float* values = weights.data();
     const float* offsets = bias.data();

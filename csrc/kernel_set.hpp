@@ -55,9 +55,9 @@ using Confusion = bool(const std::uint8_t* target, const std::uint8_t* predicted
 
 // Labels a leaf of every block of a batch that has a bit in any of the words: of the classes whose
 // word has the block's bit, the first that has the largest logit. contenders: by class; labels:
-// (kBatch, kLeaf * kLeaf), rows of kLeaf pixels. Pixels behind the rows and columns of the
-// leaf get any label. No sum may overflow. Sets that round a product and its sum once (every set but
-// scalar on a processor without such an instruction) give the same labels bit for bit.
+// (kBatch, kLeaf * kLeaf), rows of kLeaf pixels. Pixels behind the rows and columns of the leaf get
+// any label. No sum may overflow. Sets that round a product and its sum once give the same labels
+// bit for bit: every set but scalar, and scalar where the processor has such an instruction.
 using LabelLeaf = void(const Leaf& leaf, const std::uint64_t* contenders, std::uint8_t* labels);
 
 // Finds classes that lose at every pixel of a part, whatever the order of sums.

@@ -69,16 +69,16 @@ struct Leaf {
     const float* bias;
     const std::uint8_t* classes;  // those that can win, ascending
     std::size_t count;            // of them
-    std::size_t taps;          // products per class and tile
-    std::size_t first_tap;     // first feature of class c: c * first_tap
-    std::size_t class_stride;  // in weights, from a class to the next
-    std::size_t strip_stride;  // from a strip to the next
-    std::size_t tap_stride;    // from a tap to the next
-    std::size_t rows;          // 1..kLeaf
-    float* best;               // scratch: (kBatch, 2, kLeaf * kLeaf)
+    std::size_t taps;             // products per class and tile
+    std::size_t first_tap;        // first feature of class c: c * first_tap
+    std::size_t class_stride;     // in weights, from a class to the next
+    std::size_t strip_stride;     // from a strip to the next
+    std::size_t tap_stride;       // from a tap to the next
+    std::size_t rows;             // 1..kLeaf
+    float* best;                  // scratch: (kBatch, 2, kLeaf * kLeaf)
 };
 
-// A part of each block of a batch, for which the labels may be known from the logits of its corners.
+// A part of each block of a batch, whose labels may be known from the logits of its corners alone.
 // bounds of a tile: (classes, taps, 5): the weights at the four corner pixels, and how far a weight
 // of the part lies from what the corners interpolate at most, rounding included.
 struct PartBound {

@@ -10,8 +10,8 @@ namespace {
 // they have to be found first.
 constexpr std::size_t kPixelsToBound = 256;
 constexpr std::size_t kPixelsToFind = 1024;
-// Bounds that leave more than 7 of 8 logits to compute cost more than they save. Then the next parts
-// of this size are computed without.
+// Bounds that leave more than 7 of 8 logits to compute cost more than they save. Then the next
+// parts of this size are computed without.
 constexpr std::size_t kPause = 8;
 
 std::size_t most_sights(const Axis& axis) {

@@ -51,7 +51,7 @@ std::size_t parts_above(std::size_t level) {  // 1 + 4 + 16 + ... of the levels 
 Bounds::Bounds(const Layer& layer) : layer_(layer) {
     const std::size_t classes = layer.classes(), taps = layer.taps(), stride = layer.stride();
     // Every operation is off by 2^-24 at most. The logit of a pixel takes the taps one after the
-    // other and then the tiles, those of the corners take the taps of all tiles one after the other.
+    // other and then the tiles. That of a corner takes the taps of all tiles one after the other.
     const double pixel = static_cast<double>(taps + kMostTiles + 2);
     const double corner = static_cast<double>(taps * kMostTiles + 4);
     unit_ = 1.01 * (pixel + corner) * std::ldexp(1.0, -24);

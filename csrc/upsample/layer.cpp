@@ -7,8 +7,8 @@
 namespace fcnkit {
 namespace {
 
-// Rows between a tap and the next. Two more than there are keep the taps of a leaf from the same few
-// places of the first-level cache.
+// Rows between a tap and the next. Two more than there are keep the taps of a leaf from sharing a
+// few places of the first-level cache.
 std::size_t rows_of(std::size_t stride) { return stride + 2; }
 
 }  // namespace

@@ -9,10 +9,10 @@
 
 namespace fcnkit {
 
-// In cell (q, p) of a tile, the pixel (y, x) of stride x stride sees the scores (q - a, p - b) for a
-// and b in {0, 1}, weighted with kernel element (y + stride * a, x + stride * b). Tap 2 * a + b of a
-// class is that of its own score; dense layers have four for each of the other classes as well,
-// tap 4 * class + 2 * a + b.
+// In cell (q, p) of a tile, the pixel (y, x) of stride x stride sees the scores (q - a, p - b) with
+// a and b in {0, 1}, weighted with kernel element (y + stride * a, x + stride * b). This is tap
+// 2 * a + b where a class sees its own scores alone. In a dense layer, where it sees those of every
+// class, it is tap 4 * class + 2 * a + b.
 class Layer {
    public:
     // weights: (classes, classes, 2 * stride, 2 * stride), from class to class, where dense, else

@@ -30,8 +30,8 @@ struct Piece {
 };
 
 // Where a stretch of a cell is divided: into leaves of kLeaf pixels as they lie in the strips of
-// weights, shorter ones at its ends, and into parts of 1, 2, 4 ... leaves. Some parts are empty where
-// the number of leaves is not a power of two.
+// weights, shorter ones at its ends, and into parts of 1, 2, 4 ... leaves. Some parts are empty
+// where the number of leaves is not a power of two.
 class Division {
    public:
     // `length` pixels from pixel `offset` of a cell on.
