@@ -1,8 +1,9 @@
-// The fuzz target of upsample_argmax.
+// The fuzz targets of upsample_argmax and of its bounds.
 #include <cmath>
 
 #include "fuzz.hpp"
 #include "half.hpp"
+#include "upsample/pieces.hpp"
 #include "upsample/upsample.hpp"
 
 namespace fuzz {
@@ -187,6 +188,55 @@ void fuzz_upsample(Call& call) {
 }
 
 const Register upsample_target("upsample", fuzz_upsample);
+
+// Whether the bounds of a part hold for each of its weights.
+bool holds(const Layer& layer, std::size_t c, const Part& part, const float* bounds) {
+    bool all = true;
+    for (std::size_t tap = 0; tap < layer.taps(); ++tap, bounds += 5) {
+        for (std::size_t y = 0; y < part.height; ++y) {
+            for (std::size_t x = 0; x < part.width; ++x) {
+                const double down = part.height == 1 ? 0 : static_cast<double>(y) /
+                                                               static_cast<double>(part.height - 1);
+                const double right = part.width == 1 ? 0 : static_cast<double>(x) /
+                                                               static_cast<double>(part.width - 1);
+                const auto corner = [&](std::size_t k) { return static_cast<double>(bounds[k]); };
+                const double between =
+                    (1 - down) * ((1 - right) * corner(0) + right * corner(1)) +
+                    down * ((1 - right) * corner(2) + right * corner(3));
+                const double weight =
+                    static_cast<double>(layer.weight(c, tap, part.y + y, part.x + x));
+                all = all && std::abs(weight - between) <= corner(4);
+            }
+        }
+    }
+    return all;
+}
+
+void fuzz_bounds(Call& call) {
+    const Case made = some_case(call, true);
+    const std::size_t stride = made.stride;
+    const Layer layer(made.weights.data(), made.bias.data(), made.classes, stride, made.dense,
+                      made.edge);
+    const Bounds bounds(layer);
+    const Division cell(0, stride);
+    const std::size_t level = call.below(cell.halvings() + 1), c = call.below(made.classes);
+    const std::size_t i = call.below(std::size_t{1} << level);
+    const std::size_t j = call.below(std::size_t{1} << level);
+    const std::size_t top = cell.begin(level, i), left = cell.begin(level, j);
+    const Part whole{top, left, cell.begin(level, i + 1) - top, cell.begin(level, j + 1) - left};
+    call.expect(holds(layer, c, whole, bounds.whole(level, i, j) + c * layer.taps() * 5),
+                "whole");
+    std::vector<float> found(bounds.size());
+    for (int k = 0; k < 20; ++k) {
+        const std::size_t y = call.below(stride), x = call.below(stride);
+        const Part part{y, x, 1 + call.below(stride - y), 1 + call.below(stride - x)};
+        const auto of = static_cast<std::uint8_t>(c);
+        bounds.any(part, &of, 1, found.data());
+        call.expect(holds(layer, c, part, found.data() + c * layer.taps() * 5), "any");
+    }
+}
+
+const Register bounds_target("bounds", fuzz_bounds);
 
 }  // namespace
 }  // namespace fuzz

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SLOW = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-KERNELS = ("bilinear", "trained", "spiky", "random", "zero")
-SCORES = ("random", "smooth", "close", "equal", "tiny", "huge", "rare")
+KERNELS = ("bilinear", "trained", "spiky", "needles", "random", "zero")
+SCORES = ("random", "smooth", "close", "nearly", "equal", "tiny", "huge", "rare")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,10 @@ def some_weights(
         weights += rng.normal(0, 0.003, shape).astype(np.float32)
     if kind == "spiky":  # single weights far from what their surroundings say
         weights.flat[rng.integers(0, weights.size, 1 + weights.size // 300)] += 0.5
+    if kind == "needles":  # few for each class, so that most parts of a cell have none
+        for c in range(classes):
+            own = weights[c, c] if dense else weights[c]
+            own.flat[rng.integers(0, own.size, 4)] -= 3
     return weights
 
 
@@ -64,6 +68,8 @@ def some_scores(rng: np.random.Generator, kind: str, shape: tuple[int, ...]) -> 
         scores = np.repeat(np.repeat(coarse, 3, 2), 3, 3)[..., :height, :width]
     if kind == "close":  # classes that differ in the last bits
         scores = scores[:, :1] * (1 + rng.integers(-2, 3, shape) * 2.0**-23)
+    if kind == "nearly":  # each class above the one before, by less than sums may lose
+        scores = scores[:, :1] * (1 + np.arange(classes)[:, None, None] * 2.0**-23)
     if kind == "equal":
         scores = np.repeat(scores[:, :1], classes, 1)
     if kind == "tiny":  # below the normal floats
@@ -243,6 +249,19 @@ def test_bounds_of_overlapping_tiles(isa: str, kernel: str) -> None:
     labels = up.upsample_argmax(scores, plan, ready)
     np.testing.assert_array_equal(labels, every_logit(scores, plan, ready))
     check_against_float64(labels, scores, plan, layer)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_ties_of_rounded_sums_are_no_lead(isa: str, stride: int, dense: bool) -> None:
+    """At every corner a later class is larger; at some pixels the sums of both are equal."""
+    rng, plan = np.random.default_rng(7), plan_padded(256, 256, multiple=stride)
+    weights = some_weights(rng, "bilinear", 2, stride, dense)
+    ready = Layer(weights, None, stride, "edge").ready()
+    scores = np.abs(some_scores(rng, "nearly", (1, 2, 256 // stride, 256 // stride)))
+    labels = up.upsample_argmax(scores, plan, ready)
+    assert 0 < np.count_nonzero(labels == 0) < labels.size
+    np.testing.assert_array_equal(labels, every_logit(scores, plan, ready))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 7])
