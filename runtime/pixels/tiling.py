@@ -16,7 +16,7 @@ an input meanwhile.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Stitcher",
+    "TileByTile",
     "TilePlan",
     "argmax",
     "check_plan",
@@ -195,7 +196,41 @@ def stitch(
     return labels
 
 
-class Stitcher:
+class TileByTile:
+    """An image whose tiles arrive one by one in plan order, and whose rows leave as they come."""
+
+    _argument: ClassVar[str]
+    """What the subclass calls the tile that it adds."""
+
+    def __init__(self, what: str, height: int, width: int, plan: TilePlan) -> None:
+        """Begin with no tile; what names the class in errors."""
+        check_plan(what, plan)
+        height = check_int(f"{what}: height", height, 1, MAX_SIDE)
+        width = check_int(f"{what}: width", width, 1, MAX_SIDE)
+        if (height, width) != (plan.height, plan.width):
+            rule = f"the plan is for {plan.height}x{plan.width}"
+            raise BadValueError(message(what, rule, f"{height}x{width}", "plan this size"))
+        self._what = what
+        self._plan = plan
+        self._added = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether every tile has been added."""
+        return self._added == len(self._plan)
+
+    def _place(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> tuple[int, int]:
+        """Return the row and column of the next tile, or refuse one too many or of another shape."""
+        if shape != expected:
+            what, rule = f"{self._what}.add: {self._argument}", f"must have shape {expected}"
+            raise BadValueError(message(what, rule, shape, "pass one tile of the plan"))
+        if self.done:
+            rule, remedy = f"the plan has {len(self._plan)} tiles", f"make a new {self._what}"
+            raise BadValueError(message(f"{self._what}.add", rule, "one more", remedy))
+        return divmod(self._added, len(self._plan.lefts))
+
+
+class Stitcher(TileByTile):
     """``stitch`` for tiles that arrive one by one, holding the sums of their overlaps only.
 
     Memory: 4 * classes * (rows shared with the next row of tiles * image width + columns shared
@@ -212,6 +247,8 @@ class Stitcher:
         (8, (32, 32), True)
     """
 
+    _argument = "logits_chw"
+
     def __init__(self, height: int, width: int, classes: int, plan: TilePlan) -> None:
         """Prepare for an image.
 
@@ -225,24 +262,12 @@ class Stitcher:
             TypeError: An argument has a wrong type.
             ValueError: The plan is for another size, or classes is out of range.
         """
-        check_plan("Stitcher", plan)
-        height = check_int("Stitcher: height", height, 1, MAX_SIDE)
-        width = check_int("Stitcher: width", width, 1, MAX_SIDE)
-        if (height, width) != (plan.height, plan.width):
-            rule = f"the plan is for {plan.height}x{plan.width}"
-            raise BadValueError(message("Stitcher", rule, f"{height}x{width}", "plan this size"))
-        self._plan = plan
+        super().__init__("Stitcher", height, width, plan)
         self._classes = check_int("Stitcher: classes", classes, 1, 256)
         rows, columns, steps = kernel_plan(plan).held
         self._below = np.empty((self._classes, rows, plan.width), np.float32)
         self._right = np.empty((steps, self._classes, columns), np.float32)
         self._labels = np.empty((0, plan.width), np.uint8)
-        self._added = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether every tile has been added."""
-        return self._added == len(self._plan)
 
     def add(
         self, logits_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
@@ -264,17 +289,8 @@ class Stitcher:
             ValueError: Their shape or layout is wrong, or every tile has been added.
         """
         logits = typed_logits("Stitcher.add: logits_chw", logits_chw, bfloat16, "(K, h, w)")
-        expected = (self._classes, *self._plan.tile)
-        if logits.shape != expected:
-            rule = f"must have shape {expected}"
-            raise BadValueError(
-                message("Stitcher.add: logits_chw", rule, logits.shape, "pass one tile of the plan")
-            )
-        if self.done:
-            rule = f"the plan has {len(self._plan)} tiles"
-            raise BadValueError(message("Stitcher.add", rule, "one more", "make a new Stitcher"))
+        i, j = self._place(logits.shape, (self._classes, *self._plan.tile))
         plan, count = kernel_plan(self._plan), check_threads("Stitcher.add", threads)
-        i, j = divmod(self._added, len(self._plan.lefts))
         first = self._plan.tops[i]
         if j == 0:
             end = (*self._plan.tops, self._plan.height)[i + 1]

@@ -30,7 +30,7 @@ from fcnkit.runtime.checks import (
 )
 from fcnkit.runtime.pixels import _kernels
 from fcnkit.runtime.pixels.tile_plan import TilePlan, kernel_plan
-from fcnkit.runtime.pixels.tiling import check_plan, typed_logits
+from fcnkit.runtime.pixels.tiling import TileByTile, check_plan, typed_logits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -160,7 +160,7 @@ def upsample_argmax(
     return labels
 
 
-class UpsampleStitcher:
+class UpsampleStitcher(TileByTile):
     """``upsample_argmax`` for tiles that arrive one by one, holding the scores of a row of tiles.
 
     Memory: the scores of as many rows of tiles as overlap, and the labels of one row of tiles. The
@@ -179,6 +179,8 @@ class UpsampleStitcher:
         (8, (32, 32), True)
     """
 
+    _argument = "scores_chw"
+
     def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
         """Prepare for an image.
 
@@ -193,19 +195,9 @@ class UpsampleStitcher:
             ValueError: The plan is for another size, or its tiles are no multiples of the stride.
         """
         self._shape = _checked_shape("UpsampleStitcher", plan, upsampling)
-        if (height, width) != (plan.height, plan.width):
-            rule = f"the plan is for {plan.height}x{plan.width}"
-            got = f"{height}x{width}"
-            raise BadValueError(message("UpsampleStitcher", rule, got, "plan this size"))
-        self._plan = plan
+        super().__init__("UpsampleStitcher", height, width, plan)
         self._upsampling = upsampling
         self._held: NDArray[Any] = np.empty((0, *self._shape), np.float32)
-        self._added = 0
-
-    @property
-    def done(self) -> bool:
-        """Whether every tile has been added."""
-        return self._added == len(self._plan)
 
     def add(
         self, scores_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
@@ -229,14 +221,7 @@ class UpsampleStitcher:
         """
         what = "UpsampleStitcher.add"
         scores = typed_logits(f"{what}: scores_chw", scores_chw, bfloat16, "(K, h, w)")
-        if scores.shape != self._shape:
-            rule = f"must have shape {self._shape}"
-            remedy = "pass the scores of one tile of the plan"
-            raise BadValueError(message(f"{what}: scores_chw", rule, scores.shape, remedy))
-        if self.done:
-            rule = f"the plan has {len(self._plan)} tiles"
-            remedy = "make a new UpsampleStitcher"
-            raise BadValueError(message(what, rule, "one more", remedy))
+        row, column = self._place(scores.shape, self._shape)
         if self._added and scores.dtype != self._held.dtype:
             rule = f"all tiles must have the type of the first, {self._held.dtype.name}"
             remedy = "convert the scores"
@@ -245,7 +230,6 @@ class UpsampleStitcher:
         count = check_threads(what, threads)
         if not self._added:
             self._held = np.empty((self._most_held(), *self._shape), scores.dtype)
-        row, column = divmod(self._added, len(self._plan.lefts))
         self._held[(row - self._first_held(row)) * len(self._plan.lefts) + column] = scores
         self._added += 1
         return self._finish(row, count) if column + 1 == len(self._plan.lefts) else None

@@ -464,8 +464,7 @@ def test_the_stitcher_refuses_and_goes_on() -> None:
     stitcher.add(S[0])
     with refusal(
         ValueError,
-        f"{ADD}: scores_chw: must have shape (3, 5, 8), got (3, 5, 7); pass the scores of one tile"
-        " of the plan",
+        f"{ADD}: scores_chw: must have shape (3, 5, 8), got (3, 5, 7); pass one tile of the plan",
     ):
         stitcher.add(np.zeros((3, 5, 7), np.float32))
     with refusal(
