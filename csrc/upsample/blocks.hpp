@@ -41,7 +41,7 @@ struct Open {
 
 // What a thread works in.
 struct Worker {
-    std::array<Open, 5> open;  // by halvings
+    std::array<Open, 4> open;  // by halvings
     std::vector<const float*> bounds;
     std::vector<Spot> spots;
     std::vector<float> known;  // scratch of BoundPart
