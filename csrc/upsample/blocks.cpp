@@ -1,6 +1,7 @@
 #include "upsample/blocks.hpp"
 
 #include <algorithm>
+#include <bitset>
 
 #include "dispatch.hpp"
 
@@ -15,6 +16,9 @@ static_assert(kMostTiles <= Bounds::kMostTiles, "the bounds hold for that many")
 // they have to be found first.
 constexpr std::size_t kPixelsToBound = 256;
 constexpr std::size_t kPixelsToFind = 1024;
+// Bounds that leave more than 7 of 8 logits to compute cost more than they save. Then the next parts
+// of this size are computed without.
+constexpr std::size_t kPause = 8;
 
 std::size_t most_sights(const Axis& axis) {
     std::size_t most = 0;
@@ -124,7 +128,8 @@ class Batch {
             left |= std::uint64_t{shows(open.blocks[lane], part)} << lane;
         }
         const std::size_t pixels = open.size * part.height * part.width;
-        if (left != 0 && bounded_ && pixels >= (whole_ ? kPixelsToBound : kPixelsToFind)) {
+        const bool pays = bounded_ && pixels >= (whole_ ? kPixelsToBound : kPixelsToFind);
+        if (left != 0 && pays && !paused(level)) {
             find_contenders(level, i, j, part);
             fill(open, part, left & open.answer.decided);
             left &= ~open.answer.decided;
@@ -165,6 +170,18 @@ class Batch {
                       leaf.bias, blocks_.bounds->slack(), open.classes.data(), open.count,
                       leaf.taps, leaf.first_tap, open.size, worker_.known.data()},
             open.answer);
+        std::size_t kept = 0;
+        for (std::size_t k = 0; k < open.count; ++k) {
+            kept += std::bitset<kBatch>(open.answer.contenders[open.classes[k]]).count();
+        }
+        if (8 * kept > 7 * open.size * open.count) {
+            worker_.pauses[level] = kPause;
+        }
+    }
+
+    bool paused(std::size_t level) {
+        std::size_t& pause = worker_.pauses[level];
+        return pause > 0 && pause-- > 0;
     }
 
     // A part as tile t sees it.
@@ -279,6 +296,7 @@ void Worker::prepare(const Blocks& blocks) {
             grow(open[level].bounds, std::min(tiles, kMostTiles) * blocks.bounds->size());
         }
     }
+    pauses = {};
     grow(bounds, tiles);
     grow(spots, tiles);
     grow(known, blocks.layer.classes() * 5 * 32);
