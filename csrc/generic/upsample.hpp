@@ -17,17 +17,8 @@ struct UpsampleLoops : Base {
             }
             all |= contenders[c];
         }
-        bool joined = false;  // whether any tile's weights lie in two strips
-        for (std::size_t t = 0; t < leaf.tiles; ++t) {
-            joined = joined || leaf.spots[t].columns < kLeaf;
-        }
         for (std::size_t k = 0; k < leaf.count; ++k) {
-            const std::size_t c = leaf.classes[k];
-            if (joined) {
-                add_class<true>(leaf, c, contenders[c]);
-            } else {
-                add_class<false>(leaf, c, contenders[c]);
-            }
+            add_class(leaf, leaf.classes[k], contenders[leaf.classes[k]]);
         }
         for (; all != 0; all &= all - 1) {
             const std::size_t block = lowest(all);
@@ -42,9 +33,6 @@ struct UpsampleLoops : Base {
    private:
     using Floats = typename V::Floats;
     static constexpr std::size_t kArea = kLeaf * kLeaf;
-    static constexpr std::size_t kVectors = 4;  // registers of a block
-    static constexpr std::size_t kStep = kVectors * V::kLanes;  // pixels of a block at a time
-
     static std::size_t lowest(std::uint64_t bits) {
 #if defined(__GNUC__) || defined(__clang__)
         return static_cast<std::size_t>(__builtin_ctzll(bits));
@@ -65,51 +53,75 @@ struct UpsampleLoops : Base {
         }
     }
 
-    template <bool kJoined>
     static void add_class(const Leaf& leaf, std::size_t c, std::uint64_t blocks) {
         while (blocks != 0) {
             std::size_t some[V::kBlocks], n = 0;
             for (; n < V::kBlocks && blocks != 0; blocks &= blocks - 1) {
                 some[n++] = lowest(blocks);
             }
-            add_blocks<V::kBlocks, kJoined>(leaf, c, some, n);
+            add_blocks<V::kBlocks>(leaf, c, some, n);
         }
     }
 
     // n of at most kCount blocks.
-    template <std::size_t kCount, bool kJoined>
+    template <std::size_t kCount>
     static void add_blocks(const Leaf& leaf, std::size_t c, const std::size_t* blocks,
                            std::size_t n) {
         if constexpr (kCount > 1) {
             if (n < kCount) {
-                add_blocks<kCount - 1, kJoined>(leaf, c, blocks, n);
+                add_blocks<kCount - 1>(leaf, c, blocks, n);
                 return;
             }
         }
-        for (std::size_t from = 0; from < leaf.rows * kLeaf; from += kStep) {
-            Floats sums[kCount][kVectors];
-            add_tile<kCount, kJoined>(leaf, 0, c, from, blocks, sums);
-            for (std::size_t t = 1; t < leaf.tiles; ++t) {
-                Floats more[kCount][kVectors];
-                add_tile<kCount, kJoined>(leaf, t, c, from, blocks, more);
-                FCNKIT_UNROLL
-                for (std::size_t b = 0; b < kCount; ++b) {
-                    FCNKIT_UNROLL
-                    for (std::size_t v = 0; v < kVectors; ++v) {
-                        sums[b][v] = V::add(sums[b][v], more[b][v]);
-                    }
-                }
-            }
+        const std::size_t end = leaf.rows * kLeaf;
+        std::size_t from = 0;
+        for (; from + 3 * V::kLanes < end; from += 4 * V::kLanes) {
+            add_rows<kCount, 4>(leaf, c, from, blocks);
+        }
+        for (; from + V::kLanes < end; from += 2 * V::kLanes) {
+            add_rows<kCount, 2>(leaf, c, from, blocks);
+        }
+        if (from < end) {
+            add_rows<kCount, 1>(leaf, c, from, blocks);
+        }
+    }
+
+    // kVectors registers of pixels of kCount blocks.
+    template <std::size_t kCount, std::size_t kVectors>
+    static void add_rows(const Leaf& leaf, std::size_t c, std::size_t from,
+                         const std::size_t* blocks) {
+        Floats sums[kCount][kVectors];
+        add_tile(leaf, 0, c, from, blocks, sums);
+        for (std::size_t t = 1; t < leaf.tiles; ++t) {
+            Floats more[kCount][kVectors];
+            add_tile(leaf, t, c, from, blocks, more);
             FCNKIT_UNROLL
             for (std::size_t b = 0; b < kCount; ++b) {
-                keep_larger(sums[b], c, leaf.best + blocks[b] * 2 * kArea + from);
+                FCNKIT_UNROLL
+                for (std::size_t v = 0; v < kVectors; ++v) {
+                    sums[b][v] = V::add(sums[b][v], more[b][v]);
+                }
             }
+        }
+        FCNKIT_UNROLL
+        for (std::size_t b = 0; b < kCount; ++b) {
+            keep_larger(sums[b], c, leaf.best + blocks[b] * 2 * kArea + from);
+        }
+    }
+
+    template <std::size_t kCount, std::size_t kVectors>
+    static void add_tile(const Leaf& leaf, std::size_t t, std::size_t c, std::size_t from,
+                         const std::size_t* blocks, Floats (&sums)[kCount][kVectors]) {
+        if (leaf.spots[t].columns < kLeaf) {
+            add_taps<true>(leaf, t, c, from, blocks, sums);
+        } else {
+            add_taps<false>(leaf, t, c, from, blocks, sums);
         }
     }
 
     // The logits of class c that tile t gives pixels of kCount blocks.
-    template <std::size_t kCount, bool kJoined>
-    static void add_tile(const Leaf& leaf, std::size_t t, std::size_t c, std::size_t from,
+    template <bool kJoined, std::size_t kCount, std::size_t kVectors>
+    static void add_taps(const Leaf& leaf, std::size_t t, std::size_t c, std::size_t from,
                          const std::size_t* blocks, Floats (&sums)[kCount][kVectors]) {
         const float* features[kCount];
         FCNKIT_UNROLL
@@ -146,6 +158,7 @@ struct UpsampleLoops : Base {
         }
     }
 
+    template <std::size_t kVectors>
     static void keep_larger(const Floats (&logits)[kVectors], std::size_t c, float* best) {
         const Floats label = V::broadcast(static_cast<float>(c));
         FCNKIT_UNROLL

@@ -1,6 +1,7 @@
 #include "upsample/blocks.hpp"
 
 #include <algorithm>
+#include <bitset>
 
 #include "dispatch.hpp"
 
@@ -15,6 +16,9 @@ static_assert(kMostTiles <= Bounds::kMostTiles, "the bounds hold for that many")
 // they have to be found first.
 constexpr std::size_t kPixelsToBound = 256;
 constexpr std::size_t kPixelsToFind = 1024;
+// Bounds that leave more than 7 of 8 logits to compute cost more than they save. Then the next parts
+// of this size are computed without.
+constexpr std::size_t kPause = 8;
 
 std::size_t most_sights(const Axis& axis) {
     std::size_t most = 0;
@@ -66,8 +70,8 @@ class Batch {
           row_(*worker.open[0].blocks[0].row),
           column_(*worker.open[0].blocks[0].column),
           tiles_(row_.count * column_.count),
-          down_(halvings(row_.length)),
-          right_(halvings(column_.length)) {
+          down_(blocks.rows.sights_of(row_)->offset, row_.length),
+          right_(blocks.columns.sights_of(column_)->offset, column_.length) {
         const std::size_t stride = blocks.layer.stride();
         whole_ = row_.length == stride && column_.length == stride;
         bounded_ = blocks.bounds != nullptr && tiles_ <= kMostTiles;
@@ -111,18 +115,21 @@ class Batch {
 
     // Part (i, j) of the blocks that are open after `level` halvings.
     void label_part(std::size_t level, std::size_t i, std::size_t j) {
-        const std::size_t down = std::min(level, down_), right = std::min(level, right_);
-        const std::size_t y = part_begin(row_.length, down, i);
-        const std::size_t x = part_begin(column_.length, right, j);
-        const Part part{y, x, part_begin(row_.length, down, i + 1) - y,
-                        part_begin(column_.length, right, j + 1) - x};
+        const std::size_t down = std::min(level, down_.halvings());
+        const std::size_t right = std::min(level, right_.halvings());
+        const std::size_t y = down_.begin(down, i), x = right_.begin(right, j);
+        const Part part{y, x, down_.begin(down, i + 1) - y, right_.begin(right, j + 1) - x};
+        if (part.height == 0 || part.width == 0) {
+            return;
+        }
         Open& open = worker_.open[level];
         std::uint64_t left = 0;
         for (std::size_t lane = 0; lane < open.size; ++lane) {
             left |= std::uint64_t{shows(open.blocks[lane], part)} << lane;
         }
         const std::size_t pixels = open.size * part.height * part.width;
-        if (left != 0 && bounded_ && pixels >= (whole_ ? kPixelsToBound : kPixelsToFind)) {
+        const bool pays = bounded_ && pixels >= (whole_ ? kPixelsToBound : kPixelsToFind);
+        if (left != 0 && pays && !paused(level)) {
             find_contenders(level, i, j, part);
             fill(open, part, left & open.answer.decided);
             left &= ~open.answer.decided;
@@ -134,12 +141,13 @@ class Batch {
         if (left == 0) {
             return;
         }
-        if (level == std::max(down_, right_)) {
+        if (level == std::max(down_.halvings(), right_.halvings())) {
             label_leaf(open, part, left);
             return;
         }
         keep_open(open, left, worker_.open[level + 1]);
-        const std::size_t rows = level < down_ ? 2 : 1, columns = level < right_ ? 2 : 1;
+        const std::size_t rows = level < down_.halvings() ? 2 : 1;
+        const std::size_t columns = level < right_.halvings() ? 2 : 1;
         for (std::size_t k = 0; k < rows * columns; ++k) {
             label_part(level + 1, i * rows + k / columns, j * columns + k % columns);
         }
@@ -162,6 +170,18 @@ class Batch {
                       leaf.bias, blocks_.bounds->slack(), open.classes.data(), open.count,
                       leaf.taps, leaf.first_tap, open.size, worker_.known.data()},
             open.answer);
+        std::size_t kept = 0;
+        for (std::size_t k = 0; k < open.count; ++k) {
+            kept += std::bitset<kBatch>(open.answer.contenders[open.classes[k]]).count();
+        }
+        if (8 * kept > 7 * open.size * open.count) {
+            worker_.pauses[level] = kPause;
+        }
+    }
+
+    bool paused(std::size_t level) {
+        std::size_t& pause = worker_.pauses[level];
+        return pause > 0 && pause-- > 0;
     }
 
     // A part as tile t sees it.
@@ -256,7 +276,7 @@ class Batch {
     const Piece& row_;
     const Piece& column_;
     std::size_t tiles_;
-    std::size_t down_, right_;  // halvings of each axis
+    Division down_, right_;
     bool whole_;                // whether the blocks are whole cells, so that bounds are at hand
     bool bounded_;
 };
@@ -268,7 +288,7 @@ void Worker::prepare(const Blocks& blocks) {
         buffer.resize(std::max(buffer.size(), n));
     };
     const std::size_t tiles = most_sights(blocks.rows) * most_sights(blocks.columns);
-    const std::size_t levels = halvings(blocks.layer.stride());
+    const std::size_t levels = Division(0, blocks.layer.stride()).halvings();
     const bool bounded = blocks.bounds != nullptr;
     for (std::size_t level = 0; level <= levels; ++level) {
         grow(open[level].features, tiles * blocks.layer.features() * kBatch);
@@ -276,6 +296,7 @@ void Worker::prepare(const Blocks& blocks) {
             grow(open[level].bounds, std::min(tiles, kMostTiles) * blocks.bounds->size());
         }
     }
+    pauses = {};
     grow(bounds, tiles);
     grow(spots, tiles);
     grow(known, blocks.layer.classes() * 5 * 32);

@@ -41,7 +41,8 @@ struct Open {
 
 // What a thread works in.
 struct Worker {
-    std::array<Open, 5> open;  // by halvings
+    std::array<Open, 4> open;            // by halvings
+    std::array<std::size_t, 4> pauses;   // by halvings: parts to compute before bounds are tried again
     std::vector<const float*> bounds;
     std::vector<Spot> spots;
     std::vector<float> known;  // scratch of BoundPart

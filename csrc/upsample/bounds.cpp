@@ -54,23 +54,27 @@ Bounds::Bounds(const Layer& layer) : layer_(layer) {
     // The logits of a pixel and of the corners are, and what the corners interpolate.
     const double operations = static_cast<double>(taps + 2 + kMostTiles);
     unit_ = 3 * 1.01 * operations * std::ldexp(1.0, -24);
-    const std::size_t levels = halvings(stride);
+    const Division cell(0, stride);
+    const std::size_t levels = cell.halvings();
     whole_.resize(parts_above(levels + 1) * size());
     float* to = whole_.data();
     for (std::size_t level = 0; level <= levels; ++level) {
         for (std::size_t part = 0; part < std::size_t{1} << 2 * level; ++part) {
             const std::size_t i = part >> level, j = part & ((std::size_t{1} << level) - 1);
-            const std::size_t y = part_begin(stride, level, i), x = part_begin(stride, level, j);
-            const std::size_t bottom = part_begin(stride, level, i + 1) - 1;
-            const std::size_t right = part_begin(stride, level, j + 1) - 1;
+            const std::size_t y = cell.begin(level, i), x = cell.begin(level, j);
+            const std::size_t below = cell.begin(level, i + 1), behind = cell.begin(level, j + 1);
+            if (y == below || x == behind) {
+                to += size();  // an empty part
+                continue;
+            }
             for (std::size_t c = 0; c < classes; ++c) {
                 for (std::size_t tap = 0; tap < taps; ++tap) {
                     const Range range =
-                        range_of(layer, c, tap, {y, x, bottom + 1 - y, right + 1 - x});
+                        range_of(layer, c, tap, {y, x, below - y, behind - x});
                     *to++ = layer.weight(c, tap, y, x);
-                    *to++ = layer.weight(c, tap, y, right);
-                    *to++ = layer.weight(c, tap, bottom, x);
-                    *to++ = layer.weight(c, tap, bottom, right);
+                    *to++ = layer.weight(c, tap, y, behind - 1);
+                    *to++ = layer.weight(c, tap, below - 1, x);
+                    *to++ = layer.weight(c, tap, below - 1, behind - 1);
                     *to++ = rounding(std::max(range.high, -range.low), range.largest);
                 }
             }

@@ -2,16 +2,16 @@
 
 #include <algorithm>
 
-#include "kernels.hpp"
-
 namespace fcnkit {
 
-std::size_t halvings(std::size_t n) {
-    std::size_t level = 0;
-    while (((n - 1) >> level) + 1 > kLeaf) {
-        ++level;
+Division::Division(std::size_t offset, std::size_t length)
+    : length_(length),
+      first_(std::min(kLeaf - offset % kLeaf, length)),
+      leaves_(1 + (length - first_ + kLeaf - 1) / kLeaf),
+      halvings_(0) {
+    while (std::size_t{1} << halvings_ < leaves_) {
+        ++halvings_;
     }
-    return level;
 }
 
 void Axis::cut(const std::vector<std::size_t>& starts, std::size_t first, std::size_t last,

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels.hpp"
+
 namespace fcnkit {
 
 // What a tile shows of a piece. Cell q of a tile with corner t is the pixels
@@ -18,13 +20,32 @@ struct Sight {
 
 // A stretch of an axis in which every tile that sees it stays in one cell. The span is the pixels
 // around it for which that would hold if no tile and no image ended. It is what gets divided, so
-// pieces of equal kind have equal divisions. Its first pixel may lie outside the image.
+// that pieces of equal kind are divided alike. Its first pixel may lie outside the image.
 struct Piece {
     std::size_t begin, end;
     std::ptrdiff_t span;
     std::size_t length;  // of the span
     std::size_t first, count;  // its sights, in the order of tiles
     std::size_t kind;  // pieces of the same kind have the same length, count and offsets
+};
+
+// Where a stretch of a cell is divided: into leaves of kLeaf pixels as they lie in the strips of
+// weights, shorter ones at its ends, and into parts of 1, 2, 4 ... leaves. Some parts are empty where
+// the number of leaves is not a power of two.
+class Division {
+   public:
+    // `length` pixels from pixel `offset` of a cell on.
+    Division(std::size_t offset, std::size_t length);
+
+    std::size_t halvings() const { return halvings_; }
+    // Part `at` of those after `level` halvings begins at that pixel of the stretch.
+    std::size_t begin(std::size_t level, std::size_t at) const {
+        const std::size_t leaf = leaves_ * at >> level;
+        return leaf == 0 ? 0 : leaf == leaves_ ? length_ : first_ + (leaf - 1) * kLeaf;
+    }
+
+   private:
+    std::size_t length_, first_, leaves_, halvings_;
 };
 
 struct Axis {
@@ -45,12 +66,5 @@ struct Axis {
                    std::size_t stride, std::size_t begin, std::size_t end);
     std::size_t kind_of(const Piece& piece);
 };
-
-// A span of n pixels is halved until no part is longer than kLeaf: how often, and where part `at`
-// of those after `level` halvings begins.
-std::size_t halvings(std::size_t n);
-inline std::size_t part_begin(std::size_t n, std::size_t level, std::size_t at) {
-    return (at * n) >> level;
-}
 
 }  // namespace fcnkit
