@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <bitset>
 
-#include "dispatch.hpp"
-
 namespace fcnkit {
 namespace {
 
@@ -66,7 +64,6 @@ class Batch {
     Batch(const Blocks& blocks, Worker& worker)
         : blocks_(blocks),
           worker_(worker),
-          table_(active_table()),
           row_(*worker.open[0].blocks[0].row),
           column_(*worker.open[0].blocks[0].column),
           tiles_(row_.count * column_.count),
@@ -165,7 +162,7 @@ class Batch {
             }
         }
         const Leaf leaf = blocks_.layer.leaf();
-        table_.bound_part(
+        blocks_.table.bound_part(
             PartBound{worker_.bounds.data(), tiles_, open.features.data(), leaf.tile_features,
                       leaf.bias, blocks_.bounds->slack(), open.classes.data(), open.count,
                       leaf.taps, leaf.first_tap, open.size, worker_.known.data()},
@@ -245,7 +242,7 @@ class Batch {
         leaf.count = open.count;
         leaf.rows = part.height;
         leaf.best = worker_.best.data();
-        table_.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
+        blocks_.table.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
         for_each_lane(lanes, [&](std::size_t lane) {
             const std::uint8_t* labels = worker_.labels.data() + lane * kLeaf * kLeaf;
             store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::uint8_t* to) {
@@ -272,7 +269,6 @@ class Batch {
 
     const Blocks& blocks_;
     Worker& worker_;
-    const Table& table_;
     const Piece& row_;
     const Piece& column_;
     std::size_t tiles_;
