@@ -6,10 +6,6 @@
 namespace fcnkit {
 namespace {
 
-// More tiles at a pixel than that are summed without bounds, which would take too much memory.
-constexpr std::size_t kMostTiles = 16;
-static_assert(kMostTiles <= Bounds::kMostTiles, "the bounds hold for that many");
-
 // Pixels for which it pays to look at a part as a whole: where its bounds are at hand, and where
 // they have to be found first.
 constexpr std::size_t kPixelsToBound = 256;
@@ -71,7 +67,7 @@ class Batch {
           right_(blocks.columns.sights_of(column_)->offset, column_.length) {
         const std::size_t stride = blocks.layer.stride();
         whole_ = row_.length == stride && column_.length == stride;
-        bounded_ = blocks.bounds != nullptr && tiles_ <= kMostTiles;
+        bounded_ = blocks.bounds != nullptr && tiles_ <= Bounds::kMostTiles;
     }
 
     void label() {
@@ -289,7 +285,7 @@ void Worker::prepare(const Blocks& blocks) {
     for (std::size_t level = 0; level <= levels; ++level) {
         grow(open[level].features, tiles * blocks.layer.features() * kBatch);
         if (bounded && tiles > 1) {
-            grow(open[level].bounds, std::min(tiles, kMostTiles) * blocks.bounds->size());
+            grow(open[level].bounds, std::min(tiles, Bounds::kMostTiles) * blocks.bounds->size());
         }
     }
     pauses = {};
