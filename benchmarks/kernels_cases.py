@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import kernels_peers as peers
-from fcnkit.runtime.pixels import metrics, palette, tiling
+from fcnkit.runtime.pixels import metrics, palette, tiling, upsampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -137,6 +137,37 @@ def stitcher_case(height: int, width: int) -> Case:
     return Case("Stitcher", name(height, width), height * width, ours, others)
 
 
+def some_scores(shape: tuple[int, ...], kind: str) -> NDArray[np.float32]:
+    """Class scores: alike over three scores, as a trained network has them, or at random."""
+    rng = np.random.default_rng(4)
+    tiles, classes, height, width = shape
+    noise = rng.normal(0, 3, shape)
+    if kind != "random":
+        coarse = rng.normal(0, 6, (tiles, classes, height // 3 + 1, width // 3 + 1))
+        noise = np.repeat(np.repeat(coarse, 3, 2), 3, 3)[..., :height, :width] + noise / 4
+    return noise.astype(np.float32)
+
+
+def last_layer(classes: int, stride: int, noise: float) -> NDArray[np.float32]:
+    """A transposed convolution near bilinear interpolation, as training leaves it."""
+    ramp = 1 - np.abs(np.arange(2 * stride) - (stride - 0.5)) / stride
+    weights = np.zeros((classes, classes, 2 * stride, 2 * stride), np.float32)
+    weights[np.arange(classes), np.arange(classes)] = np.outer(ramp, ramp)
+    weights += np.random.default_rng(5).normal(0, noise, weights.shape).astype(np.float32)
+    return weights
+
+
+def upsample_case(height: int, width: int, kind: str = "") -> Case:
+    plan = tiling.plan_padded(height, width)
+    weights = last_layer(CLASSES, 32, 0.3 if kind == "wild" else 0.002)
+    layer = upsampling.Upsampling(weights, None, stride=32, border="zero")
+    scores = some_scores((1, CLASSES, plan.tile_height // 32, plan.tile_width // 32), kind)
+    out = np.empty((height, width), np.uint8)
+    ours = partial(upsampling.upsample_argmax, scores, plan, layer, out=out, threads=1)
+    others = peers.upsample_peers(scores, weights, 32)
+    return Case(f"upsample_argmax {kind}".strip(), name(height, width), out.size, ours, others)
+
+
 def confusion_case(height: int, width: int, kind: str = "masks") -> Case:
     target = blobs(height, width, CLASSES)
     predicted = np.roll(target, 3, axis=1)
@@ -165,6 +196,9 @@ def _cases() -> list[tuple[str, Callable[[], Case]]]:
         ("argmax", partial(argmax_case, kind="bfloat16")),
         ("stitch", stitch_case),
         ("Stitcher", stitcher_case),
+        ("upsample_argmax", upsample_case),
+        ("upsample_argmax", partial(upsample_case, kind="random")),
+        ("upsample_argmax", partial(upsample_case, kind="wild")),
         ("confusion", confusion_case),
         ("confusion", partial(confusion_case, kind="noise")),
     ]

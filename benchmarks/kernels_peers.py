@@ -187,6 +187,19 @@ def stitch_peers(logits: NDArray[np.float32], plan: TilePlan) -> Peers:
     return peers
 
 
+def upsample_peers(scores: NDArray[np.float32], weights: NDArray[np.float32], stride: int) -> Peers:
+    if not torch:
+        return {}
+    tensor, kernel = torch.from_numpy(scores), torch.from_numpy(weights)
+    upsample = torch.nn.functional.conv_transpose2d
+    options = {"stride": stride, "padding": stride // 2}
+    return {
+        "torch transposed convolution, argmax": lambda: upsample(tensor, kernel, **options).argmax(
+            dim=1
+        )
+    }
+
+
 def confusion_peers(target: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> Peers:
     def bincount() -> object:
         counted = target != 255

@@ -309,8 +309,8 @@ void upsample_argmax(const py::array& scores, const Plan& plan, fcnkit::Upsampli
     std::uint8_t* to = labels.mutable_data();
     with_logits(scores, [&](const auto* from) {
         const py::gil_scoped_release release;
-        fcnkit::upsample_argmax(from, plan, {first, last, top, end}, upsampling, bounded, to,
-                                threads);
+        fcnkit::upsample_argmax(from, plan, {first, last, top, end}, upsampling,
+                                fcnkit::active_table(), bounded, to, threads);
     });
 }
 

@@ -4,7 +4,7 @@
 // part. Both are linear in the features, so |f - g| is at most r = the sum of |feature| * bound.
 // A class loses to class A in the whole part if at each corner A leads by more than r of A and r of
 // the class, because the difference of two interpolations is smallest at a corner. It loses to the
-// better of A and B if their mean leads like that. docs/last-layer.md has the proof with rounding.
+// better of A and B if their mean leads like that. Rounding is in the bounds and in the slack.
 #pragma once
 
 namespace fcnkit {

@@ -3,14 +3,8 @@
 #include <algorithm>
 #include <bitset>
 
-#include "dispatch.hpp"
-
 namespace fcnkit {
 namespace {
-
-// More tiles at a pixel than that are summed without bounds, which would take too much memory.
-constexpr std::size_t kMostTiles = 16;
-static_assert(kMostTiles <= Bounds::kMostTiles, "the bounds hold for that many");
 
 // Pixels for which it pays to look at a part as a whole: where its bounds are at hand, and where
 // they have to be found first.
@@ -66,7 +60,6 @@ class Batch {
     Batch(const Blocks& blocks, Worker& worker)
         : blocks_(blocks),
           worker_(worker),
-          table_(active_table()),
           row_(*worker.open[0].blocks[0].row),
           column_(*worker.open[0].blocks[0].column),
           tiles_(row_.count * column_.count),
@@ -74,7 +67,7 @@ class Batch {
           right_(blocks.columns.sights_of(column_)->offset, column_.length) {
         const std::size_t stride = blocks.layer.stride();
         whole_ = row_.length == stride && column_.length == stride;
-        bounded_ = blocks.bounds != nullptr && tiles_ <= kMostTiles;
+        bounded_ = blocks.bounds != nullptr && tiles_ <= Bounds::kMostTiles;
     }
 
     void label() {
@@ -165,7 +158,7 @@ class Batch {
             }
         }
         const Leaf leaf = blocks_.layer.leaf();
-        table_.bound_part(
+        blocks_.table.bound_part(
             PartBound{worker_.bounds.data(), tiles_, open.features.data(), leaf.tile_features,
                       leaf.bias, blocks_.bounds->slack(), open.classes.data(), open.count,
                       leaf.taps, leaf.first_tap, open.size, worker_.known.data()},
@@ -245,7 +238,7 @@ class Batch {
         leaf.count = open.count;
         leaf.rows = part.height;
         leaf.best = worker_.best.data();
-        table_.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
+        blocks_.table.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
         for_each_lane(lanes, [&](std::size_t lane) {
             const std::uint8_t* labels = worker_.labels.data() + lane * kLeaf * kLeaf;
             store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::uint8_t* to) {
@@ -272,7 +265,6 @@ class Batch {
 
     const Blocks& blocks_;
     Worker& worker_;
-    const Table& table_;
     const Piece& row_;
     const Piece& column_;
     std::size_t tiles_;
@@ -293,7 +285,7 @@ void Worker::prepare(const Blocks& blocks) {
     for (std::size_t level = 0; level <= levels; ++level) {
         grow(open[level].features, tiles * blocks.layer.features() * kBatch);
         if (bounded && tiles > 1) {
-            grow(open[level].bounds, std::min(tiles, kMostTiles) * blocks.bounds->size());
+            grow(open[level].bounds, std::min(tiles, Bounds::kMostTiles) * blocks.bounds->size());
         }
     }
     pauses = {};

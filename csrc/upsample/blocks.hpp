@@ -4,6 +4,7 @@
 #include <array>
 #include <vector>
 
+#include "kernel_set.hpp"
 #include "upsample/bounds.hpp"
 #include "upsample/pieces.hpp"
 
@@ -11,6 +12,7 @@ namespace fcnkit {
 
 // A block is a piece of the rows by a piece of the columns.
 struct Blocks {
+    const Table& table;
     const Layer& layer;
     const Bounds* bounds;  // null to compute every logit of every pixel
     const Axis& rows;

@@ -50,10 +50,11 @@ std::size_t parts_above(std::size_t level) {  // 1 + 4 + 16 + ... of the levels 
 
 Bounds::Bounds(const Layer& layer) : layer_(layer) {
     const std::size_t classes = layer.classes(), taps = layer.taps(), stride = layer.stride();
-    // A logit is a sum of taps + 1 products for each tile; every operation is off by 2^-24 at most.
-    // The logits of a pixel and of the corners are, and what the corners interpolate.
-    const double operations = static_cast<double>(taps + 2 + kMostTiles);
-    unit_ = 3 * 1.01 * operations * std::ldexp(1.0, -24);
+    // Every operation is off by 2^-24 at most. The logit of a pixel takes the taps one after the
+    // other and then the tiles, those of the corners take the taps of all tiles one after the other.
+    const double pixel = static_cast<double>(taps + kMostTiles + 2);
+    const double corner = static_cast<double>(taps * kMostTiles + 4);
+    unit_ = 1.01 * (pixel + corner) * std::ldexp(1.0, -24);
     const Division cell(0, stride);
     const std::size_t levels = cell.halvings();
     whole_.resize(parts_above(levels + 1) * size());
@@ -92,7 +93,7 @@ Bounds::Bounds(const Layer& layer) : layer_(layer) {
         // lose all of them, in all three sums and in the margin.
         const double bias = std::abs(static_cast<double>(layer.bias(c)));
         slack_.push_back(static_cast<float>(1.001 * unit_ * bias +
-                                            8 * operations * kSmallest * (1 + largest)));
+                                            8 * (pixel + corner) * kSmallest * (1 + largest)));
     }
 }
 

@@ -13,11 +13,11 @@ struct Part {
     std::size_t y, x, height, width;
 };
 
-// Bounds as PartBound reads them, (classes, taps, 5). They hold for the sums of at most kMostTiles
-// tiles.
+// Bounds as PartBound reads them, (classes, taps, 5).
 class Bounds {
    public:
-    static constexpr std::size_t kMostTiles = 256;
+    // They hold for sums over that many tiles. More are summed without bounds.
+    static constexpr std::size_t kMostTiles = 16;
 
     explicit Bounds(const Layer& layer);
 
@@ -40,7 +40,7 @@ class Bounds {
     float rounding(double spread, double largest) const;
 
     const Layer& layer_;
-    double unit_;  // relative error of a logit, of corners and of the interpolation
+    double unit_;  // relative error of the logit of a pixel and of those of the corners
     std::vector<float> whole_;
     std::vector<Windows> windows_;
     std::vector<float> slack_;

@@ -6,8 +6,8 @@
 #include <limits>
 
 #include "half.hpp"
-#include "upsample/blocks.hpp"
 #include "parallel.hpp"
+#include "upsample/blocks.hpp"
 
 namespace fcnkit {
 
@@ -59,7 +59,8 @@ float* copy_plane(const T* plane, std::size_t height, std::size_t width, bool ed
 
 template <class T>
 void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsampling& upsampling,
-                     bool bounded, std::uint8_t* labels, std::size_t threads) {
+                     const Table& table, bool bounded, std::uint8_t* labels,
+                     std::size_t threads) {
     const Layer& layer = upsampling.layer;
     std::unique_ptr<Workspace> space = upsampling.workspaces.take();
     space->rows.cut(plan.tops, rows.first, rows.last, plan.tile_height, layer.stride(), rows.begin,
@@ -77,7 +78,8 @@ void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsamp
     const std::size_t bands = space->rows.pieces.size();
     const std::size_t share = (bands + threads - 1) / threads;
     space->workers.resize(std::max(space->workers.size(), (bands + share - 1) / share));
-    const Blocks blocks{layer,
+    const Blocks blocks{table,
+                        layer,
                         bounded ? &upsampling.bounds : nullptr,
                         space->rows,
                         space->columns,
@@ -98,12 +100,12 @@ void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsamp
     upsampling.workspaces.give(std::move(space));
 }
 
-template void upsample_argmax(const float*, const Plan&, const Rows&, Upsampling&, bool,
-                              std::uint8_t*, std::size_t);
-template void upsample_argmax(const Half*, const Plan&, const Rows&, Upsampling&, bool,
-                              std::uint8_t*, std::size_t);
-template void upsample_argmax(const Brain*, const Plan&, const Rows&, Upsampling&, bool,
-                              std::uint8_t*, std::size_t);
+template void upsample_argmax(const float*, const Plan&, const Rows&, Upsampling&,
+                              const Table&, bool, std::uint8_t*, std::size_t);
+template void upsample_argmax(const Half*, const Plan&, const Rows&, Upsampling&,
+                              const Table&, bool, std::uint8_t*, std::size_t);
+template void upsample_argmax(const Brain*, const Plan&, const Rows&, Upsampling&,
+                              const Table&, bool, std::uint8_t*, std::size_t);
 
 template <class T>
 float largest_score(const T* scores, std::size_t n) {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "kernel_set.hpp"
 #include "tiles.hpp"
 #include "upsample/bounds.hpp"
 
@@ -48,7 +49,8 @@ struct Rows {
 // change a label. The labels are the same either way.
 template <class T>
 void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsampling& upsampling,
-                     bool bounded, std::uint8_t* labels, std::size_t threads);
+                     const Table& table, bool bounded, std::uint8_t* labels,
+                     std::size_t threads);
 
 // The largest magnitude; infinity if any score is not finite.
 template <class T>

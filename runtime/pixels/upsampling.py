@@ -43,6 +43,8 @@ Border = Literal["zero", "edge"]
 MOST_DENSE: Final = 32
 """Classes of a layer whose logits depend on the scores of every class."""
 
+_OTHER_HEAD: Final = "use the head logits for this network"
+_CHECK_MODEL: Final = "check the weights of the model"
 _LARGEST_WEIGHT: Final = 1e18
 _LARGEST_SUM: Final = 2.0**126
 """Half of the largest power of two in float32: no sum that is rounded on its way gets past it."""
@@ -53,7 +55,8 @@ class Upsampling:
 
     Example:
         >>> corner = np.array([0.25, 0.75, 0.75, 0.25], np.float32)  # bilinear, by 2
-        >>> twice = Upsampling(np.stack([np.outer(corner, corner)] * 3), None, stride=2, border="edge")
+        >>> kernels = np.stack([np.outer(corner, corner)] * 3)
+        >>> twice = Upsampling(kernels, None, stride=2, border="edge")
         >>> twice.stride, twice.classes, twice.border
         (2, 3, 'edge')
     """
@@ -84,8 +87,7 @@ class Upsampling:
         what = "Upsampling"
         self._stride = check_int(f"{what}: stride", stride, 2, 64)
         if self._stride % 2:
-            remedy = "use the head logits for this network"
-            raise BadValueError(message(f"{what}: stride", "must be even", stride, remedy))
+            raise BadValueError(message(f"{what}: stride", "must be even", stride, _OTHER_HEAD))
         self._border: Border = check_choice(f"{what}: border", border, ("zero", "edge"))
         kernels = _checked_weights(weights, self._stride)
         self._classes = len(kernels)
@@ -167,7 +169,8 @@ class UpsampleStitcher:
 
     Example:
         >>> corner = np.array([0.25, 0.75, 0.75, 0.25], np.float32)  # bilinear, by 2
-        >>> twice = Upsampling(np.stack([np.outer(corner, corner)] * 3), None, stride=2, border="edge")
+        >>> kernels = np.stack([np.outer(corner, corner)] * 3)
+        >>> twice = Upsampling(kernels, None, stride=2, border="edge")
         >>> stitcher = UpsampleStitcher(40, 32, TilePlan(40, 32, 32, 32, (0, 8), (0,)), twice)
         >>> stitcher.add(np.zeros((3, 16, 16), np.float32))[1].shape
         (8, 32)
@@ -282,14 +285,14 @@ def _checked_weights(weights: object, stride: int) -> NDArray[np.float32]:
         remedy = "pass those of a transposed convolution whose kernel is two strides wide"
         raise BadValueError(message(what, rule, kernels.shape, remedy))
     if kernels.ndim == 4 and kernels.shape[0] != kernels.shape[1]:
-        rule, remedy = "must lead to as many classes", "use the head logits for this network"
-        raise BadValueError(message(what, rule, kernels.shape, remedy))
+        rule = "must lead from C classes to C classes"
+        raise BadValueError(message(what, rule, kernels.shape, _OTHER_HEAD))
     most = MOST_DENSE if kernels.ndim == 4 else 255
     if not 1 <= len(kernels) <= most:
         rule = f"must be of 1..{most} classes"
         if kernels.ndim == 4:
             rule += " where every class depends on every score"
-        raise BadValueError(message(what, rule, len(kernels), "use the head logits"))
+        raise BadValueError(message(what, rule, len(kernels), _OTHER_HEAD))
     _check_values(what, kernels)
     return kernels
 
@@ -310,7 +313,7 @@ def _check_values(what: str, values: NDArray[np.float32]) -> None:
     largest = float(np.abs(values).max())
     if not largest <= _LARGEST_WEIGHT:  # NaN is not
         rule = f"must be finite and at most {_LARGEST_WEIGHT:g} in magnitude"
-        raise BadValueError(message(what, rule, largest, "train the network again"))
+        raise BadValueError(message(what, rule, largest, _CHECK_MODEL))
 
 
 def _checked_shape(what: str, plan: object, upsampling: object) -> tuple[int, int, int]:
@@ -331,11 +334,8 @@ def _check_scores(what: str, scores: NDArray[Any], plan: TilePlan, upsampling: U
     largest, limit = _kernels.largest_score(scores), upsampling._largest_score(plan)
     if not largest <= limit:
         rule = f"must be finite and at most {limit:.3g} in magnitude"
-        if largest == float("inf"):
-            got, remedy = "NaN or infinity", "run the model in float32, or check its weights"
-        else:
-            got, remedy = f"{largest:.3g}", "check the weights of the model"
-        raise BadValueError(message(what, rule, got, remedy))
+        got = "NaN or infinity" if largest == float("inf") else f"{largest:.3g}"
+        raise BadValueError(message(what, rule, got, f"{_CHECK_MODEL}, or run it in float32"))
 
 
 def _most_at(starts: tuple[int, ...], side: int) -> int:

@@ -14,7 +14,7 @@ sources="csrc/dispatch.cpp csrc/encoder.cpp csrc/images.cpp csrc/tiles.cpp csrc/
 # shellcheck disable=SC2086
 $clang -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -pthread -Icsrc $sources \
-    tests/csrc/fuzz_logits.cpp tests/csrc/fuzz_pixels.cpp tests/csrc/libfuzzer.cpp \
+    tests/csrc/fuzz_*.cpp tests/csrc/libfuzzer.cpp \
     -o build/fuzz/kernels
 for kernel in ${*:-$(FCNKIT_FUZZ="" build/fuzz/kernels)}; do
     mkdir -p "build/fuzz/kernel-$kernel"

@@ -43,5 +43,6 @@ preload="$($cxx -print-file-name=libasan.so) $($cxx -print-file-name=libstdc++.s
 FCNKIT_TEST_KERNELS="$out/_kernels$suffix" LD_PRELOAD=$preload \
     ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
     "$python" -m pytest -q -p no:cacheprovider \
-    tests/runtime/pixels/test_palette.py tests/runtime/pixels/test_tiling.py tests/runtime/pixels/test_metrics.py
+    tests/runtime/pixels/test_palette.py tests/runtime/pixels/test_tiling.py \
+    tests/runtime/pixels/test_metrics.py tests/runtime/pixels/test_upsampling.py
 echo "== clean"
