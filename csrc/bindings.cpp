@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -225,14 +226,26 @@ void argmax(const py::array& logits, Bytes& labels, std::size_t threads) {
     });
 }
 
-void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::size_t threads) {
+// sure: uint8 (2, as many pixels as there are labels), or None: confidence, then margin.
+fcnkit::Results make_results(Bytes& labels, std::optional<Bytes>& sure) {
+    const std::size_t pixels = size(labels);
+    if (!sure) {
+        return {labels.mutable_data(), nullptr, nullptr};
+    }
+    require(size(*sure) == 2 * pixels, "sizes must agree");
+    std::uint8_t* first = sure->mutable_data();
+    return {labels.mutable_data(), first, first + pixels};
+}
+
+void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::optional<Bytes> sure,
+            std::size_t threads) {
     require(logits.ndim() == 4 && side(logits, 0) == plan.tiles() && side(logits, 1) >= 1 &&
                 side(logits, 1) <= 256 && side(logits, 2) == plan.tile_height &&
                 side(logits, 3) == plan.tile_width && threads >= 1,
             "logits must be (tiles, 1..256, tile height, tile width)");
     require(size(labels) == plan.height * plan.width, "sizes must agree");
     const std::size_t classes = side(logits, 1);
-    std::uint8_t* to = labels.mutable_data();
+    const fcnkit::Results to = make_results(labels, sure);
     with_logits(logits, [&](const auto* from) {
         const py::gil_scoped_release release;
         fcnkit::stitch_tiles(from, classes, plan, to, threads);
@@ -241,7 +254,8 @@ void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::size_
 
 // Labels must have as many rows as row i of the tiles finishes.
 void add_tile(const py::array& logits, const Plan& plan, std::size_t i, std::size_t j,
-              Floats& below, Floats& right, Bytes& labels, std::size_t threads) {
+              Floats& below, Floats& right, Bytes& labels, std::optional<Bytes> sure,
+              std::size_t threads) {
     require(i < plan.tops.size() && j < plan.lefts.size() && threads >= 1, "no such tile");
     require(logits.ndim() == 3 && side(logits, 0) >= 1 && side(logits, 0) <= 256 &&
                 side(logits, 1) == plan.tile_height && side(logits, 2) == plan.tile_width,
@@ -254,7 +268,7 @@ void add_tile(const py::array& logits, const Plan& plan, std::size_t i, std::siz
     const std::size_t end = i + 1 < plan.tops.size() ? plan.tops[i + 1] : plan.height;
     require(size(labels) == (end - plan.tops[i]) * plan.width, "labels must be the rows of a step");
     const fcnkit::Held held{below.mutable_data(), right.mutable_data(), shape};
-    std::uint8_t* to = labels.mutable_data();
+    const fcnkit::Results to = make_results(labels, sure);
     with_logits(logits, [&](const auto* from) {
         const py::gil_scoped_release release;
         fcnkit::add_tile(from, classes, plan, i, j, held, to, threads);
@@ -382,10 +396,10 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("argmax", &argmax, py::arg("logits").noconvert(), py::arg("labels").noconvert(),
           py::arg("threads"));
     m.def("stitch", &stitch, py::arg("logits").noconvert(), py::arg("plan"),
-          py::arg("labels").noconvert(), py::arg("threads"));
+          py::arg("labels").noconvert(), py::arg("sure").noconvert(), py::arg("threads"));
     m.def("add_tile", &add_tile, py::arg("logits").noconvert(), py::arg("plan"), py::arg("i"),
           py::arg("j"), py::arg("below").noconvert(), py::arg("right").noconvert(),
-          py::arg("labels").noconvert(), py::arg("threads"));
+          py::arg("labels").noconvert(), py::arg("sure").noconvert(), py::arg("threads"));
     m.def("largest_score", &largest_score, py::arg("scores").noconvert());
     m.def("upsample_argmax", &upsample_argmax, py::arg("scores").noconvert(), py::arg("plan"),
           py::arg("upsampling"), py::arg("first"), py::arg("top"), py::arg("bounded"),

@@ -42,6 +42,11 @@ using Gather = void(const std::uint8_t* rgb, std::size_t n, const Normalize& nor
 template <class T>
 using Argmax = void(const Views<T>& views, std::size_t n, std::uint8_t* labels);
 
+// The labels of Argmax, and how sure they are. share: 1 / the number of tiles whose logits are in
+// the sum of the views. Within half a unit and 255e-4 of the exact values, in every set.
+template <class T>
+using Confidence = void(const Views<T>& views, std::size_t n, float share, const Results& out);
+
 // sums[x] = row[x], or += where not first.
 template <class T>
 using Accumulate = void(const T* row, std::size_t n, bool first, float* sums);
@@ -82,6 +87,8 @@ struct Scalar {
     static void argmax_range(const Views<T>& views, std::size_t begin, std::size_t end,
                              std::uint8_t* labels);
     template <class T>
+    static void confidence(const Views<T>& views, std::size_t n, float share, const Results& out);
+    template <class T>
     static void accumulate(const T* row, std::size_t n, bool first, float* sums);
     static Confusion confusion;
     static LabelLeaf label_leaf;
@@ -107,6 +114,7 @@ struct Table {
     Overlay* const overlay;
     const Versions<Gather, float, std::uint16_t> gather;
     const Versions<Argmax, float, Half, Brain> argmax;
+    const Versions<Confidence, float, Half, Brain> confidence;
     const Versions<Accumulate, float, Half, Brain> accumulate;
     Confusion* const confusion;
     LabelLeaf* const label_leaf;
@@ -121,6 +129,8 @@ struct Table {
           gather{{Set::template gather<float>, Set::template gather<std::uint16_t>}},
           argmax{{Set::template argmax<float>, Set::template argmax<Half>,
                   Set::template argmax<Brain>}},
+          confidence{{Set::template confidence<float>, Set::template confidence<Half>,
+                      Set::template confidence<Brain>}},
           accumulate{{Set::template accumulate<float>, Set::template accumulate<Half>,
                       Set::template accumulate<Brain>}},
           confusion(Set::confusion),

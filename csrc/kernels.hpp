@@ -38,6 +38,22 @@ struct Views {
     std::size_t pitch;
 };
 
+// Where labels go, and how sure they are. Both are 255 times a probability of the softmax over the
+// mean of the logits, rounded: that of the label, and how much larger it is than the next one. They
+// are 0 where the largest mean is not finite.
+struct Results {
+    std::uint8_t* labels;
+    std::uint8_t* confidence;  // null: only labels; then margin is null too
+    std::uint8_t* margin;
+
+    Results operator+(std::size_t pixels) const {
+        if (confidence == nullptr) {
+            return {labels + pixels, nullptr, nullptr};
+        }
+        return {labels + pixels, confidence + pixels, margin + pixels};
+    }
+};
+
 // Element types: float, and the bits of IEEE binary16 and of bfloat16.
 struct Half {
     std::uint16_t bits;

@@ -80,12 +80,23 @@ std::vector<Stretch> stretches(const std::vector<std::size_t>& starts, std::size
     return found;
 }
 
+// The results of n pixels, whose sums hold the logits of `tiles` tiles.
+template <class T>
+void finish_pixels(const Table& table, const Views<T>& views, std::size_t n, std::size_t tiles,
+                   const Results& out) {
+    if (out.confidence == nullptr) {
+        table.argmax.of<T>()(views, n, out.labels);
+    } else {
+        table.confidence.of<T>()(views, n, 1.0F / static_cast<float>(tiles), out);
+    }
+}
+
 // The rows [begin, end) of the image that also lie in `rows`, one call per stretch of columns.
 template <class T>
 void stitch_rows(const T* logits, std::size_t classes, const Plan& plan, const Stretch& rows,
                  const std::vector<Stretch>& columns, std::vector<const T*>& views,
-                 std::uint8_t* labels) {
-    Argmax<T>& argmax = active_table().argmax.of<T>();
+                 const Results& out) {
+    const Table& table = active_table();
     const std::size_t plane = plan.tile_height * plan.tile_width;
     for (std::size_t y = rows.begin; y < rows.end; ++y) {
         for (const Stretch& column : columns) {
@@ -98,8 +109,9 @@ void stitch_rows(const T* logits, std::size_t classes, const Plan& plan, const S
                                      plan.lefts[j];
                 }
             }
-            argmax(Views<T>{views.data(), count, classes, plane, plan.tile_width},
-                   column.end - column.begin, labels + y * plan.width + column.begin);
+            const Views<T> all{views.data(), count, classes, plane, plan.tile_width};
+            finish_pixels(table, all, column.end - column.begin, count,
+                          out + (y * plan.width + column.begin));
         }
     }
 }
@@ -143,7 +155,7 @@ template void gather_tiles(const std::uint8_t*, const Plan&, const Normalize&, s
                            std::size_t);
 
 template <class T>
-void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, std::uint8_t* labels,
+void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, const Results& out,
                   std::size_t threads) {
     const std::vector<Stretch> rows = stretches(plan.tops, plan.tile_height, plan.height);
     const std::vector<Stretch> columns = stretches(plan.lefts, plan.tile_width, plan.width);
@@ -156,15 +168,15 @@ void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, std::u
             const Stretch mine{std::max(begin, band.begin), std::min(end, band.end), band.first,
                                band.last};
             if (mine.begin < mine.end) {
-                stitch_rows(logits, classes, plan, mine, columns, views[begin / share], labels);
+                stitch_rows(logits, classes, plan, mine, columns, views[begin / share], out);
             }
         }
     });
 }
 
-template void stitch_tiles(const float*, std::size_t, const Plan&, std::uint8_t*, std::size_t);
-template void stitch_tiles(const Half*, std::size_t, const Plan&, std::uint8_t*, std::size_t);
-template void stitch_tiles(const Brain*, std::size_t, const Plan&, std::uint8_t*, std::size_t);
+template void stitch_tiles(const float*, std::size_t, const Plan&, const Results&, std::size_t);
+template void stitch_tiles(const Half*, std::size_t, const Plan&, const Results&, std::size_t);
+template void stitch_tiles(const Brain*, std::size_t, const Plan&, const Results&, std::size_t);
 
 namespace {
 
@@ -189,6 +201,16 @@ struct Adding {
     const Plan& plan;
     Held held;
     Reach rows, columns;
+    std::vector<Stretch> stretches;  // of the columns that this tile finishes
+
+    // How many tiles reach row y of the tile, in one column of tiles.
+    std::size_t tiles_over(std::size_t y) const {
+        std::size_t count = 0;
+        for (const std::size_t top : plan.tops) {
+            count += top <= rows.begin + y && rows.begin + y < top + plan.tile_height;
+        }
+        return count;
+    }
 
     const T* row(std::size_t c, std::size_t y) const {
         return logits + (c * plan.tile_height + y) * plan.tile_width;
@@ -202,9 +224,9 @@ struct Adding {
 };
 
 // A row that no later row of tiles reaches: labels for what no later tile reaches, the sums of the
-// rest go to the right. scratch: (classes, columns of the tile).
+// rest go to the right. scratch: (classes, columns of the tile); out: where the row goes.
 template <class T>
-void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8_t* labels) {
+void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, const Results& out) {
     const Table& table = active_table();
     Accumulate<T>& accumulate = table.accumulate.of<T>();
     const Reach& columns = tile.columns;
@@ -226,8 +248,30 @@ void finish_row(const Adding<T>& tile, std::size_t y, float* scratch, std::uint8
             std::memcpy(tile.right(c, y), sums + done, (width - done) * sizeof(float));
         }
     }
-    const float* view = scratch;
-    table.argmax.of<float>()(Views<float>{&view, 1, tile.classes, width, 0}, done, labels);
+    const std::size_t over = tile.tiles_over(y);
+    for (const Stretch& stretch : tile.stretches) {
+        const std::size_t begin = stretch.begin - columns.begin;
+        const float* view = scratch + begin;
+        finish_pixels(table, Views<float>{&view, 1, tile.classes, width, 0},
+                      stretch.end - stretch.begin, over * (stretch.last - stretch.first),
+                      out + begin);
+    }
+}
+
+// What a tile finishes of each row, apart where another number of tiles is in the sums. The argmax
+// does not depend on that number.
+std::vector<Stretch> finished_stretches(const Plan& plan, const Reach& columns,
+                                        const Results& out) {
+    if (out.confidence == nullptr) {
+        return {{columns.begin, columns.done, 0, 1}};
+    }
+    std::vector<Stretch> found;
+    for (const Stretch& stretch : stretches(plan.lefts, plan.tile_width, plan.width)) {
+        if (stretch.begin >= columns.begin && stretch.end <= columns.done) {
+            found.push_back(stretch);
+        }
+    }
+    return found;
 }
 
 // The rows that the next row of tiles reaches too, of one class: what is left of them after this
@@ -268,10 +312,11 @@ HeldShape held_shape(const Plan& plan) {
 
 template <class T>
 void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
-              std::size_t j, const Held& held, std::uint8_t* labels, std::size_t threads) {
+              std::size_t j, const Held& held, const Results& out, std::size_t threads) {
+    const Reach columns = reach(plan.lefts, j, plan.tile_width, plan.width);
     const Adding<T> tile{logits, classes, plan, held,
-                         reach(plan.tops, i, plan.tile_height, plan.height),
-                         reach(plan.lefts, j, plan.tile_width, plan.width)};
+                         reach(plan.tops, i, plan.tile_height, plan.height), columns,
+                         finished_stretches(plan, columns, out)};
     const std::size_t width = tile.columns.end - tile.columns.begin;
     const std::size_t done = tile.rows.done - tile.rows.begin;
     const std::size_t share = (done + threads - 1) / threads;
@@ -280,7 +325,7 @@ void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_
     parallel_for(done, share, bytes * done, threads, [&](std::size_t begin, std::size_t end) {
         float* mine = scratch.data() + begin / share * classes * width;
         for (std::size_t y = begin; y < end; ++y) {
-            finish_row(tile, y, mine, labels + y * plan.width + tile.columns.begin);
+            finish_row(tile, y, mine, out + (y * plan.width + columns.begin));
         }
     });
     const std::size_t rest = tile.rows.end - tile.rows.done;
@@ -292,10 +337,10 @@ void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_
 }
 
 template void add_tile(const float*, std::size_t, const Plan&, std::size_t, std::size_t,
-                       const Held&, std::uint8_t*, std::size_t);
+                       const Held&, const Results&, std::size_t);
 template void add_tile(const Half*, std::size_t, const Plan&, std::size_t, std::size_t,
-                       const Held&, std::uint8_t*, std::size_t);
+                       const Held&, const Results&, std::size_t);
 template void add_tile(const Brain*, std::size_t, const Plan&, std::size_t, std::size_t,
-                       const Held&, std::uint8_t*, std::size_t);
+                       const Held&, const Results&, std::size_t);
 
 }  // namespace fcnkit

@@ -27,9 +27,9 @@ template <class T>
 void gather_tiles(const std::uint8_t* image, const Plan& plan, const Normalize& normalize, T* out,
                   std::size_t threads);
 
-// logits: (tiles, classes, tile_height, tile_width); labels: (height, width).
+// logits: (tiles, classes, tile_height, tile_width); out: (height, width).
 template <class T>
-void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, std::uint8_t* labels,
+void stitch_tiles(const T* logits, std::size_t classes, const Plan& plan, const Results& out,
                   std::size_t threads);
 
 // Size of what has to be held while tiles are added one by one.
@@ -48,11 +48,11 @@ struct Held {
     HeldShape shape;
 };
 
-// Adds tile (i, j) and labels what no later tile reaches. Tiles come in order; labels, (rows that
+// Adds tile (i, j) and labels what no later tile reaches. Tiles come in order; out, (rows that
 // row i finishes, plan.width), is complete after the last tile of the row.
 // logits: (classes, tile_height, tile_width).
 template <class T>
 void add_tile(const T* logits, std::size_t classes, const Plan& plan, std::size_t i,
-              std::size_t j, const Held& held, std::uint8_t* labels, std::size_t threads);
+              std::size_t j, const Held& held, const Results& out, std::size_t threads);
 
 }  // namespace fcnkit

@@ -13,6 +13,7 @@ import torch
 from fcnkit.errors import BadValueError, message
 from fcnkit.export.calibration import Calibration, model_inputs
 from fcnkit.export.choices import Activations
+from fcnkit.export.confidence import CONFIDENCE
 from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
 from fcnkit.export.heads import (
@@ -137,7 +138,8 @@ def build_graph(
     """
     _, model, kept = build_typed(core, spec, typing or Typing())
     if spec.head == "scene":
-        model = wrap_scene(model, multiple=core.multiple)
+        sure = spec.confidence is not None
+        model = wrap_scene(model, multiple=core.multiple, confidence=sure)
     if spec.head == "scores" and core.last_layer is not None:
         add_last_layer(model, core.last_layer)
     _fix_dims(model, spec)
@@ -148,9 +150,10 @@ def _fix_dims(model: onnx.ModelProto, spec: ModelSpec) -> None:
     """Declare the batch and the sides of which the spec allows one size."""
     limits = zip("NHW", spec.shapes.min, spec.shapes.max, strict=True)
     fixed = {axis: low for axis, low, high in limits if low == high}
-    for tensor, layout, stride in (
-        (model.graph.input[0], spec.input.layout, 1),
-        (model.graph.output[0], spec.output.layout, spec.stride),
+    results = ((one.layout, spec.stride) for one in spec.outputs)
+    for tensor, (layout, stride) in (
+        (model.graph.input[0], (spec.input.layout, 1)),
+        *zip(model.graph.output, results, strict=True),
     ):
         for axis, dim in zip(layout, tensor.type.tensor_type.shape.dim, strict=True):
             if axis in fixed:
@@ -178,10 +181,12 @@ def build_typed(
     elif spec.head == "scores":
         plain = scores_model(core)
     elif spec.head == "labels":
-        plain = labels_model(core, spec.input)
+        plain = labels_model(core, spec.input, confidence=spec.confidence is not None)
     else:
         plain = tiles_model(core, spec.input)
     kept = (*default_kept(spec.precision, core), *typing.keep_fp32)
+    if spec.head == "labels" and spec.confidence is not None and spec.precision != "fp32":
+        kept = (*kept, CONFIDENCE)
     return plain, to_precision(plain, spec, kept, typing), kept
 
 
@@ -224,6 +229,7 @@ def head_spec(
     precision: Precision = "fp32",
     shape: Shape | None = None,
     core: Core | None = None,
+    confidence: bool = False,
 ) -> ModelSpec:
     """Turn a checkpoint's spec into the one of an exported head.
 
@@ -234,13 +240,18 @@ def head_spec(
         precision: What it computes in.
         shape: The only legal shape; None for the head's range.
         core: The network; needed for the head ``scores``.
+        confidence: Whether a second output says how probable each label is.
 
     Returns:
         The spec, parity not yet known.
 
     Raises:
-        ValueError: The shape is not legal for the head, or the network has no such head.
+        ValueError: The shape is not legal for the head, the network has no such head, or
+            confidence does not go with it.
     """
+    if confidence and head == "logits":
+        rule, remedy = "goes with --head labels or scene", "leave it out, logits tell it already"
+        raise BadValueError(message("--confidence", rule, f"head {head}", remedy))
     versions = {
         "fcnkit": version("fcnkit"),
         "torch": torch.__version__,
@@ -252,6 +263,9 @@ def head_spec(
         spec = _scores_spec(spec, core)
     elif head != "logits":
         spec = _labels_spec(spec, head)
+    if confidence:
+        part = OutputSpec(name=CONFIDENCE, layout="NHW", dtype="uint8")
+        spec = replace(spec, confidence=part)
     return spec if shape is None else replace(spec, shapes=_one_shape(shape, spec))
 
 

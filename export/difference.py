@@ -38,6 +38,9 @@ class Difference:
     mean_margin: float | None
     tied: float = 0.0
     """Share of pixels whose labels differ, and whose two logits differ by rounding alone."""
+    max_confidence_error: float | None = None
+    """Largest difference of the probability of a label, 0..1; None where a side does not say it."""
+    mean_confidence_error: float | None = None
 
     def summary(self) -> str:
         """Return the figures as words."""
@@ -47,7 +50,30 @@ class Difference:
         words.append(f"label agreement {100 * self.label_agreement:.4f} %")
         if self.max_margin is not None:
             words.append(f"largest margin {self.max_margin:.1e}")
+        if self.mean_confidence_error is not None:
+            words.append(f"mean error of confidence {self.mean_confidence_error:.1e}")
         return ", ".join(words)
+
+
+class _Worst:
+    """The largest and the mean difference of arrays."""
+
+    def __init__(self) -> None:
+        self.largest: float | None = None
+        self._sum, self._count = 0.0, 0
+
+    @property
+    def mean(self) -> float | None:
+        """The mean; None where nothing was added."""
+        return self._sum / self._count if self._count else None
+
+    def add(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+        """Compare two arrays of one shape."""
+        errors = np.abs(a - b)
+        self._sum += float(errors.sum())
+        self._count += errors.size
+        # Not max(), which can lose a NaN.
+        self.largest = float(np.maximum(self.largest or 0.0, errors.max()))
 
 
 class DifferenceMeter:
@@ -60,6 +86,7 @@ class DifferenceMeter:
         self._max_margin: float | None = None
         self._least = 1.0
         self._tied = 0
+        self._sure = _Worst()
 
     def add(self, a: Answer, b: Answer, *, scale: float | None = None) -> None:
         """Compare two answers to the same pictures; different shapes are an infinite difference.
@@ -78,6 +105,8 @@ class DifferenceMeter:
         self._pixels += differs.size
         self._agreed += differs.size - int(differs.sum())
         self._least = min(self._least, 1 - float(differs.mean((1, 2)).max()))
+        if a.confidence_nhw is not None and b.confidence_nhw is not None:
+            self._sure.add(a.confidence_nhw, b.confidence_nhw)
         if a.logits_nchw is not None and b.logits_nchw is not None:
             self._add_errors(a.logits_nchw, b.logits_nchw, scale)
         if a.logits_nchw is not None:
@@ -131,6 +160,8 @@ class DifferenceMeter:
             max_margin=self._max_margin,
             mean_margin=self._margin_sum / max(1, differing) if known else None,
             tied=self._tied / max(1, self._pixels),
+            max_confidence_error=self._sure.largest,
+            mean_confidence_error=self._sure.mean,
         )
 
 

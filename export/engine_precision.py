@@ -80,13 +80,14 @@ def check_tensors(network: Any, spec: ModelSpec, *, where: str) -> None:
         ArtifactError: A name or type differs.
     """
     for kind, count, get, wanted in (
-        ("input", network.num_inputs, network.get_input, spec.input),
-        ("output", network.num_outputs, network.get_output, spec.output),
+        ("input", network.num_inputs, network.get_input, (spec.input,)),
+        ("output", network.num_outputs, network.get_output, spec.outputs),
     ):
         tensors = [get(index) for index in range(count)]
         got = [f"{t.name} {TENSOR_DTYPES.get(t.dtype.name, t.dtype.name)}" for t in tensors]
-        if got != [f"{wanted.name} {wanted.dtype}"]:
-            rule = f"its {kind} must be {wanted.name} {wanted.dtype} as its spec says"
+        promised = [f"{one.name} {one.dtype}" for one in wanted]
+        if got != promised:
+            rule = f"its {kind} must be {' and '.join(promised)} as its spec says"
             remedy = "export the model again with fcnkit export onnx"
             raise ArtifactError(message(where, rule, ", ".join(got), remedy))
 

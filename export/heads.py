@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from fcnkit.export.confidence import CONFIDENCE, TOTALS, add_totals, confidence_pieces
 from fcnkit.export.last_layer import NO_SCORES, prune
 from fcnkit.export.onnx_text import assemble, parse_piece
 from fcnkit.runtime.artifacts.last_layer import BIAS_NAME, WEIGHT_NAME, LastLayerWeights
@@ -158,8 +159,14 @@ def tiles_model(core: Core, given: InputSpec) -> onnx.ModelProto:
     return _declared(model, (_N, *sides, 3), (_N, core.classes, *sides))
 
 
-def labels_model(core: Core, given: InputSpec) -> onnx.ModelProto:
-    """Complete a core to uint8 pictures -> uint8 labels, the argmax before the shuffle."""
+def labels_model(core: Core, given: InputSpec, *, confidence: bool = False) -> onnx.ModelProto:
+    """Complete a core to uint8 pictures -> uint8 labels, the argmax before the shuffle.
+
+    Args:
+        core: The network; one that gives labels already has no confidence.
+        given: The model's input.
+        confidence: Whether a second output says how probable each label is.
+    """
     front = _front(core, given, source="image", dtype="uint8")
     graph = _copy(core)
     _scale_first(graph, given)
@@ -168,11 +175,14 @@ def labels_model(core: Core, given: InputSpec) -> onnx.ModelProto:
     elif core.stride == 1:
         tail = _ARGMAX.format(classes=core.classes)
     else:
-        _split_argmax(graph, core)
+        _split_argmax(graph, core, confidence=confidence)
         tail = _TO_LABELS.format(stride=core.stride)
     parts = [front, graph, parse_piece(tail, "labels/", core.model)]
+    if confidence:
+        parts += confidence_pieces(core.model, stride=core.stride)
     sides = _sides(core.multiple)
-    return _declared(assemble("labels", parts, core.model), (_N, *sides, 3), (_N, *sides))
+    model = assemble("labels", parts, core.model, outputs=2 if confidence else 1)
+    return _declared(model, (_N, *sides, 3), (_N, *sides))
 
 
 _N: Final = "n"
@@ -187,8 +197,9 @@ def _sides(multiple: int) -> tuple[str, str]:
 def _declared(
     model: onnx.ModelProto, source: Sequence[str | int], result: Sequence[str | int]
 ) -> onnx.ModelProto:
-    """Declare the dims of the one input and the one output."""
-    for tensor, dims in ((model.graph.input[0], source), (model.graph.output[0], result)):
+    """Declare the dims of the one input, and of the outputs, which are alike."""
+    outputs = ((output, result) for output in model.graph.output)
+    for tensor, dims in ((model.graph.input[0], source), *outputs):
         kind = tensor.type.tensor_type.elem_type
         tensor.CopyFrom(onnx.helper.make_tensor_value_info(tensor.name, kind, dims))
     return model
@@ -277,8 +288,10 @@ def _own_weight(graph: onnx.GraphProto, node: onnx.NodeProto) -> onnx.TensorProt
     return found[0]
 
 
-def _split_argmax(graph: onnx.GraphProto, core: Core) -> None:
+def _split_argmax(graph: onnx.GraphProto, core: Core, *, confidence: bool) -> None:
     """Replace the last convolution by LABEL_GROUPS ones, each followed by its own argmax.
+
+    With confidence, each is also followed by its own sum of exponentials.
 
     The whole convolution has kernel 2 and padding 1, and its (h + 1) x (w + 1) cells are shifted by
     half a cell against those of the picture, which the logits' tail crops. Here each quarter of the
@@ -301,9 +314,8 @@ def _split_argmax(graph: onnx.GraphProto, core: Core) -> None:
     for name, dims in shapes.items():
         shape = np.array([0, *dims, 0])
         graph.initializer.append(numpy_helper.from_array(shape, f"labels/{name}"))
-    sides = []
+    parts: dict[tuple[str, str], list[str]] = {}
     for side, columns in (("left", slice(half, stride)), ("right", slice(half))):
-        parts = []
         for row in range(0, stride, rows):
             below = row >= half
             first = row - half if below else row + half
@@ -314,17 +326,38 @@ def _split_argmax(graph: onnx.GraphProto, core: Core) -> None:
                 f"{last.input[1]}{suffix}": kernel_krcoij[own].reshape(-1, *kernel.dims[1:]),
                 f"{last.input[2]}{suffix}": bias_krc[own].reshape(-1),
             }
-            parts.append(_add_group(graph, last, suffix, weights, pads))
-        sides.append(f"labels/{side}")
-        _add(graph, "Concat", parts, f"{sides[-1]}/whole", axis=1)
-        _add(graph, "Reshape", [f"{sides[-1]}/whole", "labels/side"], sides[-1])
+            made = _add_group(graph, last, suffix, weights, pads, confidence=confidence)
+            for kind, name in made.items():
+                parts.setdefault((kind, side), []).append(name)
+    del graph.output[:]
+    for kind in made:
+        _join_groups(graph, kind, parts, [_N, stride**2, "h", "w"])
+
+
+_MODULES: Final = {"best": "labels", TOTALS: CONFIDENCE}
+"""The module that nodes are named as if they belonged to, by the result that they make."""
+
+
+def _join_groups(
+    graph: onnx.GraphProto,
+    kind: str,
+    parts: dict[tuple[str, str], list[str]],
+    dims: list[str | int],
+) -> None:
+    """Join the results of all groups to an output of the graph, named by its kind."""
+    module, sides = _MODULES[kind], []
+    for side in ("left", "right"):
+        name = f"{module}/{side}"
+        _add(graph, "Concat", parts[kind, side], f"{name}/whole", axis=1)
+        _add(graph, "Reshape", [f"{name}/whole", "labels/side"], name)
+        sides.append(name)
     # (stride, half * h, w) twice, side by side: the columns of each row of subpixels.
-    _add(graph, "Concat", sides, "labels/sides", axis=2)
-    _add(graph, "Reshape", ["labels/sides", "labels/cell"], "best")
-    best = onnx.helper.make_tensor_value_info(
-        "best", onnx.TensorProto.INT64, [_N, stride**2, "h", "w"]
-    )
-    graph.output[0].CopyFrom(best)
+    _add(graph, "Concat", sides, f"{module}/sides", axis=2)
+    _add(graph, "Reshape", [f"{module}/sides", "labels/cell"], kind)
+    if kind == TOTALS:
+        graph.node[-1].name = f"{CONFIDENCE}/Reshape"
+    dtype = onnx.TensorProto.FLOAT if kind == TOTALS else onnx.TensorProto.INT64
+    graph.output.append(onnx.helper.make_tensor_value_info(kind, dtype, dims))
 
 
 def _add_group(
@@ -333,8 +366,14 @@ def _add_group(
     suffix: str,
     weights: dict[str, NDArray[np.float32]],
     pads: list[int],
-) -> str:
-    """Add a convolution of a part of the subpixels and its argmax; return the result's name."""
+    *,
+    confidence: bool,
+) -> dict[str, str]:
+    """Add a convolution of a part of the subpixels, its argmax and its sum of exponentials.
+
+    Returns:
+        The names of the labels, ``best``, and with confidence of the sums, ``totals``.
+    """
     graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in weights.items())
     conv = onnx.NodeProto()
     conv.CopyFrom(like)
@@ -346,7 +385,12 @@ def _add_group(
     _add(graph, "Reshape", [conv.output[0], "labels/planes"], logits)
     _add(graph, "ArgMax", [logits], index, axis=1, keepdims=1)
     _add(graph, "Reshape", [index, "labels/subpixels"], best)
-    return best
+    if not confidence:
+        return {"best": best}
+    totals = f"{CONFIDENCE}/totals{suffix}"
+    add_totals(graph, logits, f"{totals}/whole")
+    _add(graph, "Reshape", [f"{totals}/whole", "labels/subpixels"], totals)
+    return {"best": best, TOTALS: totals}
 
 
 def _add(graph: onnx.GraphProto, kind: str, given: list[str], result: str, **options: Any) -> None:

@@ -36,17 +36,18 @@ def parse_piece(text: str, prefix: str, like: onnx.ModelProto) -> onnx.GraphProt
 
 
 def assemble(
-    name: str, graphs: Iterable[onnx.GraphProto], like: onnx.ModelProto
+    name: str, graphs: Iterable[onnx.GraphProto], like: onnx.ModelProto, *, outputs: int = 1
 ) -> onnx.ModelProto:
-    """Join graphs, each of which reads what the one before computes, into one checked model.
+    """Join graphs, each of which reads what those before compute, into one checked model.
 
     Args:
         name: Of the new graph.
         graphs: In order of computing; tensors of the same name are the same.
         like: The model whose opset and IR version the result takes.
+        outputs: How many outputs of the graphs, counted from the last one, are the model's.
 
     Returns:
-        A model with the first graph's inputs and the last one's outputs.
+        A model with the first graph's inputs and the last graphs' outputs.
 
     Raises:
         onnx.checker.ValidationError: They do not fit together.
@@ -56,7 +57,7 @@ def assemble(
         [node for part in parts for node in part.node],
         name,
         list(parts[0].input),
-        list(parts[-1].output),
+        _last_outputs(parts, outputs),
         [tensor for part in parts for tensor in part.initializer],
     )
     model = onnx.helper.make_model(
@@ -64,3 +65,10 @@ def assemble(
     )
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _last_outputs(parts: list[onnx.GraphProto], count: int) -> list[onnx.ValueInfoProto]:
+    """Return the last outputs that no later graph reads, in order."""
+    read = {tensor.name for part in parts for tensor in part.input}
+    free = [tensor for part in parts for tensor in part.output if tensor.name not in read]
+    return free[-count:]

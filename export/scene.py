@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import onnx
 
+from fcnkit.export.confidence import scene_pieces
 from fcnkit.export.onnx_text import assemble, parse_piece
 
 __all__ = ["wrap_scene"]
@@ -54,7 +55,7 @@ SIZES  axis_h = Constant <value_ints = [1]> ()
 
 _JOIN = """
 join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
-  => (uint8[1, H, W] labels) {
+  => (uint8[1, H, W] labels, float[1, K, H, W] scene) {
 SIZES  axis_n = Constant <value_ints = [0]> ()
   zeros_2 = Constant <value_ints = [0, 0]> ()
   zeros_3 = Constant <value_ints = [0, 0, 0]> ()
@@ -93,20 +94,31 @@ SIZES  axis_n = Constant <value_ints = [0]> ()
 # casts go through float because TensorRT casts to uint8 from float only.
 
 
-def wrap_scene(middle: onnx.ModelProto, *, multiple: int = 32) -> onnx.ModelProto:
+def wrap_scene(
+    middle: onnx.ModelProto, *, multiple: int = 32, confidence: bool = False
+) -> onnx.ModelProto:
     """Put the cutting and the joining around a middle of any precision.
 
     Args:
         middle: A model with input ``tiles`` float32 (n, 32*h, 32*w, 3), 0..255, and output
             ``logits`` float32 (n, K, 32*h, 32*w).
         multiple: What the sides of a tile divide by, 32 in these shapes.
+        confidence: Whether a second output says how probable each label is.
 
     Returns:
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least the multiple, and output
-        ``labels`` uint8 (1, H, W).
+        ``labels`` uint8 (1, H, W), and with confidence an output of that name, alike.
     """
     cut, join = (
         text.replace("SIZES", _SIZES).replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN)
     )
     pieces = parse_piece(cut, "cut/", middle), parse_piece(join, "join/", middle)
-    return assemble("scene", [pieces[0], middle.graph, pieces[1]], middle)
+    parts = [pieces[0], middle.graph, pieces[1]]
+    if confidence:
+        model = assemble(
+            "scene", [*parts, *scene_pieces(middle, multiple=multiple)], middle, outputs=2
+        )
+    else:
+        del pieces[1].output[1]  # the sums
+        model = assemble("scene", parts, middle)
+    return model

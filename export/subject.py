@@ -56,6 +56,8 @@ class Answer:
     labels_nhw: NDArray[np.int64]
     logits_nchw: NDArray[np.float64] | None
     """None where the model gives labels only."""
+    confidence_nhw: NDArray[np.float64] | None = None
+    """Probability of the labels; None where the model does not say it."""
 
 
 class Subject:
@@ -138,6 +140,9 @@ class Subject:
         Returns:
             Labels and, where the head gives them, logits.
         """
+        if self.spec.confidence is not None:
+            both_n2hw = self.backend.infer(image_nhwc)
+            return Answer(both_n2hw[:, 0].astype(np.int64), None, both_n2hw[:, 1] / 255)
         if not self.spec.can_average:
             return Answer(self.backend.infer(image_nhwc).astype(np.int64), None)
         batch, height, width, _ = image_nhwc.shape
@@ -155,13 +160,14 @@ class Subject:
             if layer is not None:
                 tiles.append(tile)
         logits_nchw = total / count
+        sure_nhw = 1 / np.exp(logits_nchw - logits_nchw.max(1, keepdims=True)).sum(1)
         if not tiles:
-            return Answer(logits_nchw.argmax(1), logits_nchw)
+            return Answer(logits_nchw.argmax(1), logits_nchw, sure_nhw)
         upsampling = self.backend.upsampling
         assert upsampling is not None
         scores_ntchw = np.stack(tiles, 1)
         labels = [upsample_argmax(scores, plan, upsampling) for scores in scores_ntchw]
-        return Answer(np.stack(labels).astype(np.int64), logits_nchw)
+        return Answer(np.stack(labels).astype(np.int64), logits_nchw, sure_nhw)
 
     def close(self) -> None:
         """Close the backend."""

@@ -57,7 +57,7 @@ from fcnkit.runtime.artifacts.spec import (
     format_shape,
 )
 from fcnkit.runtime.backends.request import BackendRequest
-from fcnkit.runtime.checks import check_choice, check_int, check_names, check_type
+from fcnkit.runtime.checks import check_choice, check_flag, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import load_model
@@ -109,6 +109,7 @@ def export_onnx(
     activations: Activations = "uint8",
     max_miou_drop: float | None = None,
     shape: Shape | None = None,
+    confidence: bool = False,
     opset: int = OPSET,
     max_pixels: int = MAX_PIXELS,
     on_picture: Callable[[int, int], None] | None = None,
@@ -131,6 +132,8 @@ def export_onnx(
             for int8 and 0.005 for fp16.
         shape: The only (N, H, W) that the graph takes, for runtimes without free sizes; by default
             it takes any of the head's range.
+        confidence: For the heads ``labels`` and ``scene``: whether a second uint8 output gives 255
+            times the probability of each label.
         opset: Version of ONNX's operator set, lower for older libraries: 18 to 20.
         max_pixels: Pixels of one batch in the comparison at most.
         on_picture: Called with (pictures done, pictures in all) of that split.
@@ -168,7 +171,15 @@ def export_onnx(
     sha256 = sha256_of(checkpoint)
     core = trace_core(net, loaded.spec.num_classes, opset=opset)
     head = head or ("logits" if core.last_layer is None else "scores")
-    spec = head_spec(loaded.spec, head, sha256=sha256, precision=precision, shape=shape, core=core)
+    spec = head_spec(
+        loaded.spec,
+        head,
+        sha256=sha256,
+        precision=precision,
+        shape=shape,
+        core=core,
+        confidence=check_flag("--confidence", confidence),
+    )
     with _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source:
         return write_verified(
             core,
@@ -356,7 +367,8 @@ def save_model(
     # The lowest version that the operators need, because older libraries refuse higher ones.
     model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
     model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
-    given, result, shapes = spec.input, spec.output, spec.shapes
+    given, shapes = spec.input, spec.shapes
+    results = (f"{one.name} {one.dtype} {one.layout}" for one in spec.outputs)
     mean, std = (" ".join(f"{v:g}" for v in values) for values in (given.mean, given.std))
     properties = {
         METADATA_KEY: spec.to_json(),
@@ -364,7 +376,7 @@ def save_model(
         "head": spec.head,
         "precision": spec.precision,
         "input": f"{given.name} {given.dtype} {given.layout} {given.color}",
-        "output": f"{result.name} {result.dtype} {result.layout}",
+        "output": ", ".join(results),
         "normalization": f"(x / 255 - mean) / std, mean {mean}, std {std}",
         "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
         "classes": ", ".join(spec.classes),

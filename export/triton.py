@@ -169,7 +169,7 @@ def _config(model: _Model, name: str, *, device: Device, instances: int, queue_d
         f"platform: {_quoted(platform)}",
         f"max_batch_size: {_max_batch(model)}",
         *_block("input", _tensor(spec.input, model)),
-        *_block("output", _tensor(spec.output, model)),
+        *(line for one in spec.outputs for line in _block("output", _tensor(one, model))),
         *_block("instance_group", _instance_group(model, device, instances)),
     ]
     if model.batches:

@@ -224,6 +224,20 @@ def _failures(
         ("mean error", difference.mean_error, tolerance.mean_error),
         ("largest margin", difference.max_margin, tolerance.max_margin),
     ]
+    for name, error, limit in (
+        (
+            "largest error of confidence",
+            difference.max_confidence_error,
+            tolerance.max_confidence_error,
+        ),
+        (
+            "mean error of confidence",
+            difference.mean_confidence_error,
+            tolerance.mean_confidence_error,
+        ),
+    ):
+        # Logits on both sides say the same about it, and more.
+        most.append((name, None if difference.max_error is not None else error, limit))
     least = [
         ("label agreement", difference.label_agreement, tolerance.min_agreement),
         (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.pixels.calibration import Calibration
 from fcnkit.runtime.pixels.metrics import Scores, confusion, scores
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, read_pair
@@ -112,6 +113,13 @@ class Measure:
     pictures: Sequence[PictureScore]
     """In the split's order; pictures that are void all over have no score and are left out."""
     protocol: Protocol
+    calibration: Calibration | None = None
+    """How well the confidence fits; None where it was not measured."""
+
+    @property
+    def calibration_error(self) -> float | None:
+        """The expected calibration error; None where it was not measured."""
+        return None if self.calibration is None else self.calibration.error()
 
     @property
     def scores(self) -> Scores:
@@ -160,6 +168,7 @@ def measure(
     folder: VocFolder,
     *,
     protocol: Protocol | None = None,
+    calibration: bool = False,
     before: Callable[[NDArray[np.uint8]], None] | None = None,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> Measure:
@@ -169,6 +178,7 @@ def measure(
         segmenter: A checkpoint or an exported model.
         folder: An opened split.
         protocol: What is compared; by default full pictures without void.
+        calibration: Whether to compare the confidence with how often it is right.
         before: Called with the true labels (H, W) of a picture before that is labeled.
         on_picture: Called with (pictures done, pictures in all).
 
@@ -178,6 +188,7 @@ def measure(
     Raises:
         DataError: The model's classes are not the folder's, a file is broken, or every mask is
             void all over.
+        ValueError: The model gives no confidence, and calibration is to be measured.
     """
     classes, protocol = segmenter.spec.classes, protocol or Protocol()
     if classes != folder.classes:
@@ -188,12 +199,20 @@ def measure(
     folder = folder.with_range(segmenter.spec.range)
     samples = protocol.samples(folder)
     matrix = np.zeros((len(classes), len(classes)), np.int64)
+    sure = Calibration() if calibration else None
     pictures = []
     for done, sample in enumerate(samples, start=1):
         image_hwc, target_hw = protocol.read(sample, folder)
         if before:
             before(target_hw)
-        of_picture = confusion(target_hw, segmenter(image_hwc), len(classes))
+        if sure is None:
+            labels_hw = segmenter(image_hwc)
+        else:
+            made = segmenter(image_hwc, confidence=True)
+            labels_hw = made.labels
+            assert made.confidence is not None
+            sure.add(target_hw, labels_hw, made.confidence)
+        of_picture = confusion(target_hw, labels_hw, len(classes))
         matrix += of_picture
         if of_picture.any():
             own = scores(of_picture, classes)
@@ -206,4 +225,10 @@ def measure(
             on_picture(done, len(samples))
     if not matrix.any():
         raise no_labels(folder, len(samples))
-    return Measure(classes=classes, confusion=matrix, pictures=pictures, protocol=protocol)
+    return Measure(
+        classes=classes,
+        confusion=matrix,
+        pictures=pictures,
+        protocol=protocol,
+        calibration=sure,
+    )

@@ -4,6 +4,9 @@
 #if FCNKIT_X86
 #include <immintrin.h>
 
+#include <cstring>
+#include <limits>
+
 #include "dispatch.hpp"
 #include "prefetch.hpp"
 

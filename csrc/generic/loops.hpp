@@ -4,6 +4,7 @@
 
 #include "generic/bound.hpp"
 #include "generic/color.hpp"
+#include "generic/confidence.hpp"
 #include "generic/gather.hpp"
 #include "generic/logits.hpp"
 #include "generic/upsample.hpp"
@@ -14,7 +15,8 @@ template <class ColorVectors, class GatherVectors, class LogitVectors, class Ups
 using Loops = ColorLoops<
     ColorVectors,
     GatherLoop<GatherVectors,
-               LogitLoops<LogitVectors,
-                          UpsampleLoops<UpsampleVectors, BoundLoops<UpsampleVectors, Scalar>>>>>;
+               ConfidenceLoop<LogitLoops<
+                   LogitVectors,
+                   UpsampleLoops<UpsampleVectors, BoundLoops<UpsampleVectors, Scalar>>>>>>;
 
 }  // namespace fcnkit

@@ -4,6 +4,9 @@
 #if FCNKIT_NEON
 #include <arm_neon.h>
 
+#include <cstring>
+#include <limits>
+
 #include "dispatch.hpp"
 #include "prefetch.hpp"
 

@@ -117,6 +117,9 @@ class Tolerance:
     """Equal labels where all classes win equally often."""
     max_miou_drop: float
     """Mean IoU of the first side minus that of the second."""
+    max_confidence_error: float
+    """Of the probability of a label, in the second output of a graph. It is rounded to 1/255."""
+    mean_confidence_error: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,8 @@ _FP32: Final = Tolerance(
     min_picture_agreement=0.999,  # 99.976 %; one pixel of a picture of 32x32 may differ
     min_balanced_agreement=0.999,  # 99.995 %
     max_miou_drop=0.001,
+    max_confidence_error=0.005,
+    mean_confidence_error=0.002,
 )
 _FP16: Final = Tolerance(
     max_error=2e-2,
@@ -165,6 +170,8 @@ _FP16: Final = Tolerance(
     min_picture_agreement=0.9,  # 94.2 % of one picture of 32x32, where a score decides 1024 pixels
     min_balanced_agreement=0.98,  # 99.24 %
     max_miou_drop=0.005,
+    max_confidence_error=0.25,
+    mean_confidence_error=0.008,
 )
 _INT8: Final = Tolerance(
     max_error=0.5,
@@ -174,6 +181,8 @@ _INT8: Final = Tolerance(
     min_picture_agreement=0.0,  # 0 %: one tie that falls otherwise may fill a picture of 32x32
     min_balanced_agreement=0.5,  # 59.7 %
     max_miou_drop=0.01,
+    max_confidence_error=1.0,
+    mean_confidence_error=0.1,
 )
 
 PRECISIONS: Final[Mapping[Precision, PrecisionFacts]] = MappingProxyType(
@@ -186,7 +195,13 @@ PRECISIONS: Final[Mapping[Precision, PrecisionFacts]] = MappingProxyType(
                 compute="fp32",
                 tolerance=_FP32,
                 # GPUs may transform convolutions (Winograd), which is float32 too, but less exact.
-                gpu_tolerance=replace(_FP32, max_error=1e-3, mean_error=1e-4, max_margin=1e-3),
+                gpu_tolerance=replace(
+                    _FP32,
+                    max_error=1e-3,
+                    mean_error=1e-4,
+                    max_margin=1e-3,
+                    max_confidence_error=0.02,
+                ),
                 remedy="this is a bug of the exporter or a library, please report it",
                 tf32=True,
             ),

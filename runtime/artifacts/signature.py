@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.onnx_graph import TensorInfo
-from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
+from fcnkit.runtime.artifacts.spec import InputSpec, ModelSpec, OutputSpec, Shape, ShapeRange
 
 __all__ = ["check_signature", "narrowed"]
 
@@ -61,19 +61,23 @@ def check_signature(
     """
     low, high = spec.shapes.min, spec.shapes.max
     batch, height, width = (a if a == b else None for a, b in zip(low, high, strict=True))
-    for kind, declared, wanted, channels, stride in (
-        ("input", inputs, spec.input, 3, 1),
-        ("output", outputs, spec.output, spec.num_classes, spec.stride),
+    given: tuple[InputSpec | OutputSpec, ...] = (spec.input,)
+    for kind, declared, tensors, channels, stride in (
+        ("input", inputs, given, 3, 1),
+        ("output", outputs, spec.outputs, spec.num_classes, spec.stride),
     ):
         axes = {"N": batch or "any"}
         axes |= {a: side // stride if side else "any" for a, side in (("H", height), ("W", width))}
-        promised = TensorInfo(
-            name=wanted.name,
-            dtype=wanted.dtype,
-            dims=tuple({**axes, "C": channels}[axis] for axis in wanted.layout),
-        )
-        if len(declared) != 1 or not _fits(declared[0], promised):
-            rule = f"the {kind} must be {_describe([promised])} as its spec says"
+        promised = [
+            TensorInfo(
+                name=wanted.name,
+                dtype=wanted.dtype,
+                dims=tuple({**axes, "C": channels}[axis] for axis in wanted.layout),
+            )
+            for wanted in tensors
+        ]
+        if len(declared) != len(promised) or not all(map(_fits, declared, promised)):
+            rule = f"the {kind} must be {_describe(promised)} as its spec says"
             remedy = "export the model again with fcnkit export onnx"
             raise ArtifactError(message(where, rule, _describe(declared), remedy))
 

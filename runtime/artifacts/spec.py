@@ -191,8 +191,9 @@ class ModelSpec:
     versions: dict[str, str]
     last_layer: LastLayer | None = None
     """For head ``scores``: the upsampling that the runtime does."""
-    confidence: None = None
-    """A second output with the probability of the label. No model has it yet."""
+    confidence: OutputSpec | None = None
+    """A second output of heads ``labels`` and ``scene``: 255 times the probability of each label,
+    rounded."""
     adopted: None = None
     """What was said or found out about a network from elsewhere. No model has it yet."""
     range: tuple[int, int] | None = None
@@ -206,6 +207,11 @@ class ModelSpec:
         """
         for rule in _RULES:
             rule(self)
+
+    @property
+    def outputs(self) -> tuple[OutputSpec, ...]:
+        """The output tensors, in the order of the graph."""
+        return (self.output,) if self.confidence is None else (self.output, self.confidence)
 
     @property
     def num_classes(self) -> int:
@@ -318,6 +324,17 @@ def _check_input(spec: ModelSpec) -> None:
         raise key_error("input.multiple", "must be at least 1", spec.input.multiple)
 
 
+def _check_confidence(spec: ModelSpec) -> None:
+    part = spec.confidence
+    if part is None:
+        return
+    if spec.head not in ("labels", "scene"):
+        raise key_error("confidence", f"must be null for head {spec.head}", part.name)
+    if (part.name, part.layout, part.dtype) != ("confidence", "NHW", "uint8"):
+        got = f"{part.name} {part.layout} {part.dtype}"
+        raise key_error("confidence", "must be confidence NHW uint8", got)
+
+
 def _check_shapes(spec: ModelSpec) -> None:
     low, opt, high = spec.shapes.min, spec.shapes.opt, spec.shapes.max
     ordered = all(1 <= a <= b <= c for a, b, c in zip(low, opt, high, strict=True))
@@ -364,6 +381,7 @@ _RULES = (
     _check_format,
     _check_classes,
     _check_input,
+    _check_confidence,
     _check_shapes,
     _check_range,
     _check_last_layer,

@@ -5,6 +5,7 @@ Shapes: logits_nchw (N, classes, H, W), labels_nhw (N, H, W).
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message
-from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, format_shape
+from fcnkit.runtime.artifacts.spec import ModelSpec, OutputSpec, Shape, format_shape
 from fcnkit.runtime.backends.registry import Device
 from fcnkit.runtime.pixels.upsampling import Upsampling
 
@@ -25,6 +26,7 @@ __all__ = [
     "CheckedBackend",
     "check_batch",
     "nearest_legal",
+    "output_places",
     "output_shape",
 ]
 
@@ -102,7 +104,7 @@ class Backend(Protocol):
         Returns:
             float32 logits_nchw for the head ``logits``, float32 scores (N, classes, H/s, W/s) with
             the stride s of ``spec.last_layer`` for ``scores``, else uint8 labels_nhw; the caller's
-            own.
+            own. With ``spec.confidence`` it is uint8 (N, 2, H, W): labels, then confidence.
 
         Raises:
             TypeError: batch is not an array of the spec's dtype.
@@ -220,6 +222,7 @@ class CheckedBackend(ABC):
         """
         spec, shape = self._spec, output_shape(batch, self._spec)
         logits = spec.output.layout == "NCHW"
+        labels = result if spec.confidence is None else result[0]
         rule, got = f"the model must give {spec.output.dtype} {shape} for this batch", ""
         remedy = "export the model again with fcnkit export onnx"
         if result.shape != shape or result.dtype != np.dtype(spec.output.dtype):
@@ -231,12 +234,12 @@ class CheckedBackend(ABC):
         elif spec.head == "scores" and not np.isfinite(result).all():
             rule, got = "the model must give finite scores", "infinity"
             remedy = "check its weights, and with fp16 export it in fp32"
-        elif not logits and result.max() >= spec.num_classes:
+        elif not logits and labels.max() >= spec.num_classes:
             rule = f"the model must give labels below {spec.num_classes}"
-            got = str(result.max())
+            got = str(labels.max())
         if got:
             raise ArtifactError(message(self._name, rule, got, remedy))
-        return result
+        return result if spec.confidence is None else result.swapaxes(0, 1)
 
     def close(self) -> None:
         """Free what the library holds; closing twice is fine."""
@@ -268,7 +271,11 @@ class CheckedBackend(ABC):
 
     @abstractmethod
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        """Run a checked, contiguous batch; the result is the caller's own."""
+        """Run a checked, contiguous batch.
+
+        Returns:
+            The caller's own, of ``output_shape``.
+        """
 
     @abstractmethod
     def _free(self) -> None:
@@ -352,8 +359,34 @@ def nearest_legal(shape: Shape, spec: ModelSpec) -> Shape:
 
 
 def output_shape(shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
-    """Return the shape of the output for a legal shape of the input, both in the spec's layout."""
+    """Return the shape of the output for a legal shape of the input, both in the spec's layout.
+
+    With ``spec.confidence``, the two outputs lie one behind the other: (2, N, H, W).
+    """
     sides = shape[2:] if spec.input.layout == "NCHW" else shape[1:3]
+    if spec.confidence is not None:
+        return len(spec.outputs), shape[0], *sides
     if spec.output.layout == "NCHW":
         return shape[0], spec.num_classes, *(side // spec.stride for side in sides)
     return shape[0], *sides
+
+
+def output_places(
+    shape: tuple[int, ...], spec: ModelSpec, address: int
+) -> Iterator[tuple[OutputSpec, tuple[int, ...], int]]:
+    """Say where each output lies in the memory of all of them.
+
+    Args:
+        shape: A legal shape of the input.
+        spec: The model's promises.
+        address: Of the memory.
+
+    Yields:
+        The output, its shape, and its address.
+    """
+    whole = output_shape(shape, spec)
+    if spec.confidence is None:
+        yield spec.output, whole, address
+        return
+    for place, one in enumerate(spec.outputs):
+        yield one, whole[1:], address + place * math.prod(whole[1:])

@@ -113,7 +113,9 @@ class OnnxRuntimeBackend(CheckedBackend):
         return self._call(self._session, batch)
 
     def _call(self, session: Any, batch: NDArray[Any]) -> NDArray[Any]:
-        return np.asarray(session.run([self._spec.output.name], {self._spec.input.name: batch})[0])
+        spec = self._spec
+        outputs = session.run([one.name for one in spec.outputs], {spec.input.name: batch})
+        return np.asarray(outputs[0]) if len(outputs) == 1 else np.stack(outputs)
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run several calls at a time, each on fewer threads: less waiting at every layer."""

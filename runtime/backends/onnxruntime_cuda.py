@@ -18,7 +18,7 @@ from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.onnx_nodes import size_nodes
 from fcnkit.runtime.artifacts.precisions import PRECISIONS
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.backends.base import BackendInfo, output_shape
+from fcnkit.runtime.backends.base import BackendInfo, output_places
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
@@ -235,10 +235,10 @@ class _Binding:
     def enqueue(self, shape: Dims, *, source: int, target: int, stream: int) -> None:  # noqa: ARG002 - the session's own
         """Queue the network."""
         spec, binding = self._spec, self._binding
-        result = output_shape(shape, spec)
         place = (self._kind, self._device)
         binding.bind_input(spec.input.name, *place, np.dtype(spec.input.dtype), shape, source)
-        binding.bind_output(spec.output.name, *place, np.dtype(spec.output.dtype), result, target)
+        for one, dims, address in output_places(shape, spec, target):
+            binding.bind_output(one.name, *place, np.dtype(one.dtype), dims, address)
         try:
             self._session.run_with_iobinding(binding, self._options)
         except Exception as error:  # onnxruntime's exceptions share no base class but Exception

@@ -107,7 +107,9 @@ class OpenVinoBackend(CheckedBackend):
 
         result = np.empty(output_shape(batch.shape, self._spec), self._spec.output.dtype)
         request.set_input_tensor(0, openvino.Tensor(batch, shared_memory=True))
-        request.set_output_tensor(0, openvino.Tensor(result, shared_memory=True))
+        parts = result if self._spec.confidence is not None else [result]
+        for place, part in enumerate(parts):
+            request.set_output_tensor(place, openvino.Tensor(part, shared_memory=True))
         return result
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:

@@ -23,7 +23,7 @@ from fcnkit.runtime.artifacts.engine_file import EngineFile, check_installed, re
 from fcnkit.runtime.artifacts.onnx_file import TensorInfo
 from fcnkit.runtime.artifacts.signature import check_signature
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange, hull
-from fcnkit.runtime.backends.base import BackendInfo
+from fcnkit.runtime.backends.base import BackendInfo, output_places
 from fcnkit.runtime.backends.cuda import CudaDriver, open_driver, release
 from fcnkit.runtime.backends.cuda_backend import GRAPHS, CudaBackend
 from fcnkit.runtime.backends.cuda_slot import Dims, Work
@@ -273,7 +273,8 @@ class _Context:
             self._do("set_input_shape", spec.input.name, shape)
             self._shape = shape
         self._do("set_tensor_address", spec.input.name, source)
-        self._do("set_tensor_address", spec.output.name, target)
+        for one, _, address in output_places(shape, spec, target):
+            self._do("set_tensor_address", one.name, address)
         self._do("execute_async_v3", stream)
 
     def free(self) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.outputs import StagedOutput, Staging
 from fcnkit.runtime.predict.passes import LabelRows, begin
@@ -153,25 +154,18 @@ class PictureWork:
             laps.end("encode")
             results.append(done.owner)
         # All are of one shape, so none overtakes another.
-        self.labels = [one.labels.joined() for one in results]
+        self.labels = [one.rows.joined().labels for one in results]
         return laps.seconds()
 
     def _works(self) -> Iterator[Work[_Result]]:
         segmenter, laps = self._segmenter, self._laps
-        spec, threads = segmenter.spec, segmenter.threads
+        spec = segmenter.spec
         for path in self._pictures:
             laps.end("cover")
             image_hwc = read_picture(path, range=spec.range)
             laps.end("decode")
             result = _Result(self._staging, self._plan, spec, laps)
-            one = begin(
-                image_hwc,
-                self._plan,
-                spec,
-                result.write,
-                upsampling=segmenter.backend.upsampling,
-                threads=threads,
-            )
+            one = segmenter.begin(image_hwc, self._plan, result.write)
             yield Work(result, one)
 
     def _infer(self, batch: NDArray[Any]) -> NDArray[Any]:
@@ -225,15 +219,15 @@ class _Result:
         self._staging, self._size, self._spec = staging, (plan.height, plan.width), spec
         self._laps = laps
         self._output: StagedOutput | None = None
-        self.labels = LabelRows()
+        self.rows = LabelRows()
 
-    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows."""
         self._laps.end("stitch")
         if self._output is None:
             self._output = StagedOutput(self._staging, self._size, self._spec, format="labels")
-        self._output.write(image_hwc, labels_hw)
-        self.labels(image_hwc, labels_hw)
+        self._output.write(image_hwc, rows)
+        self.rows(image_hwc, rows)
         self._laps.end("encode")
 
     def publish(self, name: Path) -> None:
@@ -265,7 +259,7 @@ def write_labels(
     height, width = labels_hw.shape
     output = StagedOutput(staging, (height, width), spec, format="labels")
     try:
-        output.write(image_hwc, labels_hw)
+        output.write(image_hwc, Prediction(labels_hw))
         output.end()
         output.publish(name, check=_no_check)
     finally:

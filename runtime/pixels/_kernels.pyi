@@ -78,7 +78,13 @@ def gather(
     threads: int,
 ) -> None: ...
 def argmax(logits: NDArray[Any], labels: NDArray[np.uint8], threads: int) -> None: ...
-def stitch(logits: NDArray[Any], plan: Plan, labels: NDArray[np.uint8], threads: int) -> None: ...
+def stitch(
+    logits: NDArray[Any],
+    plan: Plan,
+    labels: NDArray[np.uint8],
+    sure: NDArray[np.uint8] | None,
+    threads: int,
+) -> None: ...
 def add_tile(
     logits: NDArray[Any],
     plan: Plan,
@@ -87,6 +93,7 @@ def add_tile(
     below: NDArray[np.float32],
     right: NDArray[np.float32],
     labels: NDArray[np.uint8],
+    sure: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...
 def largest_score(scores: NDArray[Any]) -> float: ...

@@ -30,6 +30,7 @@ from fcnkit.runtime.checks import (
     check_threads,
 )
 from fcnkit.runtime.pixels import _kernels
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE, TilePlan, kernel_plan, plan_padded, plan_tiles
 
 if TYPE_CHECKING:
@@ -41,8 +42,10 @@ __all__ = [
     "Stitcher",
     "TileByTile",
     "TilePlan",
+    "TileSums",
     "argmax",
     "check_plan",
+    "check_tiles",
     "cut",
     "gather",
     "plan_padded",
@@ -183,16 +186,9 @@ def stitch(
         TypeError: An argument has a wrong type or dtype.
         ValueError: A shape or layout is wrong.
     """
-    check_plan("stitch", plan)
-    logits = typed_logits("stitch: logits_tchw", logits_tchw, bfloat16, "(tiles, K, h, w)")
-    tiles, _, *tile = logits.shape
-    if (tiles, *tile) != (len(plan), *plan.tile):
-        rule = f"must be {len(plan)} tiles of {plan.tile_height}x{plan.tile_width}, as planned"
-        raise BadValueError(
-            message("stitch: logits_tchw", rule, logits.shape, "pass the plan they were cut by")
-        )
+    logits = check_tiles("stitch", logits_tchw, plan, bfloat16)
     labels = check_output("stitch: out", out, (plan.height, plan.width), np.uint8, (logits,))
-    _kernels.stitch(logits, kernel_plan(plan), labels, check_threads("stitch", threads))
+    _kernels.stitch(logits, kernel_plan(plan), labels, None, check_threads("stitch", threads))
     return labels
 
 
@@ -230,7 +226,44 @@ class TileByTile:
         return divmod(self._added, len(self._plan.lefts))
 
 
-class Stitcher(TileByTile):
+class TileSums(TileByTile):
+    """What ``Stitcher`` and ``ConfidentStitcher`` share: the sums of overlaps, tile by tile."""
+
+    _argument = "logits_chw"
+
+    def __init__(self, height: int, width: int, classes: int, plan: TilePlan) -> None:
+        """Prepare for an image; see ``Stitcher``."""
+        super().__init__("Stitcher", height, width, plan)
+        self._classes = check_int("Stitcher: classes", classes, 1, 256)
+        rows, columns, steps = kernel_plan(plan).held
+        self._below = np.empty((self._classes, rows, plan.width), np.float32)
+        self._right = np.empty((steps, self._classes, columns), np.float32)
+        self._rows: Prediction | None = None
+        """What the tiles of the current row finish."""
+
+    def _add(
+        self, logits_chw: object, *, bfloat16: bool, threads: int | None, sure: bool
+    ) -> tuple[int, Prediction] | None:
+        logits = typed_logits("Stitcher.add: logits_chw", logits_chw, bfloat16, "(K, h, w)")
+        i, j = self._place(logits.shape, (self._classes, *self._plan.tile))
+        plan, count = kernel_plan(self._plan), check_threads("Stitcher.add", threads)
+        first = self._plan.tops[i]
+        if self._rows is None:
+            end = (*self._plan.tops, self._plan.height)[i + 1]
+            self._rows = Prediction.empty(end - first, self._plan.width, sure=sure)
+        rows = self._rows
+        _kernels.add_tile(
+            logits, plan, i, j, self._below, self._right, rows.labels, rows.sure, count
+        )
+        self._added += 1
+        if j + 1 < len(self._plan.lefts):
+            return None
+        # Handed over and not kept: the result is the caller's own.
+        self._rows = None
+        return first, rows
+
+
+class Stitcher(TileSums):
     """``stitch`` for tiles that arrive one by one, holding the sums of their overlaps only.
 
     Memory: 4 * classes * (rows shared with the next row of tiles * image width + columns shared
@@ -247,8 +280,6 @@ class Stitcher(TileByTile):
         (8, (32, 32), True)
     """
 
-    _argument = "logits_chw"
-
     def __init__(self, height: int, width: int, classes: int, plan: TilePlan) -> None:
         """Prepare for an image.
 
@@ -262,12 +293,7 @@ class Stitcher(TileByTile):
             TypeError: An argument has a wrong type.
             ValueError: The plan is for another size, or classes is out of range.
         """
-        super().__init__("Stitcher", height, width, plan)
-        self._classes = check_int("Stitcher: classes", classes, 1, 256)
-        rows, columns, steps = kernel_plan(plan).held
-        self._below = np.empty((self._classes, rows, plan.width), np.float32)
-        self._right = np.empty((steps, self._classes, columns), np.float32)
-        self._labels = np.empty((0, plan.width), np.uint8)
+        super().__init__(height, width, classes, plan)
 
     def add(
         self, logits_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
@@ -288,20 +314,21 @@ class Stitcher(TileByTile):
             TypeError: The logits have a wrong type or dtype.
             ValueError: Their shape or layout is wrong, or every tile has been added.
         """
-        logits = typed_logits("Stitcher.add: logits_chw", logits_chw, bfloat16, "(K, h, w)")
-        i, j = self._place(logits.shape, (self._classes, *self._plan.tile))
-        plan, count = kernel_plan(self._plan), check_threads("Stitcher.add", threads)
-        first = self._plan.tops[i]
-        if j == 0:
-            end = (*self._plan.tops, self._plan.height)[i + 1]
-            self._labels = np.empty((end - first, self._plan.width), np.uint8)
-        _kernels.add_tile(logits, plan, i, j, self._below, self._right, self._labels, count)
-        self._added += 1
-        if j + 1 < len(self._plan.lefts):
-            return None
-        # Handed over and not kept: the result is the caller's own.
-        labels, self._labels = self._labels, np.empty((0, self._plan.width), np.uint8)
-        return first, labels
+        added = self._add(logits_chw, bfloat16=bfloat16, threads=threads, sure=False)
+        return None if added is None else (added[0], added[1].labels)
+
+
+def check_tiles(what: str, logits_tchw: object, plan: TilePlan, bfloat16: bool) -> NDArray[Any]:
+    """Return the logits of a plan's tiles as the kernels take them, or say what is wrong."""
+    check_plan(what, plan)
+    logits = typed_logits(f"{what}: logits_tchw", logits_tchw, bfloat16, "(tiles, K, h, w)")
+    tiles, _, *tile = logits.shape
+    if (tiles, *tile) != (len(plan), *plan.tile):
+        rule = f"must be {len(plan)} tiles of {plan.tile_height}x{plan.tile_width}, as planned"
+        raise BadValueError(
+            message(f"{what}: logits_tchw", rule, logits.shape, "pass the plan they were cut by")
+        )
+    return logits
 
 
 def check_plan(what: str, plan: object) -> None:

@@ -92,6 +92,8 @@ class Upsampling:
         kernels = _checked_weights(weights, self._stride)
         self._classes = len(kernels)
         offsets = _checked_bias(bias, self._classes)
+        self.weights, self.bias = kernels.copy(), offsets.copy()
+        """As they were given; the bias is zeros where there was none."""
         self._kernel = _kernels.Upsampling(kernels, offsets, self._stride, border == "edge")
         self._largest_bias = float(np.abs(offsets).max())
 

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Rows, Sink
 
 __all__ = ["RowsAhead", "SinkBehind"]
@@ -78,18 +79,18 @@ class SinkBehind:
             write: Called on the other thread only. The rows that it is lent must stay unchanged
                 until it returns.
         """
-        self._write: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None] = write
+        self._write: Callable[[NDArray[np.uint8], Prediction], None] = write
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="fcnkit-write")
         self._last: Future[None] | None = None
 
-    def __call__(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def __call__(self, image_hwc: NDArray[np.uint8], made: Prediction) -> None:
         """Wait for what is being written, and hand over the next rows.
 
         Raises:
             Exception: What writing the rows before raised.
         """
         self.wait()
-        self._last = self._pool.submit(self._write, image_hwc, labels_hw)
+        self._last = self._pool.submit(self._write, image_hwc, made)
 
     def wait(self) -> None:
         """Wait until everything is written.

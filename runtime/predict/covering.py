@@ -16,14 +16,17 @@ from typing import Final, Literal, get_args
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
 from fcnkit.runtime.backends.base import nearest_legal
-from fcnkit.runtime.checks import check_int, check_type
+from fcnkit.runtime.checks import check_choice, check_int, check_type
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan, plan_tiles
 
-__all__ = ["Cover", "CoverRequest", "Covering", "choose_covering"]
+__all__ = ["Cover", "CoverRequest", "Covering", "Tta", "choose_covering"]
 
 Cover = Literal["auto", "average", "pad"]
 """How a picture of any size is covered by rectangles that the model takes."""
+
+Tta = Literal["flip"]
+"""Test-time augmentation: ``flip`` takes the mean logits of an image and its mirror image."""
 
 _COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
     "logits": ("auto", "average", "pad"),
@@ -64,6 +67,8 @@ class CoverRequest:
     overlap: int | None = None
     """Pixels that neighboring tiles share at least. None takes 64, and half a side for tiles
     smaller than 128."""
+    tta: Tta | None = None
+    """``flip`` runs every tile twice, as it is and mirrored, and takes the mean of the logits."""
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -81,6 +86,8 @@ class CoverRequest:
         if overlap is not None and type(overlap) is not int:
             rule = "overlap must be an int"
             raise BadTypeError(message("Segmenter", rule, overlap, "pass overlap=64"))
+        if self.tta is not None:
+            check_choice("Segmenter: tta", self.tta, get_args(Tta))
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Covering:
     """Height and width of the tiles; None takes the largest that fit."""
     overlap: int | None
     """Pixels that neighboring tiles share at least; None where one tile covers every picture."""
+    tta: Tta | None = None
+    """Test-time augmentation."""
 
     def plan(self, height: int, width: int) -> TilePlan:
         """Say where the tiles of a picture lie.
@@ -174,13 +183,17 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
     if cover is not None and cover not in _COVERS[head]:
         rule = f"a model with head {head} takes cover={_COVERS[head][0]!r}"
         raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
+    if request.tta is not None and not spec.can_average:
+        rule = "tta='flip' needs a model with head scores or logits, whose logits are averaged"
+        remedy = "leave tta out, or export with --head scores or logits"
+        raise BadValueError(message("Segmenter", rule, f"head {head}", remedy))
     tiled = tile is not None or overlap is not None
     if cover is None:
         cover = "average" if tiled and spec.can_average else _COVERS[head][0]
     if not tiled:
         shares = spec.can_average and cover != "pad"
         overlap = _default_overlap(spec.shapes.max[1:]) if shares else None
-        return Covering(spec, cover, None, overlap)
+        return Covering(spec, cover, None, overlap, request.tta)
     if not spec.can_average or cover != "average":
         got = f"head {head} and cover={cover!r}"
         remedy = "leave tile and overlap out, or use a model with head scores or logits"
@@ -188,7 +201,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
             remedy = "leave them out, or use cover='average'"
         rule = "tile and overlap need a model with head scores or logits and cover='average'"
         raise BadValueError(message("Segmenter", rule, got, remedy))
-    return _tiled(spec, tile, overlap)
+    return replace(_tiled(spec, tile, overlap), tta=request.tta)
 
 
 def _default_overlap(tile: tuple[int, int]) -> int:

@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, FcnkitError, message
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.beside import RowsAhead, SinkBehind
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import StagedOutput, Staging
-from fcnkit.runtime.predict.passes import Rows, Sink, begin
+from fcnkit.runtime.predict.passes import Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture
 from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import Finished, Work
+from fcnkit.runtime.predict.results import Results, Tally
 from fcnkit.runtime.predict.rows import FileRows, open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
@@ -46,6 +48,7 @@ class RunContext:
 
     segmenter: Segmenter
     options: Options
+    results: Results
     model_sha256: str
     max_pixels: int
     warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
@@ -86,6 +89,7 @@ class FileTask:
         self._behind: SinkBehind | None = None
         """Writes the rows of such an image."""
         self._result: StagedOutput | None = None
+        self._tally = Tally(context.results.spec.classes)
         self._writing_seconds = 0.0
         self._unwritable: OSError | None = None
         """Why the result could not be written, where the image is not to blame."""
@@ -115,15 +119,8 @@ class FileTask:
             self._size = (source.shape[0], source.shape[1])
         start = time.perf_counter()
         plan = segmenter.plan(*self._size)
-        one = begin(
-            source,
-            plan,
-            spec,
-            sink,
-            upsampling=segmenter.backend.upsampling,
-            threads=segmenter.threads,
-            in_worker=True,
-        )
+        sure = context.results.needs_confidence
+        one = segmenter.begin(source, plan, sink, sure=sure, in_worker=True)
         return Work(self, one, seconds=time.perf_counter() - start)
 
     def _large_rows(self) -> FileRows | None:
@@ -150,20 +147,22 @@ class FileTask:
         except (FcnkitError, OSError):
             return None
 
-    def _write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def _write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         start = time.perf_counter()
+        rows = self._context.results.apply(rows)
+        self._tally.add(rows)
         with self._writing():
             # Opened only now: an image that waits for the model may be dropped.
             if self._result is None:
                 self._result = self._open()
                 self._context.unfinished.add(self)
-            self._result.write(image_hwc, labels_hw)
+            self._result.write(image_hwc, rows)
         self._writing_seconds += time.perf_counter() - start
 
     def _open(self) -> StagedOutput:
         assert self._size is not None
-        spec, format = self._context.segmenter.spec, self._context.options.format
-        return StagedOutput(self._place.staging, self._size, spec, format=format)
+        results, format = self._context.results, self._context.options.format
+        return StagedOutput(self._place.staging, self._size, results.spec, format=format)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -248,6 +247,8 @@ class FileTask:
             size=self._size,
             milliseconds=None if seconds is None else round(1000 * seconds, 3),
             error=None if error is None else _one_line(error, self._job.source),
+            pixels=None if error is not None else self._tally.pixels,
+            confidence=None if error is not None else self._tally.confidence,
             options=self._context.options,
             model_sha256=self._context.model_sha256,
         )

@@ -36,6 +36,7 @@ from fcnkit.runtime.predict.pipeline import (
     on_cpu,
     run_works,
 )
+from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = [
@@ -52,9 +53,15 @@ __all__ = [
 ]
 
 
-def options_of(segmenter: Segmenter, *, format: Format) -> Options:
+def options_of(
+    segmenter: Segmenter,
+    *,
+    format: Format,
+    wanted: ResultRequest | None = None,
+    results: Results | None = None,
+) -> Options:
     """Say what a result depends on besides the picture and the model."""
-    backend = segmenter.backend
+    backend, mapped = segmenter.backend, results is not None and results.labels is not None
     return Options(
         format=format,
         cover=segmenter.cover,
@@ -62,6 +69,11 @@ def options_of(segmenter: Segmenter, *, format: Format) -> Options:
         overlap=segmenter.overlap,
         backend=backend.name,
         compute=backend.info.precision,
+        tta=segmenter.tta,
+        classes=results.spec.classes if results and mapped else None,
+        labels=results.labels if results else None,
+        void_below=wanted.void_below if wanted else None,
+        confidence=bool(results and results.needs_confidence),
     )
 
 
@@ -72,6 +84,7 @@ def predict_files(
     *,
     model_sha256: str,
     format: Format = "labels",
+    wanted: ResultRequest | None = None,
     resume: bool = True,
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -90,6 +103,7 @@ def predict_files(
         out: The output folder, made where needed; one run at a time writes into it.
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
+        wanted: What is made of the labels before; by default nothing.
         resume: Skip what the manifest and a valid output prove done with the same model and
             options from a picture that has not changed since.
         fail_fast: Stop after the first picture that fails.
@@ -108,15 +122,16 @@ def predict_files(
     Raises:
         TypeError: max_pixels, batch or workers is not an integer, or format or model_sha256 no
             text; when called.
-        ValueError: format is unknown, max_pixels, batch or workers below 1, or
-            workers above 256; when called. Two results have one name; from the iterator.
+        ValueError: format is unknown, max_pixels, batch or workers below 1, workers above 256,
+            a rule of wanted does not fit the model, or confidence is needed and the model gives
+            none; when called. Two results have one name; from the iterator.
         DataError: Another run writes into the folder, or a result would replace one of another
             picture; from the iterator, before anything is written.
         OSError: A result cannot be written; from the iterator.
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
-        _context(segmenter, format, model_sha256, max_pixels),
+        _context(segmenter, format, wanted, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
@@ -133,6 +148,7 @@ def run_into(
     *,
     model_sha256: str,
     format: Format = "labels",
+    wanted: ResultRequest | None = None,
     max_pixels: int = MAX_PIXELS,
     batch: int | None = None,
 ) -> Generator[Record, None, None]:
@@ -145,6 +161,7 @@ def run_into(
         claims: Of the same output folder.
         model_sha256: As for ``predict_files``.
         format: As for ``predict_files``.
+        wanted: As for ``predict_files``.
         max_pixels: As for ``predict_files``.
         batch: As for ``predict_files``.
 
@@ -156,13 +173,17 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = _context(segmenter, format, model_sha256, max_pixels)
+    context = _context(segmenter, format, wanted, model_sha256, max_pixels)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return _Run(context, batch=batch).records(jobs, place)
 
 
 def _context(
-    segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int
+    segmenter: Segmenter,
+    format: Format,
+    wanted: ResultRequest | None,
+    model_sha256: str,
+    max_pixels: int,
 ) -> RunContext:
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
@@ -170,9 +191,14 @@ def _context(
         raise BadValueError(message("predict", rule, format, "leave it out for labels"))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
+    wanted = ResultRequest() if wanted is None else wanted
+    check_type("predict: wanted", wanted, ResultRequest)
+    results = wanted.resolve(segmenter.spec, confidence=format == "confidence")
+    segmenter.check_confidence(results.needs_confidence)
     return RunContext(
         segmenter=segmenter,
-        options=options_of(segmenter, format=format),
+        options=options_of(segmenter, format=format, wanted=wanted, results=results),
+        results=results,
         model_sha256=model_sha256,
         max_pixels=max_pixels,
     )

@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
@@ -48,6 +48,16 @@ class Options:
     backend: str
     compute: str
     """The precision the backend computes in."""
+    tta: str | None = None
+    """Test-time augmentation."""
+    classes: tuple[str, ...] | None = None
+    """Names of the labels after ``map`` and ``keep``; None where both were left out."""
+    labels: tuple[int, ...] | None = None
+    """What ``map`` and ``keep`` make of each of the model's classes, 255 for void."""
+    void_below: float | None = None
+    """The confidence below which pixels became void."""
+    confidence: bool = False
+    """Whether the confidence was computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +82,17 @@ class Record:
     error: str | None
     options: Options
     model_sha256: str
+    pixels: dict[str, int] | None = None
+    """How many pixels of the result have each class, by name; ``void`` for those that have none.
+    Classes without pixels are left out. None where there is no result."""
+    confidence: float | None = None
+    """Mean of the confidence over all pixels, 0..1; None where it was not computed."""
+
+
+_LATER: Final[dict[str, Any]] = {
+    field.name: field.default for field in fields(Options) if field.default is not MISSING
+}
+"""Options that the first manifests do not have."""
 
 
 class Manifest:
@@ -138,8 +159,8 @@ class Manifest:
         options = data.get("options")
         if not isinstance(options, dict):
             return False
-        # Older lines say f32 and f16.
-        options = {**options, "compute": full_name(str(options.get("compute")))}
+        # Older lines say f32 and f16, and lack what came later.
+        options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
         if self._wanted["overlap"] is None:
             options["overlap"] = None  # older lines tell of one that was not used
         return bool(options == self._wanted)
@@ -340,6 +361,8 @@ def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) ->
         error=None,
         options=options,
         model_sha256=sha256,
+        pixels=line.get("pixels"),
+        confidence=line.get("confidence"),
     )
 
 

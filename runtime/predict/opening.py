@@ -8,7 +8,7 @@ from pathlib import Path
 from fcnkit.runtime.backends.opening import open_model
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
-from fcnkit.runtime.predict.covering import Cover, CoverRequest
+from fcnkit.runtime.predict.covering import Cover, CoverRequest, Tta
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["load", "open_segmenter"]
@@ -25,6 +25,7 @@ def load(
     cover: Cover | None = None,
     tile: tuple[int, int] | None = None,
     overlap: int | None = None,
+    tta: Tta | None = None,
 ) -> Segmenter:
     """Open a trained or exported model.
 
@@ -41,6 +42,8 @@ def load(
         cover: How an image of any size is covered, see ``Segmenter``.
         tile: Height and width of the tiles, see ``Segmenter``.
         overlap: Pixels that neighboring tiles share at least, see ``Segmenter``.
+        tta: ``flip`` runs every tile twice, as it is and mirrored, and takes the mean of the
+            logits; with the head ``logits``.
 
     Returns:
         A callable from a uint8 RGB image (H, W, 3) to uint8 labels (H, W); close it, or use it in
@@ -64,7 +67,8 @@ def load(
         options={} if options is None else options,
         spec_from=spec,
     )
-    return open_segmenter(path, request, CoverRequest(cover=cover, tile=tile, overlap=overlap))
+    covering = CoverRequest(cover=cover, tile=tile, overlap=overlap, tta=tta)
+    return open_segmenter(path, request, covering)
 
 
 def open_segmenter(path: str | Path, request: BackendRequest, covering: CoverRequest) -> Segmenter:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
+from fcnkit.runtime.pixels.prediction import Prediction
 
 __all__ = [
     "SUFFIX_OF",
@@ -36,25 +37,29 @@ __all__ = [
     "read_size",
 ]
 
-Format = Literal["labels", "color", "overlay", "npy"]
-"""A palette PNG of labels, an RGB PNG of their colors, the colors laid over the picture, or the
-labels as a numpy file, uint8 (H, W)."""
+Format = Literal["labels", "color", "overlay", "npy", "confidence"]
+"""A palette PNG of labels, an RGB PNG of their colors, the colors laid over the picture, the labels
+as a numpy file, uint8 (H, W), or a gray PNG of 255 times the probability of each label."""
 
 SUFFIX_OF: Final[dict[Format, str]] = {
     "labels": ".png",
     "color": ".png",
     "overlay": ".png",
     "npy": ".npy",
+    "confidence": ".png",
 }
 
 _PARTIAL: Final = ".fcnkit-partial"
 _JOURNAL: Final = "manifest.jsonl"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_COLOR_TYPE: Final[dict[Format, int]] = {"labels": 3, "color": 2, "overlay": 2, "confidence": 0}
+"""PNG's numbers for palette, RGB and gray."""
 _STRATEGY: Final[dict[Format, int]] = {
     "labels": zlib.Z_RLE,
     "color": zlib.Z_DEFAULT_STRATEGY,
     "overlay": zlib.Z_RLE,
+    "confidence": zlib.Z_RLE,
 }
 """How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
 photograph nothing else repeats; colors repeat every three bytes."""
@@ -185,8 +190,8 @@ class Staging:
 class Output(Protocol):
     """A result that is written from top to bottom."""
 
-    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
-        """Write the next rows: of the picture (rows, W, 3), and their labels (rows, W)."""
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
+        """Write the next rows: of the picture (rows, W, 3), and what the model says of them."""
 
     def close(self) -> None:
         """End the file; without it the file is not whole."""
@@ -240,9 +245,9 @@ class StagedOutput:
         self._staging, self.path = staging, staging.path()
         self._output, self._let_go = open_output(self.path, *size, spec, format=format)
 
-    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows; see ``Output.write``."""
-        self._output.write(image_hwc, labels_hw)
+        self._output.write(image_hwc, rows)
 
     def end(self) -> None:
         """End the file: it is whole now."""
@@ -273,9 +278,9 @@ class _NpyOutput:
         header = {"descr": "|u1", "fortran_order": False, "shape": (height, width)}
         np.lib.format.write_array_header_1_0(file, header)
 
-    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         del image_hwc
-        self._file.write(np.ascontiguousarray(labels_hw).data)
+        self._file.write(np.ascontiguousarray(rows.labels).data)
 
     def close(self) -> None:
         self._file.close()
@@ -290,31 +295,30 @@ class _PngOutput:
         self._file, self._spec, self._format = file, spec, format
         # The fastest level: labels shrink well with it, and a higher one costs more than it saves.
         self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
-        indexed = format == "labels"
         file.write(_PNG)
-        self._chunk(
-            b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
-        )
-        if indexed:
+        header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[format], 0, 0, 0)
+        self._chunk(b"IHDR", header)
+        if format == "labels":
             self._chunk(b"PLTE", _all_colors(spec.palette))
 
-    def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Compress the next rows."""
-        height, width = labels_hw.shape
-        pixels = self._pixels(image_hwc, labels_hw).reshape(height, -1)
+        height, width = rows.labels.shape
+        pixels = self._pixels(image_hwc, rows).reshape(height, -1)
         # Each row begins with its filter; none (0) suits labels, whose rows are runs of one value.
-        rows = np.zeros((height, pixels.shape[1] + 1), np.uint8)
-        rows[:, 1:] = pixels
+        filtered = np.zeros((height, pixels.shape[1] + 1), np.uint8)
+        filtered[:, 1:] = pixels
         if self._format == "overlay" and width > 1:
-            _subtract_left(rows)
-        self._data(self._deflate.compress(rows.data))
+            _subtract_left(filtered)
+        self._data(self._deflate.compress(filtered.data))
 
-    def _pixels(
-        self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
+    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         if self._format == "labels":
-            return labels_hw
-        labels_hw = np.ascontiguousarray(labels_hw)
+            return rows.labels
+        if self._format == "confidence":
+            assert rows.confidence is not None  # the run computes it for this format
+            return rows.confidence
+        labels_hw = np.ascontiguousarray(rows.labels)
         if self._format == "color":
             return decode(labels_hw, self._spec.palette, threads=1)
         image_hwc = np.ascontiguousarray(image_hwc)

@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels import tiling
-from fcnkit.runtime.pixels.upsampling import UpsampleStitcher, Upsampling, upsample_argmax
+from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.pixels.upsampled import upsampled
+from fcnkit.runtime.pixels.upsampling import Upsampling
+from fcnkit.runtime.predict.joining import Joining
 
 __all__ = [
     "MOST_LOGIT_BYTES",
@@ -31,9 +34,9 @@ __all__ = [
     "logit_bytes",
 ]
 
-Sink = Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]
-"""Takes the next rows of an image (rows, W, 3) and their labels (rows, W), from top to bottom. The
-image rows are only lent. The labels are the sink's to keep."""
+Sink = Callable[[NDArray[np.uint8], Prediction], None]
+"""Takes the next rows of an image (rows, W, 3) and what the model says of them, from top to bottom.
+The image rows are only lent. The prediction is the sink's to keep."""
 
 MOST_LOGIT_BYTES: Final = 1 << 26
 """Bytes of logits that one pass holds at a time, unless one tile has more. With head ``scores``,
@@ -54,25 +57,26 @@ class Rows(Protocol):
 
 
 class LabelRows:
-    """A sink that keeps the labels, and nothing of the image."""
+    """A sink that keeps what the model says, and nothing of the image."""
 
     def __init__(self) -> None:
-        self._parts: list[NDArray[np.uint8]] = []
+        self._parts: list[Prediction] = []
 
-    def __call__(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
-        """Keep the labels of the next rows."""
+    def __call__(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
+        """Keep the next rows."""
         del image_hwc
-        self._parts.append(labels_hw)
+        self._parts.append(rows)
 
-    def joined(self) -> NDArray[np.uint8]:
-        """Return the labels (H, W) of the whole image, once its pass is finished."""
-        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+    def joined(self) -> Prediction:
+        """Return the prediction of the whole image, once its pass is finished."""
+        return Prediction.joined(self._parts)
 
 
 class Pass(Protocol):
     """What the loop around a backend needs to know of an image."""
 
-    plan: tiling.TilePlan
+    count: int
+    """Tiles in all of its batches together."""
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield the network's input, a few tiles at a time, in plan order."""
@@ -93,6 +97,8 @@ def begin(
     upsampling: Upsampling | None = None,
     threads: int | None,
     in_worker: bool = False,
+    sure: bool = False,
+    flip: bool = False,
 ) -> Pass:
     """Begin an image: whole where its tiles fit into one batch, else in bands.
 
@@ -107,15 +113,22 @@ def begin(
         in_worker: Whether a worker thread begins and finishes the image beside others. Then a
             whole image uses one thread there. Bands are cut and stitched on the model's thread
             and use ``threads``.
+        sure: Whether the sink gets confidence too; see ``gives_confidence``.
+        flip: Whether every tile also goes through mirrored, for the mean of both.
 
     Returns:
         The pass.
     """
-    if isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan):
-        return _WholePass(
-            source, _Setting(plan, spec, sink, upsampling, 1 if in_worker else threads)
-        )
-    return _BandPass(source, _Setting(plan, spec, sink, upsampling, threads))
+    whole = isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan)
+    workers = 1 if whole and in_worker else threads
+    # The mean of a tile and its mirror image is a mean of logits, whatever the model gives.
+    joining = Joining(plan, spec, None if flip else upsampling, sure, workers)
+    setting = _Setting(plan, spec, sink, joining, workers)
+    if isinstance(source, np.ndarray) and whole:
+        one: Pass = _WholePass(source, setting)
+    else:
+        one = _BandPass(source, setting)
+    return _FlipPass(one, upsampling) if flip else one
 
 
 def _tiles_at_once(spec: ModelSpec, plan: tiling.TilePlan) -> int:
@@ -151,7 +164,7 @@ class _Setting:
     plan: tiling.TilePlan
     spec: ModelSpec
     sink: Sink
-    upsampling: Upsampling | None
+    joining: Joining
     threads: int | None
 
     def network_input(self, image_hwc: NDArray[np.uint8], plan: tiling.TilePlan) -> NDArray[Any]:
@@ -161,31 +174,12 @@ class _Setting:
         mean, std = self.spec.input.mean, self.spec.input.std
         return tiling.gather(image_hwc, plan, mean=mean, std=std, threads=self.threads)
 
-    def labels(self, outputs: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return the labels of an image from the model's outputs for all its tiles."""
-        plan = self.plan
-        if not self.spec.can_average:
-            # A view would keep the labels of a whole batch alive.
-            labels_hw: NDArray[np.uint8] = outputs[0, : plan.height, : plan.width].copy()
-            return labels_hw
-        outputs = np.ascontiguousarray(outputs)
-        if self.upsampling is None:
-            return tiling.stitch(outputs, plan, threads=self.threads)
-        return upsample_argmax(outputs, plan, self.upsampling, threads=self.threads)
-
-    def stitcher(self) -> tiling.Stitcher | UpsampleStitcher:
-        """Return what makes labels of the outputs for one tile after the other."""
-        plan = self.plan
-        if self.upsampling is None:
-            return tiling.Stitcher(plan.height, plan.width, self.spec.num_classes, plan)
-        return UpsampleStitcher(plan.height, plan.width, plan, self.upsampling)
-
 
 class _WholePass:
     """An image whose tiles fit into one batch: begun and finished by any thread."""
 
     def __init__(self, image_hwc: NDArray[np.uint8], setting: _Setting) -> None:
-        self.plan, self._setting, self._image = setting.plan, setting, image_hwc
+        self.count, self._setting, self._image = len(setting.plan), setting, image_hwc
         self._tiles: NDArray[Any] | None = setting.network_input(image_hwc, setting.plan)
         self._outputs: NDArray[Any] | None = None
 
@@ -203,7 +197,7 @@ class _WholePass:
         """Hand out the image and its labels."""
         outputs, self._outputs = self._outputs, None
         assert outputs is not None
-        self._setting.sink(self._image, self._setting.labels(outputs))
+        self._setting.sink(self._image, self._setting.joining.whole(outputs))
 
 
 class _BandPass:
@@ -211,7 +205,8 @@ class _BandPass:
 
     def __init__(self, source: NDArray[np.uint8] | Rows, setting: _Setting) -> None:
         self.plan, self._setting, self._source = setting.plan, setting, source
-        self._stitcher = setting.stitcher()
+        self.count = len(setting.plan)
+        self._join = setting.joining.one_by_one()
         self._shown: list[NDArray[np.uint8]] = []
         """Bands of the image whose labels are not finished, oldest first."""
 
@@ -255,9 +250,42 @@ class _BandPass:
     def take(self, outputs: NDArray[Any]) -> None:
         """Add the outputs to the sums, and hand out the rows that are finished by them."""
         for logits_chw in np.ascontiguousarray(outputs):
-            finished = self._stitcher.add(logits_chw, threads=self._setting.threads)
+            finished = self._join(logits_chw)
             if finished is not None:
-                self._setting.sink(self._shown.pop(0), finished[1])
+                self._setting.sink(self._shown.pop(0), finished)
 
     def finish(self) -> None:
         """Do nothing: the last output handed out the last rows."""
+
+
+class _FlipPass:
+    """Another pass whose tiles go through twice, as they are and mirrored."""
+
+    def __init__(self, inner: Pass, upsampling: Upsampling | None) -> None:
+        self._inner, self._upsampling = inner, upsampling
+        self.count = 2 * inner.count
+        self._first: NDArray[Any] | None = None
+        """The logits of tiles whose mirrored ones are still under way."""
+
+    def batches(self) -> Iterator[NDArray[Any]]:
+        """Yield every batch of the other pass, and its tiles mirrored."""
+        for tiles_tchw in self._inner.batches():
+            yield tiles_tchw
+            yield np.ascontiguousarray(tiles_tchw[..., ::-1])
+
+    def take(self, outputs: NDArray[Any]) -> None:
+        """Hand on the mean of two outputs for the same tiles."""
+        if self._upsampling is not None:
+            outputs = upsampled(outputs, self._upsampling)
+        first, self._first = self._first, None
+        if first is None:
+            # The others of its batch must not stay alive with them.
+            self._first = outputs.copy() if self._upsampling is None else outputs
+            return
+        first += outputs[..., ::-1]
+        first *= 0.5
+        self._inner.take(first)
+
+    def finish(self) -> None:
+        """Finish the other pass."""
+        self._inner.finish()

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
-from fcnkit.errors import BadTypeError, BadValueError, DataError, message
+from fcnkit.errors import DataError, message
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
+from fcnkit.runtime.predict.frames import Color, rgb_image
 from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
 from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
 from fcnkit.runtime.predict.picture_file import (
@@ -23,7 +24,7 @@ from fcnkit.runtime.predict.picture_file import (
 from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
 from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
-__all__ = ["ReadPicture", "checked_image", "read_levels", "read_picture", "take_image"]
+__all__ = ["ReadPicture", "read_levels", "read_picture", "take_image"]
 
 _SIMPLE: Final = ("1", "L", "P", "RGB", "YCbCr")
 
@@ -79,26 +80,28 @@ def take_image(
     max_pixels: int,
     range: Range | None,
     warn: RangeWarner,
+    color: Color = "RGB",
 ) -> NDArray[np.uint8]:
     """Return an image as the kernels take it, from a file or from a caller's array.
 
     Args:
-        source: A file, read as ``read_picture`` does, or an array for ``checked_image``.
+        source: A file, read as ``read_picture`` does, or an array for ``rgb_image``.
         max_pixels: As for ``read_picture``; an array may have more.
         range: As for ``read_picture``.
         warn: Warns of an assumed range, once per run.
+        color: Of an array, as for ``rgb_image``.
 
     Returns:
         uint8 (H, W, 3), C-contiguous.
 
     Raises:
         DataError: As for ``read_picture``.
-        TypeError: As for ``read_picture`` and ``checked_image``.
-        ValueError: As for ``read_picture`` and ``checked_image``.
+        TypeError: As for ``read_picture`` and ``rgb_image``.
+        ValueError: As for ``read_picture`` and ``rgb_image``.
     """
     if isinstance(source, str | Path):
         return _read_warned(source, warn, max_pixels=max_pixels, range=range)
-    return checked_image(source)
+    return rgb_image(source, color)
 
 
 def _read_warned(
@@ -254,35 +257,3 @@ def _with_byte(tile: ImageFile._Tile, *, upper: bool) -> ImageFile._Tile:
         raw = raw.replace("RGBa", "RGBA")
         raw = raw if upper else raw[:-1] + _OTHER_BYTE[raw[-1]]
     return tile._replace(args=(raw, *args[1:]) if isinstance(args, tuple) else raw)
-
-
-def checked_image(image_hwc: object) -> NDArray[np.uint8]:
-    """Return a picture as the kernels take it, C-contiguous, or say what is wrong with it.
-
-    Args:
-        image_hwc: What a caller gave for a picture.
-
-    Returns:
-        uint8 (H, W, 3); the array itself where it is contiguous.
-
-    Raises:
-        TypeError: It is not a uint8 numpy array.
-        ValueError: It is not (H, W, 3), or a side is 0 or too long.
-    """
-    if not isinstance(image_hwc, np.ndarray) or image_hwc.dtype != np.uint8:
-        kind = type(image_hwc).__name__
-        got = f"array of {image_hwc.dtype}" if isinstance(image_hwc, np.ndarray) else kind
-        remedy = "pass np.asarray(picture.convert('RGB')) of a Pillow picture"
-        raise BadTypeError(
-            message("Segmenter", "image must be a numpy array of uint8", got, remedy)
-        )
-    shape = image_hwc.shape
-    rule = f"image must have shape (H, W, 3) with H and W 1..{MAX_SIDE}"
-    if len(shape) != 3 or shape[2] != 3:
-        remedy = "pass one RGB picture"
-        if len(shape) == 3 and shape[0] == 3:
-            remedy = "this looks channels-first, pass image.transpose(1, 2, 0)"
-        raise BadValueError(message("Segmenter", rule, shape, remedy))
-    if min(shape) < 1 or max(shape) > MAX_SIDE:
-        raise BadValueError(message("Segmenter", rule, shape, "pass one picture, with pixels"))
-    return np.ascontiguousarray(image_hwc)

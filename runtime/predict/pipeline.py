@@ -199,7 +199,7 @@ def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
     if work.picture is None:
         broken.append(_end(work, work.error))
         return
-    left, batches = len(work.picture.plan), work.picture.batches()
+    left, batches = work.picture.count, work.picture.batches()
     while left and not work.ended:
         start = time.perf_counter()
         try:

@@ -20,12 +20,13 @@ from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
-from fcnkit.runtime.predict.covering import Cover
+from fcnkit.runtime.predict.covering import Cover, Tta
 from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.inputs import Job, relative_path
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
+from fcnkit.runtime.predict.results import ResultRequest
 
 __all__ = ["Predictor"]
 
@@ -54,6 +55,8 @@ class Predictor:
     cover: Cover | None = None
     tile: tuple[int, int] | None = None
     overlap: int | None = None
+    tta: Tta | None = None
+    wanted: ResultRequest | None = None
     batch: int | None = None
     max_pixels: int = MAX_PIXELS
 
@@ -90,6 +93,7 @@ class Predictor:
             cover=self.cover,
             tile=self.tile,
             overlap=self.overlap,
+            tta=self.tta,
         )
         # Its own name: other processes write into the same folder.
         name = f"-{os.getpid()}-{secrets.token_hex(4)}"
@@ -104,6 +108,7 @@ class Predictor:
                 claims,
                 model_sha256=sha256_of(Path(self.model)),
                 format=self.format,
+                wanted=self.wanted,
                 batch=self.batch,
                 max_pixels=self.max_pixels,
             ):

@@ -6,8 +6,9 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Final, Literal, Self, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,35 @@ from numpy.typing import NDArray
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import Backend
-from fcnkit.runtime.checks import MAX_THREADS, check_int
+from fcnkit.runtime.checks import (
+    MAX_THREADS,
+    check_choice,
+    check_flag,
+    check_int,
+    check_output,
+)
+from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.covering import Cover, CoverRequest, choose_covering
-from fcnkit.runtime.predict.passes import LabelRows, begin, filled
+from fcnkit.runtime.predict.covering import Cover, CoverRequest, Tta, choose_covering
+from fcnkit.runtime.predict.frames import Color, rgb_image
+from fcnkit.runtime.predict.joining import gives_confidence
+from fcnkit.runtime.predict.passes import (
+    LabelRows,
+    Pass,
+    Rows,
+    Sink,
+    begin,
+    filled,
+)
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
-from fcnkit.runtime.predict.pictures import checked_image
 from fcnkit.runtime.predict.pipeline import default_batch
 from fcnkit.runtime.predict.stream import Labelled, map_pictures
 
 __all__ = ["Segmenter"]
+
+_WARMUP_CALLS: Final = 3
+"""A CUDA graph is recorded in the second call of a shape and launched from the third on."""
 
 
 class Segmenter:
@@ -42,6 +62,7 @@ class Segmenter:
         cover: Cover | None = None,
         tile: tuple[int, int] | None = None,
         overlap: int | None = None,
+        tta: Tta | None = None,
     ) -> None:
         """Wrap an opened backend, which the segmenter closes with itself.
 
@@ -51,12 +72,13 @@ class Segmenter:
                 ``pad`` where one pass covers the picture, else ``average``.
             tile: Height and width of the tiles of ``average``; by default the largest that fit.
             overlap: Pixels that neighboring tiles share at least, see ``CoverRequest``.
+            tta: ``flip`` averages over an image and its mirror image, see ``CoverRequest``.
 
         Raises:
             TypeError: tile or overlap is not an integer.
             ValueError: One of them is out of range, or the model's head cannot do it.
         """
-        self._wrap(backend, CoverRequest(cover=cover, tile=tile, overlap=overlap))
+        self._wrap(backend, CoverRequest(cover=cover, tile=tile, overlap=overlap, tta=tta))
 
     @classmethod
     def of(cls, backend: Backend, request: CoverRequest) -> Self:
@@ -109,6 +131,11 @@ class Segmenter:
         return self._covering.overlap
 
     @property
+    def tta(self) -> Tta | None:
+        """Test-time augmentation; None where there is none."""
+        return self._covering.tta
+
+    @property
     def threads(self) -> int:
         """Largest number of threads of the kernels."""
         return self._threads
@@ -117,35 +144,135 @@ class Segmenter:
         """Say where the tiles of a picture lie; see ``Covering.plan``."""
         return self._covering.plan(height, width)
 
-    def __call__(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Label every pixel of a picture.
+    @overload
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        color: Color = "RGB",
+        confidence: Literal[False] = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8]: ...
+
+    @overload
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        color: Color = "RGB",
+        confidence: Literal[True],
+        out: NDArray[np.uint8] | None = None,
+    ) -> Prediction: ...
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        *,
+        color: Color = "RGB",
+        confidence: bool = False,
+        out: NDArray[np.uint8] | None = None,
+    ) -> NDArray[np.uint8] | Prediction:
+        """Label every pixel of an image.
 
         Args:
-            image_hwc: uint8 array of shape (H, W, 3), RGB, any size from 1x1, any strides.
+            image: uint8 array (H, W, 3), (H, W, 4) with transparency, or (H, W) with
+                ``color="GRAY"``; any size from 1x1, any strides.
+            color: Order of its channels. OpenCV's images are ``BGR``.
+            confidence: Whether to say how sure the model is.
+            out: Array for the labels, uint8 (H, W); None makes one.
 
         Returns:
-            uint8 labels of shape (H, W), indices into ``spec.classes``; the caller's own.
+            uint8 labels of shape (H, W), indices into ``spec.classes``; the caller's own, or out
+            where given. With ``confidence`` a ``Prediction`` with the same labels.
 
         Raises:
-            TypeError: image_hwc is not a uint8 numpy array.
-            ValueError: It is not (H, W, 3), a side is 0, the model takes no shape that covers it,
-                or the segmenter is closed.
+            TypeError: image or out is not a uint8 numpy array, or confidence is not a bool.
+            ValueError: image has another shape, a side is 0, its shape does not fit ``color``,
+                out has another shape, the model gives no confidence or takes no shape that covers
+                the image, or the segmenter is closed.
         """
-        image_hwc = checked_image(image_hwc)
-        plan, labels = self.plan(*image_hwc.shape[:2]), LabelRows()
-        one = begin(
-            image_hwc,
-            plan,
-            self.spec,
-            labels,
-            upsampling=self._backend.upsampling,
-            threads=self._threads,
-        )
+        image_hwc = rgb_image(image, color)
+        sure = self.check_confidence(confidence)
+        plan, rows = self.plan(*image_hwc.shape[:2]), LabelRows()
+        if out is not None:
+            size = (plan.height, plan.width)
+            check_output("Segmenter: out", out, size, np.uint8, (image_hwc,))
+        one = self.begin(image_hwc, plan, rows, sure=sure)
         for batch in one.batches():
             whole = filled(batch, self.spec.shapes.min[0])
             one.take(self._backend.infer(whole)[: len(batch)])
         one.finish()
-        return labels.joined()
+        made = rows.joined()
+        if out is not None:
+            out[:] = made.labels
+            made = replace(made, labels=out)
+        return made if sure else made.labels
+
+    def begin(
+        self,
+        source: NDArray[np.uint8] | Rows,
+        plan: TilePlan,
+        sink: Sink,
+        *,
+        sure: bool = False,
+        in_worker: bool = False,
+    ) -> Pass:
+        """Begin an image with this segmenter's model and test-time augmentation.
+
+        Args:
+            source: As for ``passes.begin``.
+            plan: From ``plan``.
+            sink: Gets the rows of the image and what the model says of them.
+            sure: Whether it gets confidence too.
+            in_worker: As for ``passes.begin``.
+
+        Returns:
+            The pass.
+        """
+        return begin(
+            source,
+            plan,
+            self.spec,
+            sink,
+            upsampling=self._backend.upsampling,
+            threads=self._threads,
+            in_worker=in_worker,
+            sure=sure,
+            flip=self.tta == "flip",
+        )
+
+    def check_confidence(self, confidence: bool) -> bool:
+        """Return whether confidence is wanted, or say why this model gives none.
+
+        Args:
+            confidence: Whether it is wanted.
+
+        Raises:
+            TypeError: confidence is not a bool.
+            ValueError: It is wanted, and the model gives labels alone.
+        """
+        if check_flag("Segmenter: confidence", confidence) and not gives_confidence(self.spec):
+            rule = "confidence needs head scores or logits, or a model exported with --confidence"
+            remedy = "export it again with --confidence"
+            raise BadValueError(message("Segmenter", rule, f"head {self.spec.head}", remedy))
+        return confidence
+
+    def warmup(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Label a black image of each size, so that the first real ones are fast.
+
+        Libraries choose kernels, reserve memory and record CUDA graphs when a shape comes for the
+        first time, or the second.
+
+        Args:
+            shapes: Height and width of the images that will come.
+
+        Raises:
+            TypeError: shapes is not an iterable of pairs of integers.
+            ValueError: A side is out of range, or the model takes no shape that covers it.
+        """
+        for height, width in [_size(shape) for shape in _listed(shapes)]:
+            for _ in range(_WARMUP_CALLS):
+                self(np.zeros((height, width, 3), np.uint8))
 
     def map(
         self,
@@ -153,6 +280,8 @@ class Segmenter:
         *,
         batch: int | None = None,
         max_pixels: int = MAX_PIXELS,
+        color: Color = "RGB",
+        confidence: bool = False,
     ) -> Generator[Labelled, None, None]:
         """Label many pictures, decoding and stitching beside the model.
 
@@ -164,11 +293,14 @@ class Segmenter:
             batch: Tiles of one shape that share a batch, of different pictures too; by default 1
                 on a CPU and 8 elsewhere.
             max_pixels: Larger files fail before they are decoded.
+            color: Order of the channels of arrays, as for a call. Files say it themselves.
+            confidence: Whether each result says how sure the model is.
 
         Returns:
             A generator that does the work as it is consumed, one result per picture, as they
             come; where batches are filled from pictures of several sizes, some overtake others.
-            What is in flight is bounded. Until it ends, the segmenter is not to be used otherwise.
+            Until it ends, the segmenter is not to be used otherwise. At most ``in_flight`` images
+            have been taken from ``sources`` and not yet come out.
 
         Raises:
             TypeError: batch or max_pixels is not an integer, or sources is one source.
@@ -183,12 +315,12 @@ class Segmenter:
             batch = default_batch(self._backend)
         batch = check_int("Segmenter.map: batch", batch, 1, 1 << 24)
         return map_pictures(
-            self._backend,
+            self,
             sources,
-            self.plan,
             batch=batch,
             max_pixels=max_pixels,
-            threads=self._threads,
+            color=check_choice("Segmenter.map: color", color, get_args(Color)),
+            sure=self.check_confidence(confidence),
         )
 
     def close(self) -> None:
@@ -200,3 +332,21 @@ class Segmenter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _listed(shapes: object) -> list[object]:
+    if isinstance(shapes, Iterable) and not isinstance(shapes, str):
+        return list(shapes)
+    raise _not_sizes(type(shapes).__name__)
+
+
+def _size(shape: object) -> tuple[int, int]:
+    if not isinstance(shape, tuple | list) or len(shape) != 2:
+        raise _not_sizes(shape)
+    height, width = (check_int("Segmenter.warmup: side", side, 1, MAX_SIDE) for side in shape)
+    return height, width
+
+
+def _not_sizes(got: object) -> TypeError:
+    rule = "shapes must be pairs of height and width"
+    return BadTypeError(message("Segmenter.warmup", rule, got, "pass [(480, 640)]"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.backends.base import Backend
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan
+from fcnkit.runtime.predict.frames import Color
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
-from fcnkit.runtime.predict.passes import LabelRows, begin
+from fcnkit.runtime.predict.passes import LabelRows, Pass, Rows, Sink
 from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import (
     Behind,
@@ -39,25 +42,55 @@ class Labelled:
     error: Exception | None
     """Why it failed: a DataError where it cannot be read, a ValueError where it cannot be covered.
     """
+    prediction: Prediction | None = None
+    """The labels with confidence and margin, where confidence was wanted."""
+
+
+class Starter(Protocol):
+    """What is needed of a segmenter."""
+
+    @property
+    def backend(self) -> Backend:
+        """The opened backend."""
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """Say where the tiles of an image lie."""
+
+    def begin(
+        self,
+        source: NDArray[np.uint8] | Rows,
+        plan: TilePlan,
+        sink: Sink,
+        *,
+        sure: bool = False,
+        in_worker: bool = False,
+    ) -> Pass:
+        """Begin an image."""
 
 
 def map_pictures(
-    backend: Backend,
+    segmenter: Starter,
     sources: Iterable[str | Path | NDArray[np.uint8]],
-    plan_of: Callable[[int, int], TilePlan],
     *,
     batch: int,
     max_pixels: int,
-    threads: int | None,
+    color: Color,
+    sure: bool,
 ) -> Generator[Labelled, None, None]:
-    """Label pictures; ``plan_of`` plans the tiles of a height and width. See ``Segmenter.map``."""
+    """Label pictures; see ``Segmenter.map``. ``sure`` adds confidence and margin."""
+    backend = segmenter.backend
     workers = default_workers(backend)
     limit, warn = most_ahead(workers), RangeWarner(SAY_IN_TRAINING)
 
     def prepare(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
-        item = _Item(source)
+        item = _Item(source, sure=sure)
         try:
-            return item.begin(backend, plan_of, max_pixels, threads, warn)
+            image_hwc = take_image(
+                source, max_pixels=max_pixels, range=backend.spec.range, warn=warn, color=color
+            )
+            plan = segmenter.plan(*image_hwc.shape[:2])
+            one = segmenter.begin(image_hwc, plan, item.rows, sure=sure, in_worker=True)
+            return Work(item, one)
         except (TypeError, ValueError, OSError, MemoryError) as error:
             return Work(item, None, error)
 
@@ -75,36 +108,15 @@ def map_pictures(
 
 
 class _Item:
-    def __init__(self, source: str | Path | NDArray[np.uint8]) -> None:
-        self.source, self.labels = source, LabelRows()
-
-    def begin(
-        self,
-        backend: Backend,
-        plan_of: Callable[[int, int], TilePlan],
-        max_pixels: int,
-        threads: int | None,
-        warn: RangeWarner,
-    ) -> Work[_Item]:
-        """Read the image and cut it into tiles; any thread."""
-        spec = backend.spec
-        image_hwc = take_image(self.source, max_pixels=max_pixels, range=spec.range, warn=warn)
-        one = begin(
-            image_hwc,
-            plan_of(*image_hwc.shape[:2]),
-            spec,
-            self.labels,
-            upsampling=backend.upsampling,
-            threads=threads,
-            in_worker=True,
-        )
-        return Work(self, one)
+    def __init__(self, source: str | Path | NDArray[np.uint8], *, sure: bool) -> None:
+        self.source, self.sure, self.rows = source, sure, LabelRows()
 
 
 def _finish(one: Finished[_Item]) -> Labelled:
     """Put the labels together; any thread."""
-    source, labels = one.owner.source, one.owner.labels
+    item = one.owner
     if one.picture is None:
-        return Labelled(source, None, one.error)
+        return Labelled(item.source, None, one.error)
     one.picture.finish()
-    return Labelled(source, labels.joined(), None)
+    made = item.rows.joined()
+    return Labelled(item.source, made.labels, None, made if item.sure else None)

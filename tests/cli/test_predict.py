@@ -121,7 +121,8 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
         ),
         (
             ["--format", "gif"],
-            "--format: must be one of labels, color, overlay, npy, got gif; choose one of these",
+            "--format: must be one of labels, color, overlay, npy, confidence, got gif; "
+            "choose one of these",
         ),
         (
             ["--backend", "tensorrt"],

@@ -91,6 +91,7 @@ def make_spec(
     high: Shape | None = None,
     multiple: int | None = None,
     layer: LastLayerWeights | None = None,
+    confidence: bool = False,
 ) -> ModelSpec:
     floats = head in ("logits", "scores")
     high = high or ((1, 2048, 2048) if head == "scene" else (16, 2048, 2048))
@@ -120,6 +121,9 @@ def make_spec(
         source=SourceSpec(sha256="0" * 64, parity=None),
         versions={"fcnkit": "0.1.0"},
         last_layer=(layer or make_layer()).described() if head == "scores" else None,
+        confidence=OutputSpec(name="confidence", layout="NHW", dtype="uint8")
+        if confidence
+        else None,
     )
 
 
@@ -192,7 +196,22 @@ def write_model(
         ]
         image = _info("image", TensorProto.UINT8, [batch, height, width, 3])
         result = _info(out, TensorProto.UINT8, [batch, height, width])
-    graph = helper.make_graph(nodes, "conv5", [image], [result], tensors)
+    results = [result]
+    if spec.confidence is not None:
+        # Another way than the export's, which sums exponentials.
+        tensors += [
+            numpy_helper.from_array(np.array(value, dtype), name)
+            for name, value, dtype in (("one", [1], np.int64), ("most", 255, np.float32))
+        ]
+        nodes += [
+            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+            helper.make_node("ReduceMax", ["probabilities", "one"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["largest", "most"], ["scaled"]),
+            helper.make_node("Round", ["scaled"], ["rounded"]),
+            helper.make_node("Cast", ["rounded"], ["confidence"], to=TensorProto.UINT8),
+        ]
+        results.append(_info("confidence", TensorProto.UINT8, [batch, height, width]))
+    graph = helper.make_graph(nodes, "conv5", [image], results, tensors)
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10, producer_name="tests"
     )
@@ -214,7 +233,7 @@ middle (float[tiles, h, w, 3] tiles) => (float[tiles, 4, h, w] logits) {
 """
 
 
-def write_scene(path: Path) -> Path:
+def write_scene(path: Path, *, confidence: bool = False) -> Path:
     """Write the network with head ``scene`` as exports have it: cut, joined, averaged."""
     from fcnkit.export.scene import wrap_scene
 
@@ -224,8 +243,9 @@ def write_scene(path: Path) -> Path:
     planes = {key: 255 * np.array(v, np.float32).reshape(1, 3, 1, 1) for key, v in scale.items()}
     for name, value in {"kernel": kernel, "bias": bias, **planes}.items():
         middle.graph.initializer.append(numpy_helper.from_array(value, name))
-    model = wrap_scene(middle)
-    onnx.helper.set_model_props(model, {METADATA_KEY: make_spec("scene").to_json()})
+    model = wrap_scene(middle, confidence=confidence)
+    spec = make_spec("scene", confidence=confidence)
+    onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     onnx.save(model, path)
     return path
 

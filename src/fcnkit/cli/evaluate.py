@@ -19,6 +19,7 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
+    Tta,
     backend_request,
     cover_request,
     use_factory,
@@ -39,6 +40,7 @@ def evaluate(
     *,
     split: Annotated[str, typer.Option(help="Which list.")] = "val",
     cover: Cover = None,
+    tta: Tta = None,
     report: Annotated[
         Path | None, typer.Option(help="Folder for a page with confusions and worst pictures.")
     ] = None,
@@ -62,6 +64,7 @@ def evaluate(
     """Score a model on a labeled folder: full pictures, void ignored."""
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.artifacts.description import kind_of
+    from fcnkit.runtime.predict.joining import gives_confidence
     from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.train.data.voc import open_voc
     from fcnkit.train.evaluation import Protocol, measure
@@ -83,20 +86,23 @@ def evaluate(
             backend_options=backend_option,
             spec=spec,
         ),
-        cover_request(cover),
+        cover_request(cover, tta=tta),
     )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(
             segmenter,
             folder,
             protocol=protocol,
+            calibration=gives_confidence(segmenter.spec),
             on_picture=lambda done, total: advance("evaluate", done, total),
         )
         facts: dict[str, Any] = {"model": str(model), "data": str(data), "split": split}
-        facts |= {"cover": segmenter.cover, "pictures": len(protocol.samples(folder))}
+        facts |= {"cover": segmenter.cover, "tta": segmenter.tta}
+        facts |= {"pictures": len(protocol.samples(folder))}
         facts |= {"backend": segmenter.backend.name, **segmenter.backend.details}
         facts["protocol"] = protocol.note(folder)
         facts["without_truth"] = list(measured.without_truth)
+        facts["expected_calibration_error"] = measured.calibration_error
         facts["warnings"] = _warnings(measured, folder)
         if write_report and report:
             write_report(report, measured, segmenter, folder, facts=facts)
@@ -135,6 +141,8 @@ def _print(measured: Measure) -> None:
     scores = measured.scores
     for name in ("pixel_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"):
         say(f"{name}: {getattr(scores, name):.4f}")
+    if measured.calibration_error is not None:
+        say(f"expected_calibration_error: {measured.calibration_error:.4f}")
     for name, value in scores.iou.items():
         shown = "absent" if value is None else f"{value:.4f}"
         if value is not None and name in measured.without_truth:

@@ -62,6 +62,10 @@ def onnx(
     shape: Annotated[
         str | None, typer.Option(help="The only NxHxW that the graph takes: 1x320x480.")
     ] = None,
+    confidence: Annotated[
+        bool,
+        typer.Option("--confidence", help="For labels and scene: also give 255 x probability."),
+    ] = False,
     opset: Annotated[
         int, typer.Option(help="Operator set, 18 to 20; lower for older libraries.")
     ] = 20,
@@ -84,6 +88,7 @@ def onnx(
             activations=activations,
             max_miou_drop=max_miou_drop,
             shape=parse_shape(shape, "--shape") if shape is not None else None,
+            confidence=confidence,
             opset=opset,
             on_picture=lambda done, total: advance("verify", done, total),
         )

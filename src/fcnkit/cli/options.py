@@ -25,6 +25,7 @@ __all__ = [
     "Json",
     "SpecFrom",
     "Threads",
+    "Tta",
     "ValueRange",
     "backend_request",
     "choice",
@@ -83,6 +84,10 @@ Compute = Annotated[
 Cover = Annotated[
     covering.Cover | None,
     choice("--cover", covering.Cover, "average tiles, or pad and run once; auto by default."),
+]
+Tta = Annotated[
+    covering.Tta | None,
+    choice("--tta", covering.Tta, "the mean of an image and its mirror image; half as fast."),
 ]
 Factory = Annotated[
     str | None,
@@ -175,7 +180,11 @@ def backend_request(
 
 
 def cover_request(
-    cover: covering.Cover | None, *, tile: str | None = None, overlap: int | None = None
+    cover: covering.Cover | None,
+    *,
+    tile: str | None = None,
+    overlap: int | None = None,
+    tta: covering.Tta | None = None,
 ) -> covering.CoverRequest:
     """Build the request how images are covered from the options of a verb.
 
@@ -183,6 +192,7 @@ def cover_request(
         cover: Of ``--cover``.
         tile: Of ``--tile``.
         overlap: Of ``--overlap``.
+        tta: Of ``--tta``.
 
     Returns:
         The request.
@@ -194,6 +204,7 @@ def cover_request(
         cover=cover,
         tile=None if tile is None else parse_size(tile, "--tile", "1024x1024"),
         overlap=overlap,
+        tta=tta,
     )
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from fcnkit.cli.options import (
     Json,
     SpecFrom,
     Threads,
+    Tta,
     backend_request,
     choice,
     cover_request,
@@ -42,6 +44,25 @@ __all__ = ["predict", "say_data_sets"]
 Tile = Annotated[
     str | None,
     typer.Option(metavar="HxW", help="Size of the tiles, for average; larger pictures stream."),
+]
+ClassMap = Annotated[
+    str | None,
+    typer.Option(
+        "--map",
+        metavar="OLD=NEW,...",
+        help="Which class becomes which, by name or id: truck=car,7=void,*=other; or @FILE.",
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(metavar="A,B,...", help="Classes that stay; the others become void; or @FILE."),
+]
+VoidBelow = Annotated[
+    float | None,
+    typer.Option(metavar="P", help="Make pixels void whose label is less probable: 0.6."),
+]
+Confidence = Annotated[
+    bool, typer.Option("--confidence", help="Say how sure the model is, in the manifest.")
 ]
 Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
@@ -69,13 +90,22 @@ def predict(
     ] = None,
     format: Annotated[
         Format,
-        choice("--format", Format, "palette PNG, RGB PNG, colors over the picture, or an array."),
+        choice(
+            "--format",
+            Format,
+            "palette PNG, RGB PNG, colors over the picture, an array, or a gray PNG of confidence.",
+        ),
     ] = "labels",
+    class_map: ClassMap = None,
+    keep: Keep = None,
+    void_below: VoidBelow = None,
+    confidence: Confidence = False,
     cover: Cover = None,
     tile: Tile = None,
     overlap: Annotated[
         int | None, typer.Option(help="Pixels that tiles share at least; 64 by default.")
     ] = None,
+    tta: Tta = None,
     backend: Backend = "auto",
     threads: Threads = None,
     compute: Compute = "auto",
@@ -101,6 +131,7 @@ def predict(
     from fcnkit.runtime.predict.inputs import search
     from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
+    from fcnkit.runtime.predict.results import ResultRequest
     from fcnkit.runtime.predict.tree import in_words
 
     use_factory(factory)
@@ -108,6 +139,7 @@ def predict(
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
+    wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
     suffix = SUFFIX_OF[format]
     found = search(given, out, suffix=suffix, root=root)
     jobs = found.jobs
@@ -121,7 +153,7 @@ def predict(
             backend_options=backend_options,
             spec=spec,
         ),
-        cover_request(cover, tile=tile, overlap=overlap),
+        cover_request(cover, tile=tile, overlap=overlap, tta=tta),
     )
     with opened as segmenter, _interruptible() as stop:
         records = predict_files(
@@ -130,6 +162,7 @@ def predict(
             out,
             model_sha256=sha256_of(model),
             format=format,
+            wanted=wanted,
             resume=resume,
             fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
@@ -139,9 +172,11 @@ def predict(
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            counts = _consume(records, len(jobs))
+            totals = _Totals()
+            counts = _consume(records, len(jobs), totals)
         summary = {
             **_counted(found, counts, time.perf_counter() - start),
+            **totals.facts(),
             "manifest": str(out / MANIFEST),
             "format": format,
             **_how(segmenter),
@@ -187,6 +222,7 @@ def _how(segmenter: Segmenter) -> dict[str, Any]:
         "cover": segmenter.cover,
         "tile": None if tile is None else f"{tile[0]}x{tile[1]}",
         "overlap": segmenter.overlap,
+        "tta": segmenter.tta,
         "backend": segmenter.backend.name,
         **segmenter.backend.details,
     }
@@ -214,7 +250,29 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
+class _Totals:
+    """Pixels per class and mean confidence of all results together, those of earlier runs too."""
+
+    def __init__(self) -> None:
+        self._pixels: Counter[str] = Counter()
+        self._sure = 0.0
+        self._counted = 0
+
+    def add(self, record: Record) -> None:
+        """Count an image."""
+        self._pixels.update(record.pixels or {})
+        if record.confidence is not None and record.size is not None:
+            pixels = record.size[0] * record.size[1]
+            self._sure += record.confidence * pixels
+            self._counted += pixels
+
+    def facts(self) -> dict[str, Any]:
+        """Return both for the summary."""
+        mean = round(self._sure / self._counted, 6) if self._counted else None
+        return {"pixels": dict(self._pixels.most_common()), "confidence": mean}
+
+
+def _consume(records: Iterable[Record], total: int, totals: _Totals) -> dict[str, int]:
     """Do the work, showing progress; return how many pictures came to what."""
     from fcnkit.cli.progress import progress_of
 
@@ -223,6 +281,7 @@ def _consume(records: Iterable[Record], total: int) -> dict[str, int]:
     with progress_of(unit="images", finished=lambda: counts["done"]) as advance:
         for record in records:
             counts[record.status] += 1
+            totals.add(record)
             if record.status == "failed":
                 name, why = printable(" ".join(record.input.split())), record.error or ""
                 say(f"failed: {why if name in why else f'{name}: {why}'}", err=True)

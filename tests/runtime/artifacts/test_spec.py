@@ -112,10 +112,11 @@ def edited(path: str, value: Any) -> str:
         ),
         ("range", None, "spec key range: must be there, got nothing"),
         ("range", [5, 5], "spec key range: must be low < high within 0..65535, got [5, 5]"),
+        ("confidence", {"new": 1}, "spec key confidence.name: must be there, got nothing"),
         (
             "confidence",
-            {"new": 1},
-            "spec key confidence: must be null, this fcnkit does not know the part, got {'new': 1}",
+            {"name": "sure", "layout": "NHW", "dtype": "uint8"},
+            "spec key confidence: must be confidence NHW uint8, got sure NHW uint8",
         ),
     ],
 )

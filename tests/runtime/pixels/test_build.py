@@ -125,8 +125,11 @@ def test_the_gil_is_released() -> None:
         ("argmax(F[:, :0], L, 1)", "logits must be (N, 1..256, H, W)"),
         ("argmax(F[..., ::2], np.zeros((2, 4, 3), np.uint8), 1)", "logits must be C-contiguous"),
         ("argmax(F.astype(float), np.zeros((2, 4, 6), np.uint8), 1)", "logits must be float32"),
-        ("stitch(F, Plan(4, 6, 4, 6, [0], [0]), L, 1)", "logits must be (tiles, 1..256"),
-        ("add_tile(F[0], Plan(4, 6, 4, 6, [0], [0]), 1, 0, F[0], F[0], L, 1)", "no such tile"),
+        ("stitch(F, Plan(4, 6, 4, 6, [0], [0]), L, None, 1)", "logits must be (tiles, 1..256"),
+        (
+            "add_tile(F[0], Plan(4, 6, 4, 6, [0], [0]), 1, 0, F[0], F[0], L, None, 1)",
+            "no such tile",
+        ),
         ("confusion(L, R, 255, C, 1)", "sizes must agree"),
         ("confusion(L, L, 255, C[:2], 1)", "counts must be square"),
         ("Encoder(P, L)", "keys must be (1..257, 3), labels one per key"),

@@ -56,6 +56,13 @@ def manifest(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / MANIFEST).read_text().splitlines()]
 
 
+def counted(path: Path) -> dict[str, int]:
+    """Pixels by class name of a label image; 255 is void."""
+    names = {**dict(enumerate(CLASSES)), 255: "void"}
+    labels, counts = np.unique(np.asarray(Image.open(path)), return_counts=True)
+    return {names[int(label)]: int(n) for label, n in zip(labels, counts, strict=True)}
+
+
 def files(folder: Path) -> list[str]:
     """Every file and empty folder, so that nothing temporary goes unseen."""
     return sorted(
@@ -335,6 +342,11 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "overlap": 64,
         "backend": "onnxruntime",
         "compute": "fp32",
+        "tta": None,
+        "classes": None,
+        "labels": None,
+        "void_below": None,
+        "confidence": False,
     }
     for line, path in ((first, good), (second, bad)):
         found = path.stat()
@@ -350,6 +362,8 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "output_stamp": asdict(Stamp.of(out / "a.png")),
         "size": [21, 34],
         "error": None,
+        "pixels": counted(out / "a.png"),
+        "confidence": None,
     }
     assert second == {
         "input": str(bad),
@@ -359,6 +373,8 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         "size": None,
         "milliseconds": None,
         "error": f"{bad}: must be a picture file, got something else; replace the file",
+        "pixels": None,
+        "confidence": None,
     }
     run(segmenter, [good], out, resume=False)
     assert len(manifest(out)) == 3  # later runs add to it
@@ -549,7 +565,7 @@ def test_an_output_that_cannot_be_written_ends_the_run(
 
 def test_wrong_options_are_refused_when_called(tmp_path: Path, segmenter: Segmenter) -> None:
     text = (
-        "predict: format must be one of labels, color, overlay, npy, got gif; "
+        "predict: format must be one of labels, color, overlay, npy, confidence, got gif; "
         "leave it out for labels"
     )
     with refusal(ValueError, text):

@@ -20,6 +20,7 @@ from PIL import Image
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.folder import SUFFIX_OF, Format, find_jobs, predict_files
 from fcnkit.runtime.predict.outputs import open_output, read_size
 from fcnkit.runtime.predict.pictures import read_picture
@@ -323,7 +324,7 @@ def test_without_pyvips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (77, 33)])
-@pytest.mark.parametrize("format", ["labels", "color", "overlay", "npy"])
+@pytest.mark.parametrize("format", ["labels", "color", "overlay", "npy", "confidence"])
 def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format) -> None:
     """The PNG is checked chunk by chunk, for Pillow forgives much."""
     spec = make_spec("labels")
@@ -333,12 +334,14 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
     assert read_size(path) is None
     for at in range(0, size[0], 10):
         band = labels[at : at + 10]
-        output.write(image[at : at + 10], band)
+        output.write(image[at : at + 10], Prediction(band, confidence=band + 9))
         assert read_size(path) is None
     output.close()
     assert read_size(path) == size
     if format in ("labels", "npy"):
         assert np.array_equal(read(path), labels)
+    if format == "confidence":
+        assert np.array_equal(read(path), labels + 9)
     if format != "npy":
         assert _chunks(path.read_bytes())[0] == "IHDR"
 

@@ -286,7 +286,10 @@ def test_a_picture_too_large_for_one_pass(tmp_path: Path, head: Head, remedy: st
         segmenter(picture(65, 96))
 
 
-RULE = "Segmenter: image must have shape (H, W, 3) with H and W 1..16777216, got"
+RULE = (
+    "Segmenter: with color='RGB', image must have shape (H, W, 3) or (H, W, 4), "
+    "H and W 1..16777216, got"
+)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,11 @@ RULE = "Segmenter: image must have shape (H, W, 3) with H and W 1..16777216, got
                 "pass np.asarray(picture.convert('RGB')) of a Pillow picture"
             ),
         ),
-        (np.zeros((4, 4), np.uint8), ValueError, f"{RULE} (4, 4); pass one RGB picture"),
+        (
+            np.zeros((4, 4), np.uint8),
+            ValueError,
+            f"{RULE} (4, 4); pass color='GRAY' for a gray image",
+        ),
         (
             np.zeros((3, 8, 9), np.uint8),
             ValueError,
@@ -317,12 +324,12 @@ RULE = "Segmenter: image must have shape (H, W, 3) with H and W 1..16777216, got
         (
             np.zeros((1, 4, 4, 3), np.uint8),
             ValueError,
-            f"{RULE} (1, 4, 4, 3); pass one RGB picture",
+            f"{RULE} (1, 4, 4, 3); pass one image",
         ),
         (
             np.zeros((0, 4, 3), np.uint8),
             ValueError,
-            f"{RULE} (0, 4, 3); pass one picture, with pixels",
+            f"{RULE} (0, 4, 3); pass one image, with pixels",
         ),
     ],
 )
