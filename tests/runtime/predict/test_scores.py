@@ -166,7 +166,7 @@ def test_weights_that_the_kernel_refuses(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("scores", layer=layer), layer=layer)
     text = (
         f"{path}: Upsampling: weights: must be finite and at most 1e+18 in magnitude, got nan; "
-        "train the network again"
+        "check the weights of the model"
     )
     with refusal(ArtifactError, text):
         load(path)
