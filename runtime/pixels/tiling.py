@@ -216,7 +216,7 @@ class TileByTile:
         return self._added == len(self._plan)
 
     def _place(self, shape: tuple[int, ...], expected: tuple[int, ...]) -> tuple[int, int]:
-        """Return the row and column of the next tile, or refuse one too many or of another shape."""
+        """Return row and column of the next tile, or refuse one too many or of another shape."""
         if shape != expected:
             what, rule = f"{self._what}.add: {self._argument}", f"must have shape {expected}"
             raise BadValueError(message(what, rule, shape, "pass one tile of the plan"))
