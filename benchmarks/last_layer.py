@@ -1,7 +1,7 @@
 """What the last layer costs on top of the network: upsampling, averaging and argmax by the kernel.
 
     python -m benchmarks.last_layer CHECKPOINT PICTURES [--mode tile|folder|large|blocks]
-        [--backend NAME[:COMPUTE]]... [--threads N] [--rounds N] [--limit N] [--side N]
+        [--backend NAME[:COMPUTE]]... [--threads N] [--rounds N] [--limit N] [--side N] [--cpu-time]
 
 The checkpoint is exported with the heads ``scores``, ``labels`` and ``logits``. All ways of a mode
 run in one process and in turn, with the same number of threads.
@@ -146,6 +146,10 @@ def fit(image: NDArray[np.uint8], plan: TilePlan) -> NDArray[np.uint8]:
     return np.ascontiguousarray(grown[: plan.height, : plan.width])
 
 
+def clock_of(options: argparse.Namespace) -> Callable[[], float]:
+    return time.process_time if options.cpu_time else time.perf_counter
+
+
 def run_tile(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     models = export(options.checkpoint, folder)
     paths = pictures_of(options.pictures, options.limit)
@@ -154,7 +158,8 @@ def run_tile(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for choice in options.backend or DEFAULT:
         heads = dict(opened(models, choice, options.threads))
-        seconds = alternate(tile_tasks(heads, images, options.threads), rounds=options.rounds)
+        tasks = tile_tasks(heads, images, options.threads)
+        seconds = alternate(tasks, rounds=options.rounds, clock=clock_of(options))
         for backend in heads.values():
             backend.close()
         found[choice] = {
@@ -192,7 +197,7 @@ def run_folder(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for number in range(-1, options.rounds):  # the first round warms up
             part = paths[number :: options.rounds] if number >= 0 else paths[:4]
             for way, segmenter in ways.items():
-                seconds = predict(segmenter, part, folder / "out")
+                seconds = predict(segmenter, part, folder / "out", clock_of(options))
                 if number >= 0:
                     rates[way].append(len(part) / seconds)
         found[choice] = {
@@ -216,13 +221,15 @@ def run_folder(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
-def predict(segmenter: Segmenter, paths: list[Path], out: Path) -> float:
+def predict(
+    segmenter: Segmenter, paths: list[Path], out: Path, clock: Callable[[], float]
+) -> float:
     """Label files into an empty folder; return the seconds."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    start = time.perf_counter()
+    start = clock()
     records = list(predict_files(segmenter, find_jobs(paths, out), out, model_sha256=""))
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     assert all(record.status == "done" for record in records)
     return seconds
 
@@ -373,6 +380,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--limit", type=int, help="pictures; all by default")
     parser.add_argument("--side", type=int, default=20_000, help="of the mosaic, in pixels")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="tile and folder: count processor time, where others use the machine; one thread",
+    )
     parser.add_argument("--folder", type=Path, help="for the models; a temporary one by default")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -10,7 +10,11 @@ __all__ = ["alternate", "median_ratio"]
 
 
 def alternate(
-    tasks: Mapping[str, Callable[[], object]], *, rounds: int, warmup: int = 2
+    tasks: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Run every task once per round, in turn, so that a slow moment hits all of them alike.
 
@@ -18,6 +22,7 @@ def alternate(
         tasks: What to time, by name.
         rounds: Counted rounds.
         warmup: Rounds before them.
+        clock: Returns seconds.
 
     Returns:
         Seconds of every counted run, by name.
@@ -25,10 +30,10 @@ def alternate(
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(warmup + rounds):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            start = clock()
             task()
             if number >= warmup:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 

@@ -16,8 +16,9 @@ import onnx
 from onnx import helper
 
 from fcnkit.runtime.artifacts.last_layer import LastLayerWeights
-from fcnkit.runtime.artifacts.spec import MOST_DENSE, STRIDES
+from fcnkit.runtime.artifacts.spec import STRIDES
 from fcnkit.runtime.backends.onnxruntime import create_session
+from fcnkit.runtime.pixels.upsampling import MOST_DENSE
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d, bilinear_kernel
 
 __all__ = ["FEATURES", "NO_SCORES", "of_layer", "of_resize", "prune"]

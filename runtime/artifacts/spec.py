@@ -22,7 +22,6 @@ from fcnkit.runtime.artifacts.precisions import Precision
 __all__ = [
     "FORMAT",
     "METADATA_KEY",
-    "MOST_DENSE",
     "OPTIONAL_PARTS",
     "STRIDES",
     "Border",
@@ -63,9 +62,6 @@ Form = Literal["dense", "diagonal"]
 
 STRIDES: Final = (2, 64)
 """The smallest and the largest stride of a last layer; it is even."""
-
-MOST_DENSE: Final = 32
-"""Classes of a dense last layer, at most: its arithmetic grows with their square."""
 
 Shape = tuple[int, int, int]
 """(N, H, W): pictures, rows, columns."""
@@ -357,9 +353,6 @@ def _check_last_layer(spec: ModelSpec) -> None:
     if spec.input.multiple % layer.stride:
         rule = f"must divide the multiple of the sides, {spec.input.multiple}"
         raise key_error("last_layer.stride", rule, layer.stride)
-    if layer.form == "dense" and spec.num_classes > MOST_DENSE:
-        rule = f"must be diagonal for more than {MOST_DENSE} classes"
-        raise key_error("last_layer.form", rule, f"dense and {spec.num_classes} classes")
     held = 4 * (math.prod(layer.weights_shape(spec.num_classes)) + spec.num_classes)
     if layer.bytes != held:
         raise key_error("last_layer.bytes", f"must be {held} for these classes", layer.bytes)

@@ -123,7 +123,8 @@ def test_latency_refuses(model: Path) -> None:
     refused(
         called("bench", "latency", model, "--shape", "32x4000", *QUICK),
         "Segmenter: one pass of this model covers at most 1x2048x2048, "
-        "got a picture of 32x4000; make the picture smaller, or use a model with head scores or logits",
+        "got a picture of 32x4000; make the picture smaller, or use a model with head scores or "
+        "logits",
     )
     refused(
         called("bench", "latency", model, "--backend", "onnxruntime:f8", *QUICK),

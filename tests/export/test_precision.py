@@ -217,7 +217,7 @@ def test_an_fp32_graph_is_not_sold_as_fp16(
 ) -> None:
     monkeypatch.setattr(fcnkit.export.build, "to_half", lambda model, kept: model)
     with pytest.raises(ArtifactError) as caught:
-        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", precision="fp16")
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", head="logits", precision="fp16")
     where, _, text = str(caught.value).partition(": ")
     assert Path(where).name == "m.onnx"
     assert text == (
@@ -301,7 +301,7 @@ def test_options_that_do_not_fit_are_refused(
     options: dict[str, Any], text: str, run_folder: Path, tmp_path: Path
 ) -> None:
     with refusal(ValueError, text):
-        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", **options)
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", **{"head": "logits", **options})
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,6 +21,7 @@ from fcnkit.runtime.artifacts.spec import (
     parse_shape,
 )
 from tests.runtime.json_edit import edited_json
+from tests.runtime.models import make_spec
 
 SPEC = ModelSpec(
     format=FORMAT,
@@ -122,6 +123,59 @@ def test_wrong_specs_are_refused_by_key(path: str, value: Any, text: str) -> Non
     with pytest.raises(ArtifactError) as caught:
         ModelSpec.from_json(edited(path, value), where="m.onnx")
     assert str(caught.value) == f"m.onnx: {text}; {REMEDY}"
+
+
+SCORES = make_spec("scores")
+
+
+def test_the_last_layer_round_trips() -> None:
+    assert SCORES.last_layer is not None
+    assert ModelSpec.from_json(SCORES.to_json(), where="x") == SCORES
+    assert (SCORES.stride, SCORES.can_average) == (8, True)
+    assert (SPEC.stride, SPEC.can_average) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("stride", 7, "spec key last_layer.stride: must be even and 2 to 64, got 7"),
+        ("stride", 0, "spec key last_layer.stride: must be even and 2 to 64, got 0"),
+        ("stride", 66, "spec key last_layer.stride: must be even and 2 to 64, got 66"),
+        (
+            "stride",
+            64,
+            "spec key last_layer.stride: must divide the multiple of the sides, 32, got 64",
+        ),
+        ("stride", 16, "spec key last_layer.bytes: must be 65552 for these classes, got 16400"),
+        (
+            "form",
+            "diagonal",
+            "spec key last_layer.bytes: must be 4112 for these classes, got 16400",
+        ),
+        ("form", "full", "spec key last_layer.form: must be one of dense, diagonal, got full"),
+        ("border", "mirror", "spec key last_layer.border: must be one of zero, edge, got mirror"),
+        ("sha256", "AB", "spec key last_layer.sha256: must be 64 hexadecimal digits, got AB"),
+        ("bytes", None, "spec key last_layer.bytes: must be there, got nothing"),
+        ("offset", 0, "spec key last_layer.offset: is not a key of this format, got 0"),
+    ],
+)
+def test_wrong_last_layers_are_refused_by_key(path: str, value: Any, text: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        ModelSpec.from_json(
+            edited_json(SCORES.to_json(), f"last_layer.{path}", value), where="m.onnx"
+        )
+    assert str(caught.value) == f"m.onnx: {text}; {REMEDY}"
+
+
+def test_a_last_layer_goes_with_the_head_scores() -> None:
+    for spec, layer, got in (
+        (SPEC, SCORES.last_layer, "head labels and one"),
+        (SCORES, None, "head scores and none"),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            replace(spec, last_layer=layer)
+        rule = "goes with head scores, which needs it"
+        assert str(caught.value) == f"spec key last_layer: {rule}, got {got}; {REMEDY}"
 
 
 def test_another_format_is_refused_before_its_keys_are_read() -> None:
