@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,plots,interop,dev
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,plots,interop,dev,docs,serve
 
 .PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 
@@ -57,11 +57,15 @@ demo: setup $(OUT)/.trained
 	$(call say,every picture under its labels: $(OUT)/overlay)
 	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1
 	$(call say,the times above: one picture of 320x480 on this machine)
+	rm -rf $(OUT)/site
+	$(FCNKIT) export web $(OUT)/scene.onnx -o $(OUT)/site
+	$(call say,a page that labels pictures in the browser: $(OUT)/site)
 	@echo
 	@echo "Look at  $(OUT)/run/samples.png    picture, prediction, truth"
 	@echo "         $(OUT)/run/curves.png     loss, pixel accuracy and mean IoU over the epochs"
 	@echo "         $(OUT)/overlay            every picture under its prediction"
 	@echo "         $(OUT)/labels             the label PNGs"
+	@echo "         $(OUT)/site               python -m http.server --directory $(OUT)/site"
 	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"
 
 $(OUT)/.trained: | setup
@@ -92,6 +96,8 @@ lint: setup build/tree/.made build/strict/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/tree $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # The package as it is installed, made of links: in a checkout the folders have other names.
 build/tree/.made: $(wildcard src/fcnkit/*)
