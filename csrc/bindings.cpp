@@ -140,22 +140,10 @@ bool overlay(const Bytes& image, const Bytes& labels, const Bytes& palette, unsi
     return sum_without_gil(size(labels), 7, threads, kernel) == 0;
 }
 
-bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts) {
-    if (side == 0 || starts.empty() || starts.front() != 0 || starts.back() >= extent) {
-        return false;
-    }
-    for (std::size_t k = 1; k < starts.size(); ++k) {
-        if (starts[k] <= starts[k - 1] || starts[k] - starts[k - 1] > side) {
-            return false;
-        }
-    }
-    return extent - starts.back() <= side;
-}
-
 Plan make_plan(std::size_t height, std::size_t width, std::size_t tile_height,
                std::size_t tile_width, std::vector<std::size_t> tops,
                std::vector<std::size_t> lefts) {
-    require(covers(height, tile_height, tops) && covers(width, tile_width, lefts),
+    require(fcnkit::covers(height, tile_height, tops) && fcnkit::covers(width, tile_width, lefts),
             "tiles must ascend and cover the image");
     return {height, width, tile_height, tile_width, std::move(tops), std::move(lefts)};
 }
@@ -229,12 +217,9 @@ void argmax(const py::array& logits, Bytes& labels, std::size_t threads) {
 // sure: uint8 (2, as many pixels as there are labels), or None: confidence, then margin.
 fcnkit::Results make_results(Bytes& labels, std::optional<Bytes>& sure) {
     const std::size_t pixels = size(labels);
-    if (!sure) {
-        return {labels.mutable_data(), nullptr, nullptr};
-    }
-    require(size(*sure) == 2 * pixels, "sizes must agree");
-    std::uint8_t* first = sure->mutable_data();
-    return {labels.mutable_data(), first, first + pixels};
+    require(!sure || size(*sure) == 2 * pixels, "sizes must agree");
+    std::uint8_t* first = sure ? sure->mutable_data() : nullptr;
+    return {labels.mutable_data(), first, sure ? first + pixels : nullptr};
 }
 
 void stitch(const py::array& logits, const Plan& plan, Bytes& labels, std::optional<Bytes> sure,

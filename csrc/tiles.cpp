@@ -126,6 +126,18 @@ std::size_t most(const std::vector<Stretch>& stretches) {
 
 }  // namespace
 
+bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts) {
+    if (side == 0 || starts.empty() || starts.front() != 0 || starts.back() >= extent) {
+        return false;
+    }
+    for (std::size_t k = 1; k < starts.size(); ++k) {
+        if (starts[k] <= starts[k - 1] || starts[k] - starts[k - 1] > side) {
+            return false;
+        }
+    }
+    return extent - starts.back() <= side;
+}
+
 void cut_tiles(const std::uint8_t* image, const Plan& plan, std::uint8_t* out,
                std::size_t threads) {
     const std::size_t row_bytes = plan.tile_width * 3;

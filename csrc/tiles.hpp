@@ -18,6 +18,9 @@ struct Plan {
     std::size_t tiles() const { return tops.size() * lefts.size(); }
 };
 
+// Whether tiles of a side ascend from 0 and cover an axis, each beginning inside of it.
+bool covers(std::size_t extent, std::size_t side, const std::vector<std::size_t>& starts);
+
 // out: (tiles, tile_height, tile_width, 3). What lies outside the image is reflected.
 void cut_tiles(const std::uint8_t* image, const Plan& plan, std::uint8_t* out,
                std::size_t threads);

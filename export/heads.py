@@ -334,10 +334,6 @@ def _split_argmax(graph: onnx.GraphProto, core: Core, *, confidence: bool) -> No
         _join_groups(graph, kind, parts, [_N, stride**2, "h", "w"])
 
 
-_MODULES: Final = {"best": "labels", TOTALS: CONFIDENCE}
-"""The module that nodes are named as if they belonged to, by the result that they make."""
-
-
 def _join_groups(
     graph: onnx.GraphProto,
     kind: str,
@@ -345,7 +341,7 @@ def _join_groups(
     dims: list[str | int],
 ) -> None:
     """Join the results of all groups to an output of the graph, named by its kind."""
-    module, sides = _MODULES[kind], []
+    module, sides = CONFIDENCE if kind == TOTALS else "labels", []
     for side in ("left", "right"):
         name = f"{module}/{side}"
         _add(graph, "Concat", parts[kind, side], f"{name}/whole", axis=1)

@@ -35,20 +35,24 @@ if TYPE_CHECKING:
     from fcnkit.runtime.pixels import metrics, palette, tiling
     from fcnkit.runtime.pixels.build import build_info
     from fcnkit.runtime.pixels.metrics import Scores
+    from fcnkit.runtime.pixels.prediction import Prediction
     from fcnkit.runtime.pixels.tile_plan import TilePlan, plan_padded, plan_tiles
     from fcnkit.runtime.predict.covering import (
         Cover,
         Covering,
         CoverRequest,
+        Tta,
         choose_covering,
     )
     from fcnkit.runtime.predict.folder import predict_files
+    from fcnkit.runtime.predict.frames import Color
     from fcnkit.runtime.predict.inputs import Job, find_jobs
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
     from fcnkit.runtime.predict.outputs import Format
     from fcnkit.runtime.predict.pictures import read_picture
     from fcnkit.runtime.predict.predictor import Predictor
+    from fcnkit.runtime.predict.results import ResultRequest
     from fcnkit.runtime.predict.rows import open_rows
     from fcnkit.runtime.predict.segmenter import Segmenter
     from fcnkit.runtime.predict.stream import Labelled
@@ -80,21 +84,25 @@ else:
             "fcnkit.runtime.pixels.build": ["build_info"],
             "fcnkit.runtime.pixels.metrics": ["Scores", "metrics"],
             "fcnkit.runtime.pixels.palette": ["palette"],
+            "fcnkit.runtime.pixels.prediction": ["Prediction"],
             "fcnkit.runtime.pixels.tile_plan": ["TilePlan", "plan_padded", "plan_tiles"],
             "fcnkit.runtime.pixels.tiling": ["tiling"],
             "fcnkit.runtime.predict.covering": [
                 "Cover",
                 "CoverRequest",
                 "Covering",
+                "Tta",
                 "choose_covering",
             ],
             "fcnkit.runtime.predict.folder": ["predict_files"],
+            "fcnkit.runtime.predict.frames": ["Color"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
             "fcnkit.runtime.predict.manifest": ["Record"],
             "fcnkit.runtime.predict.opening": ["load"],
             "fcnkit.runtime.predict.outputs": ["Format"],
             "fcnkit.runtime.predict.pictures": ["read_picture"],
             "fcnkit.runtime.predict.predictor": ["Predictor"],
+            "fcnkit.runtime.predict.results": ["ResultRequest"],
             "fcnkit.runtime.predict.rows": ["open_rows"],
             "fcnkit.runtime.predict.segmenter": ["Segmenter"],
             "fcnkit.runtime.predict.stream": ["Labelled"],
@@ -106,6 +114,7 @@ __all__ = [
     "BackendInfo",
     "BackendRequest",
     "BackendStatus",
+    "Color",
     "Compute",
     "Cover",
     "CoverRequest",
@@ -121,14 +130,17 @@ __all__ = [
     "OnnxFile",
     "OutputSpec",
     "Precision",
+    "Prediction",
     "Predictor",
     "Record",
+    "ResultRequest",
     "Scores",
     "Segmenter",
     "Shape",
     "ShapeRange",
     "SourceSpec",
     "TilePlan",
+    "Tta",
     "bench",
     "build_info",
     "choose_covering",

@@ -299,8 +299,8 @@ class Segmenter:
         Returns:
             A generator that does the work as it is consumed, one result per picture, as they
             come; where batches are filled from pictures of several sizes, some overtake others.
-            Until it ends, the segmenter is not to be used otherwise. At most ``in_flight`` images
-            have been taken from ``sources`` and not yet come out.
+            What is in flight is bounded: on a CPU at most 11 images besides those that the library
+            runs, see docs/predict.md. Until it ends, the segmenter is not to be used otherwise.
 
         Raises:
             TypeError: batch or max_pixels is not an integer, or sources is one source.

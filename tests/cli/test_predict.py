@@ -456,3 +456,35 @@ def test_an_interrupt_is_exit_code_130() -> None:
     done = fcnkit("info", "m.onnx", before=stop)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
+
+
+def test_predict_keeps_maps_and_says_how_sure(pictures: Path, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "sure.onnx", make_spec("labels", confidence=True))
+    out = tmp_path / "out"
+    options = ["--keep", "road,tree", "--map", "sky=road", "--void-below", "0.3", "--json"]
+    done = fcnkit("predict", model, pictures, "-o", out, *options)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    counts = {"road": 0, "tree": 0, "void": 0}
+    sure = 0.0
+    for line in lines:
+        labels = np.asarray(Image.open(out / line["output"]))
+        for number, name in ((0, "road"), (1, "tree"), (255, "void")):
+            counts[name] += int((labels == number).sum())
+        sure += line["confidence"] * labels.size
+    assert summary["pixels"] == {name: count for name, count in counts.items() if count}
+    assert sum(counts.values()) == 50 * 40 + 33 * 70
+    assert summary["confidence"] == pytest.approx(sure / sum(counts.values()), abs=1e-5)
+    gray = fcnkit("predict", model, pictures, "-o", tmp_path / "gray", "--format", "confidence")
+    assert gray.returncode == 0, gray.stderr
+    with Image.open(tmp_path / "gray" / "a.png") as written:
+        assert (written.mode, written.size) == ("L", (50, 40))
+    text = (
+        "fcnkit: --map: must name a class that there is, got 'ship'; the classes are "
+        "background (id 0), sky (id 1), tree (id 2), road (id 3), void (id 255)\n"
+    )
+    wrong = fcnkit("predict", model, pictures, "-o", tmp_path / "no", "--map", "ship=road")
+    assert wrong.returncode != 0
+    assert wrong.stderr.endswith(text.partition(": ")[2])
+    assert not (tmp_path / "no").exists()

@@ -172,8 +172,7 @@ def predict(
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            totals = _Totals()
-            counts = _consume(records, len(jobs), totals)
+            counts, totals = _consume(records, len(jobs))
         summary = {
             **_counted(found, counts, time.perf_counter() - start),
             **totals.facts(),
@@ -185,10 +184,12 @@ def predict(
     say(json.dumps(summary) if as_json else _sentence(summary))
     if found.passed_over and not as_json:
         say(f"passed over, not pictures: {printable(in_words(found.passed_over))}")
-    if stop.is_set():
-        raise typer.Exit(130)
-    if counts["done"] + counts["skipped"] < len(jobs):
-        raise typer.Exit(1)
+    _exit(stopped=stop.is_set(), whole=counts["done"] + counts["skipped"] == len(jobs))
+
+
+def _exit(*, stopped: bool, whole: bool) -> None:
+    if stopped or not whole:
+        raise typer.Exit(130 if stopped else 1)
 
 
 def say_data_sets(found: Found) -> None:
@@ -272,11 +273,11 @@ class _Totals:
         return {"pixels": dict(self._pixels.most_common()), "confidence": mean}
 
 
-def _consume(records: Iterable[Record], total: int, totals: _Totals) -> dict[str, int]:
-    """Do the work, showing progress; return how many pictures came to what."""
+def _consume(records: Iterable[Record], total: int) -> tuple[dict[str, int], _Totals]:
+    """Do the work, showing progress; return how many pictures came to what, and what they hold."""
     from fcnkit.cli.progress import progress_of
 
-    counts = {"done": 0, "failed": 0, "skipped": 0}
+    counts, totals = {"done": 0, "failed": 0, "skipped": 0}, _Totals()
     # What an earlier run did and what fails says nothing about how fast this one labels.
     with progress_of(unit="images", finished=lambda: counts["done"]) as advance:
         for record in records:
@@ -287,7 +288,7 @@ def _consume(records: Iterable[Record], total: int, totals: _Totals) -> dict[str
                 say(f"failed: {why if name in why else f'{name}: {why}'}", err=True)
             if record.status != "skipped":
                 advance("predict", counts["done"] + counts["failed"], total - counts["skipped"])
-    return counts
+    return counts, totals
 
 
 def _peak_memory() -> float | None:
