@@ -11,7 +11,7 @@ tile    Calls at 320x480: the trunk, which is the network up to its class scores
         scores of the pictures, and once with random scores, where no block can be decided.
 folder  ``fcnkit predict`` over the pictures, from file to file: ``scores`` against ``labels`` with
         pad, and against ``logits`` with average.
-large   ``fcnkit predict`` of a mosaic of the pictures, in processes of their own: seconds, peak
+large   ``fcnkit predict`` of a mosaic of the pictures, each way in another process: seconds, peak
         memory, and the pixels on which ``scores`` and ``logits`` differ.
 blocks  The share of blocks that have one label, and of those that the bound decides, in numpy.
 """
