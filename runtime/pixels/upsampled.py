@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,8 +29,11 @@ def upsampled(scores_tchw: NDArray[np.float32], layer: Upsampling) -> NDArray[np
     """
     stride, classes = layer.stride, layer.classes
     tiles, _, height, width = scores_tchw.shape
-    mode: Literal["edge", "constant"] = "edge" if layer.border == "edge" else "constant"
-    padded = np.pad(scores_tchw, ((0, 0), (0, 0), (1, 1), (1, 1)), mode=mode)
+    padded = np.pad(
+        scores_tchw,
+        ((0, 0), (0, 0), (1, 1), (1, 1)),
+        mode="edge" if layer.border == "edge" else "constant",
+    )
     rows, columns = height + 1, width + 1  # of blocks, half a block outside on every side
     near = np.stack(
         [padded[:, :, dy : dy + rows, dx : dx + columns] for dy in (0, 1) for dx in (0, 1)], axis=2

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 import fcnkit
 from fcnkit.errors import DataError
+from fcnkit.runtime.pixels.calibration import Calibration
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.shapes import write_shapes
 from fcnkit.train.data.voc import VocFolder, open_voc, read_pair
@@ -52,6 +53,22 @@ def test_counts_every_pixel_of_the_protocol(
 def test_evaluate_is_the_default_measure(val: VocFolder, run_folder: Path) -> None:
     with fcnkit.load(run_folder / "best.pt") as segmenter:
         assert evaluate(segmenter, val) == measure(segmenter, val).scores
+
+
+def test_calibration_error_is_measured_and_changes_no_score(
+    val: VocFolder, run_folder: Path
+) -> None:
+    with fcnkit.load(run_folder / "best.pt") as segmenter:
+        plain, measured = measure(segmenter, val), measure(segmenter, val, calibration=True)
+        expected = Calibration()
+        for sample in val.samples:
+            image_hwc, target_hw = read_pair(sample, val.labelmap)
+            made = segmenter(image_hwc, confidence=True)
+            assert made.confidence is not None
+            expected.add(target_hw, made.labels, made.confidence)
+    assert plain.calibration_error is None
+    assert np.array_equal(plain.confusion, measured.confusion)
+    assert measured.calibration_error == expected.error()
 
 
 def test_checkpoint_and_onnx_measure_alike(
