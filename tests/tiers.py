@@ -27,6 +27,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/bench/test_page.py": "test",
     "tests/runtime/predict/test_agreement.py": "test",
     "tests/runtime/predict/test_large.py": "test",
+    "tests/runtime/predict/test_parts.py": "test",
     "tests/runtime/predict/test_races.py": "test",
     "tests/runtime/predict/test_resume.py": "test",
     "tests/runtime/predict/test_signals.py": "test",
