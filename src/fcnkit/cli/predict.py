@@ -141,7 +141,6 @@ def predict(
     from fcnkit.runtime.predict.parts import manifest_name
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
-    from fcnkit.runtime.predict.tree import in_words
 
     use_factory(factory)
     # This process reads pictures only through read_picture, whose own limit takes the place of
@@ -180,23 +179,28 @@ def predict(
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            totals = _Totals()
-            counts = _consume(records, total, totals)
+            counts = _consume(records, total, totals := _Totals())
         summary = {
-            "found": total,
-            **_counted(found, counts, time.perf_counter() - start),
+            **_counted(found, total, counts, time.perf_counter() - start),
             **totals.facts(),
             "manifest": str(out / manifest_name(share)),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
+    _conclude(summary, found, as_json=as_json, stopped=stop.is_set())
+
+
+def _conclude(summary: dict[str, Any], found: Found, *, as_json: bool, stopped: bool) -> None:
+    """Say what was done, and set the exit code."""
+    from fcnkit.runtime.predict.tree import in_words
+
     say(json.dumps(summary) if as_json else _sentence(summary))
     if found.passed_over and not as_json:
         say(f"passed over, not pictures: {printable(in_words(found.passed_over))}")
-    if stop.is_set():
+    if stopped:
         raise typer.Exit(130)
-    if counts["done"] + counts["skipped"] < total:
+    if summary["done"] + summary["skipped"] < summary["found"]:
         raise typer.Exit(1)
 
 
@@ -230,8 +234,9 @@ def _share(part: str | None, given: Sequence[str], root: Path | None) -> Part | 
     return share
 
 
-def _counted(found: Found, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+def _counted(found: Found, total: int, counts: dict[str, int], seconds: float) -> dict[str, Any]:
     return {
+        "found": total,
         **counts,
         "passed_over": found.passed_over.total(),
         "seconds": round(seconds, 3),
