@@ -30,6 +30,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/pixels/test_upsampling.py::test_sets_that_round_once_agree": "test",
     "tests/runtime/predict/test_agreement.py": "test",
     "tests/runtime/predict/test_large.py": "test",
+    "tests/runtime/predict/test_parts.py": "test",
     "tests/runtime/predict/test_races.py": "test",
     "tests/runtime/predict/test_resume.py": "test",
     "tests/runtime/predict/test_signals.py": "test",

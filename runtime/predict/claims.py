@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final
 
 from fcnkit.runtime.files import lock_file
+from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, check_replaces, refuse_another
-from fcnkit.runtime.predict.manifest import MANIFEST, Record, read_origins
+from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import StagedOutput
+from fcnkit.runtime.predict.parts import manifests_in
 
 __all__ = ["CLAIMS", "Claims", "read_claim"]
 
@@ -56,7 +59,8 @@ class Claims:
     def __init__(self, out: Path) -> None:
         """Look at an output folder; it exists."""
         self._out = out
-        self._listed: dict[str, Origin] | None = None
+        self._listed: History | None = None
+        self._reading = threading.Lock()
 
     def check(self, source: Path, output: Path) -> None:
         """Refuse a picture whose result would replace another picture's.
@@ -71,9 +75,17 @@ class Claims:
         """Return what is known of the image of a result: its claim, else what predict listed."""
         if claimed is not None:
             return (claimed,)
-        if self._listed is None:
-            self._listed = read_origins(self._out / MANIFEST)
-        return (self._listed.get(output.as_posix()),)
+        with self._reading:
+            if self._listed is None:
+                self._listed = History(manifests_in(self._out).values())
+            return tuple(self._listed.origins(self._out, output.as_posix()))
+
+    def close(self) -> None:
+        """Close the manifests that were read; they are opened again where they are needed."""
+        with self._reading:
+            if self._listed is not None:
+                self._listed.close()
+            self._listed = None
 
     def publish(self, record: Record, result: StagedOutput) -> None:
         """Claim a result's name for its image and put the result under it; on any thread.
@@ -102,7 +114,7 @@ class Claims:
             check_replaces(target, self._known(claimed, output), now)
 
             def check() -> None:
-                self._listed = None  # a run of predict may have listed it since
+                self.close()  # a run of predict may have listed it since
                 try:
                     refuse_another(target, self._known(claimed, output), now)
                 except BaseException:

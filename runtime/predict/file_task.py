@@ -251,6 +251,7 @@ class FileTask:
             confidence=None if error is not None else self._tally.confidence,
             options=self._context.options,
             model_sha256=self._context.model_sha256,
+            time_ns=time.time_ns(),
         )
 
 

@@ -20,8 +20,9 @@ from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
-from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record, line_of
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging, read_journal
+from fcnkit.runtime.predict.manifest import Manifest, Options, Record, line_of
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging
+from fcnkit.runtime.predict.parts import MANIFEST, Part, partial_name
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
@@ -91,6 +92,7 @@ def predict_files(
     batch: int | None = None,
     workers: int | None = None,
     stop: threading.Event | None = None,
+    part: str | None = None,
 ) -> Generator[Record, None, None]:
     """Label pictures and write one result each, and a line of the manifest each.
 
@@ -114,6 +116,8 @@ def predict_files(
         workers: Threads that decode and write; by default 2 beside a model on the CPU, and
             one per core elsewhere.
         stop: Once set, no picture is begun any more; those in flight are finished.
+        part: ``I/N`` with I from 1 to N: label only the I-th of N shares of the jobs. All parts
+            may run at once into one folder. The name of a result decides which part makes it.
 
     Returns:
         A generator that does the work as it is consumed, one record per picture. Closing it early
@@ -122,9 +126,9 @@ def predict_files(
     Raises:
         TypeError: max_pixels, batch or workers is not an integer, or format or model_sha256 no
             text; when called.
-        ValueError: format is unknown, max_pixels, batch or workers below 1, workers above 256,
-            a rule of wanted does not fit the model, or confidence is needed and the model gives
-            none; when called. Two results have one name; from the iterator.
+        ValueError: format is unknown, part is not I/N, max_pixels, batch or workers below 1,
+            workers above 256, a rule of wanted does not fit the model, or confidence is needed and
+            the model gives none; when called. Two results have one name; from the iterator.
         DataError: Another run writes into the folder, or a result would replace one of another
             picture; from the iterator, before anything is written.
         OSError: A result cannot be written; from the iterator.
@@ -137,7 +141,9 @@ def predict_files(
         fail_fast=check_flag("predict: fail_fast", fail_fast),
         stop=stop,
     )
-    return _with_manifest(run, jobs, Path(out), resume=check_flag("predict: resume", resume))
+    share = None if part is None else Part.parse(part)
+    check_flag("predict: resume", resume)
+    return _with_manifest(run, jobs, Path(out), resume=resume, part=share)
 
 
 def run_into(
@@ -223,38 +229,40 @@ def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
 
 
 def _with_manifest(
-    run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool
+    run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool, part: Part | None
 ) -> Generator[Record, None, None]:
     out.mkdir(parents=True, exist_ok=True)
     options, sha256 = run.context.options, run.context.model_sha256
-    with Manifest(out, options=options, model_sha256=sha256, resume=resume) as manifest:
-        manifest.adopt(read_journal(out))
-        with Staging(out) as staging:
+    with (
+        Manifest(out, options=options, model_sha256=sha256, resume=resume, part=part) as manifest,
+        Staging(out, name=partial_name(part)) as staging,
+    ):
 
-            def publish(record: Record, result: StagedOutput) -> None:
-                source, output = Path(record.input), Path(record.output)
-                staging.announce(record.output, line_of(record))
-                result.publish(
-                    output, check=lambda: manifest.check(source, output, read_claim(out, output))
-                )
+        def publish(record: Record, result: StagedOutput) -> None:
+            source, output = Path(record.input), Path(record.output)
+            staging.announce(record.output, line_of(record))
+            result.publish(
+                output, check=lambda: manifest.check(source, output, read_claim(out, output))
+            )
 
-            def keep(record: Record) -> None:
-                manifest.append(record)
-                staging.listed(record.output)
+        def keep(record: Record) -> None:
+            manifest.append(record)
+            staging.listed(record.output)
 
-            wanted = unique_jobs(jobs)
-            check_outputs(wanted, out, fold=staging.folds_case())
-            for job in wanted:  # all of them before the first result is replaced
+        wanted = unique_jobs(jobs)
+        check_outputs(wanted, out, fold=staging.folds_case())  # of all parts
+        if part is not None:
+            wanted = [job for job in wanted if part.holds(job.output)]
+        left: list[Job] = []
+        for job in wanted:  # all of them before the first result is replaced
+            earlier = manifest.earlier(job.source, job.output)
+            if earlier is None:
                 manifest.check(job.source, job.output, read_claim(out, job.output))
-            left: list[Job] = []
-            for job in wanted:
-                earlier = manifest.earlier(job.source, job.output)
-                if earlier is None:
-                    left.append(job)
-                else:
-                    yield earlier
-            place = Place(staging=staging, publish=publish, keep=keep)
-            yield from run.records(left, place)
+                left.append(job)
+            else:
+                yield earlier
+        place = Place(staging=staging, publish=publish, keep=keep)
+        yield from run.records(left, place)
 
 
 class _Run:

@@ -258,13 +258,13 @@ def relative_path(path: Path, root: Path) -> Path | None:
 
     Links to folders on the way keep their names, but where ``..`` leads out of them.
     """
-    pairs = [(Path(real_path(path)), Path(os.path.realpath(root)))]
     if ".." not in (*path.parts, *root.parts):
-        pairs = [(path, root), (path.absolute(), root.absolute()), *pairs]
-    for inner, outer in pairs:
-        if inner.is_relative_to(outer):
-            return inner.relative_to(outer)
-    return None
+        if path.is_relative_to(root):
+            return path.relative_to(root)
+        if path.absolute().is_relative_to(root.absolute()):
+            return path.absolute().relative_to(root.absolute())
+    real, real_root = Path(real_path(path)), Path(os.path.realpath(root))
+    return real.relative_to(real_root) if real.is_relative_to(real_root) else None
 
 
 def _name(source: Path, base: Path | None) -> Path:

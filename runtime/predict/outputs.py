@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
 from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.predict.parts import PARTIAL
 
 __all__ = [
     "SUFFIX_OF",
@@ -49,7 +50,6 @@ SUFFIX_OF: Final[dict[Format, str]] = {
     "confidence": ".png",
 }
 
-_PARTIAL: Final = ".fcnkit-partial"
 _JOURNAL: Final = "manifest.jsonl"
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
@@ -65,17 +65,17 @@ _STRATEGY: Final[dict[Format, int]] = {
 photograph nothing else repeats; colors repeat every three bytes."""
 
 
-def read_journal(out: Path) -> list[bytes]:
-    """Return the lines of the journal that a stopped run left in an output folder.
+def read_journal(partial: Path) -> list[bytes]:
+    """Return the lines of the journal that a stopped run left.
 
     Args:
-        out: The output folder.
+        partial: The folder in which it wrote.
 
     Raises:
         OSError: The journal is there and cannot be read.
     """
-    path = out / _PARTIAL / _JOURNAL
-    if path.parent.is_symlink() or not path.is_file():
+    path = partial / _JOURNAL
+    if partial.is_symlink() or not path.is_file():
         return []
     return path.read_bytes().splitlines()
 
@@ -83,18 +83,18 @@ def read_journal(out: Path) -> list[bytes]:
 class Staging:
     """Where the results of one run are written until they are whole."""
 
-    def __init__(self, out: Path, *, name: str = "") -> None:
+    def __init__(self, out: Path, *, name: str = PARTIAL) -> None:
         """Make the folder, empty; what a killed run of the same name left in it is removed.
 
         Args:
             out: The output folder; it exists.
-            name: Tells writers apart that share an output folder.
+            name: Of the folder; another one for every writer that shares an output folder.
 
         Raises:
             OSError: It cannot be made.
         """
         self._out = out
-        self._folder = out / f"{_PARTIAL}{name}"
+        self._folder = out / name
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
         self._numbers = count()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.inputs import Job, relative_path
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
 
@@ -96,11 +98,14 @@ class Predictor:
             tta=self.tta,
         )
         # Its own name: other processes write into the same folder.
-        name = f"-{os.getpid()}-{secrets.token_hex(4)}"
+        name = f"{PARTIAL}-{os.getpid()}-{secrets.token_hex(4)}"
         seen: dict[Path, str] = {}
-        claims = Claims(out)
-        jobs = (self._job(path, seen, claims) for path in paths)
-        with opened as segmenter, Staging(out, name=name) as staging:
+        with (
+            opened as segmenter,
+            closing(Claims(out)) as claims,
+            Staging(out, name=name) as staging,
+        ):
+            jobs = (self._job(path, seen, claims) for path in paths)
             for record in run_into(
                 segmenter,
                 jobs,

@@ -10,8 +10,8 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Final
 
+from fcnkit.runtime.predict.history import is_results_folder
 from fcnkit.runtime.predict.identity import real_path
-from fcnkit.runtime.predict.manifest import is_results_folder
 from fcnkit.runtime.predict.picture_file import SUFFIXES, begins_like_picture
 
 __all__ = ["Tree", "fixed_part", "in_words", "is_picture"]

@@ -12,15 +12,27 @@ from typing import Annotated, TextIO
 import typer
 from typer.core import TyperGroup
 
-from fcnkit.cli import adopt, bench, data, doctor, evaluate, export, info, predict, train, verify
+from fcnkit.cli import (
+    adopt,
+    bench,
+    data,
+    doctor,
+    evaluate,
+    export,
+    info,
+    manifest,
+    predict,
+    train,
+    verify,
+)
 from fcnkit.cli.say import escape_unknown, say
 from fcnkit.errors import FcnkitError, FcnkitWarning, printable
 
 __all__ = ["app", "main"]
 
 _ORDER = (
-    *("data", "train", "eval", "adopt", "export", "verify", "predict", "bench", "info"),
-    "doctor",
+    *("data", "train", "eval", "adopt", "export", "verify", "predict", "manifest"),
+    *("bench", "info", "doctor"),
 )
 """The order in which a newcomer needs the verbs; typer would list the groups last."""
 
@@ -61,6 +73,7 @@ app.command("adopt")(adopt.adopt)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)
 app.command("predict")(predict.predict)
+app.command("manifest")(manifest.manifest)
 app.add_typer(bench.app, name="bench")
 app.command("info")(info.info)
 app.command("doctor")(doctor.doctor)

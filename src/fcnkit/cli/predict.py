@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.folder import Record
     from fcnkit.runtime.predict.inputs import Found
+    from fcnkit.runtime.predict.parts import Part
 
 __all__ = ["predict", "say_data_sets"]
 
@@ -88,6 +89,13 @@ def predict(
             "pattern, or folder that the files of a list share.",
         ),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Label the I-th of N shares. All shares may run at once into one folder.",
+        ),
+    ] = None,
     format: Annotated[
         Format,
         choice(
@@ -127,38 +135,36 @@ def predict(
     from PIL import Image
 
     from fcnkit.runtime.files import sha256_of
-    from fcnkit.runtime.predict.folder import MANIFEST, predict_files
+    from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import search
     from fcnkit.runtime.predict.opening import open_segmenter
+    from fcnkit.runtime.predict.parts import manifest_name
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
-    from fcnkit.runtime.predict.tree import in_words
 
     use_factory(factory)
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
+    share = _share(part, given, root)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
-    suffix = SUFFIX_OF[format]
-    found = search(given, out, suffix=suffix, root=root)
-    jobs = found.jobs
+    found = search(given, out, suffix=SUFFIX_OF[format], root=root)
+    total = sum(share is None or share.holds(job.output) for job in found.jobs)
     say_data_sets(found)
-    opened = open_segmenter(
-        model,
-        backend_request(
-            backend=backend,
-            threads=threads,
-            compute=compute,
-            backend_options=backend_options,
-            spec=spec,
-        ),
-        cover_request(cover, tile=tile, overlap=overlap, tta=tta),
+    request = backend_request(
+        backend=backend,
+        threads=threads,
+        compute=compute,
+        backend_options=backend_options,
+        spec=spec,
     )
+    covering = cover_request(cover, tile=tile, overlap=overlap, tta=tta)
+    opened = open_segmenter(model, request, covering)
     with opened as segmenter, _interruptible() as stop:
         records = predict_files(
             segmenter,
-            jobs,
+            found.jobs,
             out,
             model_sha256=sha256_of(model),
             format=format,
@@ -168,28 +174,34 @@ def predict(
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
             batch=batch,
             stop=stop,
+            part=part,
         )
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            counts, totals = _consume(records, len(jobs))
+            counts, totals = _consume(records, total)
         summary = {
-            **_counted(found, counts, time.perf_counter() - start),
+            **_counted(found, total, counts, time.perf_counter() - start),
             **totals.facts(),
-            "manifest": str(out / MANIFEST),
+            "manifest": str(out / manifest_name(share)),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
+    _conclude(summary, found, as_json=as_json, stopped=stop.is_set())
+
+
+def _conclude(summary: dict[str, Any], found: Found, *, as_json: bool, stopped: bool) -> None:
+    """Say what was done, and set the exit code."""
+    from fcnkit.runtime.predict.tree import in_words
+
     say(json.dumps(summary) if as_json else _sentence(summary))
     if found.passed_over and not as_json:
         say(f"passed over, not pictures: {printable(in_words(found.passed_over))}")
-    _exit(stopped=stop.is_set(), whole=counts["done"] + counts["skipped"] == len(jobs))
-
-
-def _exit(*, stopped: bool, whole: bool) -> None:
-    if stopped or not whole:
-        raise typer.Exit(130 if stopped else 1)
+    if stopped:
+        raise typer.Exit(130)
+    if summary["done"] + summary["skipped"] < summary["found"]:
+        raise typer.Exit(1)
 
 
 def say_data_sets(found: Found) -> None:
@@ -207,9 +219,24 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
     return given
 
 
-def _counted(found: Found, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+def _share(part: str | None, given: Sequence[str], root: Path | None) -> Part | None:
+    """Return the part, which has the same pictures wherever and whenever the command runs."""
+    from fcnkit.runtime.predict.parts import Part
+
+    if part is None:
+        return None
+    share = Part.parse(part)
+    lists = [text for text in given if (text == "-" or text[:1] == "@") and not Path(text).exists()]
+    if lists and root is None:
+        # Results of a list mirror the folder that its files share, which a longer list may change.
+        rule, remedy = "--part of a list needs --root", "pass the folder that holds every picture"
+        raise BadValueError(message("predict", rule, lists[0], remedy))
+    return share
+
+
+def _counted(found: Found, total: int, counts: dict[str, int], seconds: float) -> dict[str, Any]:
     return {
-        "found": len(found.jobs),
+        "found": total,
         **counts,
         "passed_over": found.passed_over.total(),
         "seconds": round(seconds, 3),

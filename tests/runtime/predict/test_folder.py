@@ -6,6 +6,7 @@ import glob
 import json
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -331,7 +332,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
     good = save(tmp_path / "in" / "a.png", picture(21, 34))
     bad = tmp_path / "in" / "b.jpg"
     bad.write_text("no picture")
-    out = tmp_path / "out"
+    out, start = tmp_path / "out", time.time_ns()
     run(segmenter, [tmp_path / "in"], out)
     first, second = sorted(manifest(out), key=lambda line: line["input"])
     assert first.pop("milliseconds") > 0
@@ -355,6 +356,7 @@ def test_the_manifest_has_a_line_per_input(tmp_path: Path, segmenter: Segmenter)
         assert line.pop("input_path") == str(path)
         assert line.pop("options") == options
         assert line.pop("model_sha256") == "ab"
+        assert start <= line.pop("time_ns") <= time.time_ns()
     assert first == {
         "input": str(good),
         "status": "done",

@@ -1,0 +1,247 @@
+"""What the manifests of an output folder say about its results.
+
+A folder may hold a million results. So only the place of every line is kept, 17 bytes each, and
+the line is read again when its output is looked up.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.errors import DataError, message
+from fcnkit.runtime.predict.identity import Origin, Stamp
+from fcnkit.runtime.predict.parts import manifests_in
+
+__all__ = [
+    "HAS_RESULT",
+    "History",
+    "Told",
+    "check_separate",
+    "is_results_folder",
+    "numbered_lines",
+    "parsed",
+]
+
+HAS_RESULT: Final = ("done",)
+"""Each status of a line whose output was written."""
+_OFFSET: Final = 44
+"""Bits of a place that hold the offset in its file; the bits above say which file."""
+_MOST_OPEN: Final = 64
+"""Files that are open at a time; a folder may have more manifests than a process may open."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one manifest says about a result."""
+
+    number: int
+    """Of the manifest, in the order in which they were given, from 0."""
+    line: dict[str, Any]
+    """The last line that says from which picture it was made."""
+    is_last: bool
+    """Whether no line about this result follows, such as one of a failure."""
+
+
+class History:
+    """The lines of several manifests, found by the name of the result; for any thread."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        """Read manifests. Lines that are written later are not seen.
+
+        Args:
+            paths: Of regular files.
+
+        Raises:
+            DataError: One is a link or no regular file.
+            OSError: One cannot be read.
+        """
+        self.torn: Counter[Path] = Counter()
+        """How many lines of each manifest cannot be read: a power cut tore them."""
+        self._using = threading.Lock()
+        self._paths: list[Path] = []
+        self._open: dict[int, IO[bytes]] = {}
+        keys, places, made = array("q"), array("Q"), array("B")
+        for number, path in enumerate(paths):
+            check_separate(path)
+            self._paths.append(path)
+            with path.open("rb") as file:
+                for offset, data in numbered_lines(file):
+                    if data is None:
+                        self.torn[path] += 1
+                    elif isinstance(name := data.get("output"), str):
+                        keys.append(hash(name))
+                        places.append(number << _OFFSET | offset)
+                        made.append(data.get("status") in HAS_RESULT)
+        order = np.argsort(np.frombuffer(keys, np.int64), kind="stable")
+        self._keys = np.frombuffer(keys, np.int64)[order]
+        self._places = np.frombuffer(places, np.uint64)[order]
+        self._is_made = np.frombuffer(made, np.uint8)[order]
+
+    def told(self, output: str) -> list[Told]:
+        """Return what each manifest says about a result, where one says that it was made.
+
+        Args:
+            output: Its name relative to the output folder.
+        """
+        key = np.int64(hash(output))
+        begin = int(np.searchsorted(self._keys, key, "left"))
+        end = int(np.searchsorted(self._keys, key, "right"))
+        found: dict[int, Told] = {}
+        later: set[int] = set()
+        """Manifests with a line about this result behind the one that is looked at."""
+        for at in reversed(range(begin, end)):
+            number = int(self._places[at]) >> _OFFSET
+            if number in found:
+                continue
+            line = self._line_at(int(self._places[at]))
+            if line is None or line.get("output") != output:
+                continue  # another name with the same hash
+            if self._is_made[at]:
+                found[number] = Told(number, line, is_last=number not in later)
+            later.add(number)
+        return list(found.values())
+
+    def _line_at(self, place: int) -> dict[str, Any] | None:
+        number, offset = divmod(place, 1 << _OFFSET)
+        with self._using:
+            file = self._reader(number)
+            file.seek(offset)
+            return parsed(file.readline())
+
+    def _reader(self, number: int) -> IO[bytes]:
+        if number not in self._open:
+            if len(self._open) == _MOST_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = self._paths[number].open("rb")
+        return self._open[number]
+
+    def origins(self, out: Path, output: str) -> list[Origin]:
+        """Return the pictures that a result may have been made from.
+
+        Several manifests may name several, if pictures moved between runs. The one that lists the
+        file as it is now is right.
+
+        Args:
+            out: The output folder.
+            output: Name of the result in it.
+        """
+        lines = [told.line for told in self.told(output)]
+        stamp = Stamp.of(out / output)
+        exact = [line for line in lines if Stamp.read(line.get("output_stamp")) == stamp]
+        origins = map(Origin.read, (exact if stamp else []) or lines)
+        return [origin for origin in origins if origin is not None]
+
+    def last_lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the last line about every output, in the order of the manifests.
+
+        Within a manifest the order of lines decides, between manifests their time.
+        """
+        for place in np.sort(np.array(self._last_places(), np.uint64)):
+            line = self._line_at(int(place))
+            if line is not None:
+                yield line
+
+    def _last_places(self) -> Iterable[int]:
+        begins, ends = self._groups()
+        single = ends - begins == 1
+        places: list[int] = self._places[begins[single]].tolist()
+        for begin, end in zip(begins[~single].tolist(), ends[~single].tolist(), strict=True):
+            lasts: dict[str, dict[int, tuple[int, int]]] = {}
+            for place in self._places[begin:end].tolist():
+                line, number = self._line_at(place) or {}, place >> _OFFSET
+                time = line.get("time_ns")
+                when = time if isinstance(time, int) else 0
+                lasts.setdefault(str(line.get("output")), {})[number] = (when, place)
+            places += [max(of_one.values())[1] for of_one in lasts.values()]
+        return places
+
+    def _groups(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return where the lines of each output begin and end."""
+        changes = np.flatnonzero(self._keys[1:] != self._keys[:-1]) + 1
+        bounds = np.concatenate([[0], changes, [len(self._keys)]]).astype(np.intp)
+        if not len(self._keys):
+            bounds = bounds[:1]
+        return bounds[:-1], bounds[1:]
+
+    def shared(self) -> Iterator[str]:
+        """Yield the outputs that several manifests have lines about."""
+        begins, ends = self._groups()
+        numbers = self._places >> np.uint64(_OFFSET)
+        several = numbers[begins] != numbers[ends - 1]
+        for begin, end in zip(begins[several].tolist(), ends[several].tolist(), strict=True):
+            lines = [self._line_at(place) for place in self._places[begin:end].tolist()]
+            yield from sorted({str(line["output"]) for line in lines if line is not None})
+
+    def close(self) -> None:
+        """Close the files; closing twice is fine."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_separate(path: Path) -> None:
+    """Refuse a manifest through which another file would be written, or that never ends.
+
+    Raises:
+        DataError: It is a link, or no regular file.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        # A link would be written through, and opening a pipe waits for a reader.
+        rule, remedy = "must be a separate file", "remove it, or choose another folder"
+        raise DataError(message(str(path), rule, "a link or no regular file", remedy))
+
+
+def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield where each line of a manifest begins and what it holds, None where it cannot be read.
+
+    Args:
+        file: Read from its start. A last line without an end may be under way: it is left out
+            where it cannot be read.
+    """
+    file.seek(0)
+    offset = 0
+    for line in file:
+        data = parsed(line)
+        if data is not None or (line.endswith(b"\n") and not line.isspace()):
+            yield offset, data
+        offset += len(line)
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the object that a line holds; None where it was torn by a power cut, or made so."""
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def is_results_folder(folder: Path) -> bool:
+    """Whether a folder holds a manifest that a run wrote."""
+    try:
+        return any(_begins_as_manifest(path) for path in manifests_in(folder).values())
+    except OSError:
+        return False
+
+
+def _begins_as_manifest(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        data = parsed(file.readline(1 << 16))
+    return data is not None and {"input", "output", "model_sha256"} <= data.keys()

@@ -1,0 +1,133 @@
+"""Shares of a run: which pictures a part labels, and the names of its manifest and its folder.
+
+Parts need no coordinator: the name of a result decides which part makes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from fcnkit.errors import BadTypeError, BadValueError, message
+
+__all__ = [
+    "MANIFEST",
+    "PARTIAL",
+    "Part",
+    "manifest_name",
+    "manifests_in",
+    "partial_name",
+    "partials_in",
+]
+
+MANIFEST: Final = "manifest.jsonl"
+"""Name of the manifest of a run without parts."""
+
+PARTIAL: Final = ".fcnkit-partial"
+"""Name of the folder in which a run without parts writes its results until they are whole."""
+
+_NUMBERS: Final = r"([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})"
+_MANIFESTS: Final = re.compile(rf"manifest(?:\.{_NUMBERS})?\.jsonl")
+_PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
+_REMEDY: Final = "pass 1/8 to 8/8 for eight parts"
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """One of several shares of the same pictures, ``number`` from 1 to ``count``."""
+
+    count: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Return the part that ``I/N`` names.
+
+        Raises:
+            TypeError: It is not a str.
+            ValueError: It is not two integers, or I is not from 1 to N.
+        """
+        rule = "--part must be I/N with I from 1 to N"
+        if not isinstance(text, str):
+            got = type(text).__name__
+            raise BadTypeError(message("predict", rule, got, _REMEDY))
+        found = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", text)
+        if found is None or int(found[1]) > int(found[2]):
+            raise BadValueError(message("predict", rule, repr(text), _REMEDY))
+        return cls(count=int(found[2]), number=int(found[1]))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def holds(self, output: Path) -> bool:
+        """Whether this part makes a result.
+
+        The name without its ending decides. So a part has the same pictures in every format, and
+        two pictures that compete for one name belong to the same part.
+
+        Args:
+            output: Name of the result, relative to the output folder.
+        """
+        # Some systems store accents as separate characters.
+        name = unicodedata.normalize("NFC", output.with_suffix("").as_posix())
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % self.count == self.number - 1
+
+
+def _numbered(part: Part | None, before: str) -> str:
+    return "" if part is None else f"{before}{part.number}-of-{part.count}"
+
+
+def manifest_name(part: Part | None) -> str:
+    """Return the name of the manifest of a part, or of a run without parts."""
+    return f"manifest{_numbered(part, '.')}.jsonl"
+
+
+def partial_name(part: Part | None) -> str:
+    """Return the name of the folder in which a part, or a run without parts, writes its results."""
+    return f"{PARTIAL}{_numbered(part, '-')}"
+
+
+def manifests_in(folder: Path) -> dict[Part | None, Path]:
+    """Return the manifests of an output folder, that of runs without parts first.
+
+    Args:
+        folder: It exists.
+
+    Raises:
+        OSError: It cannot be listed.
+    """
+    return _named_in(folder, _MANIFESTS)
+
+
+def partials_in(folder: Path) -> dict[Part | None, Path]:
+    """Return the folders in which runs write, or wrote before they were killed.
+
+    Args:
+        folder: The output folder.
+
+    Raises:
+        OSError: It cannot be listed.
+    """
+    return _named_in(folder, _PARTIALS)
+
+
+def _named_in(folder: Path, names: re.Pattern[str]) -> dict[Part | None, Path]:
+    found: dict[Part | None, Path] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            named = names.fullmatch(entry.name)
+            if named is None:
+                continue
+            if named[1] is None:
+                found[None] = folder / entry.name
+            elif int(named[1]) <= int(named[2]):
+                found[Part(count=int(named[2]), number=int(named[1]))] = folder / entry.name
+    numbered = sorted(part for part in found if part is not None)
+    first = [None] if None in found else []
+    return {part: found[part] for part in [*first, *numbered]}
