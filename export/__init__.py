@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fcnkit.export.triton import TritonReport, write_triton_repository
     from fcnkit.export.verification import VerifyReport, require, verify
     from fcnkit.export.verify_data import ComparisonData, DataReport, open_comparison_data
+    from fcnkit.export.web import WebReport, write_web_page
     from fcnkit.runtime.artifacts.engine_file import BuilderOptions
     from fcnkit.runtime.artifacts.onnx_precision import PrecisionProof
     from fcnkit.runtime.artifacts.precisions import PRECISIONS, PrecisionFacts, Tolerance
@@ -38,6 +39,7 @@ else:
             "fcnkit.export.triton": ["TritonReport", "write_triton_repository"],
             "fcnkit.export.verification": ["VerifyReport", "require", "verify"],
             "fcnkit.export.verify_data": ["DataReport", "ComparisonData", "open_comparison_data"],
+            "fcnkit.export.web": ["WebReport", "write_web_page"],
             "fcnkit.runtime.artifacts.engine_file": ["BuilderOptions"],
             "fcnkit.runtime.artifacts.precisions": ["PRECISIONS", "PrecisionFacts", "Tolerance"],
         },
@@ -60,6 +62,7 @@ __all__ = [
     "Tolerance",
     "TritonReport",
     "VerifyReport",
+    "WebReport",
     "build_engine",
     "export_onnx",
     "measure_speedup",
@@ -70,4 +73,5 @@ __all__ = [
     "require",
     "verify",
     "write_triton_repository",
+    "write_web_page",
 ]

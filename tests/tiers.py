@@ -15,6 +15,7 @@ Tier = Literal["check", "test", "all"]
 TIERS: Final[dict[str, Tier]] = {
     # Whole commands in their own processes, trainings, exports: not in the two minutes of check.
     "tests/benchmarks/": "test",
+    "tests/browser/": "test",
     "tests/cli/": "test",
     "tests/cli/test_options.py": "check",
     "tests/cli/test_progress.py": "check",

@@ -13,33 +13,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fcnkit.errors import printable
 from fcnkit.runtime.artifacts.spec import VOID
-from fcnkit.runtime.pixels.palette import VOID_COLOR, voc_palette
+from fcnkit.runtime.pixels.palette import VOID_COLOR
 
-__all__ = ["draw_legend", "font_families", "font_for", "readable_palette"]
+__all__ = ["draw_legend", "font_families", "font_for"]
 
 _SIZE: Final = 12
 _LINE: Final = 18
 _SWATCH: Final = 12
-_APART: Final = 30.0
-"""Distance in RGB below which a person takes two colors for one."""
-
-
-def readable_palette(palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
-    """Return colors that a person can tell apart.
-
-    Args:
-        palette: The model's, one RGB color per class.
-
-    Returns:
-        uint8 (K, 3): the palette itself, or Pascal VOC's where two of its colors are nearly equal,
-        such as the gray levels 0, 1, 2 of masks that are meant for programs.
-    """
-    colors = np.array(palette, np.uint8)
-    differences = colors[:, None].astype(float) - colors[None]
-    distances = np.sqrt((differences**2).sum(2)) + np.eye(len(colors)) * 1000
-    if distances.min() >= _APART:
-        return colors
-    return voc_palette(256)[: len(colors)]
 
 
 def draw_legend(classes: Sequence[str], palette: NDArray[np.uint8], *, width: int) -> Image.Image:

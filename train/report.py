@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fcnkit.runtime.files import atomic_path, atomic_write
+from fcnkit.runtime.pixels.palette import readable_palette
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder
 from fcnkit.train.evaluation import Measure, PictureScore
-from fcnkit.train.legend import font_families, readable_palette
+from fcnkit.train.legend import font_families
 from fcnkit.train.sample_grid import GridRow, save_rows
 
 __all__ = ["worst_apart", "write_report"]

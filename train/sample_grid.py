@@ -14,10 +14,10 @@ from PIL import Image, ImageDraw
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.pixels.metrics import confusion, scores
-from fcnkit.runtime.pixels.palette import decode
+from fcnkit.runtime.pixels.palette import decode, readable_palette
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder, read_pair
-from fcnkit.train.legend import draw_legend, font_for, readable_palette
+from fcnkit.train.legend import draw_legend, font_for
 
 __all__ = ["GridRow", "save_grid", "save_rows"]
 

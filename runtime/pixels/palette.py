@@ -43,6 +43,7 @@ __all__ = [
     "decode",
     "encode",
     "overlay",
+    "readable_palette",
     "unknown_colors",
     "voc_palette",
 ]
@@ -76,6 +77,9 @@ VOC_CLASSES: Final = (
 VOID_COLOR: Final = (224, 224, 192)
 """Color of void in VOC's masks: the contours of the objects."""
 
+_APART: Final = 30.0
+"""Distance in RGB below which a person takes two colors for one."""
+
 
 class Encoded(NamedTuple):
     """A label map made from colors, and how many of its pixels had no known color."""
@@ -102,6 +106,24 @@ def voc_palette(n: int = 256) -> NDArray[np.uint8]:
         turn, channel = divmod(bit, 3)
         colors[:, channel] |= ((labels >> bit & 1) << (7 - turn)).astype(np.uint8)
     return colors
+
+
+def readable_palette(palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+    """Return colors that a person can tell apart.
+
+    Args:
+        palette: The model's, one RGB color per class.
+
+    Returns:
+        uint8 (K, 3): the palette itself, or Pascal VOC's where two of its colors are nearly equal,
+        such as the gray levels 0, 1, 2 of masks that are meant for programs.
+    """
+    colors = np.array(palette, np.uint8)
+    differences = colors[:, None].astype(float) - colors[None]
+    distances = np.sqrt((differences**2).sum(2)) + np.eye(len(colors)) * 1000
+    if distances.min() >= _APART:
+        return colors
+    return voc_palette(256)[: len(colors)]
 
 
 def decode(

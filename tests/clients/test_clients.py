@@ -6,7 +6,6 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fcnkit
+from tests.node import npm_folder, run
 
 ROOT = Path(__file__).parents[2]
-NODE_FOLDER = ROOT / "build" / "clients"
 NODE_PACKAGES = ("onnxruntime-node@1.30.0", "pngjs@7.0.0")
 SAME = 0.9999
 """Share of pixels with fcnkit's label: another library adds up in another order."""
@@ -60,42 +59,10 @@ def same(labels: bytes | NDArray[np.uint8], expected: NDArray[np.uint8]) -> None
     assert (got == expected.ravel()).mean() >= SAME
 
 
-def run(
-    *command: object, timeout: float = 300, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(word) for word in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=timeout,
-        env={**os.environ, **environment},
-    )
-
-
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     """The npm packages, installed once into the ignored folder build."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("Node.js is not installed")
-    stamp = NODE_FOLDER / " ".join(NODE_PACKAGES).replace("/", "-")
-    if not stamp.is_file():
-        NODE_FOLDER.mkdir(parents=True, exist_ok=True)
-        # Without the scripts, which fetch libraries for GPUs from elsewhere.
-        options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
-        # A network that swallows everything must not hold up the tests.
-        patience = ("--fetch-retries=0", "--fetch-timeout=20000")
-        command = (npm, "install", "--prefix", NODE_FOLDER, *options, *patience)
-        try:
-            done = run(*command, *NODE_PACKAGES, timeout=90)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm could not install onnxruntime-node: no answer in 90 s")
-        if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "npm error" in line]
-            pytest.skip(f"npm could not install onnxruntime-node: {' '.join(lines[:2])}")
-        stamp.touch()
-    return NODE_FOLDER / "node_modules"
+    return npm_folder("clients", NODE_PACKAGES) / "node_modules"
 
 
 def test_onnxruntime_node(

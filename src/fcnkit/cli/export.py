@@ -9,6 +9,7 @@ import typer
 
 from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
+from fcnkit.cli.export_web import web
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import Factory, choice, use_factory
 from fcnkit.cli.progress import progress_of
@@ -21,7 +22,7 @@ __all__ = ["app"]
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Write a trained network as ONNX, a TensorRT engine or a Triton repository.",
+    help="Write a trained network as ONNX, an engine, a Triton repository or a web page.",
 )
 
 
@@ -113,3 +114,4 @@ def onnx(
 
 app.command("engine")(engine)
 app.command("triton")(triton)
+app.command("web")(web)
