@@ -57,11 +57,15 @@ demo: setup $(OUT)/.trained
 	$(call say,every picture under its labels: $(OUT)/overlay)
 	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1
 	$(call say,the times above: one picture of 320x480 on this machine)
+	rm -rf $(OUT)/site
+	$(FCNKIT) export web $(OUT)/scene.onnx -o $(OUT)/site
+	$(call say,a page that labels pictures in the browser: $(OUT)/site)
 	@echo
 	@echo "Look at  $(OUT)/run/samples.png    picture, prediction, truth"
 	@echo "         $(OUT)/run/curves.png     loss, pixel accuracy and mean IoU over the epochs"
 	@echo "         $(OUT)/overlay            every picture under its prediction"
 	@echo "         $(OUT)/labels             the label PNGs"
+	@echo "         $(OUT)/site               python -m http.server --directory $(OUT)/site"
 	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"
 
 $(OUT)/.trained: | setup
