@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,plots,interop,dev
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,plots,interop,dev,docs,serve
 
 .PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 
@@ -96,6 +96,8 @@ lint: setup build/tree/.made build/strict/.made
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	MYPYPATH=build/tree $(BIN)/mypy --python-executable $(BIN)/python -p fcnkit
+	$(BIN)/codespell README.md CONTRIBUTING.md SECURITY.md docs
+	$(BIN)/mkdocs build --strict --quiet
 
 # The package as it is installed, made of links: in a checkout the folders have other names.
 build/tree/.made: $(wildcard src/fcnkit/*)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -30,9 +30,9 @@ def commands(page: Path) -> list[str]:
 
 def unknown_options(line: str) -> list[str]:
     """What a command line names and fcnkit does not have."""
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     words = line.split()[1:]
-    while isinstance(command, click.Group) and words:
+    while hasattr(command, "commands") and words:
         found = command.commands.get(words.pop(0))
         if found is None:
             return [line]
