@@ -25,7 +25,8 @@ def blocks(page: Path) -> Iterator[str]:
 def commands(page: Path) -> list[str]:
     """The command lines of fcnkit in a page, without their comments."""
     lines = "\n".join(blocks(page)).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if re.match(r"fcnkit [a-z]", line)]
+    parts = [part.strip() for line in lines for part in re.split(r" && | \| ", line.split(" #")[0])]
+    return [part for part in parts if re.match(r"fcnkit [a-z]", part)]
 
 
 def unknown_options(line: str) -> list[str]:
