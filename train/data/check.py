@@ -178,7 +178,7 @@ def check_folder(
 
 def _about_labels(root: Path, labelmap: LabelMap, splits: Mapping[str, SplitReport]) -> Remarks:
     train = splits.get("train")
-    counted = Splits(_counts(train), _counts(splits.get("val")))
+    counted = Splits(*(_counts(splits.get(split)) for split in Splits._fields))
     return about_labels(root, labelmap, counted, unknown=list(train.unknown) if train else [])
 
 
