@@ -56,7 +56,7 @@ def save_grid(path: Path, segmenter: Segmenter, folder: VocFolder, *, pictures: 
         DataError: An image or mask is broken.
         OSError: The file cannot be written.
     """
-    folder = folder.with_range(segmenter.spec.range)
+    folder = folder.seen_by(segmenter.spec)
     chosen = np.linspace(0, len(folder.samples) - 1, min(pictures, len(folder.samples)))
     spread = sorted({round(float(position)) for position in chosen})
     samples = [folder.samples[index] for index in spread]

@@ -161,7 +161,7 @@ class PictureWork:
         spec, threads = segmenter.spec, segmenter.threads
         for path in self._pictures:
             laps.end("cover")
-            image_hwc = read_picture(path, range=spec.range)
+            image_hwc = read_picture(path, range=spec.range, bands=spec.bands)
             laps.end("decode")
             result = _Result(self._staging, self._plan, spec, laps)
             one = begin(

@@ -88,7 +88,9 @@ class _Item:
     ) -> Work[_Item]:
         """Read the image and cut it into tiles; any thread."""
         spec = backend.spec
-        image_hwc = take_image(self.source, max_pixels=max_pixels, range=spec.range, warn=warn)
+        image_hwc = take_image(
+            self.source, max_pixels=max_pixels, range=spec.range, bands=spec.bands, warn=warn
+        )
         one = begin(
             image_hwc,
             plan_of(*image_hwc.shape[:2]),

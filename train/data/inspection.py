@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fcnkit.runtime.predict.bands import Bands
     from fcnkit.runtime.predict.levels import LevelsSeen, Range
     from fcnkit.train.data.labelmap import LabelMap
     from fcnkit.train.data.masks import DecodedMask
@@ -77,7 +78,12 @@ class Picture(NamedTuple):
 
 
 def inspect_picture(
-    name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap, range: Range | None = None
+    name: str,
+    images: FileIndex,
+    masks: FileIndex,
+    labelmap: LabelMap,
+    range: Range | None = None,
+    bands: Bands | None = None,
 ) -> Picture:
     """Read a listed name's picture and mask.
 
@@ -87,6 +93,7 @@ def inspect_picture(
         masks: Its masks.
         labelmap: Its classes.
         range: The values that become 0 and 255 in pictures of more than 8 bits.
+        bands: The stored samples that are red, green and blue.
 
     Returns:
         What they hold, and every problem.
@@ -96,7 +103,7 @@ def inspect_picture(
     found = Picture(name, path=image)
     if image is not None:
         try:
-            image_hwc, seen = read_image_levels(image, range=range)
+            image_hwc, seen = read_image_levels(image, range=range, bands=bands)
         except (DataError, OSError) as error:
             problems.append(Problem("unreadable", name, str(error)))
         else:
@@ -167,7 +174,7 @@ def about_pictures(
     every = list(pictures.values())
     checks = (_void, _transparent, _repainted, _turned, _mixed, _swapped)
     found = [remark for check in checks for remark in check(root, every)]
-    warnings, notes = list(found), []
+    warnings, notes = list(found), list[Remark]()
     splits = [split for split in ("train", "val", "test") if split in listed]
     for pair in combinations(splits, 2):
         warnings += _copies(root, pair, listed, pictures)
