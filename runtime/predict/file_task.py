@@ -168,7 +168,8 @@ class FileTask:
     def _open(self) -> StagedOutput:
         assert self._size is not None
         spec, format = self._context.segmenter.spec, self._context.options.format
-        return StagedOutput(self._place.staging, self._size, spec, format=format)
+        style = self._context.options.overlay
+        return StagedOutput(self._place.staging, self._size, spec, format=format, style=style)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
 from fcnkit.runtime.predict.manifest import MANIFEST, Manifest, Options, Record, line_of
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging, read_journal
+from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
@@ -52,7 +53,9 @@ __all__ = [
 ]
 
 
-def options_of(segmenter: Segmenter, *, format: Format) -> Options:
+def options_of(
+    segmenter: Segmenter, *, format: Format, overlay: OverlayStyle | None = None
+) -> Options:
     """Say what a result depends on besides the picture and the model."""
     backend = segmenter.backend
     return Options(
@@ -62,6 +65,7 @@ def options_of(segmenter: Segmenter, *, format: Format) -> Options:
         overlap=segmenter.overlap,
         backend=backend.name,
         compute=backend.info.precision,
+        overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
     )
 
 
@@ -72,6 +76,7 @@ def predict_files(
     *,
     model_sha256: str,
     format: Format = "labels",
+    overlay: OverlayStyle | None = None,
     resume: bool = True,
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -90,6 +95,7 @@ def predict_files(
         out: The output folder, made where needed; one run at a time writes into it.
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
+        overlay: How overlays look; None for the default.
         resume: Skip what the manifest and a valid output prove done with the same model and
             options from a picture that has not changed since.
         fail_fast: Stop after the first picture that fails.
@@ -116,7 +122,7 @@ def predict_files(
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
-        _context(segmenter, format, model_sha256, max_pixels),
+        _context(segmenter, format, overlay, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
@@ -133,6 +139,7 @@ def run_into(
     *,
     model_sha256: str,
     format: Format = "labels",
+    overlay: OverlayStyle | None = None,
     max_pixels: int = MAX_PIXELS,
     batch: int | None = None,
 ) -> Generator[Record, None, None]:
@@ -145,6 +152,7 @@ def run_into(
         claims: Of the same output folder.
         model_sha256: As for ``predict_files``.
         format: As for ``predict_files``.
+        overlay: As for ``predict_files``.
         max_pixels: As for ``predict_files``.
         batch: As for ``predict_files``.
 
@@ -156,23 +164,32 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = _context(segmenter, format, model_sha256, max_pixels)
+    context = _context(segmenter, format, overlay, model_sha256, max_pixels)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return _Run(context, batch=batch).records(jobs, place)
 
 
 def _context(
-    segmenter: Segmenter, format: Format, model_sha256: str, max_pixels: int
+    segmenter: Segmenter,
+    format: Format,
+    overlay: OverlayStyle | None,
+    model_sha256: str,
+    max_pixels: int,
 ) -> RunContext:
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise BadValueError(message("predict", rule, format, "leave it out for labels"))
+    if overlay is not None:
+        check_type("predict: overlay", overlay, OverlayStyle)
+        if format != "overlay":
+            rule, remedy = "goes with format overlay", "leave it out"
+            raise BadValueError(message("predict: overlay", rule, f"format {format}", remedy))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
     return RunContext(
         segmenter=segmenter,
-        options=options_of(segmenter, format=format),
+        options=options_of(segmenter, format=format, overlay=overlay),
         model_sha256=model_sha256,
         max_pixels=max_pixels,
     )

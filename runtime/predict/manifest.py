@@ -12,7 +12,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Final, Literal, Self
 
@@ -21,6 +21,7 @@ from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
 from fcnkit.runtime.predict.outputs import Format, read_size
+from fcnkit.runtime.predict.overlays import OverlayStyle
 
 __all__ = [
     "MANIFEST",
@@ -48,6 +49,8 @@ class Options:
     backend: str
     compute: str
     """The precision the backend computes in."""
+    overlay: OverlayStyle | None = None
+    """How an overlay looks; None for other formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,12 @@ class Record:
     error: str | None
     options: Options
     model_sha256: str
+
+
+_LATER: Final[dict[str, Any]] = {
+    field.name: field.default for field in fields(Options) if field.default is not MISSING
+}
+"""Options that the first manifests do not have."""
 
 
 class Manifest:
@@ -138,8 +147,8 @@ class Manifest:
         options = data.get("options")
         if not isinstance(options, dict):
             return False
-        # Older lines say f32 and f16.
-        options = {**options, "compute": full_name(str(options.get("compute")))}
+        # Older lines say f32 and f16, and lack what came later.
+        options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
         if self._wanted["overlap"] is None:
             options["overlap"] = None  # older lines tell of one that was not used
         return bool(options == self._wanted)
@@ -228,7 +237,11 @@ class Manifest:
         # Size and time: another run may have written there without saying so here.
         if stamp is None or stamp != record.output_stamp:
             return False
-        return record.size is not None and read_size(path) == record.size
+        size, found = record.size, read_size(path)
+        if self._options.overlay is not None and size is not None and found is not None:
+            # A legend makes an overlay larger than its picture.
+            return found[0] >= size[0] and found[1] >= size[1]
+        return size is not None and found == size
 
     def append(self, record: Record) -> None:
         """Write a line at once.

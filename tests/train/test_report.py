@@ -15,9 +15,9 @@ from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 import fcnkit
+from fcnkit.runtime.predict.legend import font_families, readable_palette
 from fcnkit.train.data.voc import Sample, open_voc
 from fcnkit.train.evaluation import PictureScore, measure
-from fcnkit.train.legend import font_families, readable_palette
 from fcnkit.train.report import worst_apart, write_report
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,12 +37,23 @@ if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.folder import Record
     from fcnkit.runtime.predict.inputs import Found
+    from fcnkit.runtime.predict.overlays import OverlayStyle
 
 __all__ = ["predict", "say_data_sets"]
 
 Tile = Annotated[
     str | None,
     typer.Option(metavar="HxW", help="Size of the tiles, for average; larger pictures stream."),
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="Of an overlay: weight of the colors, 0..1; 0.5 by default.")
+]
+Outline = Annotated[
+    bool, typer.Option("--outline", help="Of an overlay: a line where a class begins.")
+]
+Legend = Annotated[
+    bool | None,
+    typer.Option("--legend/--no-legend", help="Of an overlay: name the classes below the picture."),
 ]
 Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
@@ -71,6 +83,9 @@ def predict(
         Format,
         choice("--format", Format, "palette PNG, RGB PNG, colors over the picture, or an array."),
     ] = "labels",
+    alpha: Alpha = None,
+    outline: Outline = False,
+    legend: Legend = None,
     cover: Cover = None,
     tile: Tile = None,
     overlap: Annotated[
@@ -103,6 +118,7 @@ def predict(
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.tree import in_words
 
+    style = _overlay_style(format, alpha, outline, legend)
     use_factory(factory)
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
@@ -130,6 +146,7 @@ def predict(
             out,
             model_sha256=sha256_of(model),
             format=format,
+            overlay=style,
             resume=resume,
             fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
@@ -169,6 +186,27 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
         rule, remedy = "needs INPUT or --list", "name pictures, folders or a list"
         raise BadValueError(message("predict", rule, "neither", remedy))
     return given
+
+
+def _overlay_style(
+    format: Format, alpha: float | None, outline: bool, legend: bool | None
+) -> OverlayStyle | None:
+    """Return how an overlay looks; None for other formats."""
+    from fcnkit.runtime.predict.overlays import OverlayStyle
+
+    options = (
+        ("--alpha", alpha is not None),
+        ("--outline", outline),
+        ("--legend", legend is not None),
+    )
+    for option, given in options:
+        if given and format != "overlay":
+            rule, remedy = "goes with --format overlay", "leave it out"
+            raise BadValueError(message(option, rule, f"--format {format}", remedy))
+    if format != "overlay":
+        return None
+    plain = OverlayStyle(outline=outline, legend=legend is not False)
+    return plain if alpha is None else replace(plain, alpha=alpha)
 
 
 def _counted(found: Found, counts: dict[str, int], seconds: float) -> dict[str, Any]:

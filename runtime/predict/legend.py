@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from fcnkit.errors import printable
-from fcnkit.runtime.artifacts.spec import VOID
-from fcnkit.runtime.pixels.palette import VOID_COLOR, voc_palette
+from fcnkit.runtime.pixels.palette import voc_palette
 
-__all__ = ["draw_legend", "font_families", "font_for", "readable_palette"]
+__all__ = [
+    "Entry",
+    "class_entries",
+    "draw_legend",
+    "font_families",
+    "font_for",
+    "least_width",
+    "readable_palette",
+]
 
 _SIZE: Final = 12
 _LINE: Final = 18
 _SWATCH: Final = 12
+_INDENT: Final = _SWATCH + 6
+_BETWEEN: Final = 14
+"""Pixels between two columns at least."""
 _APART: Final = 30.0
 """Distance in RGB below which a person takes two colors for one."""
 
@@ -42,35 +52,60 @@ def readable_palette(palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint
     return voc_palette(256)[: len(colors)]
 
 
-def draw_legend(classes: Sequence[str], palette: NDArray[np.uint8], *, width: int) -> Image.Image:
-    """Draw a colored square and the name of every class, in as many columns as fit.
+class Entry(NamedTuple):
+    """A line of a legend."""
+
+    color: tuple[int, int, int]
+    text: str
+
+
+def class_entries(classes: Sequence[str], palette: NDArray[np.uint8]) -> list[Entry]:
+    """Return an entry per class: its color, label and name.
 
     Args:
         classes: Class names.
         palette: uint8 (K, 3).
+    """
+    colors = [(red, green, blue) for red, green, blue in palette.tolist()]
+    return [
+        Entry(color, f"{label} {printable(name)}")
+        for label, (color, name) in enumerate(zip(colors, classes, strict=True))
+    ]
+
+
+def least_width(entries: Sequence[Entry]) -> int:
+    """Return the width in pixels of a legend of one column that cuts no text off."""
+    font = _font_of(entries)
+    longest: int = max(math.ceil(font.getlength(entry.text)) for entry in entries)
+    return _INDENT + longest
+
+
+def draw_legend(entries: Sequence[Entry], *, width: int) -> Image.Image:
+    """Draw a colored square and the text of every entry, in as many columns as fit.
+
+    Args:
+        entries: At least one.
         width: Of the result, pixels.
 
     Returns:
-        The image, on white: the classes, void, and a last line about the errors.
+        The image, RGB on white.
     """
-    names = [f"{label} {printable(name)}" for label, name in enumerate(classes)]
-    names.append(f"{VOID} void")
-    colors = [*palette.tolist(), VOID_COLOR]
-    font = font_for("".join(names), _SIZE)
-    longest = max(round(font.getlength(name)) for name in names)
-    column = min(width, _SWATCH + 6 + longest + 14)
-    columns = max(1, width // column)
-    lines = -(-len(names) // columns)
-    legend = Image.new("RGB", (width, (lines + 1) * _LINE + 4), (255, 255, 255))
+    font = _font_of(entries)
+    columns = max(1, (width + _BETWEEN) // (least_width(entries) + _BETWEEN))
+    lines = -(-len(entries) // columns)
+    columns = -(-len(entries) // lines)
+    legend = Image.new("RGB", (width, lines * _LINE + 4), (255, 255, 255))
     draw = ImageDraw.Draw(legend)
-    for number, (name, color) in enumerate(zip(names, colors, strict=True)):
-        left, top = number // lines * column, number % lines * _LINE
+    for number, (color, text) in enumerate(entries):
+        left, top = number // lines * (width // columns), number % lines * _LINE
         box = (left, top + 2, left + _SWATCH, top + 2 + _SWATCH)
-        draw.rectangle(box, fill=tuple(color), outline=(120, 120, 120))
-        draw.text((left + _SWATCH + 6, top + 1), name, fill=(0, 0, 0), font=font)
-    note = "errors: red is wrong, blue is void in the truth and does not count"
-    draw.text((0, lines * _LINE + 1), note, fill=(70, 70, 70), font=font_for(note, _SIZE))
+        draw.rectangle(box, fill=color, outline=(120, 120, 120))
+        draw.text((left + _INDENT, top + 1), text, fill=(0, 0, 0), font=font)
     return legend
+
+
+def _font_of(entries: Sequence[Entry]) -> Any:
+    return font_for("".join(entry.text for entry in entries), _SIZE)
 
 
 @lru_cache(maxsize=64)
@@ -82,8 +117,16 @@ def font_for(text: str, size: int) -> Any:
         size: In pixels.
 
     Returns:
-        A font of Pillow; of fonts that hold as much, matplotlib's default.
+        A font of Pillow: its own for ASCII text, else one of those that matplotlib finds. Where
+        matplotlib is not installed, characters that Pillow's font lacks are drawn as boxes.
     """
+    plain = ImageFont.load_default(size)
+    if text.isascii():
+        return plain
+    try:
+        from matplotlib.font_manager import FontProperties, findfont, fontManager
+    except ImportError:
+        return plain
     wanted = {ord(character) for character in text}
     default = findfont(FontProperties())
     best: Any = default
@@ -104,6 +147,8 @@ def font_families(text: str) -> list[str]:
     Returns:
         Names for matplotlib, its default first.
     """
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
     default = FontProperties()
     families = [default.get_name()]
     missing = {ord(c) for c in text} - characters(findfont(default))
@@ -122,6 +167,8 @@ def font_families(text: str) -> list[str]:
 @lru_cache(maxsize=512)
 def characters(font: str) -> frozenset[int]:
     """Return the code points that a font file holds; none where it cannot be read."""
+    from matplotlib.font_manager import get_font
+
     try:
         return frozenset(get_font(font).get_charmap())
     except (OSError, RuntimeError):  # removed since matplotlib listed it, or broken
