@@ -11,7 +11,12 @@ import pytest
 import torch
 
 DOCS = Path(__file__).parents[2] / "docs"
-CHAPTER = ["read_voc_images", "VOC_CLASSES", "VOC_COLORMAP", "voc_colormap2label", "voc_label_indices", "voc_rand_crop", "VOCSegDataset", "normalize_image", "filter", "load_data_voc", "trans_conv", "kernel2matrix", "final_conv", "transpose_conv", "bilinear_kernel", "loss", "train_ch13", "predict", "label2image"]
+CHAPTER = (
+    "read_voc_images", "VOC_CLASSES", "VOC_COLORMAP", "voc_colormap2label", "voc_label_indices",
+    "voc_rand_crop", "VOCSegDataset", "normalize_image", "filter", "load_data_voc", "trans_conv",
+    "kernel2matrix", "final_conv", "transpose_conv", "bilinear_kernel", "loss", "train_ch13",
+    "predict", "label2image",
+)  # fmt: skip
 """The names that the three sections define or use."""
 
 
