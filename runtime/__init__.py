@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Job, find_jobs
+    from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
     from fcnkit.runtime.predict.outputs import Format
@@ -65,6 +66,7 @@ else:
                 "LastLayer",
                 "ModelSpec",
                 "OutputSpec",
+                "OverlayStyle",
                 "Precision",
                 "Shape",
                 "ShapeRange",
@@ -90,6 +92,7 @@ else:
             ],
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
+            "fcnkit.runtime.predict.overlays": ["OverlayStyle"],
             "fcnkit.runtime.predict.manifest": ["Record"],
             "fcnkit.runtime.predict.opening": ["load"],
             "fcnkit.runtime.predict.outputs": ["Format"],
