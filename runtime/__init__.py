@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     )
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Job, find_jobs
-    from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
     from fcnkit.runtime.predict.outputs import Format
+    from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.pictures import read_picture
     from fcnkit.runtime.predict.predictor import Predictor
     from fcnkit.runtime.predict.rows import open_rows
@@ -123,6 +123,7 @@ __all__ = [
     "ModelSpec",
     "OnnxFile",
     "OutputSpec",
+    "OverlayStyle",
     "Precision",
     "Predictor",
     "Record",
