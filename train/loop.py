@@ -22,7 +22,7 @@ from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range, RangeWarner
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
-from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
+from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, open_voc
@@ -34,7 +34,7 @@ from fcnkit.train.losses import frequency_weights, given_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.reading import Loader, batches, worker_errors
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
+from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch, spec_for
 from fcnkit.train.sample_grid import save_grid
 from fcnkit.train.tensorboard_log import open_board
 from fcnkit.train.validation_loss import LossBackend
@@ -206,13 +206,7 @@ def train(
         hold_run(run),
         kept_memory(),
     ):
-        spec = checkpoint_spec(
-            model.architecture,
-            data.train.classes,
-            data.train.palette,
-            range=data.train.range,
-            bands=data.train.bands,
-        )
+        spec = spec_for(model.architecture, data.train)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
             data.samples,

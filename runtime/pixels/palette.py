@@ -104,6 +104,14 @@ def voc_palette(n: int = 256) -> NDArray[np.uint8]:
     return colors
 
 
+@lru_cache(maxsize=16)
+def all_colors(palette: tuple[Color, ...]) -> bytes:
+    """Return 256 colors for a palette PNG: viewers show void at 255 in VOC's color for it."""
+    colors = voc_palette()
+    colors[: len(palette)] = palette
+    return colors.tobytes()
+
+
 def decode(
     labels_hw: NDArray[np.uint8],
     palette: Palette,

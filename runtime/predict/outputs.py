@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import shutil
 import struct
@@ -24,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.pixels.palette import decode, voc_palette
+from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
 
 __all__ = [
@@ -277,14 +276,6 @@ class StagedOutput:
         self.path.unlink(missing_ok=True)
 
 
-@functools.lru_cache(maxsize=16)
-def _all_colors(palette: tuple[tuple[int, int, int], ...]) -> bytes:
-    """Return 256 colors, so that viewers show void at 255 in VOC's color for it."""
-    colors = voc_palette()
-    colors[: len(palette)] = palette
-    return colors.tobytes()
-
-
 class _NpyOutput:
     def __init__(self, file: IO[bytes], height: int, width: int) -> None:
         self._file = file
@@ -314,7 +305,7 @@ class _PngOutput:
             b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if indexed else 2, 0, 0, 0)
         )
         if indexed:
-            self._chunk(b"PLTE", _all_colors(spec.palette))
+            self._chunk(b"PLTE", all_colors(spec.palette))
 
     def write(self, image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8]) -> None:
         """Compress the next rows."""

@@ -123,9 +123,7 @@ def predict(
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
-    given = _given(inputs, lists)
-    suffix = SUFFIX_OF[format]
-    found = search(given, out, suffix=suffix, root=root)
+    found = search(_given(inputs, lists), out, suffix=SUFFIX_OF[format], root=root)
     jobs = found.jobs
     say_data_sets(found)
     opened = open_segmenter(

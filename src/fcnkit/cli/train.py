@@ -172,8 +172,7 @@ def train(
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
     levels = parse_levels(value_range, "--range")
     opened = loop.open_data(data, chosen, range=levels, bands=parse_bands(bands))
-    if first:
-        _say_data(opened, chosen)
+    _say_data(opened, chosen, speak=first)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -210,8 +209,10 @@ def _fit_crop(data: Path, recipe: Recipe, *, resumed: Path | None, speak: bool) 
     return fitted
 
 
-def _say_data(opened: TrainingData, recipe: Recipe) -> None:
+def _say_data(opened: TrainingData, recipe: Recipe, *, speak: bool) -> None:
     """Say what is trained on, and what is odd about it."""
+    if not speak:
+        return
     # The same words as in the d2l.ai chapter, to compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")
