@@ -27,6 +27,8 @@ th { color: var(--dim); font-weight: 600; background: var(--soft); }
 th:first-child, td:first-child { text-align: left; }
 td.wide { white-space: normal; text-align: left; }
 tr.total td { font-weight: 600; }
+table.facts { width: auto; }
+table.facts td { text-align: left; padding-right: 2rem; }
 figure { margin: 1rem 0; }
 figure img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
 figure.own-size img { width: auto; max-width: 100%; }
@@ -81,4 +83,5 @@ def table(
         kind = ' class="total"' if row[0] in strong else ""
         body.append(f"<tr{kind}>{cells}</tr>")
     top = f"<thead><tr>{titles}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table>{top}<tbody>{"".join(body)}</tbody></table></div>'
+    kind = "" if head else ' class="facts"'
+    return f'<div class="scroll"><table{kind}>{top}<tbody>{"".join(body)}</tbody></table></div>'

@@ -151,7 +151,13 @@ def _page(
         f"<h1>{html.escape(str(facts.get('model', 'model')))}</h1>",
         table((), [[key, _shown(value)] for key, value in facts.items() if value != []]),
         "<h2>Scores</h2>",
-        table((), [[name.replace("_", " "), f"{getattr(scores, name):.4f}"] for name in _FOUR]),
+        table(
+            (),
+            [
+                [name.replace("_", " ").replace("iou", "IoU"), f"{getattr(scores, name):.4f}"]
+                for name in _FOUR
+            ],
+        ),
         "<h2>Classes</h2>",
         table(("label", "class", "IoU", "true pixels", "color"), classes, colors=colors),
         "<h2>Confusion</h2><p>Percent of the true class's pixels; counts in "

@@ -137,7 +137,7 @@ def test_a_foreign_graph_with_four_inputs_is_refused_by_name(tmp_path: Path) -> 
     refused(
         called("adopt", source, "-o", tmp_path / "out.onnx", *PLAIN),
         f"{source}: a network must take three inputs: red, green and blue, (N, 3, H, W), got x "
-        "float32 (1, 4, 32, 32); adopt one of three; --bands says which samples they are",
+        "float (1, 4, 32, 32); adopt one of three; --bands says which samples they are",
     )
 
 
