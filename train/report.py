@@ -173,9 +173,7 @@ def _page(
 
 def _figure(name: str, words: str) -> str:
     """Show an image file beside the page, not larger than it is."""
-    return (
-        f'<figure class="own-size"><a href="{name}"><img src="{name}" alt="{words}"></a></figure>'
-    )
+    return f'<figure class="own-size"><img src="{name}" alt="{words}"></figure>'
 
 
 def _shown(value: Any) -> str:

@@ -67,7 +67,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for key, value in attrs if key in ("src", "href") and value]
+        found = [value for key, value in attrs if key in ("src", "href") and value]
+        self.links += [link for link in found if link != "data:,"]  # the empty icon
 
 
 def test_the_page_shows_what_is_there(

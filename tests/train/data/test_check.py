@@ -60,13 +60,13 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
         Problem(
             "missing",
             "blind",
-            f"{images}/blind: must be one file, got none with .jpg, .jpeg, .png; "
+            f"{images}/blind: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; "
             "add it, or take the name off the list",
         ),
         Problem(
             "unreadable",
             "cut",
-            f"{images}/cut.jpg: must be a JPEG or PNG file, got an empty file; replace the file",
+            f"{images}/cut.jpg: must be a JPEG or PNG or TIFF file, got an empty file; replace the file",
         ),
         Problem(
             "size",

@@ -470,7 +470,7 @@ ERRORS: dict[str, Fault] = {
             Image.open(root / "JPEGImages/train0.jpg").save(root / "JPEGImages/train0.bmp")
             or (root / "JPEGImages/train0.jpg").unlink()
         ),
-        "got none with .jpg, .jpeg, .png but train0.bmp; make it again as .png",
+        "got none with .jpg, .jpeg, .png, .tif, .tiff but train0.bmp; make it again as .png",
     ),
     "16 bits": (
         "unreadable",
@@ -490,7 +490,7 @@ ERRORS: dict[str, Fault] = {
     "names with extensions": (
         "missing",
         lambda root: list_names(root, "val", ["val0.jpg"]),
-        "got none with .jpg, .jpeg, .png; list the name without its extension",
+        "got none with .jpg, .jpeg, .png, .tif, .tiff; list the name without its extension",
     ),
     "label beyond": (
         "unknown",
@@ -507,7 +507,7 @@ ERRORS: dict[str, Fault] = {
     "picture missing": (
         "missing",
         lambda root: (root / "JPEGImages/val2.jpg").unlink(),
-        "JPEGImages/val2: must be one file, got none with .jpg, .jpeg, .png; add it, or take the "
+        "JPEGImages/val2: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; add it, or take the "
         "name off the list",
     ),
     "mask missing": (
@@ -524,7 +524,7 @@ ERRORS: dict[str, Fault] = {
     "picture cut short": (
         "unreadable",
         lambda root: truncate(root / "JPEGImages/train1.jpg"),
-        "JPEGImages/train1.jpg: must be a whole JPEG or PNG file, got image file is truncated",
+        "JPEGImages/train1.jpg: must be a whole JPEG or PNG or TIFF file, got image file is truncated",
     ),
     "mask cut short": (
         "unreadable",
@@ -534,12 +534,12 @@ ERRORS: dict[str, Fault] = {
     "empty picture": (
         "unreadable",
         lambda root: (root / "JPEGImages/train1.jpg").write_bytes(b""),
-        "train1.jpg: must be a JPEG or PNG file, got an empty file; replace the file",
+        "train1.jpg: must be a JPEG or PNG or TIFF file, got an empty file; replace the file",
     ),
     "text for a picture": (
         "unreadable",
         lambda root: (root / "JPEGImages/train1.jpg").write_text("no picture"),
-        "train1.jpg: must be a JPEG or PNG file, got something else; replace the file",
+        "train1.jpg: must be a JPEG or PNG or TIFF file, got something else; replace the file",
     ),
     "1-bit mask": (
         "unreadable",
