@@ -507,7 +507,8 @@ ERRORS: dict[str, Fault] = {
     "picture missing": (
         "missing",
         lambda root: (root / "JPEGImages/val2.jpg").unlink(),
-        "JPEGImages/val2: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; add it, or take the "
+        "JPEGImages/val2: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; "
+        "add it, or take the "
         "name off the list",
     ),
     "mask missing": (
@@ -524,7 +525,8 @@ ERRORS: dict[str, Fault] = {
     "picture cut short": (
         "unreadable",
         lambda root: truncate(root / "JPEGImages/train1.jpg"),
-        "JPEGImages/train1.jpg: must be a whole JPEG or PNG or TIFF file, got image file is truncated",
+        "JPEGImages/train1.jpg: must be a whole JPEG or PNG or TIFF file, got image file is "
+        "truncated",
     ),
     "mask cut short": (
         "unreadable",
