@@ -97,7 +97,7 @@ class Case:
         spec = head_spec(self.spec, head, sha256="0", precision=precision)  # type: ignore[arg-type]
         path = self.write(spec, "uint8")
         quantized = PRECISIONS[spec.precision].quantized
-        pictures = sized_pictures(self.calibration) if quantized else None
+        pictures = sized_pictures(self.calibration, self.spec) if quantized else None
         with open_subject(path) as exported:
             report = verify(self.source, exported, pictures=pictures, max_pixels=VERIFY_PIXELS)
             onnxruntime_ms = latency(exported.backend, size, rounds)

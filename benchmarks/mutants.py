@@ -129,7 +129,7 @@ class Stand:
             if path is None:
                 return None
             quantized = PRECISIONS[precision].quantized  # type: ignore[index]
-            pictures = sized_pictures(self.calibration) if quantized else None
+            pictures = sized_pictures(self.calibration, self.spec) if quantized else None
             with open_subject(path) as side:
                 report = verify(self.source, side, pictures=pictures, max_pixels=PIXELS)
             caught = bool(report.failures)

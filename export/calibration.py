@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from PIL import Image
 from fcnkit.errors import DataError, message
 from fcnkit.export.comparison_images import normalized
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
-from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.tree import is_picture
 from fcnkit.train.data.voc import LISTS, VocFolder, open_voc, split_names
@@ -97,7 +97,7 @@ def model_inputs(calibration: Calibration, spec: ModelSpec) -> Iterator[NDArray[
 
 
 def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
-    image_hwc = read_picture(path, range=spec.range)
+    image_hwc = read_picture(path, range=spec.range, bands=spec.bands)
     rows, columns = image_hwc.shape[:2]
     _, most_rows, most_columns = spec.shapes.opt
     _, low_rows, low_columns = spec.shapes.min
@@ -111,9 +111,11 @@ def _window(path: Path, spec: ModelSpec) -> NDArray[np.uint8]:
 
 
 def sized_pictures(
-    calibration: Calibration, *, range: Range | None = None
+    calibration: Calibration, spec: ModelSpec
 ) -> Callable[[Shape], NDArray[np.uint8]]:
     """Return what makes pictures of a wanted size (N, H, W) from those calibrated on.
+
+    They are read as a model of this spec reads them.
 
     Noise says little about int8: its ranges are those of real pictures.
     """
@@ -121,7 +123,8 @@ def sized_pictures(
     def make(shape: Shape) -> NDArray[np.uint8]:
         batch, height, width = shape
         chosen = itertools.islice(itertools.cycle(calibration.pictures), batch)
-        images = (Image.fromarray(read_picture(path, range=range)) for path in chosen)
+        read = partial(read_picture, range=spec.range, bands=spec.bands)
+        images = (Image.fromarray(read(path)) for path in chosen)
         return np.stack([np.asarray(image.resize((width, height))) for image in images])
 
     return make

@@ -121,7 +121,7 @@ def compare_client_labels(
     labelmap = LabelMap(spec.classes, spec.palette)
     meter = _Meter(spec, segment)
     for done, (image, mask) in enumerate(pairs, start=1):
-        image_hwc = read_picture(image, range=spec.range)
+        image_hwc = read_picture(image, range=spec.range, bands=spec.bands)
         theirs_hw = read_mask(mask, labelmap)
         if theirs_hw.shape != image_hwc.shape[:2]:
             rule = f"must be as large as {image.name}, {_size(image_hwc.shape)}"

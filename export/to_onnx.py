@@ -313,7 +313,7 @@ def _held_out(opened: Calibration | None, root: Path | None) -> ComparisonData |
 def _pictures(spec: ModelSpec, typing: Typing) -> Pictures | None:
     """Return what a quantized model is compared on, its own pictures; None for noise."""
     if PRECISIONS[spec.precision].quantized and typing.calibration:
-        return sized_pictures(typing.calibration, range=spec.range)
+        return sized_pictures(typing.calibration, spec)
     return None
 
 

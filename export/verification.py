@@ -191,7 +191,7 @@ def _each(rule: Callable[..., int], *shapes: Shape) -> Shape:
 
 def _check_specs(a: Subject, b: Subject) -> None:
     """Refuse to compare what cannot be the same model."""
-    for key in ("architecture", "classes", "palette", "ignore_index", "range"):
+    for key in ("architecture", "classes", "palette", "ignore_index", "range", "bands"):
         _check_equal(a, b, key, getattr(a.spec, key), getattr(b.spec, key))
     for key in ("color", "mean", "std"):
         of_a, of_b = getattr(a.spec.input, key), getattr(b.spec.input, key)

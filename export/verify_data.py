@@ -14,8 +14,10 @@ from PIL import Image
 from fcnkit.errors import DataError, message
 from fcnkit.export.difference import Difference, DifferenceMeter
 from fcnkit.export.subject import Answer, Subject
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.metrics import confusion, scores
 from fcnkit.runtime.pixels.tiling import cut, plan_padded
+from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.tree import is_picture
@@ -34,11 +36,13 @@ class ComparisonData:
     truth: VocFolder | None
     range: Range | None = None
     """The values that become 0 and 255 in pictures of more than 8 bits."""
+    bands: Bands | None = None
+    """The stored samples that are red, green and blue; None for what the file says."""
 
-    def with_range(self, range: Range | None) -> ComparisonData:
-        """Return the pictures on another scale, as a model was trained on it."""
-        truth = None if self.truth is None else self.truth.with_range(range)
-        return replace(self, truth=truth, range=range)
+    def seen_by(self, spec: ModelSpec) -> ComparisonData:
+        """Return the pictures as a model reads them."""
+        truth = None if self.truth is None else self.truth.seen_by(spec)
+        return replace(self, truth=truth, range=spec.range, bands=spec.bands)
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -51,7 +55,7 @@ class ComparisonData:
                 yield read_pair(sample, self.truth.labelmap)
         else:
             for path in self.pictures:
-                yield read_picture(path, range=self.range), None
+                yield read_picture(path, range=self.range, bands=self.bands), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +143,7 @@ def compare_on_data(
     multiple = math.lcm(a.spec.input.multiple, b.spec.input.multiple) if grown else None
     meter = DifferenceMeter()
     counts = np.zeros((2, len(classes), len(classes)), np.int64)
-    for done, pair in enumerate(data.with_range(a.spec.range), start=1):
+    for done, pair in enumerate(data.seen_by(a.spec), start=1):
         image_hwc, truth_hw = _resized(*pair, (a, b))
         answers = [_answer(side, image_hwc, multiple=multiple) for side in (a, b)]
         meter.add(*answers)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
     from fcnkit.runtime.predict.outputs import Format
+    from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.pictures import read_picture
     from fcnkit.runtime.predict.predictor import Predictor
     from fcnkit.runtime.predict.results import ResultRequest
@@ -69,6 +70,7 @@ else:
                 "LastLayer",
                 "ModelSpec",
                 "OutputSpec",
+                "OverlayStyle",
                 "Precision",
                 "Shape",
                 "ShapeRange",
@@ -97,6 +99,7 @@ else:
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.frames": ["Color"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
+            "fcnkit.runtime.predict.overlays": ["OverlayStyle"],
             "fcnkit.runtime.predict.manifest": ["Record"],
             "fcnkit.runtime.predict.opening": ["load"],
             "fcnkit.runtime.predict.outputs": ["Format"],
@@ -129,6 +132,7 @@ __all__ = [
     "ModelSpec",
     "OnnxFile",
     "OutputSpec",
+    "OverlayStyle",
     "Precision",
     "Prediction",
     "Predictor",

@@ -88,6 +88,7 @@ def checkpoint_spec(
     palette: tuple[tuple[int, int, int], ...],
     *,
     range: tuple[int, int] | None = None,
+    bands: tuple[int, int, int] | None = None,
     shapes: ShapeRange = _SHAPES,
 ) -> ModelSpec:
     """Return the spec of a network under training: it computes float32 logits.
@@ -97,6 +98,7 @@ def checkpoint_spec(
         classes: Class names.
         palette: One RGB color per class, 0..255.
         range: The values of pictures of more than 8 bits that it sees as 0 and 255.
+        bands: The stored samples of a file that it sees as red, green and blue.
         shapes: The shape range that exports start from.
 
     Returns:
@@ -124,6 +126,7 @@ def checkpoint_spec(
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
         range=range,
+        bands=bands,
     )
 
 

@@ -195,8 +195,8 @@ def measure(
         rule = f"the data's classes must be the model's, {', '.join(classes)}"
         got = ", ".join(folder.classes)
         raise DataError(message(str(folder.root), rule, got, "give the data it was trained for"))
-    # The model's own scale, whatever the folder was opened with.
-    folder = folder.with_range(segmenter.spec.range)
+    # The model's own scale and bands, whatever the folder was opened with.
+    folder = folder.seen_by(segmenter.spec)
     samples = protocol.samples(folder)
     matrix = np.zeros((len(classes), len(classes)), np.int64)
     sure = Calibration() if calibration else None

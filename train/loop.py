@@ -18,10 +18,11 @@ from fcnkit.errors import ArtifactError, DataError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.checks import check_flag, check_int, check_type
 from fcnkit.runtime.files import atomic_write
+from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range, RangeWarner
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
-from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec
+from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, open_voc
@@ -33,7 +34,7 @@ from fcnkit.train.losses import frequency_weights, given_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.reading import Loader, batches, worker_errors
 from fcnkit.train.recipe import Recipe
-from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch
+from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch, spec_for
 from fcnkit.train.sample_grid import save_grid
 from fcnkit.train.tensorboard_log import open_board
 from fcnkit.train.validation_loss import LossBackend
@@ -86,7 +87,9 @@ class EpochResult:
     """Whether the scores say something; see ``Measure.tells``."""
 
 
-def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> TrainingData:
+def open_data(
+    root: Path, recipe: Recipe, *, range: Range | None = None, bands: Bands | None = None
+) -> TrainingData:
     """Open the train and val splits and apply the recipe's rule for small pictures.
 
     Args:
@@ -95,18 +98,20 @@ def open_data(root: Path, recipe: Recipe, *, range: Range | None = None) -> Trai
         range: The values that become 0 and 255 in pictures of more than 8 bits; the model keeps
             it. By default all that a file can hold, with a PictureWarning where the first
             pictures use a quarter of that or less.
+        bands: The stored samples that are red, green and blue; the model keeps them. By default
+            what each file says.
 
     Returns:
         The data of a run.
 
     Raises:
-        TypeError: range is not a pair of integers.
-        ValueError: range is not 0 <= low < high <= 65535.
+        TypeError: range is not a pair of integers, or bands are not integers.
+        ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
         DataError: The folder is not in VOC layout, no picture is left to train on, or the masks
             of a split are void all over.
     """
-    train_split = open_voc(root, split="train", range=range)
-    val_split = open_voc(root, split="val", range=range)
+    train_split = open_voc(root, split="train", range=range, bands=bands)
+    val_split = open_voc(root, split="val", range=range, bands=bands)
     samples, dropped, val_smaller = train_split.samples, 0, 0
     if recipe.drop_smaller:
         sifted = drop_smaller(samples, *recipe.crop)
@@ -135,7 +140,8 @@ def _warn_of_range(samples: Sequence[Sample]) -> None:
     warn = RangeWarner("if {0} means white, add --range 0..{0}")
     for sample in samples:
         with contextlib.suppress(DataError):  # training reports it
-            warn(str(sample.image), read_image_levels(sample.image, range=sample.range).seen)
+            read = read_image_levels(sample.image, range=sample.range, bands=sample.bands)
+            warn(str(sample.image), read.seen)
 
 
 def train(
@@ -200,9 +206,7 @@ def train(
         hold_run(run),
         kept_memory(),
     ):
-        spec = checkpoint_spec(
-            model.architecture, data.train.classes, data.train.palette, range=data.train.range
-        )
+        spec = spec_for(model.architecture, data.train)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
             data.samples,

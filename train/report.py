@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from fcnkit.runtime.files import atomic_path, atomic_write
+from fcnkit.runtime.page import document, table
 from fcnkit.runtime.pixels.palette import readable_palette
+from fcnkit.runtime.predict.legend import font_families
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder
 from fcnkit.train.evaluation import Measure, PictureScore
-from fcnkit.train.legend import font_families
 from fcnkit.train.sample_grid import GridRow, save_rows
 
 __all__ = ["worst_apart", "write_report"]
@@ -147,34 +148,34 @@ def _page(
         )
     ]
     shown = [[p.sample.name, f"{p.mean_iou:.4f}", f"{p.pixel_accuracy:.4f}"] for p in worst]
-    parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>fcnkit eval</title>',
-        "<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:70em}"
-        "td,th{padding:.1em 1em .1em 0;text-align:left}img{max-width:100%}"
-        ".swatch{display:inline-block;width:1.6em;height:.9em;border:1px solid #888}</style>",
+    body = [
         f"<h1>{html.escape(str(facts.get('model', 'model')))}</h1>",
-        _table([[key, _shown(value)] for key, value in facts.items() if value != []]),
+        table((), [[key, _shown(value)] for key, value in facts.items() if value != []]),
         "<h2>Scores</h2>",
-        _table([[name, f"{getattr(scores, name):.4f}"] for name in _FOUR]),
+        table(
+            (),
+            [
+                [name.replace("_", " ").replace("iou", "IoU"), f"{getattr(scores, name):.4f}"]
+                for name in _FOUR
+            ],
+        ),
         "<h2>Classes</h2>",
-        _table([["label", "class", "IoU", "true pixels"], *classes], colors),
-        "<h2>Confusion</h2><p>Per cent of the true class's pixels; counts in "
-        '<a href="confusion.csv">confusion.csv</a>.</p><img src="confusion.png" alt="matrix">',
-        "<h2>Worst pictures</h2><p>Those with the lowest mean IoU that are not neighbors in the "
+        table(("label", "class", "IoU", "true pixels", "color"), classes, colors=colors),
+        "<h2>Confusion</h2><p>Percent of the true class's pixels; counts in "
+        '<a href="confusion.csv">confusion.csv</a>.</p>',
+        _figure("confusion.png", "confusion matrix"),
+        "<h2>Worst images</h2><p>Those with the lowest mean IoU that are not neighbors in the "
         'split. All of them are in <a href="pictures.csv">pictures.csv</a>.</p>',
-        _table([["picture", "mean IoU", "pixel accuracy"], *shown]),
-        '<img src="worst.png" alt="image, prediction, truth, errors"></html>',
+        table(("image", "mean IoU", "pixel accuracy"), shown),
+        _figure("worst.png", "image, prediction, truth, errors"),
     ]
-    return "\n".join(parts) + "\n"
+    return document("fcnkit eval", body)
+
+
+def _figure(name: str, words: str) -> str:
+    """Show an image file beside the page, not larger than it is."""
+    return f'<figure class="own-size"><img src="{name}" alt="{words}"></figure>'
 
 
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _table(rows: list[list[str]], colors: Sequence[str] = ()) -> str:
-    """Return a table; the rows after the first end with a square of a color, where given."""
-    lines = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    for number, color in enumerate(colors, start=1):
-        lines[number] += f'<td><span class="swatch" style="background:{color}"></span></td>'
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

@@ -16,8 +16,9 @@ from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.files import atomic_write
 from fcnkit.train import parallel
-from fcnkit.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_checkpoint, save_checkpoint
 from fcnkit.train.curves import save_curves
+from fcnkit.train.data.voc import VocFolder
 from fcnkit.train.recipe import Recipe
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "hold_run",
     "open_run",
     "save_epoch",
+    "spec_for",
 ]
 
 BEST, LAST = "best.pt", "last.pt"
@@ -80,6 +82,18 @@ def hold_run(run: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # not empty: the usual case
             run.rmdir()
+
+
+def spec_for(architecture: str, folder: VocFolder) -> ModelSpec:
+    """Return the spec of a network under training on a data set, see ``checkpoint_spec``.
+
+    Args:
+        architecture: A name that create_model knows.
+        folder: The split to train on: its classes, colors, range and bands.
+    """
+    return checkpoint_spec(
+        architecture, folder.classes, folder.palette, range=folder.range, bands=folder.bands
+    )
 
 
 def open_run(

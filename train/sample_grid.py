@@ -14,10 +14,15 @@ from PIL import Image, ImageDraw
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.files import atomic_path
 from fcnkit.runtime.pixels.metrics import confusion, scores
-from fcnkit.runtime.pixels.palette import decode, readable_palette
+from fcnkit.runtime.pixels.palette import VOID_COLOR, decode, readable_palette
+from fcnkit.runtime.predict.legend import (
+    Entry,
+    class_entries,
+    draw_legend,
+    font_for,
+)
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import VocFolder, read_pair
-from fcnkit.train.legend import draw_legend, font_for
 
 __all__ = ["GridRow", "save_grid", "save_rows"]
 
@@ -56,7 +61,7 @@ def save_grid(path: Path, segmenter: Segmenter, folder: VocFolder, *, pictures: 
         DataError: An image or mask is broken.
         OSError: The file cannot be written.
     """
-    folder = folder.with_range(segmenter.spec.range)
+    folder = folder.seen_by(segmenter.spec)
     chosen = np.linspace(0, len(folder.samples) - 1, min(pictures, len(folder.samples)))
     spread = sorted({round(float(position)) for position in chosen})
     samples = [folder.samples[index] for index in spread]
@@ -119,9 +124,14 @@ def _compose(
     palette: NDArray[np.uint8],
 ) -> Image.Image:
     width = len(_COLUMNS) * (_CELL + _GAP) + _GAP
-    legend = draw_legend(spec.classes, palette, width=width - 2 * _GAP)
+    entries = [*class_entries(spec.classes, palette), Entry(VOID_COLOR, f"{VOID} void")]
+    legend = draw_legend(entries, width=width - 2 * _GAP)
+    errors = [Entry(_WRONG, "wrong"), Entry(_NO_TRUTH, "void in the truth, does not count")]
+    notes = draw_legend(errors, width=width - 2 * _GAP)
     heights = [_LINE + max(cell.height for cell in cells) + _GAP for _, cells in rows]
-    sheet = Image.new("RGB", (width, _LINE + sum(heights) + legend.height + _GAP), _WHITE)
+    sheet = Image.new(
+        "RGB", (width, _LINE + sum(heights) + legend.height + notes.height + 2 * _GAP), _WHITE
+    )
     draw = ImageDraw.Draw(sheet)
     for column, title in enumerate(_COLUMNS):
         left = _GAP + column * (_CELL + _GAP)
@@ -133,4 +143,5 @@ def _compose(
             sheet.paste(cell, (_GAP + column * (_CELL + _GAP), top + _LINE))
         top += height
     sheet.paste(legend, (_GAP, top))
+    sheet.paste(notes, (_GAP, top + legend.height + _GAP))
     return sheet

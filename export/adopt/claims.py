@@ -14,6 +14,7 @@ from fcnkit.errors import BadTypeError, BadValueError, DataError, message, missi
 from fcnkit.runtime.artifacts.plain import is_text
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.checks import check_choice, check_int, check_type
+from fcnkit.runtime.predict.bands import Bands, check_bands
 
 __all__ = ["IMAGENET", "Claims", "ColorOrder", "Upsampling", "read_claims"]
 
@@ -54,6 +55,8 @@ class Claims:
     """The output of an ONNX file that holds the scores or labels."""
     upsample: Upsampling | None = None
     """How scores of a lower resolution are enlarged."""
+    bands: Bands | None = None
+    """Which samples of an image file are red, green and blue, counted from 1."""
 
     def __post_init__(self) -> None:
         """Refuse values that no network has.
@@ -74,6 +77,7 @@ class Claims:
             check_int("--multiple", self.multiple, 1, 1024)
         _check_name("--name", self.name)
         _check_name("--output", self.output)
+        check_bands("--bands", self.bands)
         if self.color is not None:
             check_choice("--color", self.color, get_args(ColorOrder))
         if self.upsample is not None:
@@ -166,6 +170,11 @@ def _value(path: Path, key: str, value: object) -> Any:
             return tuple(map(float, values))
         rule, remedy = f"{key} must be one or three numbers", "write [0.485, 0.456, 0.406]"
         raise DataError(message(str(path), rule, f"a {type(value).__name__}", remedy))
+    if key == "bands":
+        if isinstance(value, list):
+            return tuple(value)
+        rule = "bands must be three integers"
+        raise DataError(message(str(path), rule, f"a {type(value).__name__}", "write [1, 2, 3]"))
     wanted = int if key in ("classes", "scale", "multiple") else str
     if type(value) is not wanted:
         rule = f"{key} must be {'an integer' if wanted is int else 'a string'}"

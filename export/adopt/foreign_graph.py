@@ -63,6 +63,9 @@ def image_input(model: onnx.ModelProto, *, where: str) -> onnx.ValueInfoProto:
         sides = ", ".join("?" if dim is None else str(dim) for dim in dims)
         got = f"{found[0].name} {dtype} ({sides})"
         remedy = "export the network for float32 images, channels first"
+        if kind == TensorProto.FLOAT and len(dims) == 4 and dims[3] not in (1, 3, 4):
+            rule = "a network must take three inputs: red, green and blue, (N, 3, H, W)"
+            remedy = "adopt one of three; --bands says which samples they are"
         raise ArtifactError(message(where, rule, got, remedy))
     return found[0]
 

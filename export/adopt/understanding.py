@@ -107,7 +107,7 @@ def _source_spec(
         claims.name or opened.architecture, names.classes, names.palette, shapes=_shapes(facts)
     )
     given = replace(plain.input, mean=normal.mean, std=normal.std, multiple=facts.multiple)
-    return replace(plain, input=given, versions={})
+    return replace(plain, input=given, versions={}, bands=claims.bands)
 
 
 def _shapes(facts: Facts) -> ShapeRange:

@@ -44,7 +44,7 @@ FORMAT: Final = 2
 """Version of the JSON form that is written. Format 1 is format 2 without its optional parts and
 stays readable; every other version is refused."""
 
-OPTIONAL_PARTS: Final = ("last_layer", "confidence", "adopted", "range")
+OPTIONAL_PARTS: Final = ("last_layer", "confidence", "adopted", "range", "bands")
 """What format 2 added: keys that are always there and null where a model does not have the part."""
 
 METADATA_KEY: Final = "fcnkit.spec"
@@ -198,6 +198,8 @@ class ModelSpec:
     """What was said or found out about a network from elsewhere. No model has it yet."""
     range: tuple[int, int] | None = None
     """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
+    bands: tuple[int, int, int] | None = None
+    """Which samples of a file are red, green and blue, counted from 1; None: as the file says."""
 
     def __post_init__(self) -> None:
         """Refuse values that no stage can use.
@@ -377,6 +379,11 @@ def _check_last_layer(spec: ModelSpec) -> None:
         raise key_error("last_layer.sha256", "must be 64 hexadecimal digits", layer.sha256)
 
 
+def _check_bands(spec: ModelSpec) -> None:
+    if spec.bands is not None and not all(1 <= band <= 65535 for band in spec.bands):
+        raise key_error("bands", "must be numbers of samples, 1..65535", list(spec.bands))
+
+
 _RULES = (
     _check_format,
     _check_classes,
@@ -385,4 +392,5 @@ _RULES = (
     _check_shapes,
     _check_range,
     _check_last_layer,
+    _check_bands,
 )

@@ -178,7 +178,9 @@ def measure_case(
     backend = segmenter.backend
     photo = None
     if picture is not None:
-        photo = Image.fromarray(read_picture(picture, range=backend.spec.range))
+        photo = Image.fromarray(
+            read_picture(picture, range=backend.spec.range, bands=backend.spec.bands)
+        )
     plan = plan_cover(segmenter, shape)
     given = compute_shape(segmenter, plan, shape[0])
     memory_open = host_memory()["resident_mb"]

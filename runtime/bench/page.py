@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fcnkit.runtime.bench.plots import FOLDER_PLOTS, PLOTS, draw, save_figure
 from fcnkit.runtime.bench.report import case_title, stage_rows
+from fcnkit.runtime.page import document, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,33 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["latency_page", "throughput_page"]
 
 _FIGURES: Final = ("p50", "p90", "p95", "p99", "p99_9", "max", "mean", "std", "min")
-
-_STYLE: Final = """
-:root { color-scheme: light; --line: #e3e6ea; --soft: #f6f7f9; --ink: #1d2127; --dim: #5c6570; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.5rem 4rem; color: var(--ink);
-  background: #fff; font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
-h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: 1rem;
-  border-top: 1px solid var(--line); }
-h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
-p { margin: .3rem 0; }
-.dim { color: var(--dim); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-th { color: var(--dim); font-weight: 600; background: var(--soft); }
-th:first-child, td:first-child { text-align: left; }
-td.wide { white-space: normal; text-align: left; }
-tr.total td { font-weight: 600; }
-figure { margin: 1rem 0; }
-figure img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
-.warn { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #d9822b;
-  background: #fdf3e7; }
-.fine { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #2a9d6f;
-  background: #ebf7f2; }
-"""
 
 
 def latency_page(report: dict[str, Any]) -> str:
@@ -59,7 +33,7 @@ def latency_page(report: dict[str, Any]) -> str:
     body.append("<h2>Every stage</h2>")
     body += [part for case in report["cases"] for part in _case(case)]
     body.append(_environment(report["environment"]))
-    return _document("fcnkit bench latency", body)
+    return document("fcnkit bench latency", body)
 
 
 def throughput_page(report: dict[str, Any]) -> str:
@@ -83,14 +57,14 @@ def throughput_page(report: dict[str, Any]) -> str:
             )
             for run in report["runs"]
         ]
-        body += ["<h2>As fast as it goes</h2>", _table(head, rows)]
+        body += ["<h2>As fast as it goes</h2>", table(head, rows)]
         body += _warnings([line for run in report["runs"] for line in run["warnings"]])
     if report["loads"]:
         body += ["<h2>Under load</h2>", _loads(report["loads"])]
         body += _warnings([line for row in report["loads"] for line in row["warnings"]])
     body += _figures(draw(report, FOLDER_PLOTS))
     body.append(_environment(report["environment"]))
-    return _document("fcnkit bench throughput", body)
+    return document("fcnkit bench throughput", body)
 
 
 def _loads(loads: Sequence[dict[str, Any]]) -> str:
@@ -112,19 +86,7 @@ def _loads(loads: Sequence[dict[str, Any]]) -> str:
         cells = [f"{times[f'{name}_ms']:.1f}" for name in ("p50", "p95", "p99", "p99_9", "max")]
         busy, fits = f"{100 * row['busy']:.0f} %", "yes" if row["keeps_up"] else "no"
         rows.append((f"{row['rate']:.2f}", row["title"], str(row["requests"]), busy, *cells, fits))
-    return _table(head, rows)
-
-
-def _document(title: str, body: Sequence[str]) -> str:
-    return (
-        "<!doctype html>\n"
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # Without an icon, a browser asks the server for one and reports that it failed.
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body>\n'
-        + "\n".join(body)
-        + "\n</body></html>\n"
-    )
+    return table(head, rows)
 
 
 def _heading(title: str, report: dict[str, Any]) -> str:
@@ -158,7 +120,7 @@ def _overview(cases: Sequence[dict[str, Any]]) -> str:
         memory = case["memory_mb"]["host_peak"]
         size = "missing" if memory is None else f"{memory:.0f} MiB"
         rows.append((case_title(case), *cells, rate, f"{cold:.0f} ms", size))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _case(case: dict[str, Any]) -> Iterator[str]:
@@ -183,7 +145,7 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
             continue
         cells = [_number(summary[f"{figure}_ms"]) for figure in _FIGURES]
         rows.append((words, str(summary["samples"]), *cells, f"{summary['cv']:.3f}"))
-    yield _table(head, rows, strong=("end to end", "infer (backend alone)"))
+    yield table(head, rows, strong=("end to end", "infer (backend alone)"))
     first, memory = case["first_call"], case["memory_mb"]
     imported = first["import_ms"]
     yield (
@@ -223,21 +185,6 @@ def _environment(environment: dict[str, Any]) -> str:
             text = "missing" if value is None else str(value)
         rows.append(f'<tr><td>{escape(key)}</td><td class="wide">{escape(text)}</td></tr>')
     return f'<h2>Environment</h2><div class="scroll"><table>{"".join(rows)}</table></div>'
-
-
-def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, strong: Sequence[str] = ()
-) -> str:
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
-    body = []
-    for row in rows:
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
-        kind = ' class="total"' if row[0] in strong else ""
-        body.append(f"<tr{kind}>{cells}</tr>")
-    return (
-        f'<div class="scroll"><table><thead><tr>{lines[0]}</tr></thead>'
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
 
 
 def _number(value: float | None) -> str:

@@ -162,7 +162,7 @@ class PictureWork:
         spec = segmenter.spec
         for path in self._pictures:
             laps.end("cover")
-            image_hwc = read_picture(path, range=spec.range)
+            image_hwc = read_picture(path, range=spec.range, bands=spec.bands)
             laps.end("decode")
             result = _Result(self._staging, self._plan, spec, laps)
             one = segmenter.begin(image_hwc, self._plan, result.write)

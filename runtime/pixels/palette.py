@@ -126,6 +126,14 @@ def readable_palette(palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint
     return voc_palette(256)[: len(colors)]
 
 
+@lru_cache(maxsize=16)
+def all_colors(palette: tuple[Color, ...]) -> bytes:
+    """Return 256 colors for a palette PNG: viewers show void at 255 in VOC's color for it."""
+    colors = voc_palette()
+    colors[: len(palette)] = palette
+    return colors.tobytes()
+
+
 def decode(
     labels_hw: NDArray[np.uint8],
     palette: Palette,
@@ -279,7 +287,7 @@ def overlay(
     if labels.shape != image.shape[:2]:
         rule = f"must have the image's height and width, {image.shape[:2]}"
         raise BadValueError(message("overlay: labels_hw", rule, labels.shape, "resize one of them"))
-    weight = round(256 * _check_alpha(alpha))
+    weight = round(256 * check_alpha("overlay: alpha", alpha))
     inputs = (labels, colors) if out is image_hwc else (image, labels, colors)
     result = check_output("overlay: out", out, image.shape, np.uint8, inputs)
     count = check_threads("overlay", threads)
@@ -288,12 +296,18 @@ def overlay(
     return result
 
 
-def _check_alpha(alpha: float) -> float:
+def check_alpha(what: str, alpha: float) -> float:
+    """Return the weight of a color, or say what is wrong with it.
+
+    Raises:
+        TypeError: It is not a number.
+        ValueError: It is not 0..1.
+    """
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.floating):
         rule = "must be a number"
-        raise BadTypeError(message("overlay: alpha", rule, type(alpha).__name__, "pass 0.0 to 1.0"))
+        raise BadTypeError(message(what, rule, type(alpha).__name__, "pass 0.0 to 1.0"))
     if not 0.0 <= alpha <= 1.0:
-        raise BadValueError(message("overlay: alpha", "must be 0..1", alpha, "pass 0.0 to 1.0"))
+        raise BadValueError(message(what, "must be 0..1", alpha, "pass 0.0 to 1.0"))
     return float(alpha)
 
 

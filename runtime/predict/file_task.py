@@ -114,6 +114,7 @@ class FileTask:
                 self._job.source,
                 max_pixels=context.max_pixels,
                 range=spec.range,
+                bands=spec.bands,
                 warn=context.warn,
             )
             self._size = (source.shape[0], source.shape[1])
@@ -139,13 +140,17 @@ class FileTask:
             # read row by row.
             rows = self._rows_or_none()
             return rows if rows is not None and rows.width * rows.height > limit else None
-        return open_rows(source, range=self._context.segmenter.spec.range)
+        return self._open_rows()
 
     def _rows_or_none(self) -> FileRows | None:
         try:
-            return open_rows(self._job.source, range=self._context.segmenter.spec.range)
+            return self._open_rows()
         except (FcnkitError, OSError):
             return None
+
+    def _open_rows(self) -> FileRows:
+        spec = self._context.segmenter.spec
+        return open_rows(self._job.source, range=spec.range, bands=spec.bands)
 
     def _write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         start = time.perf_counter()
@@ -161,8 +166,14 @@ class FileTask:
 
     def _open(self) -> StagedOutput:
         assert self._size is not None
-        results, format = self._context.results, self._context.options.format
-        return StagedOutput(self._place.staging, self._size, results.spec, format=format)
+        results, options = self._context.results, self._context.options
+        return StagedOutput(
+            self._place.staging,
+            self._size,
+            results.spec,
+            format=options.format,
+            style=options.overlay,
+        )
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
 from fcnkit.runtime.predict.manifest import Manifest, Options, Record, line_of
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging
+from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import MANIFEST, Part, partial_name
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
@@ -60,6 +61,7 @@ def options_of(
     format: Format,
     wanted: ResultRequest | None = None,
     results: Results | None = None,
+    overlay: OverlayStyle | None = None,
 ) -> Options:
     """Say what a result depends on besides the picture and the model."""
     backend, mapped = segmenter.backend, results is not None and results.labels is not None
@@ -75,6 +77,7 @@ def options_of(
         labels=results.labels if results else None,
         void_below=wanted.void_below if wanted else None,
         confidence=bool(results and results.needs_confidence),
+        overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
     )
 
 
@@ -86,6 +89,7 @@ def predict_files(
     model_sha256: str,
     format: Format = "labels",
     wanted: ResultRequest | None = None,
+    overlay: OverlayStyle | None = None,
     resume: bool = True,
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -106,6 +110,7 @@ def predict_files(
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
         wanted: What is made of the labels before; by default nothing.
+        overlay: How overlays look; None for the default.
         resume: Skip what the manifest and a valid output prove done with the same model and
             options from a picture that has not changed since.
         fail_fast: Stop after the first picture that fails.
@@ -135,7 +140,7 @@ def predict_files(
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
-        _context(segmenter, format, wanted, model_sha256, max_pixels),
+        _context(segmenter, format, wanted, overlay, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
@@ -155,6 +160,7 @@ def run_into(
     model_sha256: str,
     format: Format = "labels",
     wanted: ResultRequest | None = None,
+    overlay: OverlayStyle | None = None,
     max_pixels: int = MAX_PIXELS,
     batch: int | None = None,
 ) -> Generator[Record, None, None]:
@@ -168,6 +174,7 @@ def run_into(
         model_sha256: As for ``predict_files``.
         format: As for ``predict_files``.
         wanted: As for ``predict_files``.
+        overlay: As for ``predict_files``.
         max_pixels: As for ``predict_files``.
         batch: As for ``predict_files``.
 
@@ -179,7 +186,7 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = _context(segmenter, format, wanted, model_sha256, max_pixels)
+    context = _context(segmenter, format, wanted, overlay, model_sha256, max_pixels)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return _Run(context, batch=batch).records(jobs, place)
 
@@ -188,6 +195,7 @@ def _context(
     segmenter: Segmenter,
     format: Format,
     wanted: ResultRequest | None,
+    overlay: OverlayStyle | None,
     model_sha256: str,
     max_pixels: int,
 ) -> RunContext:
@@ -195,6 +203,11 @@ def _context(
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
         raise BadValueError(message("predict", rule, format, "leave it out for labels"))
+    if overlay is not None:
+        check_type("predict: overlay", overlay, OverlayStyle)
+        if format != "overlay":
+            rule, remedy = "goes with format overlay", "leave it out"
+            raise BadValueError(message("predict: overlay", rule, f"format {format}", remedy))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
     wanted = ResultRequest() if wanted is None else wanted
@@ -203,7 +216,9 @@ def _context(
     segmenter.check_confidence(results.needs_confidence)
     return RunContext(
         segmenter=segmenter,
-        options=options_of(segmenter, format=format, wanted=wanted, results=results),
+        options=options_of(
+            segmenter, format=format, wanted=wanted, results=results, overlay=overlay
+        ),
         results=results,
         model_sha256=model_sha256,
         max_pixels=max_pixels,

@@ -6,7 +6,7 @@ samples; their meaning comes from here, so that a file means the same on both wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,9 +15,10 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.predict import tiff
+from fcnkit.runtime.predict.bands import Bands, few_bands
 from fcnkit.runtime.predict.levels import Levels
 
-__all__ = ["Layout", "layout_of", "layout_of_tiff", "to_rgb"]
+__all__ = ["Layout", "layout_of", "layout_of_tiff", "to_rgb", "with_bands"]
 
 _MODES: Final = {1: "L", 3: "RGB", 4: "CMYK"}
 
@@ -53,23 +54,57 @@ class Layout:
     """Samples behind the colors."""
     unnamed: bool = False
     """Whether some of them have no tag that says what they are."""
+    bands: Bands | None = None
+    """Which samples are red, green and blue, whatever the file says; the others are ignored."""
+
+    @property
+    def samples(self) -> int:
+        """Samples per pixel that the file stores."""
+        return max(self.colors + self.extras, 0 if self.alpha is None else self.alpha + 1)
 
 
-def layout_of(picture: Image.Image, what: str) -> Layout:
+def layout_of(picture: Image.Image, what: str, bands: Bands | None = None) -> Layout:
     """Say what the samples of a picture mean.
 
     Args:
         picture: An opened picture whose pixels are not read yet.
         what: The file, for the error.
+        bands: The samples that are red, green and blue; None for what the file says.
 
     Returns:
         The layout.
 
     Raises:
-        DataError: The samples cannot be shown as RGB without knowing more than the file says.
+        DataError: The samples cannot be shown as RGB without knowing more than the file says, or
+            the file does not store the bands.
     """
     if isinstance(picture, TiffImagePlugin.TiffImageFile):
-        return layout_of_tiff(dict(picture.tag_v2), what)
+        return layout_of_tiff(dict(picture.tag_v2), what, bands)
+    return with_bands(_layout_of_others(picture, what), bands, what)
+
+
+def with_bands(layout: Layout, bands: Bands | None, what: str) -> Layout:
+    """Return a layout with the bands that are read of it.
+
+    Raises:
+        DataError: The file does not store them: it has fewer samples, numbers of colors, inks, or
+            colors that are multiplied or inverted.
+    """
+    if bands is None:
+        return layout
+    for kind, there in (
+        ("a palette", layout.palette),
+        ("CMYK", layout.colors == 4),
+        ("colors multiplied by the transparency", layout.premultiplied),
+        ("white as zero", layout.inverted),
+        (f"{layout.samples}", layout.samples < max(bands)),
+    ):
+        if there:
+            raise few_bands(what, bands, kind)
+    return replace(layout, bands=bands)
+
+
+def _layout_of_others(picture: Image.Image, what: str) -> Layout:
     if isinstance(picture, PngImagePlugin.PngImageFile):
         return _layout_of_png(picture)
     if picture.mode == "F" or (picture.mode == "I" and picture.format != "PPM"):
@@ -83,12 +118,13 @@ def layout_of(picture: Image.Image, what: str) -> Layout:
     return Layout(colors=3, palette=picture.mode == "P", alpha=alpha)
 
 
-def layout_of_tiff(tags: tiff.Tags, what: str) -> Layout:
+def layout_of_tiff(tags: tiff.Tags, what: str, bands: Bands | None = None) -> Layout:
     """Say what the samples of a TIFF mean.
 
     Args:
         tags: Of the file.
         what: The file, for the error.
+        bands: As for ``layout_of``.
 
     Returns:
         The layout.
@@ -96,27 +132,28 @@ def layout_of_tiff(tags: tiff.Tags, what: str) -> Layout:
     Raises:
         DataError: As for ``layout_of``.
     """
-    tiff.check_tiff(tags, what)
+    tiff.check_tiff(tags, what, any_samples=bands is not None)
     photometric, count = tags[tiff.PHOTOMETRIC], tags.get(tiff.SAMPLES, 1)
     deep = max(tiff.numbers(tags, tiff.BITS, (1,))) == 16
     colors = {0: 1, 1: 1, 5: 4}.get(photometric, 3)
     if photometric == 3:
-        return Layout(colors=3, palette=True)
+        return with_bands(Layout(colors=3, palette=True), bands, what)
     planes = tags.get(tiff.PLANES, 1) == 2 and count > 1
     # Only what is marked as transparency is; a fourth sample is often infrared.
     extra = tiff.numbers(tags, tiff.EXTRA, ())[: count - colors]
     marked = [place for place, kind in enumerate(extra) if kind in (1, 2)]
-    return Layout(
+    layout = Layout(
         colors=colors,
         deep=deep,
         alpha=colors + marked[0] if marked else None,
         premultiplied=bool(marked) and extra[marked[0]] == 1,
-        inverted=deep and photometric == 0,
+        inverted=photometric == 0 and (deep or bands is not None),
         planes=planes,
         tiles=tiff.TILES in tags,
         extras=count - colors,
         unnamed=count > colors + len(extra),
     )
+    return with_bands(layout, bands, what)
 
 
 def _layout_of_png(picture: PngImagePlugin.PngImageFile) -> Layout:
@@ -167,7 +204,9 @@ def _band_to_rgb(
 ) -> Image.Image:
     stored = samples_hwc[..., : layout.colors]
     alpha: NDArray[np.uint8] | None = None
-    if layout.key is not None:
+    if layout.bands is not None:
+        stored = samples_hwc[..., [band - 1 for band in layout.bands]]
+    elif layout.key is not None:
         alpha = np.where((stored == layout.key).all(axis=-1), 0, 255).astype(np.uint8)
     elif layout.alpha is not None:
         opacity = samples_hwc[..., layout.alpha]
@@ -177,7 +216,7 @@ def _band_to_rgb(
         colors = 255 - colors
     size = (colors.shape[1], colors.shape[0])
     data = np.ascontiguousarray(colors, dtype=np.uint8)
-    picture = Image.frombytes(_MODES[layout.colors], size, data).convert("RGB")
+    picture = Image.frombytes(_MODES[colors.shape[2]], size, data).convert("RGB")
     if alpha is None:
         return picture
     picture.putalpha(Image.frombytes("L", size, np.ascontiguousarray(alpha)))

@@ -17,6 +17,7 @@ from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, read_size
+from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, manifests_in
 
 __all__ = ["Manifest", "Options", "Record", "line_of"]
@@ -44,6 +45,8 @@ class Options:
     """The confidence below which pixels became void."""
     confidence: bool = False
     """Whether the confidence was computed."""
+    overlay: OverlayStyle | None = None
+    """How an overlay looks; None for other formats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +179,11 @@ class Manifest:
         # Size and time: another run may have written there without saying so here.
         if stamp is None or stamp != record.output_stamp:
             return False
-        return record.size is not None and read_size(path) == record.size
+        size, found = record.size, read_size(path)
+        if self._options.overlay is not None and size is not None and found is not None:
+            # A legend makes an overlay larger than its picture.
+            return found[0] >= size[0] and found[1] >= size[1]
+        return size is not None and found == size
 
     def append(self, record: Record) -> None:
         """Write a line at once.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import shutil
 import struct
@@ -24,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
-from fcnkit.runtime.pixels.palette import decode, overlay, voc_palette
+from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 
 __all__ = [
@@ -198,7 +198,13 @@ class Output(Protocol):
 
 
 def open_output(
-    path: Path, height: int, width: int, spec: ModelSpec, *, format: Format
+    path: Path,
+    height: int,
+    width: int,
+    spec: ModelSpec,
+    *,
+    format: Format,
+    style: OverlayStyle | None = None,
 ) -> tuple[Output, Callable[[], None]]:
     """Begin a result.
 
@@ -208,6 +214,7 @@ def open_output(
         width: Columns of the picture.
         spec: The model's promises; its palette is used.
         format: What to write.
+        style: Of an overlay; None for the default.
 
     Returns:
         The output, and a function that lets go of the file without ending it.
@@ -219,6 +226,9 @@ def open_output(
     try:
         if format == "npy":
             return _NpyOutput(file, height, width), file.close
+        if format == "overlay":
+            rows = OverlayRows(width, spec, style or OverlayStyle())
+            return _OverlayOutput(file, height, rows, spec), file.close
         return _PngOutput(file, height, width, spec, format), file.close
     except BaseException:
         file.close()
@@ -229,7 +239,13 @@ class StagedOutput:
     """One result: written beside its name, put under it when whole."""
 
     def __init__(
-        self, staging: Staging, size: tuple[int, int], spec: ModelSpec, *, format: Format
+        self,
+        staging: Staging,
+        size: tuple[int, int],
+        spec: ModelSpec,
+        *,
+        format: Format,
+        style: OverlayStyle | None = None,
     ) -> None:
         """Begin a result.
 
@@ -238,12 +254,13 @@ class StagedOutput:
             size: Height and width of the image.
             spec: As for ``open_output``.
             format: As for ``open_output``.
+            style: As for ``open_output``.
 
         Raises:
             OSError: The file cannot be made.
         """
         self._staging, self.path = staging, staging.path()
-        self._output, self._let_go = open_output(self.path, *size, spec, format=format)
+        self._output, self._let_go = open_output(self.path, *size, spec, format=format, style=style)
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows; see ``Output.write``."""
@@ -262,14 +279,6 @@ class StagedOutput:
         with contextlib.suppress(OSError):
             self._let_go()
         self.path.unlink(missing_ok=True)
-
-
-@functools.lru_cache(maxsize=16)
-def _all_colors(palette: tuple[tuple[int, int, int], ...]) -> bytes:
-    """Return 256 colors, so that viewers show void at 255 in VOC's color for it."""
-    colors = voc_palette()
-    colors[: len(palette)] = palette
-    return colors.tobytes()
 
 
 class _NpyOutput:
@@ -299,30 +308,29 @@ class _PngOutput:
         header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[format], 0, 0, 0)
         self._chunk(b"IHDR", header)
         if format == "labels":
-            self._chunk(b"PLTE", _all_colors(spec.palette))
+            self._chunk(b"PLTE", all_colors(spec.palette))
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Compress the next rows."""
-        height, width = rows.labels.shape
-        pixels = self._pixels(image_hwc, rows).reshape(height, -1)
+        self._add(self._pixels(image_hwc, rows))
+
+    def _add(self, pixels: NDArray[np.uint8]) -> None:
+        pixels = pixels.reshape(len(pixels), -1)
         # Each row begins with its filter; none (0) suits labels, whose rows are runs of one value.
-        filtered = np.zeros((height, pixels.shape[1] + 1), np.uint8)
+        filtered = np.zeros((len(pixels), pixels.shape[1] + 1), np.uint8)
         filtered[:, 1:] = pixels
-        if self._format == "overlay" and width > 1:
+        if self._format == "overlay" and pixels.shape[1] > 3:
             _subtract_left(filtered)
         self._data(self._deflate.compress(filtered.data))
 
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
+        del image_hwc
         if self._format == "labels":
             return rows.labels
         if self._format == "confidence":
             assert rows.confidence is not None  # the run computes it for this format
             return rows.confidence
-        labels_hw = np.ascontiguousarray(rows.labels)
-        if self._format == "color":
-            return decode(labels_hw, self._spec.palette, threads=1)
-        image_hwc = np.ascontiguousarray(image_hwc)
-        return overlay(image_hwc, labels_hw, self._spec.palette, threads=1)
+        return decode(np.ascontiguousarray(rows.labels), self._spec.palette, threads=1)
 
     def close(self) -> None:
         self._data(self._deflate.flush())
@@ -337,6 +345,22 @@ class _PngOutput:
         self._file.write(struct.pack(">I", len(content)) + kind)
         self._file.write(content)
         self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+
+
+class _OverlayOutput(_PngOutput):
+    """The image with its labels, and below it the legend."""
+
+    def __init__(self, file: IO[bytes], height: int, rows: OverlayRows, spec: ModelSpec) -> None:
+        self._rows = rows
+        super().__init__(file, height + len(rows.legend), rows.width, spec, "overlay")
+
+    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
+        return self._rows.draw(image_hwc, rows.labels)
+
+    def close(self) -> None:
+        if len(self._rows.legend):
+            self._add(self._rows.legend)
+        super().close()
 
 
 def _subtract_left(rows: NDArray[np.uint8]) -> None:

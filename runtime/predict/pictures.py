@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
+from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.frames import Color, rgb_image
 from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
 from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
@@ -47,6 +48,7 @@ def read_picture(
     formats: tuple[str, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
     range: Range | None = None,
+    bands: Bands | None = None,
 ) -> NDArray[np.uint8]:
     """Read a picture the way a viewer shows it.
 
@@ -60,6 +62,8 @@ def read_picture(
         range: The stored values (low, high) that become 0 and 255, for gray and RGB pictures of
             more than 8 bits; values outside of it become 0 or 255. By default all that the file
             can hold, with a PictureWarning where the picture uses a quarter of that or less.
+        bands: The stored samples, counted from 1, that are red, green and blue. All others are
+            left out, transparency too. By default what the file says.
 
     Returns:
         uint8 RGB picture of shape (H, W, 3), contiguous, the caller's own.
@@ -67,11 +71,13 @@ def read_picture(
     Raises:
         DataError: As for ``open_picture``, or the file has a layout whose colors are not known,
             such as floats.
-        TypeError: range is not a pair of integers.
-        ValueError: range is not 0 <= low < high <= 65535.
+        TypeError: range is not a pair of integers, or bands are not integers.
+        ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
     warn = RangeWarner("if {0} means white, pass range=(0, {0})")
-    return _read_warned(path, warn, formats=formats, max_pixels=max_pixels, range=range)
+    return _read_warned(
+        path, warn, formats=formats, max_pixels=max_pixels, range=range, bands=bands
+    )
 
 
 def take_image(
@@ -79,6 +85,7 @@ def take_image(
     *,
     max_pixels: int,
     range: Range | None,
+    bands: Bands | None,
     warn: RangeWarner,
     color: Color = "RGB",
 ) -> NDArray[np.uint8]:
@@ -88,6 +95,7 @@ def take_image(
         source: A file, read as ``read_picture`` does, or an array for ``rgb_image``.
         max_pixels: As for ``read_picture``; an array may have more.
         range: As for ``read_picture``.
+        bands: As for ``read_picture``; an array has its three.
         warn: Warns of an assumed range, once per run.
         color: Of an array, as for ``rgb_image``.
 
@@ -100,7 +108,7 @@ def take_image(
         ValueError: As for ``read_picture`` and ``rgb_image``.
     """
     if isinstance(source, str | Path):
-        return _read_warned(source, warn, max_pixels=max_pixels, range=range)
+        return _read_warned(source, warn, max_pixels=max_pixels, range=range, bands=bands)
     return rgb_image(source, color)
 
 
@@ -111,8 +119,11 @@ def _read_warned(
     formats: tuple[str, ...] | None = None,
     max_pixels: int,
     range: Range | None,
+    bands: Bands | None,
 ) -> NDArray[np.uint8]:
-    image_hwc, seen = read_levels(path, formats=formats, max_pixels=max_pixels, range=range)
+    image_hwc, seen = read_levels(
+        path, formats=formats, max_pixels=max_pixels, range=range, bands=bands
+    )
     warn(str(path), seen)
     return image_hwc
 
@@ -123,6 +134,7 @@ def read_levels(
     formats: tuple[str, ...] | None = None,
     max_pixels: int = MAX_PIXELS,
     range: Range | None = None,
+    bands: Bands | None = None,
 ) -> ReadPicture:
     """Read a picture as ``read_picture`` does, without its warning.
 
@@ -131,6 +143,7 @@ def read_levels(
         formats: As for ``read_picture``.
         max_pixels: As for ``read_picture``.
         range: As for ``read_picture``.
+        bands: As for ``read_picture``.
 
     Returns:
         The picture and which values there were.
@@ -140,27 +153,30 @@ def read_levels(
         TypeError: As for ``read_picture``.
         ValueError: As for ``read_picture``.
     """
-    range = check_range("range", range)
+    range, bands = check_range("range", range), check_bands("bands", bands)
     try:
         with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-            return _read(picture, Path(path), range)
+            return _read(picture, Path(path), range, bands)
     except UnknownLayoutError:
-        return _by_rows(Path(path), range, max_pixels)
+        return _by_rows(Path(path), range, bands, max_pixels)
 
 
-def _read(picture: Image.Image, path: Path, range: Range | None) -> ReadPicture:
+def _read(
+    picture: Image.Image, path: Path, range: Range | None, bands: Bands | None
+) -> ReadPicture:
     if picture.format == "PPM":
-        plain = open_plain(path, range=range)
+        plain = open_plain(path, range=range, bands=bands)
         if plain is not None:
             return ReadPicture(read_all(plain), plain.seen)
-        return ReadPicture(_read_text(picture, str(path), range), None)
-    layout = layout_of(picture, str(path))
-    if layout.planes and (layout.deep or layout.extras > 1 or layout.unnamed):
+        return ReadPicture(_read_text(picture, str(path), range, bands), None)
+    layout = layout_of(picture, str(path), bands)
+    few = bands is not None and len(picture.getbands()) < layout.samples
+    if few or (layout.planes and (layout.deep or layout.extras > 1 or layout.unnamed)):
         # Pillow delivers no more than four planes, and of them the upper bytes.
-        return _by_rows(path, range, MAX_SIDE * MAX_SIDE)
+        return _by_rows(path, range, bands, MAX_SIDE * MAX_SIDE)
     if layout.planes:
         _use_libtiff(picture)
-    simple = layout.colors < 4 and layout.alpha is None and layout.key is None
+    simple = layout.colors < 4 and layout.alpha is None and layout.key is None and bands is None
     if simple and not layout.deep and picture.mode in _SIMPLE:
         # Most pictures: no copy that is not needed.
         return ReadPicture(np.array(ImageOps.exif_transpose(picture).convert("RGB")), None)
@@ -169,16 +185,18 @@ def _read(picture: Image.Image, path: Path, range: Range | None) -> ReadPicture:
     return ReadPicture(rgb_hwc, levels.seen)
 
 
-def _by_rows(path: Path, range: Range | None, max_pixels: int) -> ReadPicture:
+def _by_rows(path: Path, range: Range | None, bands: Bands | None, max_pixels: int) -> ReadPicture:
     """Read a TIFF by libvips that Pillow does not take."""
-    rows = open_rows(path, range=range)
+    rows = open_rows(path, range=range, bands=bands)
     if rows.width * rows.height > max_pixels:
         raise too_large(path, (rows.height, rows.width), max_pixels)
     image_hwc = read_all(rows)
     return ReadPicture(image_hwc, rows.seen)
 
 
-def _read_text(picture: Image.Image, what: str, range: Range | None) -> NDArray[np.uint8]:
+def _read_text(
+    picture: Image.Image, what: str, range: Range | None, bands: Bands | None
+) -> NDArray[np.uint8]:
     """Read a PBM, or a PGM or PPM whose values are written as text."""
     assert isinstance(picture, ImageFile.ImageFile)
     args = picture.tile[0].args
@@ -186,6 +204,9 @@ def _read_text(picture: Image.Image, what: str, range: Range | None) -> NDArray[
     if picture.mode == "F":
         got = "a PFM file of floats"
         raise DataError(message(what, DEPTH_RULE, got, DEPTH_REMEDY))
+    if bands is not None:
+        rule, remedy = "bands need a binary file", "save it as binary, P5 or P6"
+        raise DataError(message(what, rule, "text", remedy))
     if range is not None and isinstance(most, int) and most > 255:
         rule = "a range needs the values as they are stored"
         remedy = "save it as binary, P5 or P6"

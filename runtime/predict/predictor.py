@@ -26,6 +26,7 @@ from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.inputs import Job, relative_path
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
@@ -49,6 +50,7 @@ class Predictor:
     out: str
     """The output folder; one for all processes."""
     format: Format = "labels"
+    overlay: OverlayStyle | None = None
     backend: str = "auto"
     threads: int | None = None
     compute: Compute = "auto"
@@ -114,6 +116,7 @@ class Predictor:
                 model_sha256=sha256_of(Path(self.model)),
                 format=self.format,
                 wanted=self.wanted,
+                overlay=self.overlay,
                 batch=self.batch,
                 max_pixels=self.max_pixels,
             ):

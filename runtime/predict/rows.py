@@ -20,7 +20,8 @@ from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin
 
 from fcnkit.errors import DataError, message, missing_extra
 from fcnkit.runtime.checks import check_path
-from fcnkit.runtime.predict.layouts import Layout, layout_of, layout_of_tiff, to_rgb
+from fcnkit.runtime.predict.bands import Bands, check_bands
+from fcnkit.runtime.predict.layouts import Layout, layout_of, layout_of_tiff, to_rgb, with_bands
 from fcnkit.runtime.predict.levels import DEEPEST, Levels, LevelsSeen, Range, check_range
 from fcnkit.runtime.predict.passes import Rows
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS, format_of, worded
@@ -44,12 +45,15 @@ class FileRows(Rows, Protocol):
         """Which values of more than 8 bits there were so far; None for pictures of 8 bits."""
 
 
-def open_rows(path: str | Path, *, range: Range | None = None) -> FileRows:
+def open_rows(
+    path: str | Path, *, range: Range | None = None, bands: Bands | None = None
+) -> FileRows:
     """Open a picture that is read row by row; its pixels are those that ``read_picture`` gives.
 
     Args:
         path: The file.
         range: As for ``read_picture``.
+        bands: As for ``read_picture``.
 
     Returns:
         Its rows as RGB, as a viewer shows them.
@@ -58,15 +62,16 @@ def open_rows(path: str | Path, *, range: Range | None = None) -> FileRows:
         DataError: The file is of another kind, broken, has a layout whose colors are not known,
             or cannot be read from top to bottom.
         MissingExtraError: pyvips is needed and not installed.
-        TypeError: path is neither a str nor a Path, or range is not a pair of integers.
-        ValueError: range is not 0 <= low < high <= 65535.
+        TypeError: path is neither a str nor a Path, or range or bands are not integers.
+        ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
     path, range = check_path("open_rows: path", path), check_range("range", range)
+    bands = check_bands("bands", bands)
     with worded(path, "picture file", MAX_PIXELS):
-        plain = open_plain(path, range=range)
+        plain = open_plain(path, range=range, bands=bands)
         if plain is not None:
             return plain
-        layout, orientation = _header_of(path)
+        layout, orientation = _header_of(path, bands)
     if layout.planes and layout.tiles:
         rule, remedy = "a picture read row by row must not have planes in tiles", "use strips"
         raise DataError(message(str(path), rule, "a TIFF of tiles in separate planes", remedy))
@@ -81,12 +86,13 @@ def open_rows(path: str | Path, *, range: Range | None = None) -> FileRows:
     return _VipsRows(path, vips, layout, Levels(range))
 
 
-def open_plain(path: Path, *, range: Range | None) -> FileRows | None:
+def open_plain(path: Path, *, range: Range | None, bands: Bands | None) -> FileRows | None:
     """Open a binary PPM or PGM.
 
     Args:
         path: The file.
         range: As for ``read_picture``, checked.
+        bands: As for ``read_picture``, checked.
 
     Returns:
         Its rows; None for other files.
@@ -97,7 +103,7 @@ def open_plain(path: Path, *, range: Range | None) -> FileRows | None:
     """
     with path.open("rb") as file:
         head = _PLAIN.match(file.read(_HEADER_BYTES))
-    return None if head is None else _PlainRows(path, head, range)
+    return None if head is None else _PlainRows(path, head, range, bands)
 
 
 def read_all(rows: Rows) -> NDArray[np.uint8]:
@@ -105,7 +111,7 @@ def read_all(rows: Rows) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rows.read(rows.height))
 
 
-def _header_of(path: Path) -> tuple[Layout, int]:
+def _header_of(path: Path, bands: Bands | None) -> tuple[Layout, int]:
     """Return the layout of a PNG, JPEG or TIFF and its EXIF orientation.
 
     Pillow's limit on pixels does not apply: nothing is decoded.
@@ -118,7 +124,7 @@ def _header_of(path: Path) -> tuple[Layout, int]:
                 message(str(path), "must be a whole picture file", "damaged tags", "replace it")
             )
         orientation = tags.get(int(ExifTags.Base.Orientation), 1)
-        return layout_of_tiff(tags, str(path)), orientation
+        return layout_of_tiff(tags, str(path), bands), orientation
     # libvips knows many more formats, and hands some of them to libraries that are not meant for
     # files from strangers.
     if format not in ("PNG", "JPEG"):
@@ -131,7 +137,7 @@ def _header_of(path: Path) -> tuple[Layout, int]:
         exif = Image.Image.getexif(picture)
         if format == "PNG":
             exif.load(_exif_behind_pixels(path) or exif.tobytes())
-        return layout_of(picture, str(path)), exif.get(ExifTags.Base.Orientation, 1)
+        return layout_of(picture, str(path), bands), exif.get(ExifTags.Base.Orientation, 1)
 
 
 def _exif_behind_pixels(path: Path) -> bytes | None:
@@ -152,13 +158,17 @@ def _exif_behind_pixels(path: Path) -> bytes | None:
 class _PlainRows:
     """PPM or PGM, 8 or 16 bits."""
 
-    def __init__(self, path: Path, head: re.Match[bytes], range: Range | None) -> None:
+    def __init__(
+        self, path: Path, head: re.Match[bytes], range: Range | None, bands: Bands | None
+    ) -> None:
         kind, self.width, self.height, most = (int(head[i]) for i in (1, 2, 3, 4))
         self._path, self._channels = path, 3 if kind == 6 else 1
         if not 1 <= most <= DEEPEST or min(self.width, self.height) < 1:
             rule = "a PPM has sides and a largest value of 1 or more"
             got = f"{self.width}x{self.height}, {most}"
             raise DataError(message(str(path), rule, got, "replace the file"))
+        layout = with_bands(Layout(colors=self._channels), bands, str(path))
+        self._picked = None if layout.bands is None else [band - 1 for band in layout.bands]
         self._bytes = 1 if most < 256 else 2
         # As Pillow scales.
         scaled = np.arange(DEEPEST + 1) / most
@@ -188,7 +198,9 @@ class _PlainRows:
         else:
             values = self._table[np.frombuffer(data, np.uint8)]
         values = values.reshape(shape)
-        if self._channels == 1:
+        if self._picked is not None:
+            values = values[..., self._picked]
+        elif self._channels == 1:
             values = np.repeat(values, 3, axis=2)
         return values
 
@@ -258,6 +270,8 @@ class _VipsRows:
 
 def _delivered(layout: Layout, bands: int) -> Layout | None:
     """Return the layout of what libvips delivers of a file; None where it cannot be."""
+    if layout.bands is not None:
+        return layout if bands >= layout.samples else None
     plain = Layout(
         colors=layout.colors, deep=layout.deep, alpha=layout.alpha, inverted=layout.inverted
     )

@@ -86,7 +86,12 @@ def map_pictures(
         item = _Item(source, sure=sure)
         try:
             image_hwc = take_image(
-                source, max_pixels=max_pixels, range=backend.spec.range, warn=warn, color=color
+                source,
+                max_pixels=max_pixels,
+                range=backend.spec.range,
+                bands=backend.spec.bands,
+                warn=warn,
+                color=color,
             )
             plan = segmenter.plan(*image_hwc.shape[:2])
             one = segmenter.begin(image_hwc, plan, item.rows, sure=sure, in_worker=True)

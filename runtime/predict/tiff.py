@@ -20,6 +20,7 @@ __all__ = [
     "check_tiff",
     "describe",
     "numbers",
+    "size_and_orientation",
     "tags_of",
 ]
 
@@ -115,6 +116,13 @@ def tags_of(path: Path) -> Tags | None:
     return found if {256, 257, PHOTOMETRIC} <= set(found) else None
 
 
+def size_and_orientation(path: Path) -> tuple[tuple[int, int], int]:
+    """Return the height and width of a TIFF that has tags, and its EXIF orientation."""
+    tags = tags_of(path)
+    assert tags is not None  # the caller read them before
+    return (int(tags[257]), int(tags[256])), int(tags.get(274, 1))
+
+
 def describe(tags: Tags) -> str:
     """Word the layout that the tags of a TIFF give."""
     try:
@@ -139,12 +147,13 @@ def describe(tags: Tags) -> str:
     return text
 
 
-def check_tiff(tags: Tags, what: str) -> None:
+def check_tiff(tags: Tags, what: str, *, any_samples: bool = False) -> None:
     """Refuse a TIFF whose colors cannot be told without knowing more than it says.
 
     Args:
         tags: Of the file.
         what: The file, for the error.
+        any_samples: A gray TIFF may have any number of samples, because a user says what they are.
 
     Raises:
         DataError: Naming the layout.
@@ -164,7 +173,11 @@ def check_tiff(tags: Tags, what: str) -> None:
         rule = "a TIFF must have 1, 2, 4, 8 or 16 bits per sample, several samples 8 or 16"
     elif count < colors or (photometric == 3 and (count > 1 or bits == {16})):
         rule = "a TIFF must have a sample per color, and a palette one sample of at most 8 bits"
-    elif colors == 1 and count > 1 and not _is_gray_with_one_more(tags, count):
+    elif any_samples and colors == 1 and count > 1 and tags.get(PLANES, 1) == 2:
+        # libvips mixes them up, and Pillow does not read them.
+        rule = "a gray TIFF of several samples must hold them beside each other, not in planes"
+        raise DataError(message(what, rule, describe(tags), "save it with interleaved samples"))
+    elif colors == 1 and count > 1 and not (any_samples or _is_gray_with_one_more(tags, count)):
         rule = "a gray TIFF must have one sample, or a second one that is named and beside it"
     elif tags.get(PLANES) == 2 and TILES in tags and (bits == {16} or count > colors):
         rule = "a TIFF of separate planes in tiles must have 8 bits and no extra samples"

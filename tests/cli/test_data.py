@@ -23,13 +23,13 @@ run = CliRunner().invoke
 
 def test_shapes_then_check(tmp_path: Path) -> None:
     out = tmp_path / "d"
-    args = ["shapes", str(out), "--train", "20", "--val", "1", "--seed", "5"]
+    args = ["shapes", str(out), "--train", "20", "--val", "8", "--seed", "5"]
     result = run(data.app, args)
     assert result.exit_code == 0
-    assert result.stdout == f"{out}: 20 train, 1 val pictures\n"
-    assert result.stderr.startswith("draw: 1 of 21\ndraw: 3 of 21\n")
-    assert result.stderr.endswith(f"draw: 21 of 21\nnext: fcnkit train {out} -o run\n")
-    assert run(data.app, args).stdout == f"{out}: 20 train, 1 val pictures, already there\n"
+    assert result.stdout == f"{out}: 20 train, 8 val pictures\n"
+    assert result.stderr.startswith("draw: 1 of 28\ndraw: 3 of 28\n")
+    assert result.stderr.endswith(f"draw: 28 of 28\nnext: fcnkit train {out} -o run\n")
+    assert run(data.app, args).stdout == f"{out}: 20 train, 8 val pictures, already there\n"
     checked = run(data.app, ["check", str(out)])
     assert checked.exit_code == 0
     lines = checked.stdout.splitlines()
@@ -55,7 +55,7 @@ def test_check_says_what_is_wrong_and_exits_with_1(tmp_path: Path) -> None:
         "train: void 0 pixels",
         (
             f"train: missing: {root}/JPEGImages/a: must be one file, "
-            "got none with .jpg, .jpeg, .png; add it, or take the name off the list"
+            "got none with .jpg, .jpeg, .png, .tif, .tiff; add it, or take the name off the list"
         ),
         "val: 1 pictures, heights 6..6, widths 8..8",
         "val: background 0 pixels 0.00%",

@@ -16,9 +16,9 @@ from PIL import Image
 
 import fcnkit
 from fcnkit.runtime.pixels.palette import readable_palette
+from fcnkit.runtime.predict.legend import font_families
 from fcnkit.train.data.voc import Sample, open_voc
 from fcnkit.train.evaluation import PictureScore, measure
-from fcnkit.train.legend import font_families
 from fcnkit.train.report import worst_apart, write_report
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused
@@ -68,7 +68,8 @@ class Page(HTMLParser):
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value for key, value in attrs if key in ("src", "href") and value]
+        found = [value for key, value in attrs if key in ("src", "href") and value]
+        self.links += [link for link in found if link != "data:,"]  # the empty icon
 
 
 def test_the_page_shows_what_is_there(

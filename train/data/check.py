@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.levels import Range, check_range
 from fcnkit.train.data.inspection import (
     Picture,
@@ -126,6 +127,7 @@ def check_folder(
     root: Path,
     *,
     range: Range | None = None,
+    bands: Bands | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FolderReport:
     """Read every listed picture and mask of a data set, list what is wrong and warn of what is odd.
@@ -134,6 +136,7 @@ def check_folder(
         root: The folder that holds ``JPEGImages/``.
         range: The values that become 0 and 255 in pictures of more than 8 bits; what lies outside
             is counted.
+        bands: The stored samples that are red, green and blue; by default what each file says.
         progress: Called with the names checked so far and the number of all.
 
     Returns:
@@ -143,14 +146,14 @@ def check_folder(
         DataError: A folder is missing, or a list or ``labelmap.txt`` is empty or malformed.
         OSError: A folder cannot be read.
     """
-    range = check_range("--range", range)
+    range, bands = check_range("--range", range), check_bands("--bands", bands)
     labelmap = read_labelmap_of(root)
     listed = {split: read_split(root, split) for split in split_names(root)}
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     names = dict.fromkeys(name for split in listed.values() for name in split)
     pictures: dict[str, Picture] = {}
     for number, name in enumerate(names, start=1):
-        pictures[name] = inspect_picture(name, images, masks, labelmap, range)
+        pictures[name] = inspect_picture(name, images, masks, labelmap, range, bands)
         if progress is not None:
             progress(number, len(names))
     splits = [
@@ -178,7 +181,7 @@ def check_folder(
 
 def _about_labels(root: Path, labelmap: LabelMap, splits: Mapping[str, SplitReport]) -> Remarks:
     train = splits.get("train")
-    counted = Splits(_counts(train), _counts(splits.get("val")))
+    counted = Splits(*(_counts(splits.get(split)) for split in Splits._fields))
     return about_labels(root, labelmap, counted, unknown=list(train.unknown) if train else [])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
+from fcnkit.train.data.alike import NEAR, look_of, matches
 from fcnkit.train.data.masks import (
     MANY,
     ON_ITS_SIDE,
@@ -20,7 +21,7 @@ from fcnkit.train.data.masks import (
     unknown_text,
 )
 from fcnkit.train.data.remarks import Remark, Remarks, named, shared_text
-from fcnkit.train.data.voc import IMAGES, MASKS, FileIndex, Sample, size_text
+from fcnkit.train.data.voc import IMAGES, LISTS, MASKS, FileIndex, Sample, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fcnkit.runtime.predict.bands import Bands
     from fcnkit.runtime.predict.levels import LevelsSeen, Range
     from fcnkit.train.data.labelmap import LabelMap
     from fcnkit.train.data.masks import DecodedMask
@@ -56,6 +58,8 @@ class Picture(NamedTuple):
     """EXIF's, 1..8."""
     digest: bytes = b""
     """Of the pixels; empty where there is one color only, which many pictures may share."""
+    look: bytes = b""
+    """See ``alike.look_of``."""
     mask: DecodedMask | None = None
     """Without its labels."""
     counts: NDArray[np.int64] = np.zeros(VOID + 1, np.int64)
@@ -74,7 +78,12 @@ class Picture(NamedTuple):
 
 
 def inspect_picture(
-    name: str, images: FileIndex, masks: FileIndex, labelmap: LabelMap, range: Range | None = None
+    name: str,
+    images: FileIndex,
+    masks: FileIndex,
+    labelmap: LabelMap,
+    range: Range | None = None,
+    bands: Bands | None = None,
 ) -> Picture:
     """Read a listed name's picture and mask.
 
@@ -84,6 +93,7 @@ def inspect_picture(
         masks: Its masks.
         labelmap: Its classes.
         range: The values that become 0 and 255 in pictures of more than 8 bits.
+        bands: The stored samples that are red, green and blue.
 
     Returns:
         What they hold, and every problem.
@@ -93,7 +103,7 @@ def inspect_picture(
     found = Picture(name, path=image)
     if image is not None:
         try:
-            image_hwc, seen = read_image_levels(image, range=range)
+            image_hwc, seen = read_image_levels(image, range=range, bands=bands)
         except (DataError, OSError) as error:
             problems.append(Problem("unreadable", name, str(error)))
         else:
@@ -102,6 +112,7 @@ def inspect_picture(
                 size=(height, width),
                 orientation=orientation_of(image),
                 digest=_digest(image_hwc),
+                look=look_of(image_hwc),
                 seen=seen,
             )
     if mask is not None:
@@ -158,12 +169,17 @@ def about_pictures(
         pictures: What was read of each name.
 
     Returns:
-        Warnings alone.
+        Warnings, and a note where splits hold images that look alike.
     """
     every = list(pictures.values())
     checks = (_void, _transparent, _repainted, _turned, _mixed, _swapped)
     found = [remark for check in checks for remark in check(root, every)]
-    return Remarks((*found, *_copies(root, listed, pictures)))
+    warnings, notes = list(found), list[Remark]()
+    splits = [split for split in ("train", "val", "test") if split in listed]
+    for pair in combinations(splits, 2):
+        warnings += _copies(root, pair, listed, pictures)
+        notes += _alike(root, pair, listed, pictures)
+    return Remarks(tuple(warnings), tuple(notes))
 
 
 def _named(pictures: Sequence[Picture]) -> str:
@@ -242,17 +258,46 @@ def _swapped(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
 
 
 def _copies(
-    root: Path, listed: Mapping[str, Sequence[str]], pictures: Mapping[str, Picture]
+    root: Path,
+    pair: tuple[str, str],
+    listed: Mapping[str, Sequence[str]],
+    pictures: Mapping[str, Picture],
 ) -> Iterator[Remark]:
     """Find pictures that two splits share under different names."""
-    splits = [split for split in ("train", "val", "test") if split in listed]
-    for first, second in combinations(splits, 2):
-        digests = {pictures[name].digest: name for name in listed[first] if pictures[name].digest}
-        pairs = [
-            f"{digests[pictures[name].digest]} = {name}"
+    first, second = pair
+    digests = {pictures[name].digest: name for name in listed[first] if pictures[name].digest}
+    pairs = [
+        f"{digests[pictures[name].digest]} = {name}"
+        for name in listed[second]
+        if pictures[name].digest in digests and name not in listed[first]
+    ]
+    if pairs:
+        got = f"{len(pairs)} identical under two names ({named(pairs)})"
+        yield Remark("copies", shared_text(root, first, second, got))
+
+
+def _alike(
+    root: Path,
+    pair: tuple[str, str],
+    listed: Mapping[str, Sequence[str]],
+    pictures: Mapping[str, Picture],
+) -> Iterator[Remark]:
+    """Find pictures of two splits that look alike. Shared names and copies have a warning."""
+    first, second = pair
+    held = {pictures[name].digest for name in listed[first]}
+    found = matches(
+        {name: pictures[name].look for name in listed[first]},
+        {
+            name: pictures[name].look
             for name in listed[second]
-            if pictures[name].digest in digests and name not in listed[first]
-        ]
-        if pairs:
-            got = f"{len(pairs)} identical under two names ({named(pairs)})"
-            yield Remark("copies", shared_text(root, first, second, got))
+            if name not in listed[first] and pictures[name].digest not in held
+        },
+    )
+    if found:
+        rule = f"pictures of {first}.txt and {second}.txt should not look alike"
+        shown = named([f"{name} like {other}" for other, name in found])
+        got = f"{len(found)} of {len(listed[second])} in {second}.txt that do ({shown}): "
+        got += f"at most {NEAR} of the 64 bits of a hash differ"
+        remedy = "if they are frames of one scene, keep them on one list with fcnkit data split "
+        remedy += "--force --group REGEX"
+        yield Remark("alike", message(str(root / LISTS), rule, got, remedy))

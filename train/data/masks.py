@@ -13,9 +13,11 @@ from PIL import ExifTags, Image
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import encode, unknown_colors
+from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range
-from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.picture_file import UnknownLayoutError, open_picture
 from fcnkit.runtime.predict.pictures import ReadPicture, read_levels
+from fcnkit.runtime.predict.tiff import size_and_orientation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +50,7 @@ ON_ITS_SIDE = 5
 MANY = 16
 """More unknown colors or labels than this come from smoothing or a photo, not a lost class."""
 
-_IMAGES = ("JPEG", "PNG")
+_IMAGES = ("JPEG", "PNG", "TIFF")
 _MASKS = ("PNG",)
 _JPEG_START, _DEPTH_AT = b"\xff\xd8", 24
 """How a JPEG file begins, and which byte of a PNG file tells the bits per channel."""
@@ -70,29 +72,35 @@ class DecodedMask(NamedTuple):
     """A label whose color in the file's palette is not the label map's; empty if there is none."""
 
 
-def read_image(path: Path, *, range: Range | None = None) -> NDArray[np.uint8]:
+def read_image(
+    path: Path, *, range: Range | None = None, bands: Bands | None = None
+) -> NDArray[np.uint8]:
     """Read a data set's picture, as ``fcnkit.runtime.predict.pictures.read_picture`` does.
 
     Args:
-        path: A JPEG or PNG file.
+        path: A JPEG, PNG or TIFF file.
         range: The values that become 0 and 255 in pictures of more than 8 bits; by default all
             that the file can hold. ``data check`` and ``open_data`` warn where that is in doubt.
+        bands: The stored samples that are red, green and blue; by default what the file says.
 
     Returns:
         uint8 array (H, W, 3), RGB.
 
     Raises:
-        DataError: The file is missing, cut short, not a JPEG or PNG, or too large.
+        DataError: The file is missing, cut short, not a JPEG, PNG or TIFF, or too large.
     """
-    return read_image_levels(path, range=range).image_hwc
+    return read_image_levels(path, range=range, bands=bands).image_hwc
 
 
-def read_image_levels(path: Path, *, range: Range | None = None) -> ReadPicture:
+def read_image_levels(
+    path: Path, *, range: Range | None = None, bands: Bands | None = None
+) -> ReadPicture:
     """Read a data set's picture, and which values of more than 8 bits there were.
 
     Args:
         path: As for ``read_image``.
         range: As for ``read_image``.
+        bands: As for ``read_image``.
 
     Returns:
         The picture and its values.
@@ -100,46 +108,49 @@ def read_image_levels(path: Path, *, range: Range | None = None) -> ReadPicture:
     Raises:
         DataError: As for ``read_image``.
     """
-    return read_levels(path, formats=_IMAGES, range=range)
+    return read_levels(path, formats=_IMAGES, range=range, bands=bands)
 
 
 def size_of(path: Path) -> Size:
     """Return the height and width that ``read_image`` gives, from the header where possible.
 
     Args:
-        path: A JPEG or PNG file.
+        path: A JPEG, PNG or TIFF file.
 
     Returns:
         Height and width in pixels.
 
     Raises:
-        DataError: The file is missing, not a JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG, PNG or TIFF, or too large.
     """
-    with open_picture(path, formats=_IMAGES) as image:
-        width, height = image.size
-        turned = _orientation(image) >= ON_ITS_SIDE
-    return (width, height) if turned else (height, width)
+    (height, width), orientation = _header(path)
+    return (width, height) if orientation >= ON_ITS_SIDE else (height, width)
 
 
 def orientation_of(path: Path) -> int:
     """Return how ``read_image`` turns or mirrors a picture: its EXIF orientation, 1 for not at all.
 
     Args:
-        path: A JPEG or PNG file.
+        path: A JPEG, PNG or TIFF file.
 
     Returns:
         1..8, as EXIF counts them; 1 where the file says nothing or something else.
 
     Raises:
-        DataError: The file is missing, not a JPEG or PNG, or too large.
+        DataError: The file is missing, not a JPEG, PNG or TIFF, or too large.
     """
-    with open_picture(path, formats=_IMAGES) as image:
-        return _orientation(image)
+    return _header(path)[1]
 
 
-def _orientation(image: Image.Image) -> int:
-    value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return value if value in range(1, 9) else 1
+def _header(path: Path) -> tuple[Size, int]:
+    """Return the stored size and the EXIF orientation."""
+    try:
+        with open_picture(path, formats=_IMAGES) as image:
+            size = (image.height, image.width)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except UnknownLayoutError:  # a TIFF that libvips may read
+        size, orientation = size_and_orientation(path)
+    return size, orientation if orientation in range(1, 9) else 1
 
 
 def read_mask(

@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 RemarkKind = Literal[
-    "absent", "alpha", "assumed", "copies", "exif", "mixed", "one class", "overlap", "palette",
-    "range", "shifted", "split", "swapped", "unseen", "void",
+    "absent", "alike", "alpha", "assumed", "copies", "exif", "mixed", "one class", "one split",
+    "overlap", "palette", "range", "shifted", "split", "swapped", "unseen", "void",
 ]  # fmt: skip
 
 _SHOWN = 5
@@ -62,10 +62,12 @@ class Remarks(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """What ``train`` and ``val`` hold; None where there is no such list."""
+    """What ``train``, ``val`` and ``test`` hold; None where there is no such list."""
 
     train: NDArray[np.int64] | None
     val: NDArray[np.int64] | None
+    test: NDArray[np.int64] | None = None
+    """None also where training begins, which does not read it."""
 
 
 def named(names: Sequence[str], most: int = _SHOWN) -> str:
@@ -121,8 +123,8 @@ def about_labels(
         unknown: Labels and colors in ``train`` that belong to no class.
 
     Returns:
-        Warnings for classes that cannot be learned or scored; a note for those that ``val`` lacks,
-        and where Pascal VOC's names were assumed.
+        Warnings for classes that cannot be learned or scored, or that one split alone has; a note
+        for those that only ``val`` lacks, and where Pascal VOC's names were assumed.
     """
     warnings: list[Remark] = []
     notes: list[Remark] = []
@@ -135,21 +137,22 @@ def about_labels(
     for split, counts in splits._asdict().items():
         if counts is not None and not counts[:classes].any() and counts[VOID]:
             warnings.append(_all_void(root, split, labelmap))
-    train, val = (_present(counts, labelmap) for counts in splits)
+    train, val, _ = (_present(counts, labelmap) for counts in splits)
     absent = [name for name in labelmap.classes if name not in train]
     if assumed:
         (warnings if train and absent else notes).append(_assumed(root, labelmap, absent, train))
     if train and splits.train is not None:
-        warnings += _shifted(root, labelmap, splits.train, unknown)
-        if absent and (not assumed or len(train) == 1):
+        shifted = _shifted(root, labelmap, splits.train, unknown)
+        warnings += shifted
+        # Labels that count from 1 are why a class seems absent.
+        if absent and not shifted and (not assumed or len(train) == 1):
             warnings.append(_absent(root, labelmap, splits, absent))
-    if val and classes > 1:
-        if len(val) == 1 and len(train) != 1:
-            warnings.append(_one_class(root, val))
-        elif unseen := [name for name in train if name not in val]:
-            rule, remedy = "every class should have pixels to be scored", "list pictures that do"
-            text = message(f"{root}: val", rule, f"none of {named(unseen)}", remedy)
-            notes.append(Remark("unseen", text))
+    if len(val) == 1 and len(train) != 1 and classes > 1:
+        warnings.append(_one_class(root, val))
+    elif train:
+        found = _unseen(root, labelmap, splits)
+        warnings += found.warnings
+        notes += found.notes
     return Remarks(tuple(warnings), tuple(notes))
 
 
@@ -221,6 +224,29 @@ def _one_class(root: Path, val: Sequence[str]) -> Remark:
     return Remark("one class", message(f"{root}: val", rule, f"only {val[0]}", remedy))
 
 
+def _unseen(root: Path, labelmap: LabelMap, splits: Splits) -> Remarks:
+    """Find classes that ``train`` has, and ``val`` or every other split lacks."""
+    train, val, test = (_present(counts, labelmap) for counts in splits)
+    # Where the list is there and was not read, the class may be in it.
+    unread = splits.test is None and (root / LISTS / "test.txt").exists()
+    alone = [name for name in train if (val or test) and name not in (*val, *test)]
+    unseen = [name for name in train if val and name not in val]
+    if alone and not unread:
+        unseen = [name for name in unseen if name not in alone]
+        rule, got = "every class should occur in train and in val", f"only in train: {named(alone)}"
+        remedy = "list pictures in val.txt that show it too, or divide them by class with "
+        remedy += f"fcnkit data split {root} --force"
+        warnings = [Remark("one split", message(str(root / LISTS), rule, got, remedy))]
+    else:
+        warnings = []
+    notes = []
+    if unseen:
+        rule, remedy = "every class should have pixels to be scored", "list pictures that do"
+        text = message(f"{root}: val", rule, f"none of {named(unseen)}", remedy)
+        notes = [Remark("unseen", text)]
+    return Remarks(tuple(warnings), tuple(notes))
+
+
 def _assumed(root: Path, labelmap: LabelMap, absent: Sequence[str], train: Sequence[str]) -> Remark:
     rule = "names the classes of a data set"
     got = f"no such file, so the {len(labelmap.classes)} names of Pascal VOC are assumed"
@@ -232,16 +258,18 @@ def _assumed(root: Path, labelmap: LabelMap, absent: Sequence[str], train: Seque
 
 def _absent(root: Path, labelmap: LabelMap, splits: Splits, absent: Sequence[str]) -> Remark:
     """Word that classes cannot be learned, and guess why."""
-    train, val = splits
+    train = splits.train
     assert train is not None  # the caller's condition
-    in_val = {name: int(val[labelmap.classes.index(name)]) for name in absent if val is not None}
     got = f"none of {named(absent)}"
     seen = _present(train, labelmap)
     if len(seen) == 1:
         got += f", only {seen[0]}"
     remedy = "list pictures in train.txt that show it"
-    if moved := [f"{count} px of {name}" for name, count in in_val.items() if count]:
-        got += f", while val has {named(moved)}"
+    for split, counts in (("val", splits.val), ("test", splits.test)):
+        at = labelmap.classes.index
+        held = {} if counts is None else {name: int(counts[at(name)]) for name in absent}
+        if moved := [f"{count} px of {name}" for name, count in held.items() if count]:
+            got += f", while {split} has {named(moved)}"
     if train[VOID] >= _FREQUENT * train.sum():
         got += f", while {train[VOID] / train.sum():.1%} of the pixels are {VOID}, which is void"
         remedy += f", or if {VOID} stands for it in the masks, save its label instead"

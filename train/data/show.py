@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.runtime.pixels.palette import decode, overlay
+from fcnkit.runtime.predict.legend import Entry, class_entries, draw_legend, font_for, least_width
 from fcnkit.train.data.beside import new_folder
 from fcnkit.train.data.voc import VocFolder, read_pair
 
@@ -23,8 +24,8 @@ __all__ = ["Shown", "draw_sheet", "save_sheets", "spread"]
 
 _PANEL: Final = 480
 """Longest side of an image on a sheet, pixels."""
-_GAP, _HEADER, _ROW, _SWATCH = 8, 26, 22, 16
-_WHITE, _BLACK, _GRAY = (255, 255, 255), (0, 0, 0), (128, 128, 128)
+_GAP, _HEADER = 8, 26
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 _LEAST_WIDTH: Final = 360
 
 
@@ -102,22 +103,15 @@ def draw_sheet(shown: Shown, labelmap: LabelMap) -> Image.Image:
     panels = [_scaled(panel) for panel in _panels(shown, labelmap)]
     high, wide = panels[0].height, panels[0].width
     entries = _entries(shown.labels_hw, labelmap)
-    width = max(3 * (wide + _GAP) + _GAP, _LEAST_WIDTH)
-    font = ImageFont.load_default(14)
-    column = max(int(font.getlength(text)) for _, text in entries) + _SWATCH + 3 * _GAP
-    columns = max(1, (width - _GAP) // column)
-    rows = -(-len(entries) // columns)
-    width = max(width, column + _GAP)
-    sheet = Image.new("RGB", (width, _HEADER + high + _GAP + rows * _ROW + _GAP), _WHITE)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 5), shown.name, fill=_BLACK, font=font)
+    width = max(3 * (wide + _GAP) + _GAP, _LEAST_WIDTH, least_width(entries) + 2 * _GAP)
+    legend = draw_legend(entries, width=width - 2 * _GAP)
+    top = _HEADER + high + _GAP
+    sheet = Image.new("RGB", (width, top + legend.height + _GAP), _WHITE)
+    font = font_for(shown.name, 14)
+    ImageDraw.Draw(sheet).text((_GAP, 5), shown.name, fill=_BLACK, font=font)
     for place, panel in enumerate(panels):
         sheet.paste(panel, (_GAP + place * (wide + _GAP), _HEADER))
-    for number, (color, text) in enumerate(entries):
-        left = _GAP + number % columns * column
-        top = _HEADER + high + _GAP + number // columns * _ROW
-        draw.rectangle((left, top, left + _SWATCH, top + _SWATCH), fill=color, outline=_GRAY)
-        draw.text((left + _SWATCH + _GAP, top), text, fill=_BLACK, font=font)
+    sheet.paste(legend, (_GAP, top))
     return sheet
 
 
@@ -137,17 +131,17 @@ def _scaled(rgb_hwc: NDArray[np.uint8]) -> Image.Image:
     return image.resize(size, Image.Resampling.BOX)
 
 
-def _entries(
-    labels_hw: NDArray[np.uint8], labelmap: LabelMap
-) -> Sequence[tuple[tuple[int, int, int], str]]:
-    """Return color and text of each legend entry."""
+def _entries(labels_hw: NDArray[np.uint8], labelmap: LabelMap) -> Sequence[Entry]:
+    """Return the legend: every class that occurs and its share, the most frequent first."""
     counts = np.bincount(labels_hw.ravel(), minlength=VOID + 1)
     order = sorted(np.flatnonzero(counts[:VOID]).tolist(), key=lambda label: -counts[label])
-    entries = [
-        (labelmap.palette[n], f"{n} {labelmap.classes[n]} ({counts[n] / labels_hw.size:.1%})")
-        for n in order
-    ]
+    named = class_entries(labelmap.classes, np.array(labelmap.palette, np.uint8))
+    entries = [named[label] for label in order]
     if counts[VOID]:
-        share = counts[VOID] / labels_hw.size
-        entries.append((labelmap.void_color, f"{VOID} void ({share:.1%})"))
-    return entries
+        entries.append(Entry(labelmap.void_color, f"{VOID} void"))
+        order.append(VOID)
+    shares = counts[order] / labels_hw.size
+    return [
+        Entry(entry.color, f"{entry.text} ({share:.1%})")
+        for entry, share in zip(entries, shares, strict=True)
+    ]

@@ -1,6 +1,6 @@
 """A data set in Pascal VOC layout: where the files of a split are.
 
-The layout is ``JPEGImages/`` (JPEG or PNG), ``SegmentationClass/*.png``,
+The layout is ``JPEGImages/`` (JPEG, PNG or TIFF), ``SegmentationClass/*.png``,
 ``ImageSets/Segmentation/{split}.txt`` (a name per line, without extension) and, for other classes
 than VOC's, ``labelmap.txt``.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.checks import check_type
+from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.levels import Range, check_range
 from fcnkit.train.data.labelmap import Color, LabelMap, read_labelmap, read_lines, voc_labelmap
 from fcnkit.train.data.masks import ON_ITS_SIDE, orientation_of, read_image, read_mask, size_of
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from fcnkit.runtime.artifacts.spec import ModelSpec
 
 __all__ = [
     "IMAGES",
@@ -47,7 +50,7 @@ MASKS = "SegmentationClass"
 LISTS = "ImageSets/Segmentation"
 LABELMAP = "labelmap.txt"
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 _MASK_SUFFIXES = (".png",)
 _JPEG = (".jpg", ".jpeg")
 _SHOWN = 3
@@ -63,6 +66,8 @@ class Sample:
     mask: Path
     range: Range | None = None
     """The values that become 0 and 255 in pictures of more than 8 bits."""
+    bands: Bands | None = None
+    """The stored samples that are red, green and blue; None for what the file says."""
 
 
 class Sifted(NamedTuple):
@@ -82,13 +87,14 @@ class VocFolder:
     samples: tuple[Sample, ...]
     range: Range | None = None
     """As every sample has it."""
+    bands: Bands | None = None
+    """As every sample has them."""
 
-    def with_range(self, range: Range | None) -> VocFolder:
-        """Return the split with its pictures read on another scale."""
-        if range == self.range:
-            return self
-        samples = tuple(replace(sample, range=range) for sample in self.samples)
-        return replace(self, samples=samples, range=range)
+    def seen_by(self, spec: ModelSpec) -> VocFolder:
+        """Return the split with its pictures read as a model reads them."""
+        range, bands = spec.range, spec.bands
+        samples = tuple(replace(sample, range=range, bands=bands) for sample in self.samples)
+        return replace(self, samples=samples, range=range, bands=bands)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,7 +107,9 @@ class VocFolder:
         return self.labelmap.palette
 
 
-def open_voc(root: Path, *, split: str, range: Range | None = None) -> VocFolder:
+def open_voc(
+    root: Path, *, split: str, range: Range | None = None, bands: Bands | None = None
+) -> VocFolder:
     """Find the pictures and masks of a split.
 
     Nothing is decoded yet; every file named in the split's list exists.
@@ -110,26 +118,29 @@ def open_voc(root: Path, *, split: str, range: Range | None = None) -> VocFolder
         root: The folder that holds ``JPEGImages/``.
         split: The list's name: ``train``, ``val``.
         range: As for ``fcnkit.runtime.read_picture``.
+        bands: As for ``fcnkit.runtime.read_picture``.
 
     Returns:
         The split.
 
     Raises:
-        TypeError: split is not a str, or range is not a pair of integers.
-        ValueError: range is not 0 <= low < high <= 65535.
+        TypeError: split is not a str, or range or bands are not integers.
+        ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
         DataError: A folder or list is missing, the list is empty or malformed, a picture or mask
             is missing, or ``labelmap.txt`` is malformed.
         OSError: A folder or file cannot be read.
     """
     check_type("open_voc: split", split, str)
-    range = check_range("--range", range)
+    range, bands = check_range("--range", range), check_bands("--bands", bands)
     labelmap = read_labelmap_of(root)
     names = read_split(root, split)
     images, masks = FileIndex.of_images(root), FileIndex.of_masks(root)
     for index in (images, masks):
         _check_all_there(index, names, root, split)
-    samples = tuple(Sample(name, images.only(name), masks.only(name), range) for name in names)
-    return VocFolder(root, split, labelmap, samples, range)
+    samples = tuple(
+        Sample(name, images.only(name), masks.only(name), range, bands) for name in names
+    )
+    return VocFolder(root, split, labelmap, samples, range, bands)
 
 
 def read_pair(
@@ -148,7 +159,7 @@ def read_pair(
     Raises:
         DataError: A file is damaged, a color or label is unknown, or the sizes differ.
     """
-    image_hwc = read_image(sample.image, range=sample.range)
+    image_hwc = read_image(sample.image, range=sample.range, bands=sample.bands)
     labels_hw = read_mask(sample.mask, labelmap, void_as_background=void_as_background)
     if image_hwc.shape[:2] != labels_hw.shape:
         raise DataError(size_text(sample, image_hwc.shape[:2], labels_hw.shape))
@@ -320,7 +331,7 @@ class FileIndex:
             got, remedy = ", ".join(path.name for path in paths), "take the others away"
         elif others := self._others.get(name):
             got = f"none with {suffixes} but {', '.join(path.name for path in others)}"
-            remedy = f"make it again as {self._suffixes[-1]}"
+            remedy = "make it again as .png"
             if others[0].suffix.lower() in _JPEG and self._suffixes == _MASK_SUFFIXES:
                 remedy += " from the labels, because JPEG has changed them"
         elif name.rpartition(".")[0] in self._paths:

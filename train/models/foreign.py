@@ -183,6 +183,12 @@ def _scores(result: object) -> Tensor:
     raise ArtifactError(message("network", rule, type(result).__name__, remedy))
 
 
+def _inputs(module: nn.Module) -> int | None:
+    """Return the input channels of the first convolution; None where there is none."""
+    layers = (one for one in module.modules() if isinstance(one, nn.Conv2d))
+    return next((layer.in_channels for layer in layers), None)
+
+
 def _probe(module: nn.Module, num_classes: int, name: str) -> Tensor:
     """Run a module once, without changing it, and check its scores."""
     training = module.training
@@ -192,6 +198,10 @@ def _probe(module: nn.Module, num_classes: int, name: str) -> Tensor:
     except FcnkitError:
         raise
     except Exception as error:  # the user's code may raise anything
+        if (inputs := _inputs(module)) not in (None, 3):
+            rule, got = "a network must take three inputs: red, green and blue", f"{inputs}"
+            remedy = "give its first layer three; --bands says which samples they are"
+            raise ArtifactError(message(name, rule, got, remedy)) from error
         rule = f"the network must take float images {_PROBE}"
         remedy = "fcnkit trains networks for sides that are multiples of 32"
         raise ArtifactError(message(name, rule, _line(error), remedy)) from error

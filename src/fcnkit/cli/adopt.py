@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import choice
+from fcnkit.cli.options import PictureBands, choice, parse_bands
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
@@ -55,6 +55,7 @@ def adopt(
         str | None,
         typer.Option(help="How coarse scores are enlarged: bilinear (default) or align-corners."),
     ] = None,
+    bands: PictureBands = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML or JSON file with these options by name.")
     ] = None,
@@ -105,6 +106,7 @@ def adopt(
         "name": name,
         "output": output,
         "upsample": upsample,
+        "bands": parse_bands(bands),
     }
     given = read_claims(config) if config else {}
     given |= {key: value for key, value in said.items() if value is not None}

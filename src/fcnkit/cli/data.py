@@ -12,7 +12,7 @@ from fcnkit.cli.data_import import import_data_set
 from fcnkit.cli.data_show import show_data_set
 from fcnkit.cli.data_split import split_data_set
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import ValueRange, parse_levels
+from fcnkit.cli.options import PictureBands, ValueRange, parse_bands, parse_levels
 from fcnkit.cli.say import say
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
     value_range: ValueRange = None,
+    bands: PictureBands = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 1 on warnings too.")
@@ -91,6 +92,7 @@ def check(
         report = check_folder(
             folder,
             range=parse_levels(value_range, "--range"),
+            bands=parse_bands(bands),
             progress=lambda done, total: advance("check", done, total),
         )
     if as_json:

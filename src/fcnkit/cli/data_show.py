@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnkit.cli.options import ValueRange, parse_levels, parse_size
+from fcnkit.cli.options import PictureBands, ValueRange, parse_bands, parse_levels, parse_size
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.checks import check_choice
@@ -37,13 +37,19 @@ def show_data_set(
         str | None, typer.Option(help="With --augmented: HxW, as for fcnkit train.")
     ] = None,
     value_range: ValueRange = None,
+    bands: PictureBands = None,
 ) -> None:
     """Draw images with their masks and a legend of the classes."""
     from fcnkit.cli.progress import progress_of
     from fcnkit.train.data.show import save_sheets, spread
     from fcnkit.train.data.voc import open_voc
 
-    opened = open_voc(folder, split=split, range=parse_levels(value_range, "--range"))
+    opened = open_voc(
+        folder,
+        split=split,
+        range=parse_levels(value_range, "--range"),
+        bands=parse_bands(bands),
+    )
     sheets = _augmented(opened, recipe, crop, count) if augmented else spread(opened, count)
     total = min(count, len(opened.samples))
     with progress_of() as advance:

@@ -12,6 +12,7 @@ from fcnkit.errors import BadValueError, message, missing_extra
 from fcnkit.runtime.artifacts import precisions
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
+from fcnkit.runtime.predict.bands import Bands, check_bands
 
 if TYPE_CHECKING:
     from fcnkit.runtime.backends.request import BackendRequest
@@ -23,6 +24,7 @@ __all__ = [
     "Cover",
     "Factory",
     "Json",
+    "PictureBands",
     "SpecFrom",
     "Threads",
     "Tta",
@@ -31,6 +33,7 @@ __all__ = [
     "choice",
     "cover_request",
     "parse_backend_options",
+    "parse_bands",
     "parse_levels",
     "parse_range",
     "parse_size",
@@ -116,6 +119,38 @@ ValueRange = Annotated[
         "such as 0..4095; by default all that a file can hold.",
     ),
 ]
+
+
+PictureBands = Annotated[
+    str | None,
+    typer.Option(
+        "--bands",
+        metavar="R,G,B",
+        help="Which samples of a picture are red, green and blue, counted from 1, such as 1,2,3 "
+        "or 4,3,2; by default what each file says.",
+    ),
+]
+
+
+def parse_bands(text: str | None) -> Bands | None:
+    """Read ``1,2,3`` as bands.
+
+    Args:
+        text: Three decimal integers joined by commas, or None.
+
+    Returns:
+        The integers, or None for None.
+
+    Raises:
+        ValueError: text is anything else.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    if all(_is_integer(part) for part in parts):
+        return check_bands("--bands", [int(part) for part in parts])
+    rule = "bands are written R,G,B"
+    raise BadValueError(message("--bands", rule, repr(text), "write 1,2,3"))
 
 
 def parse_backend_options(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.folder import Record
     from fcnkit.runtime.predict.inputs import Found
+    from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.parts import Part
 
 __all__ = ["predict", "say_data_sets"]
@@ -64,6 +66,16 @@ VoidBelow = Annotated[
 ]
 Confidence = Annotated[
     bool, typer.Option("--confidence", help="Say how sure the model is, in the manifest.")
+]
+Alpha = Annotated[
+    float | None, typer.Option(help="Of an overlay: weight of the colors, 0..1; 0.5 by default.")
+]
+Outline = Annotated[
+    bool, typer.Option("--outline", help="Of an overlay: a line where a class begins.")
+]
+Legend = Annotated[
+    bool | None,
+    typer.Option("--legend/--no-legend", help="Of an overlay: name the classes below the picture."),
 ]
 Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
@@ -108,6 +120,9 @@ def predict(
     keep: Keep = None,
     void_below: VoidBelow = None,
     confidence: Confidence = False,
+    alpha: Alpha = None,
+    outline: Outline = False,
+    legend: Legend = None,
     cover: Cover = None,
     tile: Tile = None,
     overlap: Annotated[
@@ -142,6 +157,7 @@ def predict(
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
 
+    style = _overlay_style(format, alpha, outline, legend)
     use_factory(factory)
     # This process reads pictures only through read_picture, whose own limit takes the place of
     # Pillow's, which no option could raise.
@@ -169,6 +185,7 @@ def predict(
             model_sha256=sha256_of(model),
             format=format,
             wanted=wanted,
+            overlay=style,
             resume=resume,
             fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
@@ -232,6 +249,27 @@ def _share(part: str | None, given: Sequence[str], root: Path | None) -> Part | 
         rule, remedy = "--part of a list needs --root", "pass the folder that holds every picture"
         raise BadValueError(message("predict", rule, lists[0], remedy))
     return share
+
+
+def _overlay_style(
+    format: Format, alpha: float | None, outline: bool, legend: bool | None
+) -> OverlayStyle | None:
+    """Return how an overlay looks; None for other formats."""
+    from fcnkit.runtime.predict.overlays import OverlayStyle
+
+    options = (
+        ("--alpha", alpha is not None),
+        ("--outline", outline),
+        ("--legend", legend is not None),
+    )
+    for option, given in options:
+        if given and format != "overlay":
+            rule, remedy = "goes with --format overlay", "leave it out"
+            raise BadValueError(message(option, rule, f"--format {format}", remedy))
+    if format != "overlay":
+        return None
+    plain = OverlayStyle(outline=outline, legend=legend is not False)
+    return plain if alpha is None else replace(plain, alpha=alpha)
 
 
 def _counted(found: Found, total: int, counts: dict[str, int], seconds: float) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import ValueRange, choice, parse_levels, parse_range, parse_size
+from fcnkit.cli.options import (
+    PictureBands,
+    ValueRange,
+    choice,
+    parse_bands,
+    parse_levels,
+    parse_range,
+    parse_size,
+)
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
 from fcnkit.train.recipe import (
@@ -117,6 +125,7 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
     value_range: ValueRange = None,
+    bands: PictureBands = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0, max=256)] = 1,
     compiled: Annotated[
@@ -161,9 +170,9 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
-    opened = loop.open_data(data, chosen, range=parse_levels(value_range, "--range"))
-    if first:
-        _say_data(opened, chosen)
+    levels = parse_levels(value_range, "--range")
+    opened = loop.open_data(data, chosen, range=levels, bands=parse_bands(bands))
+    _say_data(opened, chosen, speak=first)
     with progress_of(unit="images", lasting=False) as advance:
         loop.train(
             opened,
@@ -200,8 +209,10 @@ def _fit_crop(data: Path, recipe: Recipe, *, resumed: Path | None, speak: bool) 
     return fitted
 
 
-def _say_data(opened: TrainingData, recipe: Recipe) -> None:
+def _say_data(opened: TrainingData, recipe: Recipe, *, speak: bool) -> None:
     """Say what is trained on, and what is odd about it."""
+    if not speak:
+        return
     # The same words as in the d2l.ai chapter, to compare.
     left_out = f", left out {opened.dropped} smaller than the crop" if opened.dropped else ""
     say(f"read {len(opened.samples)} examples{left_out}")

@@ -31,6 +31,8 @@ class Drawing:
     """Pixels of void around every picture."""
     rare: bool = False
     """The last class has a single pixel in a single picture of each split."""
+    picture: str = "RGB"
+    """RGB as JPEG, or RGBA, L or I;16 as PNG."""
 
     def color(self, label: int) -> tuple[int, int, int]:
         return (0, 0, 0) if label == 0 else (7 * label % 256, (40 + label) % 256, 255 - label)
@@ -55,9 +57,18 @@ class Drawing:
             names = [f"{split}{number}" for number in range(count)]
             list_names(root, split, names)
             for number, name in enumerate(names):
-                save_image(root, name, random.integers(0, 256, (*self.size, 3), np.uint8))
+                self._save_picture(root, name, random)
                 self.save_mask(root, name, self._labels(random, number))
         return root
+
+    def _save_picture(self, root: Path, name: str, random: np.random.Generator) -> None:
+        if self.picture == "RGB":
+            save_image(root, name, random.integers(0, 256, (*self.size, 3), np.uint8))
+            return
+        channels = {"RGBA": (4,), "L": (), "I;16": ()}[self.picture]
+        dtype = np.uint16 if self.picture == "I;16" else np.uint8
+        values = random.integers(0, np.iinfo(dtype).max, (*self.size, *channels), dtype)
+        Image.fromarray(values).save(root / "JPEGImages" / f"{name}.png")
 
     def _labels(self, random: np.random.Generator, number: int) -> NDArray[np.uint8]:
         count = len(self.classes) - self.rare

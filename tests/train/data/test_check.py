@@ -60,13 +60,14 @@ def test_every_problem_is_listed(tmp_path: Path) -> None:
         Problem(
             "missing",
             "blind",
-            f"{images}/blind: must be one file, got none with .jpg, .jpeg, .png; "
+            f"{images}/blind: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; "
             "add it, or take the name off the list",
         ),
         Problem(
             "unreadable",
             "cut",
-            f"{images}/cut.jpg: must be a JPEG or PNG file, got an empty file; replace the file",
+            f"{images}/cut.jpg: must be a JPEG or PNG or TIFF file, got an empty file; "
+            f"replace the file",
         ),
         Problem(
             "size",
@@ -142,7 +143,7 @@ def test_report_as_json(tmp_path: Path) -> None:
                         "kind": "missing",
                         "name": "a",
                         "text": f"{root}/JPEGImages/a: must be one file, got none with .jpg, "
-                        ".jpeg, .png; add it, or take the name off the list",
+                        ".jpeg, .png, .tif, .tiff; add it, or take the name off the list",
                     }
                 ],
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops
 
 from fcnkit.runtime.pixels.palette import VOC_CLASSES, voc_palette
 from fcnkit.train.data.check import FolderReport, check_folder
@@ -33,6 +34,14 @@ HEALTHY = {
     "with a test split": Drawing(splits={"train": 4, "val": 2, "test": 3}),
     "Chinese names": Drawing(classes=("背景", "裂缝")),
     "square": Drawing(size=(32, 32)),
+    "wide": Drawing(size=(20, 90)),
+    "tall": Drawing(size=(90, 20)),
+    "many pictures": Drawing(splits={"train": 40, "val": 12, "test": 12}),
+    "gray pictures": Drawing(picture="L"),
+    "pictures of 16 bits": Drawing(picture="I;16", mode="L"),
+    "transparent pictures": Drawing(picture="RGBA"),
+    "names with blanks": Drawing(splits={"train": 3, "val": 3}, classes=("a b", "c, d", "e=f")),
+    "void borders, many classes": Drawing(border=6, classes=tuple("abcdefgh"), size=(40, 60)),
 }
 
 
@@ -200,74 +209,211 @@ def labels_in_channels(root: Path) -> None:
 
 
 LABELED = "every class should have pixels to be learned, got none of"
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "0 and 255": (scale_to_255, f"{LABELED} cat, dog, only background, while "),
+Fault = tuple[str, Callable[[Path], object], str]
+"""Its kind, what plants it, and a part of the line that names it."""
+
+
+def divide_without(root: Path, label: int | None, *splits: str) -> None:
+    """Make half of train the split test, and take a class, or all of them, out of splits."""
+    names = names_of(root, "train")
+    list_names(root, "train", names[:3])
+    list_names(root, "test", names[3:])
+    gone = (lambda x: x * 0 + 255) if label is None else (lambda x: np.where(x == label, 0, x))
+    relabel(root, gone, *splits)
+
+
+def copy_to_test(root: Path) -> None:
+    list_names(root, "test", ["test0"])
+    for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        shutil.copy(root / folder / f"val1.{suffix}", root / folder / f"test0.{suffix}")
+
+
+def deep_pictures(root: Path, levels: int) -> None:
+    """Make every picture one of 16 bits that uses only the lowest levels."""
+    for number, path in enumerate(sorted((root / "JPEGImages").iterdir())):
+        values = np.random.default_rng(number).integers(0, levels, (24, 32), np.uint16)
+        values[0, 0] = levels - 1
+        Image.fromarray(values).save(path.with_suffix(".png"))
+        path.unlink()
+
+
+def truncate(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+
+
+def one_red_pixel(image: Image.Image) -> Image.Image:
+    pixel = Image.new("RGB", image.size)
+    pixel.putpixel((3, 3), (99, 0, 0))
+    return pixel
+
+
+FAULTS: dict[str, Fault] = {
+    "0 and 255": ("absent", scale_to_255, f"{LABELED} cat, dog, only background, while "),
     "all void": (
+        "void",
         lambda root: relabel(root, lambda labels: labels * 0 + 255),
         "train: some pixel must be labeled, got masks of only 255, which is void; "
         "save the labels 0..2",
     ),
     "one mask void": (
+        "void",
         lambda root: Drawing().save_mask(root, "val1", np.full((24, 32), 255, np.uint8)),
         "a mask should have labeled pixels, got only void in 1 (val1); label them, or take "
         "them off the list",
     ),
     "all background": (
+        "absent",
         lambda root: relabel(root, lambda labels: labels * 0),
         f"{LABELED} cat, dog, only background; list pictures in train.txt that show it",
     ),
     "class in no mask": (
+        "absent",
         lambda root: relabel(root, lambda labels: np.where(labels == 1, 2, labels)),
         f"{LABELED} cat; list pictures in train.txt that show it",
     ),
-    "class in val alone": (move_class_to_val, f"{LABELED} dog, while val has "),
+    "class in val alone": ("absent", move_class_to_val, f"{LABELED} dog, while val has "),
     "val of one class": (
+        "one class",
         lambda root: relabel(root, lambda labels: labels * 0, "val"),
         "val: two classes or more must have pixels, or the mean IoU says nothing, got only "
         "background; list pictures in val.txt that show the others",
     ),
-    "counted from 1": (shift, "train: labels are 0..2 or 255, got 1..3; subtract 1"),
-    "counted from 1, last class absent": (shift_without_the_last, "if the masks count from 1"),
-    "0 is void": (void_counts_from_zero, "got 0..3; if 0 means background, name it first"),
-    "two conventions": (two_conventions, "255 is void in every mask, got 3 (train0, train1, "),
+    "counted from 1": ("shifted", shift, "train: labels are 0..2 or 255, got 1..3; subtract 1"),
+    "counted from 1, last class absent": (
+        "absent",
+        shift_without_the_last,
+        "if the masks count from 1",
+    ),
+    "0 is void": (
+        "shifted",
+        void_counts_from_zero,
+        "got 0..3; if 0 means background, name it first",
+    ),
+    "two conventions": (
+        "mixed",
+        two_conventions,
+        "255 is void in every mask, got 3 (train0, train1, ",
+    ),
     "palette of other classes": (
+        "palette",
         lambda root: palette_of_others(root, [(0, 0, 0), Drawing().color(2), (200, 0, 0)]),
         "such as label 1 (cat) in 14,42,253, the color of dog",
     ),
     "palette of no class": (
+        "palette",
         lambda root: palette_of_others(root, [(0, 0, 0), (1, 99, 3), (200, 0, 0)]),
         "such as label 1 (cat) in 1,99,3;",
     ),
-    "transparent": (make_clear, "transparent pixels of a mask are read by their color, got some"),
-    "swapped": (swap, "pictures belong in JPEGImages and masks in SegmentationClass, got 10"),
+    "transparent": (
+        "alpha",
+        make_clear,
+        "transparent pixels of a mask are read by their color, got some",
+    ),
+    "swapped": (
+        "swapped",
+        swap,
+        "pictures belong in JPEGImages and masks in SegmentationClass, got 10",
+    ),
     "turned by 180 degrees": (
+        "exif",
         lambda root: turn(root, 3),
         "pictures are turned and mirrored as EXIF says, and masks are not, got 6 (train0, ",
     ),
     "copies": (
+        "copies",
         copy_to_val,
         "got 1 identical under two names (train0 = val0); take them off one list",
     ),
     "test in train": (
+        "overlap",
         lambda root: list_names(root, "test", ["train1"]),
         "train.txt and test.txt must share no picture, or scores come out too good, got 1 in both "
         "(train1); take them off one list",
     ),
     "no val": (
+        "split",
         lambda root: (root / "ImageSets/Segmentation/val.txt").unlink(),
         "training needs train.txt and val.txt, got no val.txt; write val.txt",
     ),
     "one class": (
+        "one class",
         lambda root: (root / "labelmap.txt").write_text("crack:0,0,0::\n") and None,
         "labelmap.txt: training needs two classes or more, got only crack; "
         "name background on the first line",
     ),
     "no labelmap": (
+        "assumed",
         lambda root: (root / "labelmap.txt").unlink(),
         "so the 21 names of Pascal VOC are assumed: train has pixels of background, aeroplane, "
         "bicycle, and none of bird, boat, bottle, bus, car and 13 more; for classes that are not",
     ),
+    "class in train alone": (
+        "one split",
+        lambda root: relabel(root, lambda labels: np.where(labels == 2, 0, labels), "val"),
+        "ImageSets/Segmentation: every class should occur in train and in val, got only in train: "
+        "dog; list pictures in val.txt that show it too, or divide them by class with "
+        "fcnkit data split ",
+    ),
+    "class in train alone of three splits": (
+        "one split",
+        lambda root: divide_without(root, 2, "val", "test"),
+        "every class should occur in train and in val, got only in train: dog; ",
+    ),
+    "class in test alone": (
+        "absent",
+        lambda root: divide_without(root, 2, "train", "val"),
+        f"{LABELED} dog, while test has ",
+    ),
+    "val void": (
+        "void",
+        lambda root: relabel(root, lambda labels: labels * 0 + 255, "val"),
+        "val: some pixel must be labeled, got masks of only 255, which is void; save the labels "
+        "0..2",
+    ),
+    "test void": (
+        "void",
+        lambda root: divide_without(root, None, "test"),
+        "test: some pixel must be labeled, got masks of only 255, which is void; save the labels "
+        "0..2",
+    ),
+    "12 bits in 16": (
+        "range",
+        lambda root: deep_pictures(root, 4096),
+        "values of more than 8 bits are read as 0..65535, got none above 4095; if 4095 means "
+        "white, say so with --range 0..4095",
+    ),
+    "10 bits in 16": (
+        "range",
+        lambda root: deep_pictures(root, 1024),
+        "got none above 1023; if 1023 means white, say so with --range 0..1023",
+    ),
+    "test in val": (
+        "overlap",
+        lambda root: list_names(root, "test", ["val0", "val2"]),
+        "val.txt and test.txt must share no picture, or scores come out too good, got 2 in both "
+        "(val0, val2); take them off one list",
+    ),
+    "mirrored": (
+        "exif",
+        lambda root: turn(root, 2),
+        "pictures are turned and mirrored as EXIF says, and masks are not, got 6 (train0, ",
+    ),
+    "copies in test": (
+        "copies",
+        copy_to_test,
+        "got 1 identical under two names (val1 = test0); take them off one list",
+    ),
+    "no train": (
+        "split",
+        lambda root: (root / "ImageSets/Segmentation/train.txt").unlink(),
+        "training needs train.txt and val.txt, got no train.txt; write train.txt",
+    ),
 }
+
+
+ALSO: dict[str, tuple[str, ...]] = {"no labelmap": ("palette",)}
+"""What else is warned of with a fault."""
 
 
 def planted(plant: Callable[[Path], object], tmp_path: Path) -> Path:
@@ -279,72 +425,156 @@ def planted(plant: Callable[[Path], object], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_warned_of(fault: str, tmp_path: Path) -> None:
-    plant, expected = FAULTS[fault]
+    kind, plant, expected = FAULTS[fault]
     root = planted(plant, tmp_path)
-    found = texts(check_folder(root))
-    assert [text for text in found if expected in text] != [], found
-    assert all(text.startswith(str(root)) for text in found)
+    found = check_folder(root).warnings
+    assert {remark.kind for remark in found} == {kind, *ALSO.get(fault, ())}, found
+    assert [remark for remark in found if remark.kind == kind and expected in remark.text], found
+    assert all(remark.text.startswith(str(root)) for remark in found)
     lines = called("data", "check", root).stdout.splitlines()
     assert [line for line in lines if line.startswith("warning: ") and expected in line]
     assert called("data", "check", root, "--strict").returncode == 1
 
 
-ERRORS: dict[str, tuple[Callable[[Path], None], str]] = {
+ERRORS: dict[str, Fault] = {
     "smoothed": (
+        "unknown",
         lambda root: recolor(root, smooth),
         "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
     "smoothed in grayscale": (
+        "unknown",
         lambda root: recolor(root, lambda image: smooth(image).convert("L")),
         "; save labels without smoothing or JPEG compression, or check that it is not a photo",
     ),
-    "colors of JPEG": (as_jpeg_colors, "; save labels without smoothing or JPEG compression"),
+    "colors of JPEG": (
+        "unknown",
+        as_jpeg_colors,
+        "; save labels without smoothing or JPEG compression",
+    ),
     "JPEG masks": (
+        "missing",
         lambda root: masks_as_jpeg(root, ".jpg"),
         "must be one file, got none with .png but train0.jpg; make it again as .png from the "
         "labels, because JPEG has changed them",
     ),
     "JPEG masks named .png": (
+        "unreadable",
         lambda root: masks_as_jpeg(root, ".png"),
         "a mask must be a PNG file, got a JPEG file; make it again as PNG from the labels, "
         "because JPEG has changed them",
     ),
     "pictures of another kind": (
+        "missing",
         lambda root: (
             Image.open(root / "JPEGImages/train0.jpg").save(root / "JPEGImages/train0.bmp")
             or (root / "JPEGImages/train0.jpg").unlink()
         ),
-        "got none with .jpg, .jpeg, .png but train0.bmp; make it again as .png",
+        "got none with .jpg, .jpeg, .png, .tif, .tiff but train0.bmp; make it again as .png",
     ),
-    "16 bits": (lambda root: deepen(root, 16), "got mode I;16; save it with 8 bits per channel"),
-    "blue first": (as_bgr, "; save it as RGB, for its channels are in the order blue, green, red"),
+    "16 bits": (
+        "unreadable",
+        lambda root: deepen(root, 16),
+        "got mode I;16; save it with 8 bits per channel",
+    ),
+    "blue first": (
+        "unknown",
+        as_bgr,
+        "; save it as RGB, for its channels are in the order blue, green, red",
+    ),
     "labels in three channels": (
+        "unknown",
         labels_in_channels,
         "; save it in grayscale, for its channels hold labels instead of colors",
     ),
     "names with extensions": (
+        "missing",
         lambda root: list_names(root, "val", ["val0.jpg"]),
-        "got none with .jpg, .jpeg, .png; list the name without its extension",
+        "got none with .jpg, .jpeg, .png, .tif, .tiff; list the name without its extension",
     ),
     "label beyond": (
+        "unknown",
         lambda root: relabel(root, lambda labels: labels + 40 * (labels == 1)),
         "labels are 0..2 or 255, got 41 (",
     ),
     "turned on its side": (
+        "size",
         lambda root: turn(root, 6),
         "train0.png: a mask has its picture's size, 32x24 after EXIF orientation 6 turned it, "
         "got 24x32, the size before; turn the mask likewise, or remove the EXIF orientation of "
         "train0.jpg",
+    ),
+    "picture missing": (
+        "missing",
+        lambda root: (root / "JPEGImages/val2.jpg").unlink(),
+        "JPEGImages/val2: must be one file, got none with .jpg, .jpeg, .png, .tif, .tiff; "
+        "add it, or take the "
+        "name off the list",
+    ),
+    "mask missing": (
+        "missing",
+        lambda root: (root / "SegmentationClass/val2.png").unlink(),
+        "SegmentationClass/val2: must be one file, got none with .png; add it, or take the name "
+        "off the list",
+    ),
+    "two pictures of one name": (
+        "missing",
+        lambda root: shutil.copy(root / "JPEGImages/val0.jpg", root / "JPEGImages/val0.jpeg"),
+        "JPEGImages/val0: must be one file, got val0.jpeg, val0.jpg; take the others away",
+    ),
+    "picture cut short": (
+        "unreadable",
+        lambda root: truncate(root / "JPEGImages/train1.jpg"),
+        "JPEGImages/train1.jpg: must be a whole JPEG or PNG or TIFF file, got image file is "
+        "truncated",
+    ),
+    "mask cut short": (
+        "unreadable",
+        lambda root: truncate(root / "SegmentationClass/train1.png"),
+        "SegmentationClass/train1.png: must be a whole PNG file, got ",
+    ),
+    "empty picture": (
+        "unreadable",
+        lambda root: (root / "JPEGImages/train1.jpg").write_bytes(b""),
+        "train1.jpg: must be a JPEG or PNG or TIFF file, got an empty file; replace the file",
+    ),
+    "text for a picture": (
+        "unreadable",
+        lambda root: (root / "JPEGImages/train1.jpg").write_text("no picture"),
+        "train1.jpg: must be a JPEG or PNG or TIFF file, got something else; replace the file",
+    ),
+    "1-bit mask": (
+        "unreadable",
+        lambda root: Image.new("1", (32, 24), 1).save(root / "SegmentationClass/train1.png"),
+        "train1.png: a mask is a PNG of mode P, L, RGB or RGBA, got mode 1; save it with 8 bits "
+        "per channel",
+    ),
+    "mask of another size": (
+        "size",
+        lambda root: Drawing().save_mask(root, "val1", np.ones((25, 32), np.uint8)),
+        "val1.png: a mask has its picture's size, 24x32, got 25x32; make it again for val1.jpg",
+    ),
+    "renumbered palette": (
+        "unreadable",
+        lambda root: palette_of_others(root, [Drawing().color(n) for n in (0, 2, 1)]),
+        "a mask's labels and colors must name the same class, got label 1 in the color of dog; "
+        "save the mask as RGB, or give it the label map's palette",
+    ),
+    "color of no class": (
+        "unknown",
+        lambda root: recolor(root, lambda image: ImageChops.add(image, one_red_pixel(image))),
+        "every color must be a class's or void's, got ",
     ),
 }
 
 
 @pytest.mark.parametrize("fault", ERRORS)
 def test_a_planted_error_is_listed_with_its_remedy(fault: str, tmp_path: Path) -> None:
-    plant, expected = ERRORS[fault]
+    kind, plant, expected = ERRORS[fault]
     root = planted(plant, tmp_path)
-    problems = [problem.text for split in check_folder(root).splits for problem in split.problems]
-    assert [text for text in problems if expected in text] != [], problems
+    problems = [problem for split in check_folder(root).splits for problem in split.problems]
+    assert {problem.kind for problem in problems} == {kind, *ALSO.get(fault, ())}, problems
+    assert [one for one in problems if one.kind == kind and expected in one.text], problems
     done = called("data", "check", root)
     assert done.returncode == 1
     assert expected in done.stdout
@@ -407,9 +637,9 @@ def test_hidden_files_are_no_part_of_a_data_set(tmp_path: Path) -> None:
     assert [split.split for split in report.splits] == ["train", "val"]
 
 
-def test_a_class_that_val_lacks_is_a_note(tmp_path: Path) -> None:
+def test_a_class_that_only_val_lacks_is_a_note(tmp_path: Path) -> None:
     root = Drawing().write(tmp_path / "d")
-    relabel(root, lambda labels: np.where(labels == 2, 0, labels), "val", mode="P")
+    divide_without(root, 2, "val")
     report = check_folder(root)
     assert texts(report) == []
     assert [note.text for note in report.notes] == [

@@ -11,11 +11,17 @@ from typer.testing import CliRunner
 
 from fcnkit.cli import app
 from fcnkit.errors import PictureWarning
+from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.train.checkpoint import checkpoint_spec
 from fcnkit.train.data.check import check_folder
 from fcnkit.train.data.voc import open_voc, read_pair
 from fcnkit.train.loop import open_data
 from fcnkit.train.recipe import RECIPES
+
+
+def spec_with(range: tuple[int, int] | None) -> ModelSpec:
+    """The spec of a model that was trained with a range."""
+    return checkpoint_spec("fcn32s-resnet18", ("a", "b"), ((0, 0, 0), (1, 1, 1)), range=range)
 
 
 @pytest.fixture
@@ -79,9 +85,9 @@ def test_training_reads_and_keeps_the_range(deep: Path) -> None:
 
 
 def test_a_split_on_the_models_scale(deep: Path) -> None:
-    folder = open_voc(deep, split="val").with_range((0, 4095))
+    folder = open_voc(deep, split="val").seen_by(spec_with((0, 4095)))
     assert {sample.range for sample in folder.samples} == {(0, 4095)}
-    assert folder.with_range(None) == open_voc(deep, split="val")
+    assert folder.seen_by(spec_with(None)) == open_voc(deep, split="val")
 
 
 @pytest.mark.parametrize("text", ["4095", "0-4095", "a..b", "0..1..2", "..", "-1..5"])

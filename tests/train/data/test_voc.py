@@ -333,7 +333,9 @@ def test_truncated_jpeg_names_the_file(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:-500])
     text = refusal(read_image, path)
-    assert text.startswith(f"{path}: must be a whole JPEG or PNG file, got image file is truncated")
+    assert text.startswith(
+        f"{path}: must be a whole JPEG or PNG or TIFF file, got image file is truncated"
+    )
     assert text.endswith("; replace the file")
     assert size_of(path) == (64, 64)
 
@@ -356,13 +358,13 @@ def test_cut_or_damaged_files_raise_data_errors_only(
 
 def test_empty_foreign_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
-    expected = f"{path}: must be a JPEG or PNG file, got no file; check the path"
+    expected = f"{path}: must be a JPEG or PNG or TIFF file, got no file; check the path"
     assert refusal(read_image, path) == expected
     path.touch()
-    expected = f"{path}: must be a JPEG or PNG file, got an empty file; replace the file"
+    expected = f"{path}: must be a JPEG or PNG or TIFF file, got an empty file; replace the file"
     assert refusal(read_image, path) == expected
     path.write_text("hello")
-    expected = f"{path}: must be a JPEG or PNG file, got something else; replace the file"
+    expected = f"{path}: must be a JPEG or PNG or TIFF file, got something else; replace the file"
     assert refusal(size_of, path) == expected
 
 

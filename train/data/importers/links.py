@@ -21,7 +21,7 @@ __all__ = ["How", "Placed", "Placer"]
 How = Literal["hard links", "symbolic links", "copies", "converted to PNG", "unpacked"]
 """How an image came into a data set."""
 
-_SUFFIX = {"JPEG": ".jpg", "PNG": ".png"}
+_SUFFIX = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif"}
 
 
 class Placed(NamedTuple):
@@ -53,7 +53,7 @@ class Placer:
     def place(self, source: Path, name: str) -> Placed:
         """Put an image into the folder.
 
-        JPEG and PNG files keep their bytes. Others become PNG files in RGB.
+        JPEG, PNG and TIFF files keep their bytes. Others become PNG files in RGB.
 
         Args:
             source: The image.

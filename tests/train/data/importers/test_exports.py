@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fcnkit.errors import DataError
 from fcnkit.train.data.check import check_folder
 from fcnkit.train.data.importers.formats import FORMATS
 from tests.corpus.make_exports import EXPORTS, IMAGES, NAMES, labels_of, name_of
@@ -19,6 +22,7 @@ from tests.train.data.importers.sources import (
     labelme,
     labels_in,
     listed,
+    nothing_left,
     zipped,
 )
 
@@ -68,6 +72,34 @@ def test_the_result_passes_the_check_without_a_warning(name: str, tmp_path: Path
     report = check_folder(out)
     assert (report.ok, report.warnings) == (True, ())
     assert {"train", "val"} <= {split.split for split in report.splits}
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [*((name, "../../evil.png") for name in CASES), ("folders", "bomb.png")],
+)
+def test_a_hostile_member_of_any_format_is_refused(name: str, member: str, tmp_path: Path) -> None:
+    made = source(name, tmp_path)
+    archive = tmp_path / "hostile.zip"
+    if made.is_dir():
+        zipped(made, archive)
+        shutil.rmtree(made)
+    else:
+        shutil.copy(made, archive)
+    size = (1 << 28) + (1 << 26) if member == "bomb.png" else 10
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr(member, bytes(size))
+    with pytest.raises(DataError) as caught:
+        imported(archive, tmp_path / "out", **CASES[name])
+    text = str(caught.value)
+    if member == "bomb.png":
+        assert text.startswith(f"{archive}: must unpack to at most ")
+    else:
+        assert text == (
+            f"{archive}: {member}: names must be relative paths that stay inside the source, "
+            f"got '{member}'; do not use this archive"
+        )
+    nothing_left(tmp_path, "hostile.zip")
 
 
 @pytest.mark.parametrize("name", ["labelme", "ade20k", "folders"])

@@ -19,6 +19,12 @@ TRUTH = np.array([[0, 1, 1, 0, 1], [1, 0, 0, 0, 1]], np.uint8)
 MAP = LabelMap(("sky", "road", "car"), ((0, 0, 255), (90, 90, 90), (200, 0, 0)))
 
 
+def refused(path: Path, text: str) -> None:
+    """Assert that a mask is refused with exactly this text after its path."""
+    with refusal(DataError, text):
+        read_pixels(path)
+
+
 def gray_png(path: Path, values: np.ndarray, bits: int) -> Path:
     """Write a gray PNG of few bits by hand: Pillow writes 1, 8 and 16."""
 
@@ -155,8 +161,7 @@ def test_masks_with_loss_and_animations_are_refused(tmp_path: Path) -> None:
         f"{jpeg}: a mask is a PNG, BMP, GIF, TIFF file, got a JPEG file; "
         "make it again as PNG from the labels, for its compression changes them"
     )
-    with refusal(DataError, text):
-        read_pixels(jpeg)
+    refused(jpeg, text)
     moving = tmp_path / "a.gif"
     frames = [Image.fromarray(TRUTH * n) for n in (1, 2)]
     frames[0].save(moving, save_all=True, append_images=frames[1:])
@@ -171,8 +176,7 @@ def test_kinds_whose_numbers_would_change_are_refused(tmp_path: Path) -> None:
         f"{path}: a mask has palette indices, gray values of 1 to 16 bits, or RGB of 8 bits, "
         "got Pillow's mode F with 32 bits; save it as a PNG of such a kind"
     )
-    with refusal(DataError, text):
-        read_pixels(path)
+    refused(path, text)
     Image.fromarray(TRUTH.astype(np.int32) - 1).save(path)
     with pytest.raises(DataError):
         read_pixels(path)
@@ -181,8 +185,7 @@ def test_kinds_whose_numbers_would_change_are_refused(tmp_path: Path) -> None:
         f"{path}: a TIFF mask has 1, 8 or 16 bits and 0 for black, got 8 bits, "
         "photometric interpretation 0; save it as PNG"
     )
-    with refusal(DataError, text):
-        read_pixels(path)
+    refused(path, text)
 
 
 def test_rgb_of_16_bits_is_refused(tmp_path: Path) -> None:
@@ -193,8 +196,7 @@ def test_rgb_of_16_bits_is_refused(tmp_path: Path) -> None:
         f"{path}: a mask has palette indices, gray values of 1 to 16 bits, or RGB of 8 bits, "
         "got Pillow's mode RGB with 16 bits; save it as a PNG of such a kind"
     )
-    with refusal(DataError, text):
-        read_pixels(path)
+    refused(path, text)
 
 
 def test_a_huge_mask_is_refused_before_it_is_decoded(tmp_path: Path) -> None:

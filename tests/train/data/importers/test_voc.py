@@ -264,6 +264,19 @@ def test_ade20k_names_and_void(tmp_path: Path) -> None:
     assert "0 in the masks is void, the classes count from 1" in report.notes
 
 
+def test_ade20k_without_an_image(tmp_path: Path) -> None:
+    root = ade20k(tmp_path / "in")
+    image = next((root / "images" / "training").iterdir())
+    image.unlink()
+    with pytest.raises(DataError) as caught:
+        imported(root, tmp_path / "out")
+    text = str(caught.value)
+    assert f"got none for {root}/annotations/training/{image.stem}.png; " in text
+    assert text.endswith("; add it, or pass --skip-missing")
+    report = imported(root, tmp_path / "out", skip_missing=True)
+    assert report.left_out == (f"1 masks without an image (training/{image.stem})",)
+
+
 def test_ade20k_without_names(tmp_path: Path) -> None:
     root = ade20k(tmp_path / "in")
     (root / "objectInfo150.txt").unlink()

@@ -1,0 +1,87 @@
+"""The one look of every HTML page that fcnkit writes: evaluations and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+__all__ = ["document", "table"]
+
+_STYLE: Final = """
+:root { color-scheme: light; --line: #e3e6ea; --soft: #f6f7f9; --ink: #1d2127; --dim: #5c6570; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.5rem 4rem; color: var(--ink);
+  background: #fff; font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: 1rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
+p { margin: .3rem 0; }
+.dim { color: var(--dim); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
+th { color: var(--dim); font-weight: 600; background: var(--soft); }
+th:first-child, td:first-child { text-align: left; }
+td.wide { white-space: normal; text-align: left; }
+tr.total td { font-weight: 600; }
+table.facts { width: auto; }
+table.facts td { text-align: left; padding-right: 2rem; }
+figure { margin: 1rem 0; }
+figure img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
+figure.own-size img { width: auto; max-width: 100%; }
+.swatch { display: inline-block; width: 1.6em; height: .9em; border: 1px solid #888; }
+.warn { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #d9822b;
+  background: #fdf3e7; }
+.fine { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #2a9d6f;
+  background: #ebf7f2; }
+"""
+
+
+def document(title: str, body: Sequence[str]) -> str:
+    """Return a whole page, which loads no style, script or font.
+
+    Args:
+        title: For the browser's tab, plain text.
+        body: Parts of HTML.
+    """
+    return (
+        "<!doctype html>\n"
+        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # Without an icon, a browser asks the server for one and reports that it failed.
+        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body>\n'
+        + "\n".join(body)
+        + "\n</body></html>\n"
+    )
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    strong: Sequence[str] = (),
+    colors: Sequence[str] = (),
+) -> str:
+    """Return a table.
+
+    Args:
+        head: Titles of the columns; empty for a table without them.
+        rows: Cells as plain text.
+        strong: First cells of the rows that stand out.
+        colors: A CSS color per row, drawn as a square in its last cell; none by default.
+    """
+    titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = []
+    for number, row in enumerate(rows):
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        if colors:
+            color = escape(colors[number])
+            cells += f'<td><span class="swatch" style="background:{color}"></span></td>'
+        kind = ' class="total"' if row[0] in strong else ""
+        body.append(f"<tr{kind}>{cells}</tr>")
+    top = f"<thead><tr>{titles}</tr></thead>" if head else ""
+    kind = "" if head else ' class="facts"'
+    return f'<div class="scroll"><table{kind}>{top}<tbody>{"".join(body)}</tbody></table></div>'
