@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.pixels.metrics import Scores
     from fcnkit.runtime.pixels.prediction import Prediction
     from fcnkit.runtime.pixels.tile_plan import TilePlan, plan_padded, plan_tiles
+    from fcnkit.runtime.predict.camera import predict_camera
     from fcnkit.runtime.predict.covering import (
         Cover,
         Covering,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.frames import Color
     from fcnkit.runtime.predict.inputs import Job, find_jobs
+    from fcnkit.runtime.predict.live import LiveResult
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
     from fcnkit.runtime.predict.outputs import Format
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.rows import open_rows
     from fcnkit.runtime.predict.segmenter import Segmenter
     from fcnkit.runtime.predict.stream import Labelled
+    from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
 else:
     __getattr__, __dir__ = lazy_face(
         __name__,
@@ -89,6 +92,7 @@ else:
             "fcnkit.runtime.pixels.prediction": ["Prediction"],
             "fcnkit.runtime.pixels.tile_plan": ["TilePlan", "plan_padded", "plan_tiles"],
             "fcnkit.runtime.pixels.tiling": ["tiling"],
+            "fcnkit.runtime.predict.camera": ["predict_camera"],
             "fcnkit.runtime.predict.covering": [
                 "Cover",
                 "CoverRequest",
@@ -99,6 +103,7 @@ else:
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.frames": ["Color"],
             "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
+            "fcnkit.runtime.predict.live": ["LiveResult"],
             "fcnkit.runtime.predict.overlays": ["OverlayStyle"],
             "fcnkit.runtime.predict.manifest": ["Record"],
             "fcnkit.runtime.predict.opening": ["load"],
@@ -109,6 +114,7 @@ else:
             "fcnkit.runtime.predict.rows": ["open_rows"],
             "fcnkit.runtime.predict.segmenter": ["Segmenter"],
             "fcnkit.runtime.predict.stream": ["Labelled"],
+            "fcnkit.runtime.predict.video_records": ["FrameRecord", "VideoRecord"],
         },
     )
 
@@ -124,11 +130,13 @@ __all__ = [
     "Covering",
     "EngineFile",
     "Format",
+    "FrameRecord",
     "Head",
     "InputSpec",
     "Job",
     "Labelled",
     "LastLayer",
+    "LiveResult",
     "ModelSpec",
     "OnnxFile",
     "OutputSpec",
@@ -145,6 +153,7 @@ __all__ = [
     "SourceSpec",
     "TilePlan",
     "Tta",
+    "VideoRecord",
     "bench",
     "build_info",
     "choose_covering",
@@ -158,6 +167,7 @@ __all__ = [
     "palette",
     "plan_padded",
     "plan_tiles",
+    "predict_camera",
     "predict_files",
     "read_engine_file",
     "read_onnx_file",

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from fcnkit.faces import lazy_face
 
 if TYPE_CHECKING:
+    from fcnkit.runtime.bench.budget import Budget, BudgetAnswer
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.compare import Comparison, compare_reports, parse_limit
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.latency import Case, Series, measure_case, measure_latency, open_timed
+    from fcnkit.runtime.bench.live import measure_live
     from fcnkit.runtime.bench.load import LoadResult
     from fcnkit.runtime.bench.page import latency_page, throughput_page
     from fcnkit.runtime.bench.plots import PLOTS, draw, save_figure
@@ -24,6 +26,7 @@ else:
     __getattr__, __dir__ = lazy_face(
         __name__,
         {
+            "fcnkit.runtime.bench.budget": ["Budget", "BudgetAnswer"],
             "fcnkit.runtime.bench.calls": ["Effort"],
             "fcnkit.runtime.bench.compare": ["Comparison", "compare_reports", "parse_limit"],
             "fcnkit.runtime.bench.environment": ["describe_environment"],
@@ -34,6 +37,7 @@ else:
                 "measure_latency",
                 "open_timed",
             ],
+            "fcnkit.runtime.bench.live": ["measure_live"],
             "fcnkit.runtime.bench.load": ["LoadResult"],
             "fcnkit.runtime.bench.page": ["latency_page", "throughput_page"],
             "fcnkit.runtime.bench.plots": ["PLOTS", "draw", "save_figure"],
@@ -48,6 +52,8 @@ else:
 
 __all__ = [
     "PLOTS",
+    "Budget",
+    "BudgetAnswer",
     "Case",
     "Comparison",
     "Effort",
@@ -61,6 +67,7 @@ __all__ = [
     "measure_case",
     "measure_folder",
     "measure_latency",
+    "measure_live",
     "measure_load",
     "open_timed",
     "parse_limit",

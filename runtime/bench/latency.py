@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.registry import BACKENDS
+from fcnkit.runtime.bench.budget import Budget, BudgetAnswer, Fitting, call_of, largest_fitting
 from fcnkit.runtime.bench.calls import Clock, Effort, Warmup, collect, warm_up
 from fcnkit.runtime.bench.environment import gpu_memory
 from fcnkit.runtime.bench.stages import (
@@ -91,6 +93,10 @@ class Case:
     """The backend alone, called with one prepared batch; one stage, ``infer``."""
     pipeline: Series | None
     """Picture files to label files, in STAGES; None where it was left out."""
+    call: Series | None = None
+    """Array in, labels out, one frame; one stage, ``array_to_labels``. None without a budget."""
+    budget: BudgetAnswer | None = None
+    """Whether these calls keep the budget; None without one."""
 
 
 def open_timed(
@@ -154,6 +160,7 @@ def measure_case(
     memory_before: float | None = None,
     picture: Path | None = None,
     stages: bool = True,
+    budget: Budget | None = None,
     clock: Clock = time.perf_counter,
 ) -> Case:
     """Measure an opened model at one shape.
@@ -166,16 +173,21 @@ def measure_case(
         memory_before: Resident MiB before the model was opened.
         picture: A picture that is scaled to the shape; a made-up one by default.
         stages: Measure the whole way too.
+        budget: Also measure single frames, array in and labels out, and answer whether they keep
+            it.
         clock: Returns seconds.
 
     Returns:
         The case.
 
     Raises:
-        ValueError: The model takes no such shape.
+        ValueError: The model takes no such shape, or a budget is given for several pictures.
         DataError: The picture cannot be read.
     """
     backend = segmenter.backend
+    if budget is not None and shape[0] != 1:
+        rule, remedy = "a budget is for one frame", "leave --batch out"
+        raise BadValueError(message("bench", rule, f"a batch of {shape[0]}", remedy))
     photo = None
     if picture is not None:
         photo = Image.fromarray(
@@ -194,6 +206,7 @@ def measure_case(
         with _pictures(shape, photo) as (files, staging):
             work = PictureWork(segmenter, files, plan, staging, clock=clock)
             pipeline = _measure(work, STAGES, effort, clock=clock)
+    call, answer = _answered(segmenter, shape[1:], effort, budget, clock)
     return Case(
         backend=backend.name,
         details=backend.details,
@@ -212,7 +225,30 @@ def measure_case(
         },
         infer=infer,
         pipeline=pipeline,
+        call=call,
+        budget=answer,
     )
+
+
+def _answered(
+    segmenter: Segmenter,
+    size: tuple[int, int],
+    effort: Effort,
+    budget: Budget | None,
+    clock: Clock,
+) -> tuple[Series | None, BudgetAnswer | None]:
+    if budget is None:
+        return None, None
+    work = call_of(segmenter, size, clock=clock)
+    call = _measure(work, ("array_to_labels",), effort, clock=clock)
+    times = call.seconds[:, 0]
+    seconds = budget.measured(times)
+    largest = largest_fitting(segmenter, size, effort, budget, clock=clock)
+    asked = Fitting(size=size, seconds=seconds)
+    if seconds <= budget.seconds and (largest is None or largest.pixels < asked.pixels):
+        largest = asked
+    answer = BudgetAnswer(budget=budget, seconds=seconds, samples=len(times), largest=largest)
+    return call, answer
 
 
 def _cover_taken(segmenter: Segmenter, plan: TilePlan) -> Cover:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from fcnkit.errors import ArtifactError, message
 from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.artifacts.spec import format_shape
+from fcnkit.runtime.bench.budget import BudgetAnswer
 from fcnkit.runtime.bench.latency import Case, Series
 from fcnkit.runtime.bench.statistics import summarize
 
@@ -61,9 +62,13 @@ def report_head(format: str, environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def _case(path: Path, sha256: str, case: Case) -> dict[str, Any]:
-    loops = {"infer": case.infer, "pipeline": case.pipeline}
+    loops = {"infer": case.infer, "array_to_labels": case.call, "pipeline": case.pipeline}
     stages = [stage for series in loops.values() if series for stage in _stages(series)]
-    pictures = {"infer": case.infer_pictures, "end_to_end": case.shape[0]}
+    pictures = {
+        "infer": case.infer_pictures,
+        "array_to_labels": 1,
+        "end_to_end": case.shape[0],
+    }
     rates = {
         stage["name"]: 1000 * pictures[stage["name"]] / stage["summary"]["mean_ms"]
         for stage in stages
@@ -89,6 +94,23 @@ def _case(path: Path, sha256: str, case: Case) -> dict[str, Any]:
         "stability": {name: _stability(series) for name, series in loops.items() if series},
         "images_per_second": rates,
         "stages": stages,
+        **({} if case.budget is None else {"budget": _budget(case.budget)}),
+    }
+
+
+def _budget(answer: BudgetAnswer) -> dict[str, Any]:
+    largest = answer.largest
+    fitting = None
+    if largest is not None:
+        height, width = largest.size
+        fitting = {"shape": f"{height}x{width}", "measured_ms": 1000 * largest.seconds}
+    return {
+        "budget_ms": 1000 * answer.budget.seconds,
+        "percentile": answer.budget.percentile,
+        "measured_ms": 1000 * answer.seconds,
+        "samples": answer.samples,
+        "fits": answer.fits,
+        "largest": fitting,
     }
 
 

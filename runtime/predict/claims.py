@@ -18,7 +18,7 @@ from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, check_replaces, refuse_another
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.outputs import StagedOutput
+from fcnkit.runtime.predict.outputs import Publishable
 from fcnkit.runtime.predict.parts import manifests_in
 
 __all__ = ["CLAIMS", "Claims", "read_claim"]
@@ -87,7 +87,7 @@ class Claims:
                 self._listed.close()
             self._listed = None
 
-    def publish(self, record: Record, result: StagedOutput) -> None:
+    def publish(self, record: Record, result: Publishable) -> None:
         """Claim a result's name for its image and put the result under it; on any thread.
 
         Args:

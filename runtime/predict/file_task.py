@@ -18,7 +18,7 @@ from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
-from fcnkit.runtime.predict.outputs import StagedOutput, Staging
+from fcnkit.runtime.predict.outputs import Publishable, StagedOutput, Staging
 from fcnkit.runtime.predict.passes import Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture
 from fcnkit.runtime.predict.pictures import take_image
@@ -27,7 +27,7 @@ from fcnkit.runtime.predict.results import Results, Tally
 from fcnkit.runtime.predict.rows import FileRows, open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
 
-__all__ = ["FileTask", "Place", "RunContext"]
+__all__ = ["FileTask", "Place", "RunContext", "one_line"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Place:
     """Where the results of one run go."""
 
     staging: Staging
-    publish: Callable[[Record, StagedOutput], None]
+    publish: Callable[[Record, Publishable], None]
     """Called on any thread with a whole result: puts it under its name, or raises a DataError
     where that would replace another image's."""
     keep: Callable[[Record], None]
@@ -257,7 +257,7 @@ class FileTask:
             output_stamp=output_stamp,
             size=self._size,
             milliseconds=None if seconds is None else round(1000 * seconds, 3),
-            error=None if error is None else _one_line(error, self._job.source),
+            error=None if error is None else one_line(error, self._job.source),
             pixels=None if error is not None else self._tally.pixels,
             confidence=None if error is not None else self._tally.confidence,
             options=self._context.options,
@@ -266,7 +266,8 @@ class FileTask:
         )
 
 
-def _one_line(error: Exception, source: Path) -> str:
+def one_line(error: Exception, source: Path) -> str:
+    """Return the text of an error as one line; ``source`` is what it is about."""
     if isinstance(error, MemoryError):
         return message(str(source), "must fit into memory", "too large a picture", "pass --tile")
     return " ".join(str(error).split()) or type(error).__name__

@@ -11,6 +11,7 @@ import operator
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -20,10 +21,11 @@ from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
-from fcnkit.runtime.predict.manifest import Manifest, Options, Record, line_of
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, StagedOutput, Staging
+from fcnkit.runtime.predict.manifest import Options, Record
+from fcnkit.runtime.predict.output_folder import opened_folder
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.parts import MANIFEST, Part, partial_name
+from fcnkit.runtime.predict.parts import MANIFEST, Part
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
@@ -40,6 +42,10 @@ from fcnkit.runtime.predict.pipeline import (
 )
 from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.video_in import is_video
+from fcnkit.runtime.predict.video_records import VideoRecord
+from fcnkit.runtime.predict.video_result import check_video_format
+from fcnkit.runtime.predict.video_run import OnFrame, VideoRequest, label_clip
 
 __all__ = [
     "MANIFEST",
@@ -48,6 +54,7 @@ __all__ = [
     "Format",
     "Job",
     "Record",
+    "context_of",
     "find_jobs",
     "options_of",
     "predict_files",
@@ -97,8 +104,10 @@ def predict_files(
     workers: int | None = None,
     stop: threading.Event | None = None,
     part: str | None = None,
+    frames: bool = False,
+    on_frame: OnFrame | None = None,
 ) -> Generator[Record, None, None]:
-    """Label pictures and write one result each, and a line of the manifest each.
+    """Label pictures and videos and write one result each, and a line of the manifest each.
 
     A picture that cannot be read or covered is recorded and skipped; a result that cannot be
     written ends the run, because the next ones would fail too.
@@ -120,35 +129,44 @@ def predict_files(
             a CPU and 8 elsewhere.
         workers: Threads that decode and write; by default 2 beside a model on the CPU, and
             one per core elsewhere.
-        stop: Once set, no picture is begun any more; those in flight are finished.
+        stop: Once set, no picture is begun any more; those in flight are finished. A video ends
+            there, with the status ``partial``.
         part: ``I/N`` with I from 1 to N: label only the I-th of N shares of the jobs. All parts
             may run at once into one folder. The name of a result decides which part makes it.
+        frames: Write an image per frame of a video, and a line of the manifest each, into a
+            folder with the name of the result.
+        on_frame: Called after each frame of a video.
 
     Returns:
-        A generator that does the work as it is consumed, one record per picture. Closing it early
-        waits for what is in flight.
+        A generator that does the work as it is consumed, one record per picture, then per video: a
+        ``VideoRecord``, with ``frames`` after a ``FrameRecord`` each. Closing it early waits for
+        what is in flight.
 
     Raises:
         TypeError: max_pixels, batch or workers is not an integer, or format or model_sha256 no
             text; when called.
         ValueError: format is unknown, part is not I/N, max_pixels, batch or workers below 1,
             workers above 256, a rule of wanted does not fit the model, or confidence is needed and
-            the model gives none; when called. Two results have one name; from the iterator.
+            the model gives none; when called. Two results have one name, or format has no form as
+            a video; from the iterator.
         DataError: Another run writes into the folder, or a result would replace one of another
             picture; from the iterator, before anything is written.
         OSError: A result cannot be written; from the iterator.
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
     run = _Run(
-        _context(segmenter, format, wanted, overlay, model_sha256, max_pixels),
+        context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
         stop=stop,
     )
     share = None if part is None else Part.parse(part)
+    video = VideoRequest(
+        frames=check_flag("predict: frames", frames), stop=run.stop, on_frame=on_frame
+    )
     check_flag("predict: resume", resume)
-    return _with_manifest(run, jobs, Path(out), resume=resume, part=share)
+    return _with_manifest(run, jobs, Path(out), video, resume=resume, part=share)
 
 
 def run_into(
@@ -186,12 +204,12 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = _context(segmenter, format, wanted, overlay, model_sha256, max_pixels)
+    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return _Run(context, batch=batch).records(jobs, place)
 
 
-def _context(
+def context_of(
     segmenter: Segmenter,
     format: Format,
     wanted: ResultRequest | None,
@@ -199,6 +217,12 @@ def _context(
     model_sha256: str,
     max_pixels: int,
 ) -> RunContext:
+    """Check what the inputs of a run have in common; see ``predict_files``.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: format is unknown, or max_pixels is below 1.
+    """
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
@@ -244,40 +268,48 @@ def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
 
 
 def _with_manifest(
-    run: _Run, jobs: Iterable[Job], out: Path, *, resume: bool, part: Part | None
+    run: _Run,
+    jobs: Iterable[Job],
+    out: Path,
+    video: VideoRequest,
+    *,
+    resume: bool,
+    part: Part | None,
 ) -> Generator[Record, None, None]:
-    out.mkdir(parents=True, exist_ok=True)
-    options, sha256 = run.context.options, run.context.model_sha256
-    with (
-        Manifest(out, options=options, model_sha256=sha256, resume=resume, part=part) as manifest,
-        Staging(out, name=partial_name(part)) as staging,
-    ):
-
-        def publish(record: Record, result: StagedOutput) -> None:
-            source, output = Path(record.input), Path(record.output)
-            staging.announce(record.output, line_of(record))
-            result.publish(
-                output, check=lambda: manifest.check(source, output, read_claim(out, output))
-            )
-
-        def keep(record: Record) -> None:
-            manifest.append(record)
-            staging.listed(record.output)
-
+    with opened_folder(run.context, out, resume=resume, part=part) as (manifest, place, staging):
         wanted = unique_jobs(jobs)
-        check_outputs(wanted, out, fold=staging.folds_case())  # of all parts
+        check_outputs((_named(job, video) for job in wanted), out, fold=staging.folds_case())
         if part is not None:
             wanted = [job for job in wanted if part.holds(job.output)]
+        wanted = [_named(job, video) for job in wanted]
+        if not video.frames and any(is_video(job.source) for job in wanted):
+            check_video_format(run.context.options.format)
         left: list[Job] = []
         for job in wanted:  # all of them before the first result is replaced
             earlier = manifest.earlier(job.source, job.output)
-            if earlier is None:
-                manifest.check(job.source, job.output, read_claim(out, job.output))
-                left.append(job)
-            else:
+            if earlier is not None:
                 yield earlier
-        place = Place(staging=staging, publish=publish, keep=keep)
-        yield from run.records(left, place)
+                continue
+            if not (video.frames and is_video(job.source)):  # their frames are checked one by one
+                manifest.check(job.source, job.output, read_claim(out, job.output))
+            left.append(job)
+        yield from run.records([job for job in left if not is_video(job.source)], place)
+        video = replace(video, earlier=manifest.earlier)
+        for job in (job for job in left if is_video(job.source)):
+            if run.halted():
+                return
+            for record in label_clip(run.context, job, place, video):
+                if isinstance(record, VideoRecord):
+                    place.keep(record)
+                    run.note(record)
+                yield record
+
+
+def _named(job: Job, video: VideoRequest) -> Job:
+    """Return a job with the name of its result: images of frames go into a folder."""
+    if not (video.frames and is_video(job.source)):
+        return job
+    return replace(job, output=job.output.with_suffix(""))
 
 
 class _Run:
@@ -302,9 +334,9 @@ class _Run:
         self.context = context
         self._batch, self._workers = batch, workers
         self._limit = most_ahead(workers)
-        self._fail_fast, self._stop = fail_fast, stop or threading.Event()
-        self._ended = False
-        """Set when this run begins no further picture; ``stop`` belongs to the caller."""
+        self._fail_fast, self.stop = fail_fast, stop or threading.Event()
+        self._failed = self._ended = False
+        """Each is set when no further picture is begun; ``stop`` belongs to the caller."""
 
     def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
@@ -324,10 +356,18 @@ class _Run:
                 behind.drain(finished, place.keep)
                 self.context.drop_unfinished()
 
+    def halted(self) -> bool:
+        """Whether nothing is begun any more."""
+        return self._failed or self.stop.is_set()
+
+    def note(self, record: Record) -> None:
+        """Note what became of a video: after a failure nothing more is begun, where wanted."""
+        self._failed |= self._fail_fast and record.status != "done"
+
     def _watched(self, finished: Iterator[Finished[FileTask]]) -> Iterator[Finished[FileTask]]:
         """Begin nothing more after a failure, where that is wanted."""
         for one in finished:
-            self._ended |= self._fail_fast and one.error is not None
+            self._failed |= self._fail_fast and one.error is not None
             yield one
 
     def _sparing(self) -> bool:
@@ -346,10 +386,10 @@ class _Run:
             return self.context.begin(job, place)
 
         def halted() -> bool:
-            return self._ended or self._stop.is_set()
+            return self._ended or self.halted()
 
         for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
-            self._ended |= self._fail_fast and work.error is not None
+            self._failed |= self._fail_fast and work.error is not None
             yield work
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "parsed",
 ]
 
-HAS_RESULT: Final = ("done",)
+HAS_RESULT: Final = ("done", "partial")
 """Each status of a line whose output was written."""
 _OFFSET: Final = 44
 """Bits of a place that hold the offset in its file; the bits above say which file."""

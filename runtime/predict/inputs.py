@@ -18,6 +18,8 @@ from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.predict.identity import common_root, real_path
 from fcnkit.runtime.predict.picture_file import SUFFIXES
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
+from fcnkit.runtime.predict.video_in import VIDEO_SUFFIXES, is_video
+from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX
 
 __all__ = [
     "SUFFIXES",
@@ -33,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to label and the name of its result, relative to the output folder."""
+    """One picture or video to label and the name of its result, relative to the output folder."""
 
     source: Path
     output: Path
@@ -63,7 +65,8 @@ def find_jobs(
     given by itself goes to the top, and the files of a list mirror the tree below the folder that
     they share. With ``root``, all of them mirror the tree below it. What lies in ``out`` is not
     taken for input, nor is what begins with a dot, unless it is given by itself. Of a data set in
-    VOC layout, only ``JPEGImages`` is searched.
+    VOC layout, only ``JPEGImages`` is searched. Videos are taken where a file, a list or a pattern
+    with a video's ending names them; their results end in ``.mp4``.
 
     Args:
         inputs: Files, folders (searched recursively), glob patterns (``**`` too), ``@list.txt``
@@ -119,7 +122,8 @@ def search(
         sources, base = _expand(text, Path(out).resolve(), suffix, tree, rooted=root is not None)
         for source in sources:
             relative = _below_root(source, Path(root)) if root is not None else _name(source, base)
-            job = Job(source, relative.with_suffix(suffix))
+            ending = VIDEO_SUFFIX if is_video(source) else suffix
+            job = Job(source, relative.with_suffix(ending))
             jobs.setdefault(_key(job), job)
             count += 1
         if not count:
@@ -145,6 +149,9 @@ def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
 def _nothing_in(text: str, passed: Counter[str]) -> str:
     got = f"{text}, where nothing is taken of {in_words(passed)}" if passed else text
     remedy = f"give a file, folder or pattern with {' '.join(SUFFIXES)} files"
+    videos = [kind for kind in sorted(passed) if kind in VIDEO_SUFFIXES]
+    if videos:
+        remedy += f", or name the videos: '{text}/*{videos[0]}'"
     return message("predict", "every INPUT must name a picture", got, remedy)
 
 

@@ -19,6 +19,7 @@ from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, read_size
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, manifests_in
+from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
 __all__ = ["Manifest", "Options", "Record", "line_of"]
 
@@ -59,8 +60,9 @@ class Record:
     """Its absolute path, links to folders resolved."""
     input_stamp: Stamp | None
     """Before it was read; None where there is no such file."""
-    status: Literal["done", "failed", "skipped"]
-    """``skipped``: an earlier run did it; only handed out, not written."""
+    status: Literal["done", "partial", "failed", "skipped"]
+    """``partial``: a video of which only some frames were labeled. ``skipped``: an earlier run did
+    it; only handed out, not written."""
     output: str
     """Relative to the output folder; where the picture failed, no such file was written."""
     output_stamp: Stamp | None
@@ -179,6 +181,8 @@ class Manifest:
         # Size and time: another run may have written there without saying so here.
         if stamp is None or stamp != record.output_stamp:
             return False
+        if path.suffix == VIDEO_SUFFIX:
+            return record.size is not None and is_whole_video(path, record.size)
         size, found = record.size, read_size(path)
         if self._options.overlay is not None and size is not None and found is not None:
             # A legend makes an overlay larger than its picture.

@@ -31,6 +31,7 @@ from fcnkit.runtime.predict.parts import PARTIAL
 __all__ = [
     "SUFFIX_OF",
     "Format",
+    "Publishable",
     "StagedOutput",
     "Staging",
     "open_output",
@@ -233,6 +234,13 @@ def open_output(
     except BaseException:
         file.close()
         raise
+
+
+class Publishable(Protocol):
+    """A whole file that waits for its name."""
+
+    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
+        """Put it under its name; see ``Staging.publish``."""
 
 
 class StagedOutput:

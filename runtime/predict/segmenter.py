@@ -5,7 +5,8 @@ Shapes: image_hwc (H, W, 3), labels_hw (H, W), tiles_thwc and tiles_tchw (T tile
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal, Self, get_args, overload
@@ -29,6 +30,7 @@ from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.covering import Cover, CoverRequest, Tta, choose_covering
 from fcnkit.runtime.predict.frames import Color, rgb_image
 from fcnkit.runtime.predict.joining import gives_confidence
+from fcnkit.runtime.predict.live import LiveResult, LiveSource, frames_of, live_labels
 from fcnkit.runtime.predict.passes import (
     LabelRows,
     Pass,
@@ -322,6 +324,50 @@ class Segmenter:
             color=check_choice("Segmenter.map: color", color, get_args(Color)),
             sure=self.check_confidence(confidence),
         )
+
+    def live(
+        self,
+        source: LiveSource,
+        *,
+        color: Color = "RGB",
+        confidence: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Generator[LiveResult, None, None]:
+        """Label the newest frame of a camera, again and again.
+
+        A thread reads the source and keeps its newest frame only. Each time a result is requested,
+        the model takes the newest frame that has arrived; where none has, it waits. Frames that
+        came in between are dropped and counted. The last frame of a source is always labeled.
+
+        Args:
+            source: An iterable of frames as for a call, each a new array; or the number of
+                a camera, an address such as ``rtsp://HOST/STREAM``, or a video file, which is
+                played at its speed (these need ``fcnkit[video]``).
+            color: Order of the channels of arrays, as for a call. Cameras and files say it
+                themselves.
+            confidence: Whether to say how sure the model is.
+            clock: Returns seconds, for the age of results.
+
+        Returns:
+            A generator of results. Its first step starts the thread. Closing it stops the thread,
+            which ends with the next frame of its source, and closes a source that is a generator.
+            Until then the segmenter is not to be used otherwise. What the source raises comes once,
+            after the last frame.
+
+        Raises:
+            TypeError: source is none of these, or confidence is not a bool.
+            ValueError: It is a negative number, color is unknown or given for a source that says it
+                itself, or the model gives no confidence.
+        """
+        color = check_choice("Segmenter.live: color", color, get_args(Color))
+        frames, sure = frames_of(source, color), self.check_confidence(confidence)
+
+        def label(frame: NDArray[np.uint8]) -> Prediction:
+            if sure:
+                return self(frame, color=color, confidence=True)
+            return Prediction(self(frame, color=color))
+
+        return live_labels(label, frames, sure=sure, clock=clock)
 
     def close(self) -> None:
         """Close the backend; closing twice is fine."""

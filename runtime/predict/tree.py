@@ -13,6 +13,7 @@ from typing import Final
 from fcnkit.runtime.predict.history import is_results_folder
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.picture_file import SUFFIXES, begins_like_picture
+from fcnkit.runtime.predict.video_in import is_video
 
 __all__ = ["Tree", "fixed_part", "in_words", "is_picture"]
 
@@ -51,12 +52,18 @@ class Tree:
         yield from filter(self._is_picture, sorted(self._files()))
 
     def matches(self, pattern: str) -> Iterator[Path]:
-        """Yield the pictures that match a pattern, in order of name."""
+        """Yield the pictures that match a pattern, in order of name.
+
+        A pattern that ends like a video, such as ``*.mp4``, gives videos.
+        """
+        videos = is_video(Path(pattern))
         for path in sorted({Path(hit) for hit in self._hits(pattern)}):
             if os.path.isdir(path):  # noqa: PTH112 - never raises
                 if "**" not in pattern:
                     self._pass_over(path, _FOLDER)
-            elif not self._is_left_out(path.parent) and self._is_picture(path, hidden=True):
+            elif not self._is_left_out(path.parent) and (
+                (videos and is_video(path)) or self._is_picture(path, hidden=True)
+            ):
                 yield path
 
     def _hits(self, pattern: str) -> Iterator[str]:

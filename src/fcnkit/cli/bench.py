@@ -13,9 +13,11 @@ import typer
 
 from fcnkit.cli import bench_text
 from fcnkit.cli.bench_runs import (
+    budget_of,
     measure_cases,
     opener,
     requested,
+    run_live,
     run_streams,
     stream_counts,
 )
@@ -93,6 +95,17 @@ def latency(
     stages: Annotated[
         bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
     ] = True,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="33ms",
+            help="Time per frame: also time calls, array in and labels out, and say whether they "
+            "keep it, and the largest shape that does.",
+        ),
+    ] = None,
+    percentile: Annotated[
+        float | None, typer.Option(help="Of the calls, compared with --budget; 99 by default.")
+    ] = None,
     out: _Out = None,
     plots: _Plots = True,
     as_json: Json = False,
@@ -111,6 +124,7 @@ def latency(
         check_matplotlib("fcnkit bench latency --out")
     use_factory(factory)
     effort = Effort(runs=runs, duration=duration, warmup=warmup)
+    allowed = budget_of(budget, percentile, batch)
     sizes = [parse_size(text, "--shape") for text in shape or ()]
     machine = describe_environment()
     measured = []
@@ -122,7 +136,7 @@ def latency(
                 open_it = opener(path, request, cover)
                 used = request.backend
                 for one in measure_cases(
-                    used, open_it, sizes, batch or [1], effort, picture, stages
+                    used, open_it, sizes, batch or [1], effort, picture, stages, allowed
                 ):
                     case = replace(one, details={**one.details, **variant.details})
                     measured.append((path, sha256_of(path), case))
@@ -215,6 +229,45 @@ def throughput(
         page, drawn = (throughput_page, FOLDER_PLOTS) if plots else (None, {})
         _write(report, out, csv=None, page=page, plots=drawn)
     say(json.dumps(report) if as_json else bench_text.throughput_text(report))
+
+
+@app.command()
+def live(
+    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    *,
+    rate: Annotated[list[float], typer.Option(help="Frames per second; may be repeated.")],
+    backend: _Backends = None,
+    shape: Annotated[
+        str | None, typer.Option(help="HxW of the frames; by default the model's own.")
+    ] = None,
+    threads: Threads = None,
+    cover: Cover = None,
+    backend_options: BackendOptions = None,
+    factory: Factory = None,
+    duration: Annotated[float, typer.Option(help="Seconds for each rate.")] = 20.0,
+    as_json: Json = False,
+) -> None:
+    """Show frames at a fixed rate, as a camera does: age of the results, drops, jitter."""
+    from fcnkit.runtime.bench.environment import describe_environment
+    from fcnkit.runtime.bench.report import report_head
+    from fcnkit.runtime.files import sha256_of
+
+    use_factory(factory)
+    size = None if shape is None else parse_size(shape, "--shape")
+    machine = describe_environment()
+    runs: list[dict[str, Any]] = []
+    for name in backend or ["auto"]:
+        request = requested(name, threads, parse_backend_options(backend_options))
+        used, found = run_live(opener(model, request, cover), size, rate, duration)
+        runs += found
+    report = {
+        **report_head("fcnkit-bench-live-1", machine),
+        "model": model.name,
+        "model_sha256": sha256_of(model),
+        "shape": f"{used[0]}x{used[1]}",
+        "runs": runs,
+    }
+    say(json.dumps(report) if as_json else bench_text.live_text(report))
 
 
 @app.command()

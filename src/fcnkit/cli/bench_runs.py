@@ -15,10 +15,19 @@ from fcnkit.runtime.checks import check_choice
 
 if TYPE_CHECKING:
     from fcnkit.runtime import BackendRequest, Segmenter
+    from fcnkit.runtime.bench.budget import Budget
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.latency import Case
 
-__all__ = ["measure_cases", "opener", "requested", "run_streams", "stream_counts"]
+__all__ = [
+    "budget_of",
+    "measure_cases",
+    "opener",
+    "requested",
+    "run_live",
+    "run_streams",
+    "stream_counts",
+]
 
 
 def measure_cases(
@@ -29,6 +38,7 @@ def measure_cases(
     effort: Effort,
     picture: Path | None,
     stages: bool,
+    budget: Budget | None = None,
 ) -> Iterator[Case]:
     """Measure one model on one backend, opened once, at all shapes.
 
@@ -40,6 +50,7 @@ def measure_cases(
         effort: How long to measure.
         picture: An image to measure with; None takes a made-up one.
         stages: Also time files to label files.
+        budget: Also answer whether a call keeps it.
 
     Yields:
         A case per size and batch.
@@ -60,7 +71,68 @@ def measure_cases(
                     memory_before=before,
                     picture=picture,
                     stages=stages,
+                    budget=budget,
                 )
+
+
+def budget_of(text: str | None, percentile: float | None, batch: list[int] | None) -> Budget | None:
+    """Read ``--budget`` and ``--percentile``.
+
+    Args:
+        text: Such as ``33ms``; None for no budget.
+        percentile: The percentile that decides; None for 99.
+        batch: Of ``--batch``.
+
+    Returns:
+        The budget; None without one.
+
+    Raises:
+        ValueError: One of them cannot be read, or they do not fit together.
+    """
+    from fcnkit.runtime.bench.budget import Budget, parse_budget
+
+    if text is None:
+        if percentile is not None:
+            rule, remedy = "needs --budget", "add --budget 33ms"
+            raise BadValueError(message("--percentile", rule, percentile, remedy))
+        return None
+    if batch and max(batch) > 1:
+        rule, remedy = "a budget is for one frame", "leave --batch out"
+        raise BadValueError(message("--budget", rule, f"--batch {max(batch)}", remedy))
+    return Budget(seconds=parse_budget(text), percentile=99.0 if percentile is None else percentile)
+
+
+def run_live(
+    open_it: Callable[[], Segmenter],
+    size: tuple[int, int] | None,
+    rates: Sequence[float],
+    duration: float,
+) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """Show one model frames at each rate.
+
+    Args:
+        open_it: Opens the model.
+        size: Height and width; None for the model's own.
+        rates: Frames per second.
+        duration: Seconds for each.
+
+    Returns:
+        The size, and the figures of each rate.
+    """
+    from fcnkit.runtime.bench.live import measure_live
+
+    with open_it() as segmenter:
+        about, used = segmenter.backend, size or segmenter.spec.shapes.opt[1:]
+        facts = {
+            "title": f"{about.name} {about.info.precision}, {about.info.threads} threads",
+            "backend": about.name,
+            "details": about.details,
+        }
+        runs = [
+            {**facts, **measure_live(segmenter, used, rate=rate, duration=duration)}
+            for rate in rates
+        ]
+    return used, runs
 
 
 def requested(name: str, threads: int | None, options: Mapping[str, str]) -> BackendRequest:

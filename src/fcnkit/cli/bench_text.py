@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fcnkit.runtime.bench.compare import Compared, Comparison, Interval
 
-__all__ = ["comparison_text", "latency_text", "throughput_text"]
+__all__ = ["comparison_text", "latency_text", "live_text", "throughput_text"]
 
 _FIGURES = ("p50", "p90", "p95", "p99", "p99_9", "max", "mean", "std", "min")
 
@@ -60,6 +60,8 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
     yield from _aligned(rows)
     for name, rate in case["images_per_second"].items():
         yield f"{name.replace('_', ' ')}: {rate:.2f} images/s"
+    if "budget" in case:
+        yield _budget(case["budget"])
     first, memory = case["first_call"], case["memory_mb"]
     imported = "" if first["import_ms"] is None else f"import {first['import_ms']:.0f} ms, "
     yield (
@@ -72,6 +74,48 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
     )
     for name, loop in case["stability"].items():
         yield from (f"warning: {name}: {line}" for line in loop["warnings"])
+
+
+def _budget(answer: dict[str, Any]) -> str:
+    found, largest = ("yes" if answer["fits"] else "no"), answer["largest"]
+    text = (
+        f"budget {answer['budget_ms']:g} ms at p{answer['percentile']:g}: {found}, "
+        f"{answer['measured_ms']:.3f} ms over {answer['samples']} calls; largest shape that fits: "
+    )
+    if largest is None:
+        return f"{text}none of these proportions"
+    return f"{text}{largest['shape']} ({largest['measured_ms']:.3f} ms)"
+
+
+def live_text(report: dict[str, Any]) -> str:
+    """Write a report of ``bench live`` as text.
+
+    Args:
+        report: In its JSON form.
+
+    Returns:
+        The lines: machine, a table with a row per rate, warnings.
+    """
+    lines = [_machine(report["environment"]), f"{report['model']}, {report['shape']}", ""]
+    names = ("p50", "p95", "p99", "max")
+    ages = [f"age {name} ms" for name in names]
+    rows = [["frames/s", "way", "frames", "results", "dropped", "results/s", *ages, "jitter ms"]]
+    for run in report["runs"]:
+        pace, jitter = run["results_per_second"], run["jitter_ms"]
+        rows.append(
+            [
+                f"{run['rate']:g}",
+                run["title"],
+                *(str(run[key]) for key in ("frames", "results", "dropped")),
+                "" if pace is None else f"{pace:.2f}",
+                *(f"{run['age'][f'{name}_ms']:.2f}" for name in names),
+                "" if jitter is None else f"{jitter:.2f}",
+            ]
+        )
+    lines += _aligned(rows)
+    for run in report["runs"]:
+        lines += [f"warning: {run['title']}, {run['rate']:g}/s: {one}" for one in run["warnings"]]
+    return "\n".join(lines)
 
 
 def throughput_text(report: dict[str, Any]) -> str:

@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,13 +31,13 @@ from fcnkit.cli.options import (
     cover_request,
     use_factory,
 )
+from fcnkit.cli.predict_tally import Tally
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
-    from fcnkit.runtime.predict.folder import Record
     from fcnkit.runtime.predict.inputs import Found
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.parts import Part
@@ -78,6 +78,12 @@ Legend = Annotated[
     typer.Option("--legend/--no-legend", help="Of an overlay: name the classes below the picture."),
 ]
 Resume = Annotated[bool, typer.Option(help="Skip what the manifest and a valid output prove done.")]
+Frames = Annotated[
+    bool, typer.Option("--frames", help="Of a video or camera, write one image per frame.")
+]
+Seconds = Annotated[
+    float | None, typer.Option(help="End a camera after that time; by default Ctrl-C ends it.")
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
@@ -85,7 +91,11 @@ def predict(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT...", help="Pictures, folders, patterns, @list.txt, or -."),
+        typer.Argument(
+            metavar="INPUT...",
+            help="Pictures, videos, folders, patterns, @list.txt, or -; or one camera: its number "
+            "or rtsp://HOST/STREAM.",
+        ),
     ] = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
@@ -143,13 +153,16 @@ def predict(
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse larger pictures; 89478485 by default.")
     ] = None,
+    frames: Frames = False,
+    seconds: Seconds = None,
     stats: Annotated[bool, typer.Option("--stats", help="Say how much memory it took.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Label every pixel of pictures and write one result each, of the picture's size."""
+    """Label every pixel of pictures and videos and write one result each, of the same size."""
     from PIL import Image
 
     from fcnkit.runtime.files import sha256_of
+    from fcnkit.runtime.predict.camera import predict_camera
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import search
     from fcnkit.runtime.predict.opening import open_segmenter
@@ -163,49 +176,46 @@ def predict(
     # Pillow's, which no option could raise.
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
-    share = _share(part, given, root)
+    share, camera = _share(part, given, root), _only_camera(given, seconds)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
-    found = search(given, out, suffix=SUFFIX_OF[format], root=root)
-    total = sum(share is None or share.holds(job.output) for job in found.jobs)
+    files = given if camera is None else []
+    found = search(files, out, suffix=SUFFIX_OF[format], root=root)
     say_data_sets(found)
-    request = backend_request(
-        backend=backend,
-        threads=threads,
-        compute=compute,
-        backend_options=backend_options,
-        spec=spec,
-    )
+    read = partial(backend_request, backend=backend, threads=threads, compute=compute)
+    request = read(backend_options=backend_options, spec=spec)
     covering = cover_request(cover, tile=tile, overlap=overlap, tta=tta)
-    opened = open_segmenter(model, request, covering)
-    with opened as segmenter, _interruptible() as stop:
-        records = predict_files(
-            segmenter,
-            found.jobs,
+    with open_segmenter(model, request, covering) as segmenter, _interruptible() as stop:
+        run = partial(predict_files, segmenter, found.jobs, batch=batch, part=part)
+        run = partial(run, resume=resume, fail_fast=fail_fast)
+        if camera is not None:
+            run = partial(predict_camera, segmenter, camera, seconds=seconds)
+        tally = Tally(_total(found, share, camera))
+        records = run(
             out,
             model_sha256=sha256_of(model),
             format=format,
             wanted=wanted,
             overlay=style,
-            resume=resume,
-            fail_fast=fail_fast,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
-            batch=batch,
+            frames=frames,
             stop=stop,
-            part=part,
+            on_frame=tally.on_frame,
         )
         start = time.perf_counter()
         # Closed whatever happens: an interrupt leaves whole files and a manifest that lists them.
         with closing(records):
-            counts, totals = _consume(records, total)
+            tally.consume(records)
         summary = {
-            **_counted(found, total, counts, time.perf_counter() - start),
-            **totals.facts(),
+            **_counted(found, tally, time.perf_counter() - start),
+            **tally.totals.facts(),
             "manifest": str(out / manifest_name(share)),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
-    _conclude(summary, found, as_json=as_json, stopped=stop.is_set())
+    # Ctrl-C is how a camera ends.
+    stopped = stop.is_set() and camera is None
+    _conclude(summary, found, as_json=as_json, stopped=stopped)
 
 
 def _conclude(summary: dict[str, Any], found: Found, *, as_json: bool, stopped: bool) -> None:
@@ -219,6 +229,20 @@ def _conclude(summary: dict[str, Any], found: Found, *, as_json: bool, stopped: 
         raise typer.Exit(130)
     if summary["done"] + summary["skipped"] < summary["found"]:
         raise typer.Exit(1)
+
+
+def _only_camera(given: Sequence[str], seconds: float | None) -> int | str | None:
+    """Return the camera or address that is given; None where files are."""
+    from fcnkit.runtime.predict.video_in import camera_of
+
+    cameras = [camera for text in given if (camera := camera_of(text)) is not None]
+    if cameras and len(given) > 1:
+        rule, remedy = "a camera is the only INPUT", "run fcnkit predict for each, with its own OUT"
+        raise BadValueError(message("predict", rule, f"{len(given)} inputs", remedy))
+    if seconds is not None and not cameras:
+        rule, remedy = "--seconds needs a camera or an address", "leave it out"
+        raise BadValueError(message("predict", rule, " ".join(given), remedy))
+    return cameras[0] if cameras else None
 
 
 def say_data_sets(found: Found) -> None:
@@ -272,13 +296,21 @@ def _overlay_style(
     return plain if alpha is None else replace(plain, alpha=alpha)
 
 
-def _counted(found: Found, total: int, counts: dict[str, int], seconds: float) -> dict[str, Any]:
+def _total(found: Found, share: Part | None, camera: int | str | None) -> int:
+    """Return how many results there are to be."""
+    if camera is not None:
+        return 1
+    return sum(share is None or share.holds(job.output) for job in found.jobs)
+
+
+def _counted(found: Found, tally: Tally, seconds: float) -> dict[str, Any]:
     return {
-        "found": total,
-        **counts,
+        "found": tally.total,
+        **tally.counts,
+        **tally.videos,
         "passed_over": found.passed_over.total(),
         "seconds": round(seconds, 3),
-        "images_per_second": round(counts["done"] / seconds, 3),
+        "images_per_second": round(tally.labeled / seconds, 3),
     }
 
 
@@ -316,46 +348,6 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Totals:
-    """Pixels per class and mean confidence of all results together, those of earlier runs too."""
-
-    def __init__(self) -> None:
-        self._pixels: Counter[str] = Counter()
-        self._sure = 0.0
-        self._counted = 0
-
-    def add(self, record: Record) -> None:
-        """Count an image."""
-        self._pixels.update(record.pixels or {})
-        if record.confidence is not None and record.size is not None:
-            pixels = record.size[0] * record.size[1]
-            self._sure += record.confidence * pixels
-            self._counted += pixels
-
-    def facts(self) -> dict[str, Any]:
-        """Return both for the summary."""
-        mean = round(self._sure / self._counted, 6) if self._counted else None
-        return {"pixels": dict(self._pixels.most_common()), "confidence": mean}
-
-
-def _consume(records: Iterable[Record], total: int) -> tuple[dict[str, int], _Totals]:
-    """Do the work, showing progress; return how many pictures came to what, and what they hold."""
-    from fcnkit.cli.progress import progress_of
-
-    counts, totals = {"done": 0, "failed": 0, "skipped": 0}, _Totals()
-    # What an earlier run did and what fails says nothing about how fast this one labels.
-    with progress_of(unit="images", finished=lambda: counts["done"]) as advance:
-        for record in records:
-            counts[record.status] += 1
-            totals.add(record)
-            if record.status == "failed":
-                name, why = printable(" ".join(record.input.split())), record.error or ""
-                say(f"failed: {why if name in why else f'{name}: {why}'}", err=True)
-            if record.status != "skipped":
-                advance("predict", counts["done"] + counts["failed"], total - counts["skipped"])
-    return counts, totals
-
-
 def _peak_memory() -> float | None:
     """Return the most memory this process has held so far, in MB; None if unknown."""
     if sys.platform == "win32":
@@ -373,9 +365,13 @@ def _peak_memory() -> float | None:
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    untried = summary["found"] - summary["done"] - summary["failed"] - summary["skipped"]
+    in_part = summary.get("partial", 0)
+    untried = summary["found"] - summary["done"] - summary["failed"] - summary["skipped"] - in_part
     rest = f", {summary['skipped']} done before" if summary["skipped"] else ""
-    rest += f", {untried} not tried" if untried else ""
+    rest += f", {in_part} in part" if in_part else ""
+    rest += f", {untried} not tried" if untried > 0 else ""
+    rest += f", {summary['frames']} frames" if "frames" in summary else ""
+    rest += f", {summary['dropped']} dropped" if summary.get("dropped") else ""
     memory = summary.get("peak_memory_mb")
     return (
         f"{summary['done']} done, {summary['failed']} failed{rest} "

@@ -1,0 +1,105 @@
+"""What ``fcnkit predict`` shows while it runs, and what it counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from fcnkit.cli.progress import Advance, progress_of
+from fcnkit.cli.say import say
+from fcnkit.errors import printable
+
+if TYPE_CHECKING:
+    from fcnkit.runtime.predict.manifest import Record
+    from fcnkit.runtime.predict.video_records import VideoRecord
+
+__all__ = ["Tally", "Totals"]
+
+
+class Totals:
+    """Pixels per class and mean confidence of all results together, those of earlier runs too."""
+
+    def __init__(self) -> None:
+        self._pixels: Counter[str] = Counter()
+        self._sure = 0.0
+        self._counted = 0
+
+    def add(self, record: Record) -> None:
+        """Count an image."""
+        self._pixels.update(record.pixels or {})
+        if record.confidence is not None and record.size is not None:
+            pixels = record.size[0] * record.size[1]
+            self._sure += record.confidence * pixels
+            self._counted += pixels
+
+    def facts(self) -> dict[str, Any]:
+        """Return both for the summary."""
+        mean = round(self._sure / self._counted, 6) if self._counted else None
+        return {"pixels": dict(self._pixels.most_common()), "confidence": mean}
+
+
+class Tally:
+    """Counts what became of the inputs of one run."""
+
+    def __init__(self, total: int) -> None:
+        """Begin.
+
+        Args:
+            total: How many inputs there are.
+        """
+        self.total = total
+        self.counts = {"done": 0, "failed": 0, "skipped": 0}
+        self.videos: dict[str, int] = {}
+        """Counts of the videos: ``partial``, and ``frames`` that are labeled; empty without any."""
+        self.totals = Totals()
+        self._under_way = 0
+        """Frames of the video under way."""
+        self._advance: Advance | None = None
+
+    @property
+    def labeled(self) -> int:
+        """Pictures and frames that this run has labeled."""
+        # What an earlier run did and what fails says nothing about how fast this one labels.
+        return self.counts["done"] + self.videos.get("frames", 0) + self._under_way
+
+    def on_frame(self, name: str, labeled: int, total: int | None) -> None:
+        """Show how far a video is; see ``OnFrame``."""
+        self._under_way = labeled
+        if self._advance is not None:
+            self._advance(printable(name), labeled, total)
+
+    def consume(self, records: Iterable[Record]) -> None:
+        """Do the work, showing progress, and count its records."""
+        with progress_of(unit="images", finished=lambda: self.labeled) as self._advance:
+            for record in records:
+                self._count(record)
+
+    def _count(self, record: Record) -> None:
+        from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
+
+        if isinstance(record, FrameRecord):
+            return  # counted with its video
+        self.totals.add(record)
+        if isinstance(record, VideoRecord):
+            self._count_video(record)
+        if record.status != "partial":
+            self.counts[record.status] += 1
+        name, why = printable(" ".join(record.input.split())), record.error or ""
+        if record.status in ("failed", "partial"):
+            say(f"{record.status}: {why if name in why else f'{name}: {why}'}", err=True)
+        if record.status != "skipped" and not isinstance(record, VideoRecord):
+            done, skipped = self.counts["done"] + self.counts["failed"], self.counts["skipped"]
+            assert self._advance is not None
+            self._advance("predict", done, self.total - skipped)
+
+    def _count_video(self, record: VideoRecord) -> None:
+        self._under_way = 0
+        for key, more in {
+            "partial": int(record.status == "partial"),
+            "frames": record.frames,
+            "dropped": record.dropped,
+        }.items():
+            self.videos[key] = self.videos.get(key, 0) + more
+        for note in record.notes:
+            say(f"note: {printable(record.input)}: {note}", err=True)
