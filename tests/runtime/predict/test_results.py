@@ -163,7 +163,7 @@ def test_formats_follow_too(segmenter: Segmenter, tmp_path: Path) -> None:
     mapped = np.where(made.labels == 1, 3, made.labels)  # road keeps its color
     np.testing.assert_array_equal(colors, np.array(PALETTE, np.uint8)[mapped])
     run(segmenter, tmp_path / "in", tmp_path / "over", "overlay", keep="sky")
-    over = labels_in(tmp_path / "over" / "a.png")
+    over = labels_in(tmp_path / "over" / "a.png")[:40, :50]  # above the legend
     np.testing.assert_array_equal(over[made.labels != 1], image[made.labels != 1])
 
 
