@@ -9,9 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from fcnkit.cli import app
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [
@@ -165,22 +162,6 @@ def test_plain_american_english(phrase: str) -> None:
         for match in re.finditer(phrase, path.read_text("utf-8").replace("Labelled", ""))
     ]
     assert found == []
-
-
-def verbs_in_readme() -> list[str]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    found = re.findall(r"^fcnkit ((?:data|export|bench) \w+|\w+)(.*?)(?:#|$)", text, re.MULTILINE)
-    return sorted({f"{verb}|{' '.join(re.findall(r'--[a-z-]+', rest))}" for verb, rest in found})
-
-
-@pytest.mark.parametrize("command", verbs_in_readme())
-def test_commands_of_the_readme_exist_with_their_options(command: str) -> None:
-    verb, options = command.split("|")
-    done = CliRunner().invoke(app, [*verb.split(), "--help"], env={"COLUMNS": "200"})
-    assert done.exit_code == 0
-    help_text = done.stdout
-    missing = [option for option in options.split() if option not in help_text]
-    assert missing == []
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
