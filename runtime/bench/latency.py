@@ -33,9 +33,9 @@ from fcnkit.runtime.bench.statistics import Stability, check_stability
 from fcnkit.runtime.machine import LoadMeter, host_memory, reset_peak
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.covering import Cover
-from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.staging import Staging
 
 __all__ = ["Case", "FirstCall", "Series", "measure_case", "measure_latency", "open_timed"]
 

@@ -22,11 +22,11 @@ from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.outputs import StagedOutput, Staging
 from fcnkit.runtime.predict.passes import LabelRows, begin
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.pipeline import Work, run_works
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.staging import StagedOutput, Staging
 
 __all__ = [
     "STAGES",

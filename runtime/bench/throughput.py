@@ -21,9 +21,9 @@ from fcnkit.runtime.bench.statistics import check_stability, summarize
 from fcnkit.runtime.machine import LoadMeter
 from fcnkit.runtime.predict.folder import predict_files
 from fcnkit.runtime.predict.inputs import Job
-from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.staging import Staging
 
 __all__ = ["THROUGHPUT_FORMAT", "measure_folder", "measure_load", "throughput_report"]
 

@@ -18,8 +18,8 @@ from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, check_replaces, refuse_another
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.outputs import Publishable
 from fcnkit.runtime.predict.parts import manifests_in
+from fcnkit.runtime.predict.staging import Publishable
 
 __all__ = ["CLAIMS", "Claims", "read_claim"]
 

@@ -18,7 +18,6 @@ from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
 from fcnkit.runtime.predict.manifest import Options, Record
-from fcnkit.runtime.predict.outputs import Publishable, StagedOutput, Staging
 from fcnkit.runtime.predict.passes import Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture
 from fcnkit.runtime.predict.pictures import take_image
@@ -26,6 +25,7 @@ from fcnkit.runtime.predict.pipeline import Finished, Work
 from fcnkit.runtime.predict.results import Results, Tally
 from fcnkit.runtime.predict.rows import FileRows, open_rows
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.staging import Publishable, StagedOutput, Staging
 
 __all__ = ["FileTask", "Place", "RunContext", "one_line"]
 

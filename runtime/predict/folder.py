@@ -23,7 +23,7 @@ from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.output_folder import opened_folder
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Staging
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import MANIFEST, Part
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
@@ -42,6 +42,7 @@ from fcnkit.runtime.predict.pipeline import (
 )
 from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import VideoRecord
 from fcnkit.runtime.predict.video_result import check_video_format

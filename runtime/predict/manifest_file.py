@@ -19,8 +19,8 @@ from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History, check_separate, parsed
 from fcnkit.runtime.predict.identity import Stamp
-from fcnkit.runtime.predict.outputs import read_journal
 from fcnkit.runtime.predict.parts import Part, manifest_name, manifests_in, partials_in
+from fcnkit.runtime.predict.staging import read_journal
 
 __all__ = ["ManifestFile", "begin_run"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from fcnkit.runtime.predict.claims import read_claim
 from fcnkit.runtime.predict.file_task import Place, RunContext
 from fcnkit.runtime.predict.manifest import Manifest, Record, line_of
-from fcnkit.runtime.predict.outputs import Publishable, Staging
 from fcnkit.runtime.predict.parts import Part, partial_name
+from fcnkit.runtime.predict.staging import Publishable, Staging
 
 __all__ = ["opened_folder"]
 

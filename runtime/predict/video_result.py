@@ -10,8 +10,9 @@ from typing import Protocol
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format, Publishable, StagedOutput, Staging
+from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.staging import Publishable, StagedOutput, Staging
 from fcnkit.runtime.predict.video_in import Frame, VideoSource
 from fcnkit.runtime.predict.video_out import VideoOutput, cut_to_whole
 

@@ -34,7 +34,7 @@ from fcnkit.cli.options import (
 from fcnkit.cli.predict_tally import Tally
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
+from fcnkit.runtime.predict.outputs import FORMATS_SAY, SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
@@ -120,11 +120,7 @@ def predict(
     ] = None,
     format: Annotated[
         Format,
-        choice(
-            "--format",
-            Format,
-            "palette PNG, RGB PNG, colors over the picture, an array, or a gray PNG of confidence.",
-        ),
+        choice("--format", Format, FORMATS_SAY),
     ] = "labels",
     class_map: ClassMap = None,
     keep: Keep = None,

@@ -25,8 +25,8 @@ from fcnkit.runtime.bench.stages import (
     example_picture,
     plan_cover,
 )
-from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.pictures import read_picture
+from fcnkit.runtime.predict.staging import Staging
 from tests.conftest import ROOT
 from tests.refusal import refusal
 from tests.runtime.bench.synthetic import Clock, DeviceBackend, SyntheticBackend

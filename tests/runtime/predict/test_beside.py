@@ -20,7 +20,7 @@ from fcnkit.runtime import Segmenter, load, predict_files
 from fcnkit.runtime.predict import beside
 from fcnkit.runtime.predict.beside import RowsAhead, SinkBehind
 from fcnkit.runtime.predict.folder import find_jobs
-from fcnkit.runtime.predict.outputs import StagedOutput
+from fcnkit.runtime.predict.staging import StagedOutput
 from tests.runtime.models import make_spec, write_model
 
 

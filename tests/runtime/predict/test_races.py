@@ -18,8 +18,8 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, find_jobs, predict_files
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.identity import Origin
-from fcnkit.runtime.predict.outputs import Staging
 from fcnkit.runtime.predict.predictor import Predictor
+from fcnkit.runtime.predict.staging import Staging
 from tests.refusal import refusal
 
 COUNT = 12
@@ -28,7 +28,7 @@ import json, pathlib, sys, time
 from fcnkit.errors import DataError
 from fcnkit.runtime.predict.claims import Claims
 from fcnkit.runtime.predict.identity import Origin
-from fcnkit.runtime.predict.outputs import Staging
+from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.predictor import Predictor
 
 model, root, out, mine, other = sys.argv[1:]

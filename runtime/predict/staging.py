@@ -1,0 +1,206 @@
+"""Results as files: written beside their name, put under it when whole.
+
+A run has one folder for what is being written, inside the output folder. A kill leaves that folder
+behind and never a half-written result; the next run that holds the manifest removes it. A journal
+in it says of every result what its line in the manifest will say, so that a result that a kill
+separates from its line is still known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.predict.outputs import Format, open_output
+from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.parts import PARTIAL
+
+__all__ = ["Publishable", "StagedOutput", "Staging", "read_journal"]
+
+_JOURNAL: Final = "manifest.jsonl"
+
+
+def read_journal(partial: Path) -> list[bytes]:
+    """Return the lines of the journal that a stopped run left.
+
+    Args:
+        partial: The folder in which it wrote.
+
+    Raises:
+        OSError: The journal is there and cannot be read.
+    """
+    path = partial / _JOURNAL
+    if partial.is_symlink() or not path.is_file():
+        return []
+    return path.read_bytes().splitlines()
+
+
+class Staging:
+    """Where the results of one run are written until they are whole."""
+
+    def __init__(self, out: Path, *, name: str = PARTIAL) -> None:
+        """Make the folder, empty; what a killed run of the same name left in it is removed.
+
+        Args:
+            out: The output folder; it exists.
+            name: Of the folder; another one for every writer that shares an output folder.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        self._out = out
+        self._folder = out / name
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir()
+        self._numbers = count()
+        self._made: set[Path] = set()
+        self._unlisted: set[str] = set()
+
+    def announce(self, output: str, line: bytes) -> None:
+        """Write a result's line to the journal, before the result comes under its name.
+
+        Args:
+            output: Its name relative to the output folder.
+            line: What the manifest will say of it.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._unlisted.add(output)
+        path = self._folder / _JOURNAL
+        content = b"\n" + line  # a torn line must not swallow the next one
+        # One write per line: those of several threads do not mix.
+        with path.open("ab", buffering=0) as file:
+            try:
+                written = file.write(content)
+            except OSError as error:
+                error.filename = str(path)  # not the result's name
+                raise
+            if written != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    def listed(self, output: str) -> None:
+        """Note that the manifest has a result's line."""
+        self._unlisted.discard(output)
+
+    def folds_case(self) -> bool:
+        """Whether the file system takes names that differ in case alone for one."""
+        return (self._out / self._folder.name.upper()).is_dir()
+
+    def path(self) -> Path:
+        """Return a path to write to, another one each time."""
+        return self._folder / str(next(self._numbers))
+
+    def publish(self, temporary: Path, output: Path, *, check: Callable[[], object]) -> None:
+        """Put a whole file under its name.
+
+        Args:
+            temporary: The file, from ``path``.
+            output: Its name relative to the output folder.
+            check: Called where a file of that name is there; raises where it must not be replaced.
+
+        Raises:
+            OSError: The folder or the file cannot be made, or a link leads out of the output
+                folder.
+        """
+        target = self._out / output
+        if target.parent not in self._made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(self._out.resolve()):
+                raise OSError(errno.ELOOP, "A link leads out of the output folder", str(target))
+            self._made.add(target.parent)
+        # Not synced: a result can be made again, and waiting for the disk would double its cost.
+        try:
+            # Unlike a rename, this never replaces a file that another process has just made.
+            os.link(temporary, target)
+        except FileExistsError:
+            check()
+            temporary.replace(target)
+        except OSError:  # a file system without hard links
+            if os.path.lexists(target):
+                check()
+            temporary.replace(target)
+        else:
+            temporary.unlink()
+
+    def close(self) -> None:
+        """Remove what is left; closing twice is fine.
+
+        The journal stays where the manifest lacks a line of it: the next run adds the line.
+        """
+        if not self._unlisted:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            return
+        for path in self._folder.iterdir():
+            if path.name != _JOURNAL:
+                path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Publishable(Protocol):
+    """A whole file that waits for its name."""
+
+    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
+        """Put it under its name; see ``Staging.publish``."""
+
+
+class StagedOutput:
+    """One result: written beside its name, put under it when whole."""
+
+    def __init__(
+        self,
+        staging: Staging,
+        size: tuple[int, int],
+        spec: ModelSpec,
+        *,
+        format: Format,
+        style: OverlayStyle | None = None,
+    ) -> None:
+        """Begin a result.
+
+        Args:
+            staging: Where it is written.
+            size: Height and width of the image.
+            spec: As for ``open_output``.
+            format: As for ``open_output``.
+            style: As for ``open_output``.
+
+        Raises:
+            OSError: The file cannot be made.
+        """
+        self._staging, self.path = staging, staging.path()
+        self._output, self._let_go = open_output(self.path, *size, spec, format=format, style=style)
+
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
+        """Write the next rows; see ``Output.write``."""
+        self._output.write(image_hwc, rows)
+
+    def end(self) -> None:
+        """End the file: it is whole now."""
+        self._output.close()
+
+    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
+        """Put it under its name; see ``Staging.publish``."""
+        self._staging.publish(self.path, output, check=check)
+
+    def drop(self) -> None:
+        """Remove what is left of it; nothing is left of a published one."""
+        with contextlib.suppress(OSError):
+            self._let_go()
+        self.path.unlink(missing_ok=True)
