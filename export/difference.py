@@ -105,10 +105,10 @@ class DifferenceMeter:
         self._pixels += differs.size
         self._agreed += differs.size - int(differs.sum())
         self._least = min(self._least, 1 - float(differs.mean((1, 2)).max()))
-        if a.confidence_nhw is not None and b.confidence_nhw is not None:
-            self._sure.add(a.confidence_nhw, b.confidence_nhw)
-        if a.logits_nchw is not None and b.logits_nchw is not None:
+        if a.logits_nchw is not None and b.logits_nchw is not None:  # they tell the confidence too
             self._add_errors(a.logits_nchw, b.logits_nchw, scale)
+        elif a.confidence_nhw is not None and b.confidence_nhw is not None:
+            self._sure.add(a.confidence_nhw, b.confidence_nhw)
         if a.logits_nchw is not None:
             self._add_margins(a.logits_nchw, b.labels_nhw, differs, scale)
         elif b.logits_nchw is not None:

@@ -45,8 +45,6 @@ __all__ = [
     "save_weights",
 ]
 
-_SHAPES: Final = ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048))
-
 SAFETENSORS: Final = ".safetensors"
 """Suffix of files with weights alone, which cannot hold code."""
 
@@ -89,7 +87,6 @@ def checkpoint_spec(
     *,
     range: tuple[int, int] | None = None,
     bands: tuple[int, int, int] | None = None,
-    shapes: ShapeRange = _SHAPES,
 ) -> ModelSpec:
     """Return the spec of a network under training: it computes float32 logits.
 
@@ -99,10 +96,9 @@ def checkpoint_spec(
         palette: One RGB color per class, 0..255.
         range: The values of pictures of more than 8 bits that it sees as 0 and 255.
         bands: The stored samples of a file that it sees as red, green and blue.
-        shapes: The shape range that exports start from.
 
     Returns:
-        The spec.
+        The spec, with the shape range that exports start from.
     """
     return ModelSpec(
         format=FORMAT,
@@ -122,7 +118,7 @@ def checkpoint_spec(
             multiple=32,
         ),
         output=OutputSpec(name="logits", layout="NCHW", dtype="float32"),
-        shapes=shapes,
+        shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 2048, 2048)),
         source=SourceSpec(sha256=None, parity=None),
         versions={"fcnkit": version("fcnkit"), "torch": torch.__version__},
         range=range,

@@ -103,11 +103,9 @@ def _source_spec(
     opened: Opened, claims: Claims, facts: Facts, names: Names, normal: Normalization
 ) -> ModelSpec:
     """Describe the network as if it was a checkpoint: float32 logits."""
-    plain = checkpoint_spec(
-        claims.name or opened.architecture, names.classes, names.palette, shapes=_shapes(facts)
-    )
+    plain = checkpoint_spec(claims.name or opened.architecture, names.classes, names.palette)
     given = replace(plain.input, mean=normal.mean, std=normal.std, multiple=facts.multiple)
-    return replace(plain, input=given, versions={}, bands=claims.bands)
+    return replace(plain, input=given, shapes=_shapes(facts), versions={}, bands=claims.bands)
 
 
 def _shapes(facts: Facts) -> ShapeRange:

@@ -73,7 +73,7 @@ def test_a_file_says_what_options_say(suffix: str, source: Path, tmp_path: Path)
         (
             "mode: 3",
             "a key is one of classes, labelmap, mean, std, scale, color, multiple, name, "
-            "output, upsample, got 'mode'; take it out",
+            "output, upsample, bands, got 'mode'; take it out",
         ),
         (
             "mean: [1, 2]",

@@ -61,7 +61,8 @@ def test_every_command_works_with_its_defaults_after_the_one_before(
     assert "next" not in ran("eval", "run/model.onnx", "my shapes").stderr
     ran("bench", "latency", "run/model.onnx", "--runs", 5)
     ran("bench", "throughput", "run/model.onnx", "my shapes/JPEGImages")
-    ran("export", "triton", "run/model.onnx", "-o", "repository")
+    ran("export", "onnx", "run/best.pt", "-o", "run/labels.onnx", "--head", "labels")
+    ran("export", "triton", "run/labels.onnx", "-o", "repository")
     ran("info", "run/best.pt")
     ran("info", "run/model.onnx")
     ran("doctor")
@@ -129,8 +130,8 @@ def test_the_help_lists_the_verbs_in_the_order_of_their_use() -> None:
     shown = CliRunner().invoke(app, [], env={"COLUMNS": "100"}).stdout
     verbs = re.findall(r"^│ ([a-z]+) ", shown, re.MULTILINE)
     assert verbs == [
-        "data", "train", "eval", "adopt", "export", "verify", "predict", "bench", "info",
-        "doctor",
+        "data", "train", "eval", "adopt", "export", "verify", "predict", "manifest", "bench",
+        "info", "doctor",
     ]  # fmt: skip
     steps = re.findall(r"^ fcnkit (.*?) *$", shown, re.MULTILINE)
     assert [step.split()[0] for step in steps] == ["data", "train", "export", "predict"]

@@ -45,7 +45,7 @@ def test_options_of_a_few_names_are_found() -> None:
 @pytest.mark.parametrize("option", CHOICES)
 def test_an_option_takes_the_names_of_its_type_and_lists_them(option: str) -> None:
     names, info = CHOICES[option]
-    listed = ", ".join(names[:-1]) + f" or {names[-1]}: "
+    listed = " or ".join(filter(None, (", ".join(names[:-1]), names[-1]))) + ": "
     assert str(info.help).startswith(listed)
     assert info.callback is not None
     assert info.callback(None) is None

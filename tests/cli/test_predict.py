@@ -16,7 +16,7 @@ from PIL import Image
 
 from fcnkit.runtime.files import sha256_of
 from tests.cli.shell import called, fcnkit, refused
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import CLASSES, make_spec, write_model
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -80,6 +80,11 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert summary.pop("seconds") >= 0
     assert summary.pop("images_per_second") >= 0
     assert summary.pop("library").startswith("onnxruntime ")
+    labels = [np.asarray(Image.open(path)).ravel() for path in (tmp_path / "out").rglob("*.png")]
+    counts = np.bincount(np.concatenate(labels), minlength=len(CLASSES))
+    assert summary.pop("pixels") == {
+        name: count for name, count in zip(CLASSES, counts.tolist(), strict=True) if count
+    }
     assert summary == {
         "found": 3,
         "done": 2,
@@ -91,6 +96,8 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
         "cover": "pad",
         "tile": None,
         "overlap": None,
+        "tta": None,
+        "confidence": None,
         "backend": "onnxruntime",
         "provider": "CPUExecutionProvider",
         "threads": 1,

@@ -121,7 +121,7 @@ def test_a_wrong_second_output_is_found(head: Head, tmp_path: Path) -> None:
     net, loaded = load_model(source)
     spec = head_spec(loaded.spec, head, sha256="0" * 64, confidence=True)
     model, _ = build_graph(trace_core(net, spec.num_classes), spec)
-    for node in model.graph.node:  # a softmax of halved scores
+    for node in list(model.graph.node):  # a softmax of halved scores
         if node.op_type == "Exp":
             half = onnx.helper.make_tensor("half", onnx.TensorProto.FLOAT, [], [0.5])
             place = list(model.graph.node).index(node)

@@ -104,9 +104,9 @@ def test_rows_go_from_the_most_to_the_least_exact() -> None:
     assert less_exact("int8", "int8") == "int8"
 
 
-def test_a_gpu_may_only_be_less_exact_in_logits() -> None:
+def test_a_gpu_may_only_be_less_exact_in_numbers() -> None:
     for row in PRECISIONS.values():
-        same = ("max_error", "mean_error", "max_margin")
+        same = ("max_error", "mean_error", "max_margin", "max_confidence_error")
         ours = {name: getattr(row.tolerance, name) for name in same}
         assert replace(row.gpu_tolerance, **ours) == row.tolerance
 
