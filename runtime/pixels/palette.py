@@ -108,17 +108,21 @@ def voc_palette(n: int = 256) -> NDArray[np.uint8]:
     return colors
 
 
-def readable_palette(palette: Sequence[tuple[int, int, int]]) -> NDArray[np.uint8]:
+def readable_palette(palette: Palette) -> NDArray[np.uint8]:
     """Return colors that a person can tell apart.
 
     Args:
-        palette: The model's, one RGB color per class.
+        palette: The model's, one RGB color per class, as for ``decode``.
 
     Returns:
         uint8 (K, 3): the palette itself, or Pascal VOC's where two of its colors are nearly equal,
         such as the gray levels 0, 1, 2 of masks that are meant for programs.
+
+    Raises:
+        TypeError: The palette has a wrong dtype.
+        ValueError: It does not hold 1 to 256 colors of three values 0..255.
     """
-    colors = np.array(palette, np.uint8)
+    colors = check_palette("readable_palette: palette", palette)
     differences = colors[:, None].astype(float) - colors[None]
     distances = np.sqrt((differences**2).sum(2)) + np.eye(len(colors)) * 1000
     if distances.min() >= _APART:

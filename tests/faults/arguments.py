@@ -157,6 +157,9 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "open_picture.path": [place / "good.png", place], "formats": [None, ("PNG",)],
         "range": [None, (0, 4095)], "spec_from": [None, place / "m.onnx"],
         "read_engine_file.path": [place / "m.engine", place / "m.engine", place / "none"],
+        "bands": [None, (3, 2, 1)], "color": ["RGB", "BGR"], "confidence": [False],
+        "wanted": [None], "overlay": [None], "part": [None, "1/2"], "frames": [False],
+        "on_frame": [None], "image": [image], "tta": [None],
         "choose_covering.spec": [make_spec("logits"), make_spec("labels")],
         "request": [None, CoverRequest(), CoverRequest(tile=(32, 64)), CoverRequest(cover="pad")],
     }  # fmt: skip
@@ -171,10 +174,12 @@ def targets() -> dict[str, Callable[..., Any]]:
         module = importlib.import_module(name)
         for public in module.__all__:
             value = getattr(module, public)
-            if public == "predict_files":  # METHODS calls it with a segmenter
-                continue
+            if public in ("predict_files", "predict_camera"):
+                continue  # METHODS calls the first with a segmenter; the other needs a camera
             made = public in ("CoverRequest", "TilePlan", "Stitcher")
-            if made or (inspect.isfunction(value) and inspect.signature(value).parameters):
+            names = list(inspect.signature(value).parameters) if inspect.isfunction(value) else []
+            # What begins with the caller's name for an argument is a check for other modules.
+            if made or (names and names[0] != "what"):
                 found[f"{value.__module__}.{public}"] = value
     return found | stages.targets()
 
