@@ -84,12 +84,22 @@ class ResultRequest:
         table[: len(labels)] = labels
         palette = [_color(name, label, spec, labels) for label, name in enumerate(mapped.classes)]
         return Results(
-            spec=replace(spec, classes=mapped.classes, palette=tuple(palette)),
+            spec=_with_classes(spec, mapped.classes, tuple(palette)),
             labels=labels,
             table=table,
             least=least,
             needs_confidence=sure,
         )
+
+
+def _with_classes(
+    spec: ModelSpec, classes: tuple[str, ...], palette: tuple[tuple[int, int, int], ...]
+) -> ModelSpec:
+    """Return a spec that says the classes of the results."""
+    if spec.last_layer is not None:  # whose weights are for the number of classes of the model
+        output = replace(spec.output, name="logits")
+        spec = replace(spec, head="logits", output=output, last_layer=None)
+    return replace(spec, classes=classes, palette=palette)
 
 
 _NEUTRAL: Final = (128, 128, 128)

@@ -303,3 +303,16 @@ def test_predictor_takes_the_same(model: Path, segmenter: Segmenter, tmp_path: P
     assert line["pixels"]["sky"] == int((labels == 0).sum())
     assert line["options"]["tta"] == "flip"
     assert 0 < line["confidence"] <= 1
+
+
+def test_rules_fit_a_model_with_head_scores(tmp_path: Path) -> None:
+    image = picture(64, 96)
+    save(tmp_path / "in" / "a.png", image)
+    path = write_model(tmp_path / "m.onnx", make_spec("scores"))
+    with load(path) as scores:
+        run(scores, tmp_path / "in", tmp_path / "out", keep="road,tree")
+        run(scores, tmp_path / "in", tmp_path / "over", "overlay", keep="road,tree")
+        plain = scores(image)
+    wanted = np.array([255, 255, 0, 1], np.uint8)[plain]  # background, sky, tree, road
+    assert np.array_equal(labels_in(tmp_path / "out" / "a.png"), wanted)
+    assert (tmp_path / "over" / "a.png").is_file()
