@@ -125,11 +125,11 @@ def _reason(line: dict[str, Any]) -> str:
     return error.removeprefix(f"{line.get('input')}: ").partition(", got ")[0]
 
 
-def _picture(line: dict[str, Any]) -> tuple[str, str]:
-    """Return what one result belongs to; results of two formats are no duplicates."""
+def _picture(line: dict[str, Any]) -> tuple[str, str, str]:
+    """Return what one result belongs to; results of two formats or frames are no duplicates."""
     origin = Origin.read(line)
     path = "" if origin is None else origin.input_path
-    return path, PurePosixPath(line["output"]).suffix
+    return path, PurePosixPath(line["output"]).suffix, str(line.get("frame"))
 
 
 def _made_twice(parts: list[Part | None], history: History) -> Iterator[str]:
@@ -158,10 +158,10 @@ def _two_results(history: History, pictures: array[int]) -> Iterator[str]:
     repeated = set(keys[(counts > 1) & (keys != 0)].tolist())
     if not repeated:
         return
-    results: dict[tuple[str, str], list[str]] = {}
+    results: dict[tuple[str, str, str], list[str]] = {}
     for line, key in zip(history.last_lines(), pictures, strict=True):
         if key in repeated:
             results.setdefault(_picture(line), []).append(line["output"])
-    for (path, _), outputs in results.items():
+    for (path, _, _), outputs in results.items():
         if len(outputs) > 1:
             yield f"{' and '.join(sorted(outputs))} are results of {path}"

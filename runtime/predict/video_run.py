@@ -392,4 +392,5 @@ class _VideoTask:
             "size": self._size,
             "options": self._context.options,
             "model_sha256": self._context.model_sha256,
+            "time_ns": time.time_ns(),
         }

@@ -16,6 +16,7 @@ from fcnkit.runtime.predict.folder import Job, find_jobs, predict_files
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.results import ResultRequest
+from fcnkit.runtime.predict.summary import summarize
 from fcnkit.runtime.predict.video_in import camera_of, safe_address, upright
 from fcnkit.runtime.predict.video_out import VideoOutput
 from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
@@ -219,6 +220,9 @@ def test_frames_become_images_that_a_second_run_keeps(segmenter: Segmenter, tmp_
     *frames, last = label(segmenter, clip, out, frames=True)
     assert [one.output for one in frames] == ["a/000003.png"]
     assert (last.status, len(list((out / "a").iterdir()))) == ("done", 5)
+    told = summarize(out)
+    assert (told.done, told.missing, told.duplicates) == (6, [], [])
+    assert all(line["time_ns"] for line in manifest_of(out))
 
 
 def test_images_of_frames_replace_no_other_results(segmenter: Segmenter, tmp_path: Path) -> None:
