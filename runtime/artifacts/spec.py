@@ -240,9 +240,12 @@ class ModelSpec:
 
     @staticmethod
     def from_older(data: dict[str, Any]) -> dict[str, Any]:
-        """Turn the JSON form of format 1 into format 2; anything else is left for the checks."""
+        """Turn older JSON forms into today's; anything else is left for the checks.
+
+        Format 1 has no optional parts. The first files of format 2 lack ``bands``.
+        """
         if type(data.get("format")) is not int or data["format"] != 1:
-            return data
+            return {"bands": None, **data} if data.get("format") == FORMAT else data
         for part in OPTIONAL_PARTS:
             if part in data:
                 raise key_error(part, "is not a key of format 1", data[part])

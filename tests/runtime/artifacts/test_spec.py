@@ -188,6 +188,12 @@ def test_another_format_is_refused_before_its_keys_are_read() -> None:
     )
 
 
+def test_a_file_that_was_written_before_bands_is_read() -> None:
+    data = json.loads(SPEC.to_json())
+    assert data.pop("bands") is None
+    assert ModelSpec.from_json(json.dumps(data), where="x") == SPEC
+
+
 def test_format_1_is_read_as_format_2_without_its_parts() -> None:
     data = json.loads(SPEC.to_json()) | {"format": 1}
     old = {key: value for key, value in data.items() if key not in OPTIONAL_PARTS}
