@@ -159,7 +159,7 @@ def run_tile(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for choice in options.backend or DEFAULT:
         heads = dict(opened(models, choice, options.threads))
         tasks = tile_tasks(heads, images, options.threads)
-        seconds = alternate(tasks, rounds=options.rounds, clock=clock_of(options))
+        seconds = alternate(tasks, rounds=options.rounds, settle=1, clock=clock_of(options))
         for backend in heads.values():
             backend.close()
         found[choice] = {
