@@ -255,6 +255,7 @@ def write_mosaic(path: Path, pictures: list[Path], side: int) -> None:
 
 def run_large(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     models = export(options.checkpoint, folder)
+    Image.MAX_IMAGE_PIXELS = None  # the labels are our own
     mosaic = folder / f"{options.side}.ppm"
     if not mosaic.exists():
         write_mosaic(mosaic, pictures_of(options.pictures, options.limit), options.side)
