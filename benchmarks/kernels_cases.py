@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import kernels_peers as peers
-from fcnkit.runtime.pixels import metrics, palette, tiling, upsampling
+from fcnkit.runtime.pixels import confidence, metrics, palette, tiling, upsampling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -168,6 +168,25 @@ def upsample_case(height: int, width: int, kind: str = "") -> Case:
     return Case(f"upsample_argmax {kind}".strip(), name(height, width), out.size, ours, others)
 
 
+def confident_case(height: int, width: int) -> Case:
+    plan = tiling.plan_tiles(height, width, tile=(320, 480))
+    logits = some_logits((len(plan), CLASSES, *plan.tile))
+    out = np.empty((height, width), np.uint8)
+    ours = partial(confidence.stitch_confident, logits, plan, out=out, threads=1)
+    others = {"stitch": partial(tiling.stitch, logits, plan, out=out, threads=1)}
+    return Case("stitch_confident", name(height, width), out.size, ours, others)
+
+
+def upsample_confident_case(height: int, width: int) -> Case:
+    plan = tiling.plan_padded(height, width)
+    layer = upsampling.Upsampling(last_layer(CLASSES, 32, 0.002), None, stride=32, border="zero")
+    scores = some_scores((1, CLASSES, plan.tile_height // 32, plan.tile_width // 32), "")
+    out = np.empty((height, width), np.uint8)
+    ours = partial(confidence.upsample_confident, scores, plan, layer, out=out, threads=1)
+    labels = partial(upsampling.upsample_argmax, scores, plan, layer, out=out, threads=1)
+    return Case("upsample_confident", name(height, width), out.size, ours, {"labels": labels})
+
+
 def confusion_case(height: int, width: int, kind: str = "masks") -> Case:
     target = blobs(height, width, CLASSES)
     predicted = np.roll(target, 3, axis=1)
@@ -199,6 +218,8 @@ def _cases() -> list[tuple[str, Callable[[], Case]]]:
         ("upsample_argmax", upsample_case),
         ("upsample_argmax", partial(upsample_case, kind="random")),
         ("upsample_argmax", partial(upsample_case, kind="wild")),
+        ("stitch_confident", confident_case),
+        ("upsample_confident", upsample_confident_case),
         ("confusion", confusion_case),
         ("confusion", partial(confusion_case, kind="noise")),
     ]
@@ -206,7 +227,7 @@ def _cases() -> list[tuple[str, Callable[[], Case]]]:
         (kernel, partial(make, *size))
         for kernel, make in everywhere
         for size in SIZES
-        if not (kernel in ("stitch", "Stitcher") and size == SIZES[-1])
+        if not (kernel in ("stitch", "Stitcher", "stitch_confident") and size == SIZES[-1])
     ]
 
 

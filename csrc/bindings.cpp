@@ -293,7 +293,7 @@ float largest_score(const py::array& scores) {
 // [top, top + rows of labels) of the image.
 void upsample_argmax(const py::array& scores, const Plan& plan, fcnkit::Upsampling& upsampling,
                      std::size_t first, std::size_t top, bool bounded, Bytes& labels,
-                     std::size_t threads) {
+                     std::optional<Bytes> sure, std::size_t threads) {
     const std::size_t stride = upsampling.layer.stride(), columns = plan.lefts.size();
     require(scores.ndim() == 4 && side(scores, 1) == upsampling.layer.classes() &&
                 side(scores, 2) * stride == plan.tile_height &&
@@ -306,7 +306,7 @@ void upsample_argmax(const py::array& scores, const Plan& plan, fcnkit::Upsampli
                 end <= plan.height && plan.tops[first] <= top &&
                 plan.tops[last - 1] + plan.tile_height >= end,
             "these tiles must cover the rows");
-    std::uint8_t* to = labels.mutable_data();
+    const fcnkit::Results to = make_results(labels, sure);
     with_logits(scores, [&](const auto* from) {
         const py::gil_scoped_release release;
         fcnkit::upsample_argmax(from, plan, {first, last, top, end}, upsampling,
@@ -388,7 +388,7 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("largest_score", &largest_score, py::arg("scores").noconvert());
     m.def("upsample_argmax", &upsample_argmax, py::arg("scores").noconvert(), py::arg("plan"),
           py::arg("upsampling"), py::arg("first"), py::arg("top"), py::arg("bounded"),
-          py::arg("labels").noconvert(), py::arg("threads"));
+          py::arg("labels").noconvert(), py::arg("sure").noconvert(), py::arg("threads"));
     m.def("confusion", &confusion, py::arg("target").noconvert(),
           py::arg("predicted").noconvert(), py::arg("ignore"), py::arg("counts").noconvert(),
           py::arg("threads"));

@@ -65,6 +65,10 @@ using Confusion = bool(const std::uint8_t* target, const std::uint8_t* predicted
 // bit for bit: every set but scalar, and scalar where the processor has such an instruction.
 using LabelLeaf = void(const Leaf& leaf, const std::uint64_t* contenders, std::uint8_t* labels);
 
+// The logits that LabelLeaf compares, of all classes of the leaf, for the blocks of which there is a
+// bit: (kBatch, classes of the leaf, kLeaf * kLeaf).
+using LeafLogits = void(const Leaf& leaf, std::uint64_t blocks, float* logits);
+
 // Finds classes that lose at every pixel of a part, whatever the order of sums.
 using BoundPart = void(const PartBound& part, PartAnswer& answer);
 
@@ -92,6 +96,7 @@ struct Scalar {
     static void accumulate(const T* row, std::size_t n, bool first, float* sums);
     static Confusion confusion;
     static LabelLeaf label_leaf;
+    static LeafLogits leaf_logits;
     static BoundPart bound_part;
 };
 
@@ -118,6 +123,7 @@ struct Table {
     const Versions<Accumulate, float, Half, Brain> accumulate;
     Confusion* const confusion;
     LabelLeaf* const label_leaf;
+    LeafLogits* const leaf_logits;
     BoundPart* const bound_part;
 
     template <class Set>
@@ -135,6 +141,7 @@ struct Table {
                       Set::template accumulate<Brain>}},
           confusion(Set::confusion),
           label_leaf(Set::label_leaf),
+          leaf_logits(Set::leaf_logits),
           bound_part(Set::bound_part) {}
 };
 

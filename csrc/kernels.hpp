@@ -91,7 +91,7 @@ struct Leaf {
     std::size_t strip_stride;     // from a strip to the next
     std::size_t tap_stride;       // from a tap to the next
     std::size_t rows;             // 1..kLeaf
-    float* best;                  // scratch: (kBatch, 2, kLeaf * kLeaf)
+    float* best;                  // scratch of LabelLeaf: (kBatch, 2, kLeaf * kLeaf)
 };
 
 // A part of each block of a batch, whose labels may be known from the logits of its corners alone.

@@ -1,4 +1,4 @@
-// Labels of a leaf from class scores, over the registers of a set.
+// Labels and logits of a leaf from class scores, over the registers of a set.
 #pragma once
 
 namespace fcnkit {
@@ -18,7 +18,8 @@ struct UpsampleLoops : Base {
             all |= contenders[c];
         }
         for (std::size_t k = 0; k < leaf.count; ++k) {
-            add_class(leaf, leaf.classes[k], contenders[leaf.classes[k]]);
+            const std::size_t c = leaf.classes[k];
+            add_class(leaf, c, contenders[c], Largest{leaf.best, V::broadcast(static_cast<float>(c))});
         }
         for (; all != 0; all &= all - 1) {
             const std::size_t block = lowest(all);
@@ -30,9 +31,40 @@ struct UpsampleLoops : Base {
         }
     }
 
+    static void leaf_logits(const Leaf& leaf, std::uint64_t blocks, float* logits) {
+        for (std::size_t k = 0; k < leaf.count; ++k) {
+            add_class(leaf, leaf.classes[k], blocks, Every{logits + k * kArea, leaf.count * kArea});
+        }
+    }
+
    private:
     using Floats = typename V::Floats;
     static constexpr std::size_t kArea = kLeaf * kLeaf;
+
+    // What becomes of the logits of a class. It is called with the block, the first pixel and a
+    // register of logits.
+    struct Largest {
+        float* best;
+        Floats label;
+
+        void operator()(std::size_t block, std::size_t from, const Floats& logits) const {
+            float* logit = best + block * 2 * kArea + from;
+            const Floats before = V::load(logit), index = V::load(logit + kArea);
+            const typename V::Mask larger = V::greater(logits, before);
+            V::store(logit, V::select(larger, logits, before));
+            V::store(logit + kArea, V::select(larger, label, index));
+        }
+    };
+
+    struct Every {
+        float* logits;
+        std::size_t block_stride;
+
+        void operator()(std::size_t block, std::size_t from, const Floats& values) const {
+            V::store(logits + block * block_stride + from, values);
+        }
+    };
+
     static std::size_t lowest(std::uint64_t bits) {
 #if defined(__GNUC__) || defined(__clang__)
         return static_cast<std::size_t>(__builtin_ctzll(bits));
@@ -53,43 +85,44 @@ struct UpsampleLoops : Base {
         }
     }
 
-    static void add_class(const Leaf& leaf, std::size_t c, std::uint64_t blocks) {
+    template <class Keep>
+    static void add_class(const Leaf& leaf, std::size_t c, std::uint64_t blocks, const Keep& keep) {
         while (blocks != 0) {
             std::size_t some[V::kBlocks], n = 0;
             for (; n < V::kBlocks && blocks != 0; blocks &= blocks - 1) {
                 some[n++] = lowest(blocks);
             }
-            add_blocks<V::kBlocks>(leaf, c, some, n);
+            add_blocks<V::kBlocks>(leaf, c, some, n, keep);
         }
     }
 
     // n of at most kCount blocks.
-    template <std::size_t kCount>
+    template <std::size_t kCount, class Keep>
     static void add_blocks(const Leaf& leaf, std::size_t c, const std::size_t* blocks,
-                           std::size_t n) {
+                           std::size_t n, const Keep& keep) {
         if constexpr (kCount > 1) {
             if (n < kCount) {
-                add_blocks<kCount - 1>(leaf, c, blocks, n);
+                add_blocks<kCount - 1>(leaf, c, blocks, n, keep);
                 return;
             }
         }
         const std::size_t end = leaf.rows * kLeaf;
         std::size_t from = 0;
         for (; from + 3 * V::kLanes < end; from += 4 * V::kLanes) {
-            add_rows<kCount, 4>(leaf, c, from, blocks);
+            add_rows<kCount, 4>(leaf, c, from, blocks, keep);
         }
         for (; from + V::kLanes < end; from += 2 * V::kLanes) {
-            add_rows<kCount, 2>(leaf, c, from, blocks);
+            add_rows<kCount, 2>(leaf, c, from, blocks, keep);
         }
         if (from < end) {
-            add_rows<kCount, 1>(leaf, c, from, blocks);
+            add_rows<kCount, 1>(leaf, c, from, blocks, keep);
         }
     }
 
     // kVectors registers of pixels of kCount blocks.
-    template <std::size_t kCount, std::size_t kVectors>
+    template <std::size_t kCount, std::size_t kVectors, class Keep>
     static void add_rows(const Leaf& leaf, std::size_t c, std::size_t from,
-                         const std::size_t* blocks) {
+                         const std::size_t* blocks, const Keep& keep) {
         Floats sums[kCount][kVectors];
         add_tile(leaf, 0, c, from, blocks, sums);
         for (std::size_t t = 1; t < leaf.tiles; ++t) {
@@ -105,7 +138,10 @@ struct UpsampleLoops : Base {
         }
         FCNKIT_UNROLL
         for (std::size_t b = 0; b < kCount; ++b) {
-            keep_larger(sums[b], c, leaf.best + blocks[b] * 2 * kArea + from);
+            FCNKIT_UNROLL
+            for (std::size_t v = 0; v < kVectors; ++v) {
+                keep(blocks[b], from + v * V::kLanes, sums[b][v]);
+            }
         }
     }
 
@@ -155,19 +191,6 @@ struct UpsampleLoops : Base {
             }
             weights += leaf.tap_stride;
             behind += leaf.tap_stride;
-        }
-    }
-
-    template <std::size_t kVectors>
-    static void keep_larger(const Floats (&logits)[kVectors], std::size_t c, float* best) {
-        const Floats label = V::broadcast(static_cast<float>(c));
-        FCNKIT_UNROLL
-        for (std::size_t v = 0; v < kVectors; ++v) {
-            float* logit = best + v * V::kLanes;
-            const Floats before = V::load(logit), index = V::load(logit + kArea);
-            const typename V::Mask larger = V::greater(logits[v], before);
-            V::store(logit, V::select(larger, logits[v], before));
-            V::store(logit + kArea, V::select(larger, label, index));
         }
     }
 };

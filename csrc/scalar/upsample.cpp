@@ -114,6 +114,10 @@ void Scalar::label_leaf(const Leaf& leaf, const std::uint64_t* contenders, std::
     UpsampleLoops<Vectors, Nothing>::label_leaf(leaf, contenders, labels);
 }
 
+void Scalar::leaf_logits(const Leaf& leaf, std::uint64_t blocks, float* logits) {
+    UpsampleLoops<Vectors, Nothing>::leaf_logits(leaf, blocks, logits);
+}
+
 void Scalar::bound_part(const PartBound& part, PartAnswer& answer) {
     BoundLoops<Vectors, Nothing>::bound_part(part, answer);
 }

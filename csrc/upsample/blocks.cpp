@@ -14,6 +14,8 @@ constexpr std::size_t kPixelsToFind = 1024;
 // parts of this size are computed without.
 constexpr std::size_t kPause = 8;
 
+constexpr std::size_t kArea = kLeaf * kLeaf;
+
 std::size_t most_sights(const Axis& axis) {
     std::size_t most = 0;
     for (const Piece& piece : axis.pieces) {
@@ -189,8 +191,8 @@ class Batch {
         for (std::size_t k = 0; k < open.count && decided != 0; ++k) {
             const std::uint8_t c = open.classes[k];
             for_each_lane(decided & open.answer.contenders[c], [&](std::size_t lane) {
-                store(open.blocks[lane], part, [&](std::size_t, std::size_t n, std::uint8_t* to) {
-                    std::fill(to, to + n, c);
+                store(open.blocks[lane], part, [&](std::size_t, std::size_t n, std::size_t to) {
+                    std::fill_n(blocks_.out.labels + to, n, c);
                 });
             });
             decided &= ~open.answer.contenders[c];
@@ -238,16 +240,39 @@ class Batch {
         leaf.count = open.count;
         leaf.rows = part.height;
         leaf.best = worker_.best.data();
+        if (blocks_.out.confidence != nullptr) {
+            rate_leaf(open, leaf, part, lanes);
+            return;
+        }
         blocks_.table.label_leaf(leaf, open.answer.contenders, worker_.labels.data());
         for_each_lane(lanes, [&](std::size_t lane) {
-            const std::uint8_t* labels = worker_.labels.data() + lane * kLeaf * kLeaf;
-            store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::uint8_t* to) {
-                std::copy(labels + at, labels + at + n, to);
+            const std::uint8_t* labels = worker_.labels.data() + lane * kArea;
+            store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::size_t to) {
+                std::copy_n(labels + at, n, blocks_.out.labels + to);
             });
         });
     }
 
-    // Calls row(place in the leaf, pixels, where they go) for the rows of a part that are shown.
+    // Labels with confidence, which needs the logits of all classes.
+    void rate_leaf(const Open& open, const Leaf& leaf, const Part& part, std::uint64_t lanes) {
+        blocks_.table.leaf_logits(leaf, lanes, worker_.logits.data());
+        const float share = 1.0F / static_cast<float>(tiles_);
+        std::uint8_t* found = worker_.sure.data();
+        const Results results{found, found + kArea, found + 2 * kArea};
+        for_each_lane(lanes, [&](std::size_t lane) {
+            const float* logits = worker_.logits.data() + lane * leaf.count * kArea;
+            const Views<float> sums{&logits, 1, leaf.count, kArea, 0};
+            blocks_.table.confidence.of<float>()(sums, part.height * kLeaf, share, results);
+            store(open.blocks[lane], part, [&](std::size_t at, std::size_t n, std::size_t to) {
+                const Results out = blocks_.out + to;
+                std::copy_n(results.labels + at, n, out.labels);
+                std::copy_n(results.confidence + at, n, out.confidence);
+                std::copy_n(results.margin + at, n, out.margin);
+            });
+        });
+    }
+
+    // Calls row(place in the leaf, pixels, place in the results) for the rows of a part that are shown.
     template <class Row>
     void store(const Block& block, const Part& part, const Row& row) const {
         const Shown down = shown(*block.row, part.y, part.height);
@@ -258,8 +283,7 @@ class Batch {
         const std::size_t x = pixel(block.column->span, part.x + right.begin);
         for (std::size_t y = down.begin; y < down.end; ++y) {
             const std::size_t at = pixel(block.row->span, part.y + y) - blocks_.top;
-            row(y * kLeaf + right.begin, right.end - right.begin,
-                blocks_.labels + at * blocks_.width + x);
+            row(y * kLeaf + right.begin, right.end - right.begin, at * blocks_.width + x);
         }
     }
 
@@ -292,8 +316,12 @@ void Worker::prepare(const Blocks& blocks) {
     grow(bounds, tiles);
     grow(spots, tiles);
     grow(known, blocks.layer.classes() * 5 * 32);
-    grow(best, 2 * kBatch * kLeaf * kLeaf);
-    grow(labels, kBatch * kLeaf * kLeaf);
+    grow(best, 2 * kBatch * kArea);
+    grow(labels, kBatch * kArea);
+    if (blocks.out.confidence != nullptr) {
+        grow(logits, kBatch * blocks.layer.classes() * kArea);
+        grow(sure, 3 * kArea);
+    }
 }
 
 void label_bands(const Blocks& blocks, std::size_t begin, std::size_t end, Worker& worker) {

@@ -21,8 +21,8 @@ struct Blocks {
     std::size_t plane[2];    // rows and columns of that
     std::size_t first_row;   // of tiles, in scores
     std::size_t row_tiles;   // tiles in a row of tiles
-    std::uint8_t* labels;    // of the pixels of row `top` and of those below
-    std::size_t top, width;  // of the labels
+    Results out;             // of the pixels of row `top` and of those below
+    std::size_t top, width;  // of the results
 };
 
 struct Block {
@@ -50,6 +50,8 @@ struct Worker {
     std::vector<float> known;  // scratch of BoundPart
     std::vector<float> best;   // scratch of LabelLeaf
     std::vector<std::uint8_t> labels;
+    std::vector<float> logits;  // of a leaf, where confidence is wanted
+    std::vector<std::uint8_t> sure;
 
     void prepare(const Blocks& blocks);
 };

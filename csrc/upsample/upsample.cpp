@@ -59,8 +59,7 @@ float* copy_plane(const T* plane, std::size_t height, std::size_t width, bool ed
 
 template <class T>
 void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsampling& upsampling,
-                     const Table& table, bool bounded, std::uint8_t* labels,
-                     std::size_t threads) {
+                     const Table& table, bool bounded, const Results& out, std::size_t threads) {
     const Layer& layer = upsampling.layer;
     std::unique_ptr<Workspace> space = upsampling.workspaces.take();
     space->rows.cut(plan.tops, rows.first, rows.last, plan.tile_height, layer.stride(), rows.begin,
@@ -80,14 +79,14 @@ void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsamp
     space->workers.resize(std::max(space->workers.size(), (bands + share - 1) / share));
     const Blocks blocks{table,
                         layer,
-                        bounded ? &upsampling.bounds : nullptr,
+                        bounded && out.confidence == nullptr ? &upsampling.bounds : nullptr,
                         space->rows,
                         space->columns,
                         space->scores.data(),
                         {height + 2, width + 2},
                         rows.first,
                         plan.lefts.size(),
-                        labels,
+                        out,
                         rows.begin,
                         plan.width};
     for (Worker& worker : space->workers) {
@@ -101,11 +100,11 @@ void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsamp
 }
 
 template void upsample_argmax(const float*, const Plan&, const Rows&, Upsampling&,
-                              const Table&, bool, std::uint8_t*, std::size_t);
+                              const Table&, bool, const Results&, std::size_t);
 template void upsample_argmax(const Half*, const Plan&, const Rows&, Upsampling&,
-                              const Table&, bool, std::uint8_t*, std::size_t);
+                              const Table&, bool, const Results&, std::size_t);
 template void upsample_argmax(const Brain*, const Plan&, const Rows&, Upsampling&,
-                              const Table&, bool, std::uint8_t*, std::size_t);
+                              const Table&, bool, const Results&, std::size_t);
 
 template <class T>
 float largest_score(const T* scores, std::size_t n) {

@@ -1,4 +1,5 @@
-// Labels from class scores: the last layer, the sum over overlapping tiles and the argmax in one.
+// Labels from class scores: the last layer, the sum over overlapping tiles and the argmax in one,
+// and the softmax where confidence is wanted.
 // Sizes are trusted; bindings.cpp checks them.
 #pragma once
 
@@ -45,12 +46,12 @@ struct Rows {
 };
 
 // scores: (tiles of these rows, classes, tile_height / stride, tile_width / stride), finite and so
-// small that no logit overflows; labels: (end - begin, plan.width). Bounded: leave out what cannot
-// change a label. The labels are the same either way.
+// small that no logit overflows; out: (end - begin, plan.width). Bounded: leave out what cannot
+// change a label; not where confidence is wanted, which depends on every logit. The labels are the
+// same either way.
 template <class T>
 void upsample_argmax(const T* scores, const Plan& plan, const Rows& rows, Upsampling& upsampling,
-                     const Table& table, bool bounded, std::uint8_t* labels,
-                     std::size_t threads);
+                     const Table& table, bool bounded, const Results& out, std::size_t threads);
 
 // The largest magnitude; infinity if any score is not finite.
 template <class T>

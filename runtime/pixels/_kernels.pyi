@@ -105,6 +105,7 @@ def upsample_argmax(
     top: int,
     bounded: bool,
     labels: NDArray[np.uint8],
+    sure: NDArray[np.uint8] | None,
     threads: int,
 ) -> None: ...
 def confusion(

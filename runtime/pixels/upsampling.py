@@ -29,6 +29,7 @@ from fcnkit.runtime.checks import (
     check_type,
 )
 from fcnkit.runtime.pixels import _kernels
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan, kernel_plan
 from fcnkit.runtime.pixels.tiling import TileByTile, check_plan, typed_logits
 
@@ -147,7 +148,23 @@ def upsample_argmax(
         ValueError: A shape or layout is wrong, or a score is NaN, infinite or so large that a logit
             would overflow.
     """
-    what = "upsample_argmax"
+    return join_scores(
+        "upsample_argmax", scores_tchw, plan, upsampling, bfloat16, out, threads, sure=False
+    ).labels
+
+
+def join_scores(
+    what: str,
+    scores_tchw: object,
+    plan: TilePlan,
+    upsampling: Upsampling,
+    bfloat16: bool,
+    out: object,
+    threads: int | None,
+    *,
+    sure: bool,
+) -> Prediction:
+    """Do what ``upsample_argmax`` and ``upsample_confident`` do; errors name ``what``."""
     expected = _checked_shape(what, plan, upsampling)
     scores = typed_logits(f"{what}: scores_tchw", scores_tchw, bfloat16, "(tiles, K, h, w)")
     if scores.shape != (len(plan), *expected):
@@ -155,14 +172,82 @@ def upsample_argmax(
         remedy = "pass the plan they were cut by and the layer of this network"
         raise BadValueError(message(f"{what}: scores_tchw", rule, scores.shape, remedy))
     _check_scores(f"{what}: scores_tchw", scores, plan, upsampling)
-    labels = check_output(f"{what}: out", out, (plan.height, plan.width), np.uint8, (scores,))
+    shape = (plan.height, plan.width)
+    labels = check_output(f"{what}: out", out, shape, np.uint8, (scores,))
+    made = Prediction.empty(*shape, sure=sure, labels=labels)
     count = check_threads(what, threads)
     kernel = upsampling._kernel
-    _kernels.upsample_argmax(scores, kernel_plan(plan), kernel, 0, 0, True, labels, count)
-    return labels
+    _kernels.upsample_argmax(
+        scores, kernel_plan(plan), kernel, 0, 0, True, made.labels, made.sure, count
+    )
+    return made
 
 
-class UpsampleStitcher(TileByTile):
+class TileScores(TileByTile):
+    """What ``UpsampleStitcher`` and ``ConfidentUpsampleStitcher`` share: scores that are held."""
+
+    _argument = "scores_chw"
+
+    def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
+        """Prepare for an image; see ``UpsampleStitcher``."""
+        self._shape = _checked_shape("UpsampleStitcher", plan, upsampling)
+        super().__init__("UpsampleStitcher", height, width, plan)
+        self._upsampling = upsampling
+        self._held: NDArray[Any] = np.empty((0, *self._shape), np.float32)
+
+    def _add(
+        self, scores_chw: object, *, bfloat16: bool, threads: int | None, sure: bool
+    ) -> tuple[int, Prediction] | None:
+        what = "UpsampleStitcher.add"
+        scores = typed_logits(f"{what}: scores_chw", scores_chw, bfloat16, "(K, h, w)")
+        row, column = self._place(scores.shape, self._shape)
+        if self._added and scores.dtype != self._held.dtype:
+            rule = f"all tiles must have the type of the first, {self._held.dtype.name}"
+            remedy = "convert the scores"
+            raise BadTypeError(message(f"{what}: scores_chw", rule, scores.dtype.name, remedy))
+        _check_scores(f"{what}: scores_chw", scores, self._plan, self._upsampling)
+        count = check_threads(what, threads)
+        if not self._added:
+            self._held = np.empty((self._most_held(), *self._shape), scores.dtype)
+        self._held[(row - self._first_held(row)) * len(self._plan.lefts) + column] = scores
+        self._added += 1
+        return self._finish(row, count, sure) if column + 1 == len(self._plan.lefts) else None
+
+    def _first_held(self, row: int) -> int:
+        """Return the first row of tiles that sees an image row that row ``row`` finishes."""
+        tops = self._plan.tops
+        return next(i for i in range(row + 1) if tops[i] + self._plan.tile_height > tops[row])
+
+    def _most_held(self) -> int:
+        rows = range(len(self._plan.tops))
+        return max(row + 1 - self._first_held(row) for row in rows) * len(self._plan.lefts)
+
+    def _finish(self, row: int, threads: int, sure: bool) -> tuple[int, Prediction]:
+        """Label the rows above the next row of tiles, and keep the scores that this one shares."""
+        plan, columns = self._plan, len(self._plan.lefts)
+        first, top = self._first_held(row), plan.tops[row]
+        end = (*plan.tops, plan.height)[row + 1]
+        rows = Prediction.empty(end - top, plan.width, sure=sure)
+        scores = self._held[: (row + 1 - first) * columns]
+        _kernels.upsample_argmax(
+            scores,
+            kernel_plan(plan),
+            self._upsampling._kernel,
+            first,
+            top,
+            True,
+            rows.labels,
+            rows.sure,
+            threads,
+        )
+        if not self.done:
+            dropped = (self._first_held(row + 1) - first) * columns
+            kept = len(scores) - dropped
+            self._held[:kept] = self._held[dropped : dropped + kept].copy()
+        return top, rows
+
+
+class UpsampleStitcher(TileScores):
     """``upsample_argmax`` for tiles that arrive one by one, holding the scores of a row of tiles.
 
     Memory: the scores of as many rows of tiles as overlap, and the labels of one row of tiles. The
@@ -181,8 +266,6 @@ class UpsampleStitcher(TileByTile):
         (8, (32, 32), True)
     """
 
-    _argument = "scores_chw"
-
     def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
         """Prepare for an image.
 
@@ -196,10 +279,7 @@ class UpsampleStitcher(TileByTile):
             TypeError: An argument has a wrong type.
             ValueError: The plan is for another size, or its tiles are no multiples of the stride.
         """
-        self._shape = _checked_shape("UpsampleStitcher", plan, upsampling)
-        super().__init__("UpsampleStitcher", height, width, plan)
-        self._upsampling = upsampling
-        self._held: NDArray[Any] = np.empty((0, *self._shape), np.float32)
+        super().__init__(height, width, plan, upsampling)
 
     def add(
         self, scores_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
@@ -221,45 +301,8 @@ class UpsampleStitcher(TileByTile):
             TypeError: The scores have a wrong type or dtype.
             ValueError: Their shape, layout or a value is wrong, or every tile has been added.
         """
-        what = "UpsampleStitcher.add"
-        scores = typed_logits(f"{what}: scores_chw", scores_chw, bfloat16, "(K, h, w)")
-        row, column = self._place(scores.shape, self._shape)
-        if self._added and scores.dtype != self._held.dtype:
-            rule = f"all tiles must have the type of the first, {self._held.dtype.name}"
-            remedy = "convert the scores"
-            raise BadTypeError(message(f"{what}: scores_chw", rule, scores.dtype.name, remedy))
-        _check_scores(f"{what}: scores_chw", scores, self._plan, self._upsampling)
-        count = check_threads(what, threads)
-        if not self._added:
-            self._held = np.empty((self._most_held(), *self._shape), scores.dtype)
-        self._held[(row - self._first_held(row)) * len(self._plan.lefts) + column] = scores
-        self._added += 1
-        return self._finish(row, count) if column + 1 == len(self._plan.lefts) else None
-
-    def _first_held(self, row: int) -> int:
-        """Return the first row of tiles that sees an image row that row ``row`` finishes."""
-        tops = self._plan.tops
-        return next(i for i in range(row + 1) if tops[i] + self._plan.tile_height > tops[row])
-
-    def _most_held(self) -> int:
-        rows = range(len(self._plan.tops))
-        return max(row + 1 - self._first_held(row) for row in rows) * len(self._plan.lefts)
-
-    def _finish(self, row: int, threads: int) -> tuple[int, NDArray[np.uint8]]:
-        """Label the rows above the next row of tiles, and keep the scores that this one shares."""
-        plan, columns = self._plan, len(self._plan.lefts)
-        first, top = self._first_held(row), plan.tops[row]
-        end = (*plan.tops, plan.height)[row + 1]
-        labels = np.empty((end - top, plan.width), np.uint8)
-        scores = self._held[: (row + 1 - first) * columns]
-        _kernels.upsample_argmax(
-            scores, kernel_plan(plan), self._upsampling._kernel, first, top, True, labels, threads
-        )
-        if not self.done:
-            dropped = (self._first_held(row + 1) - first) * columns
-            kept = len(scores) - dropped
-            self._held[:kept] = self._held[dropped : dropped + kept].copy()
-        return top, labels
+        finished = self._add(scores_chw, bfloat16=bfloat16, threads=threads, sure=False)
+        return None if finished is None else (finished[0], finished[1].labels)
 
 
 def _checked_weights(weights: object, stride: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels import tiling
-from fcnkit.runtime.pixels.confidence import ConfidentStitcher, stitch_confident
+from fcnkit.runtime.pixels.confidence import (
+    ConfidentStitcher,
+    ConfidentUpsampleStitcher,
+    stitch_confident,
+    upsample_confident,
+)
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.pixels.upsampled import upsampled
 from fcnkit.runtime.pixels.upsampling import UpsampleStitcher, Upsampling, upsample_argmax
 
 __all__ = ["Join", "Joining", "gives_confidence"]
@@ -46,12 +50,9 @@ class Joining:
             return self._cropped(outputs[0])
         outputs = np.ascontiguousarray(outputs)
         if self.upsampling is not None:
-            labels = upsample_argmax(outputs, plan, self.upsampling, threads=threads)
-            if not self.sure:
-                return Prediction(labels)
-            logits = upsampled(outputs, self.upsampling)
-            # The labels of the kernel: it adds in another order, which decides ties.
-            return replace(stitch_confident(logits, plan, threads=threads), labels=labels)
+            if self.sure:
+                return upsample_confident(outputs, plan, self.upsampling, threads=threads)
+            return Prediction(upsample_argmax(outputs, plan, self.upsampling, threads=threads))
         if self.sure:
             return stitch_confident(outputs, plan, threads=threads)
         return Prediction(tiling.stitch(outputs, plan, threads=threads))
@@ -69,25 +70,20 @@ class Joining:
     def one_by_one(self) -> Join:
         """Return what joins the outputs for one tile after the other."""
         plan, threads, upsampling = self.plan, self.threads, self.upsampling
-        size = plan.height, plan.width
-        logits = ConfidentStitcher(*size, self.spec.num_classes, plan) if self.sure else None
+        size, classes = (plan.height, plan.width), self.spec.num_classes
+        if self.sure:
+            sure: ConfidentStitcher | ConfidentUpsampleStitcher
+            if upsampling is None:
+                sure = ConfidentStitcher(*size, classes, plan)
+            else:
+                sure = ConfidentUpsampleStitcher(*size, plan, upsampling)
+            return lambda tile: _rows(sure.add(tile, threads=threads))
+        plain: tiling.Stitcher | UpsampleStitcher
         if upsampling is None:
-            if logits is not None:
-                return lambda tile: _rows(logits.add(tile, threads=threads))
-            plain = tiling.Stitcher(*size, self.spec.num_classes, plan)
-            return lambda tile: _labels(plain.add(tile, threads=threads))
-        scores = UpsampleStitcher(*size, plan, upsampling)
-        if logits is None:
-            return lambda tile: _labels(scores.add(tile, threads=threads))
-
-        def both(tile: NDArray[Any]) -> Prediction | None:
-            labels = _labels(scores.add(tile, threads=threads))
-            sure = _rows(logits.add(upsampled(tile[None], upsampling)[0], threads=threads))
-            if labels is None or sure is None:  # both finish the same rows at the same tile
-                return None
-            return replace(sure, labels=labels.labels)
-
-        return both
+            plain = tiling.Stitcher(*size, classes, plan)
+        else:
+            plain = UpsampleStitcher(*size, plan, upsampling)
+        return lambda tile: _labels(plain.add(tile, threads=threads))
 
 
 def _rows(finished: tuple[int, Prediction] | None) -> Prediction | None:

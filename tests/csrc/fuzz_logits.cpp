@@ -91,6 +91,71 @@ void fuzz_argmax(Call& call) {
 
 const Register argmax_target("argmax", fuzz_argmax);
 
+// 255 times the probabilities of the first and of the second class.
+std::pair<double, double> softmax_slowly(const std::vector<double>& logits) {
+    std::vector<double> powers;
+    const double best = *std::max_element(logits.begin(), logits.end());
+    double total = 0;
+    for (const double logit : logits) {
+        powers.push_back(std::exp(logit - best));
+        total += powers.back();
+    }
+    std::sort(powers.rbegin(), powers.rend());
+    return {255 * powers[0] / total, powers.size() > 1 ? 255 * powers[1] / total : 0};
+}
+
+template <class T>
+void fuzz_confidence_of(Call& call) {
+    const std::size_t n = call.size(), classes = 1 + call.below(call.chance(8) ? 256 : 24);
+    const std::size_t count = call.chance(2) ? 1 : 1 + call.below(5);
+    const std::size_t size = n == 0 ? 0 : classes * n;
+    std::vector<std::vector<T>> tiles(count, std::vector<T>(size));
+    std::vector<const T*> pointers;
+    for (std::vector<T>& tile : tiles) {
+        std::generate(tile.begin(), tile.end(), [&] { return convert(some_value(call), T{}); });
+        pointers.push_back(tile.data());
+    }
+    const Views<T> views{pointers.data(), count, classes, n, 0};
+    const float share = 1.0F / static_cast<float>(count);
+    for (const Table* table : tables()) {
+        Bytes expected(n), labels(n), confidence(n), margin(n);
+        table->argmax.of<T>()(views, n, expected.data());
+        table->confidence.of<T>()(views, n, share,
+                                  {labels.data(), confidence.data(), margin.data()});
+        call.expect(labels == expected, table->name);
+        for (std::size_t x = 0; x < n; ++x) {
+            std::vector<double> means(classes);
+            bool finite = true;
+            for (std::size_t c = 0; c < classes; ++c) {
+                for (const std::vector<T>& tile : tiles) {
+                    means[c] += static_cast<double>(to_float(tile[c * n + x]));
+                }
+                means[c] /= static_cast<double>(count);
+                finite = finite && means[c] < std::numeric_limits<double>::infinity();
+            }
+            const double best = means[labels[x]];
+            if (!finite || std::isinf(best)) {
+                // NaN among others may win or lose, but no label of it is sure.
+                call.expect(std::isfinite(best) || (confidence[x] == 0 && margin[x] == 0),
+                            table->name);
+                continue;
+            }
+            const auto [first, second] = softmax_slowly(means);
+            call.expect(std::abs(confidence[x] - first) <= 0.5256 &&
+                            std::abs(margin[x] - (first - second)) <= 0.5256,
+                        table->name);
+        }
+    }
+}
+
+void fuzz_confidence(Call& call) {
+    fuzz_confidence_of<float>(call);
+    fuzz_confidence_of<Half>(call);
+    fuzz_confidence_of<Brain>(call);
+}
+
+const Register confidence_target("confidence", fuzz_confidence);
+
 std::vector<std::size_t> some_starts(Call& call, std::size_t extent, std::size_t side) {
     std::vector<std::size_t> starts{0};
     while (starts.back() + side < extent) {

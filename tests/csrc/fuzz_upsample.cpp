@@ -161,7 +161,7 @@ Bytes streamed(const Case& made, Upsampling& upsampling, const Table& table) {
         const std::vector<float> scores(from + first * row, from + (i + 1) * row);
         Bytes rows((end - plan.tops[i]) * plan.width);
         upsample_argmax(scores.data(), plan, {first, i + 1, plan.tops[i], end}, upsampling, table,
-                        true, rows.data(), 1);
+                        true, {rows.data(), nullptr, nullptr}, 1);
         std::copy(rows.begin(), rows.end(),
                   labels.begin() + static_cast<std::ptrdiff_t>(plan.tops[i] * plan.width));
     }
@@ -177,11 +177,16 @@ void fuzz_upsample(Call& call) {
     const Bytes expected = exact ? labeled_slowly(made) : Bytes();
     const Rows all{0, plan.tops.size(), 0, plan.height};
     for (const Table* table : tables()) {
-        Bytes labels(plan.height * plan.width), full(labels.size());
-        upsample_argmax(made.scores.data(), plan, all, upsampling, *table, true, labels.data(),
-                        call.threads());
-        upsample_argmax(made.scores.data(), plan, all, upsampling, *table, false, full.data(), 1);
+        Bytes labels(plan.height * plan.width), full(labels.size()), sure(3 * labels.size());
+        upsample_argmax(made.scores.data(), plan, all, upsampling, *table, true,
+                        {labels.data(), nullptr, nullptr}, call.threads());
+        upsample_argmax(made.scores.data(), plan, all, upsampling, *table, false,
+                        {full.data(), nullptr, nullptr}, 1);
         call.expect(labels == full, table->name);
+        std::uint8_t* confidence = sure.data() + labels.size();
+        upsample_argmax(made.scores.data(), plan, all, upsampling, *table, true,
+                        {sure.data(), confidence, confidence + labels.size()}, call.threads());
+        call.expect(std::equal(labels.begin(), labels.end(), sure.begin()), table->name);
         call.expect(!exact || labels == expected, table->name);
         call.expect(streamed(made, upsampling, *table) == labels, table->name);
     }

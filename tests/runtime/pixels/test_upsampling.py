@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from fcnkit.runtime.pixels import _kernels
 from fcnkit.runtime.pixels import upsampling as up
+from fcnkit.runtime.pixels.confidence import ConfidentUpsampleStitcher, upsample_confident
+from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan, kernel_plan, plan_padded, plan_tiles
 from tests.reference import upsampling as ref
+from tests.reference.confidence import TOLERANCE, assert_sure, confidence_and_margin
 from tests.refusal import refusal
 
 if TYPE_CHECKING:
@@ -115,20 +118,27 @@ def cases(draw: st.DrawFn) -> tuple[Layer, TilePlan, NDArray[Any]]:
 def every_logit(scores: NDArray[Any], plan: TilePlan, layer: up.Upsampling) -> NDArray[np.uint8]:
     """The labels without bounds: every class of every pixel is computed."""
     labels = np.empty((plan.height, plan.width), np.uint8)
-    _kernels.upsample_argmax(scores, kernel_plan(plan), layer._kernel, 0, 0, False, labels, 1)
+    _kernels.upsample_argmax(scores, kernel_plan(plan), layer._kernel, 0, 0, False, labels, None, 1)
     return labels
+
+
+def exact_logits(
+    scores: NDArray[Any], plan: TilePlan, layer: Layer
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean logits (C, H, W), and what float32 may lose of each pixel's sums."""
+    options = (layer.stride, layer.border)
+    exact = ref.mean_logits(scores, plan, layer.weights, layer.bias, *options)
+    bias = None if layer.bias is None else np.abs(layer.bias)
+    parts = ref.mean_logits(np.abs(scores), plan, np.abs(layer.weights), bias, *options)
+    operations = 4 * exact.shape[0] + 2 + len(plan)
+    return exact, parts.max(axis=0) * operations * 2.0**-24 + operations * 2.0**-148
 
 
 def check_against_float64(
     labels: NDArray[np.uint8], scores: NDArray[Any], plan: TilePlan, layer: Layer
 ) -> None:
     """The label's logit is the largest, but for what float32 may lose of the sums."""
-    options = (layer.stride, layer.border)
-    exact = ref.mean_logits(scores, plan, layer.weights, layer.bias, *options)
-    bias = None if layer.bias is None else np.abs(layer.bias)
-    parts = ref.mean_logits(np.abs(scores), plan, np.abs(layer.weights), bias, *options)
-    operations = 4 * exact.shape[0] + 2 + len(plan)
-    lost = parts.max(axis=0) * operations * 2.0**-24 + operations * 2.0**-148
+    exact, lost = exact_logits(scores, plan, layer)
     chosen = np.take_along_axis(exact, labels[None].astype(np.int64), axis=0)[0]
     assert (exact.max(axis=0) - chosen <= 2 * lost).all()
 
@@ -162,6 +172,29 @@ def test_every_label_is_right(isa: str, case: tuple[Layer, TilePlan, NDArray[Any
     check_against_float64(labels, scores, plan, layer)
     np.testing.assert_array_equal(labels, every_logit(scores, plan, ready))
     np.testing.assert_array_equal(labels, streamed(scores, plan, ready))
+
+
+@SLOW
+@given(case=cases())
+def test_confidence_is_the_softmax_of_the_mean(
+    isa: str, case: tuple[Layer, TilePlan, NDArray[Any]]
+) -> None:
+    layer, plan, scores = case
+    ready = layer.ready()
+    made = upsample_confident(scores, plan, ready, threads=2)
+    np.testing.assert_array_equal(made.labels, up.upsample_argmax(scores, plan, ready))
+    logits, lost = exact_logits(scores, plan, layer)
+    confidence, margin = confidence_and_margin(logits)
+    units = TOLERANCE + 255 * 2 * lost  # no derivative of a softmax is larger than 2 per logit
+    assert_sure(made.confidence, confidence, units)
+    assert_sure(made.margin, margin, units)
+
+    stitcher = ConfidentUpsampleStitcher(plan.height, plan.width, plan, ready)
+    parts = [found for tile in scores if (found := stitcher.add(tile)) is not None]
+    assert [at for at, _ in parts] == list(plan.tops)
+    joined = Prediction.joined([rows for _, rows in parts])
+    for name in ("labels", "confidence", "margin"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(made, name))
 
 
 @SLOW
