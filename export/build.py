@@ -39,6 +39,7 @@ from fcnkit.runtime.artifacts.spec import (
     Shape,
     ShapeRange,
     SourceSpec,
+    Tta,
     format_shape,
 )
 from fcnkit.runtime.backends.base import nearest_legal
@@ -139,7 +140,8 @@ def build_graph(
     _, model, kept = build_typed(core, spec, typing or Typing())
     if spec.head == "scene":
         sure = spec.confidence is not None
-        model = wrap_scene(model, multiple=core.multiple, confidence=sure)
+        flip = spec.tta == "flip"
+        model = wrap_scene(model, multiple=core.multiple, confidence=sure, flip=flip)
     if spec.head == "scores" and core.last_layer is not None:
         add_last_layer(model, core.last_layer)
     _fix_dims(model, spec)
@@ -230,6 +232,7 @@ def head_spec(
     shape: Shape | None = None,
     core: Core | None = None,
     confidence: bool = False,
+    tta: Tta | None = None,
 ) -> ModelSpec:
     """Turn a checkpoint's spec into the one of an exported head.
 
@@ -241,14 +244,18 @@ def head_spec(
         shape: The only legal shape; None for the head's range.
         core: The network; needed for the head ``scores``.
         confidence: Whether a second output says how probable each label is.
+        tta: For the head ``scene``: whether the graph averages over mirror images.
 
     Returns:
         The spec, parity not yet known.
 
     Raises:
         ValueError: The shape is not legal for the head, the network has no such head, or
-            confidence does not go with it.
+            confidence or tta does not go with it.
     """
+    if tta is not None and head != "scene":
+        remedy = "leave it out" if head == "labels" else "give it to predict or eval instead"
+        raise BadValueError(message("--tta", "goes with --head scene", f"head {head}", remedy))
     if confidence and head == "logits":
         rule, remedy = "goes with --head labels or scene", "leave it out, logits tell it already"
         raise BadValueError(message("--confidence", rule, f"head {head}", remedy))
@@ -262,7 +269,7 @@ def head_spec(
     if head == "scores":
         spec = _scores_spec(spec, core)
     elif head != "logits":
-        spec = _labels_spec(spec, head)
+        spec = replace(_labels_spec(spec, head), tta=tta)
     if confidence:
         part = OutputSpec(name=CONFIDENCE, layout="NHW", dtype="uint8")
         spec = replace(spec, confidence=part)

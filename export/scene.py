@@ -93,9 +93,37 @@ SIZES  axis_n = Constant <value_ints = [0]> ()
 # column, left and right are the same tile and its sum doubles every logit alike. The last
 # casts go through float because TensorRT casts to uint8 from float only.
 
+_MIRROR = """
+mirror (float[tiles, h, w, 3] plain) => (float[twice, h, w, 3] tiles) {
+  last = Constant <value_ints = [-1]> ()
+  beyond = Constant <value_ints = [-9223372036854775807]> ()
+  axis = Constant <value_ints = [2]> ()
+  mirrored = Slice (plain, last, beyond, axis, last)
+  tiles = Concat <axis = 0> (plain, mirrored)
+}
+"""
+
+_FOLD = """
+fold (float[twice, K, h, w] both) => (float[tiles, K, h, w] logits) {
+  last = Constant <value_ints = [-1]> ()
+  beyond = Constant <value_ints = [-9223372036854775807]> ()
+  axis = Constant <value_ints = [3]> ()
+  zero = Constant <value_ints = [0]> ()
+  two = Constant <value_ints = [2]> ()
+  half = Constant <value_float = 0.5> ()
+  count = Shape <start = 0, end = 1> (both)
+  middle = Div (count, two)
+  first = Slice (both, zero, middle, zero)
+  second = Slice (both, middle, count, zero)
+  back = Slice (second, last, beyond, axis, last)
+  total = Add (first, back)
+  logits = Mul (total, half)
+}
+"""
+
 
 def wrap_scene(
-    middle: onnx.ModelProto, *, multiple: int = 32, confidence: bool = False
+    middle: onnx.ModelProto, *, multiple: int = 32, confidence: bool = False, flip: bool = False
 ) -> onnx.ModelProto:
     """Put the cutting and the joining around a middle of any precision.
 
@@ -104,6 +132,8 @@ def wrap_scene(
             ``logits`` float32 (n, K, 32*h, 32*w).
         multiple: What the sides of a tile divide by, 32 in these shapes.
         confidence: Whether a second output says how probable each label is.
+        flip: Whether each tile goes through the middle twice, as it is and mirrored, for the mean
+            of both.
 
     Returns:
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least the multiple, and output
@@ -113,7 +143,8 @@ def wrap_scene(
         text.replace("SIZES", _SIZES).replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN)
     )
     pieces = parse_piece(cut, "cut/", middle), parse_piece(join, "join/", middle)
-    parts = [pieces[0], middle.graph, pieces[1]]
+    between = _mirrored(pieces[0], middle) if flip else [middle.graph]
+    parts = [pieces[0], *between, pieces[1]]
     if confidence:
         model = assemble(
             "scene", [*parts, *scene_pieces(middle, multiple=multiple)], middle, outputs=2
@@ -122,3 +153,25 @@ def wrap_scene(
         del pieces[1].output[1]  # the sums
         model = assemble("scene", parts, middle)
     return model
+
+
+def _mirrored(cut: onnx.GraphProto, middle: onnx.ModelProto) -> list[onnx.GraphProto]:
+    """Return the middle between what adds mirrored tiles and what takes the mean of both."""
+    inner = onnx.GraphProto()
+    inner.CopyFrom(middle.graph)
+    _rename(cut, "tiles", "plain")
+    _rename(inner, "logits", "both")
+    return [
+        parse_piece(_MIRROR, "mirror/", middle),
+        inner,
+        parse_piece(_FOLD, "fold/", middle),
+    ]
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Rename an output of a graph."""
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for tensor in graph.output:
+        tensor.name = new if tensor.name == old else tensor.name

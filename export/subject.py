@@ -93,6 +93,9 @@ class Subject:
         self.backend, self.name, self.kind, self.sha256 = backend, name, kind, sha256
         self.proof, self.reported, self.profiles = proof, reported, profiles
         self.biased, self._last_layer = biased, last_layer
+        self.flips = False
+        """Whether answers are the mean over each tile and its mirror image, as in a graph that
+        averages so. For models that give logits or scores."""
 
     @property
     def spec(self) -> ModelSpec:
@@ -155,9 +158,14 @@ class Subject:
         for top, left in plan:
             window = np.s_[top : top + rows, left : left + columns]
             tile = self.backend.infer(normalized(image_nhwc[:, *window], given))
-            total[:, :, *window] += tile if layer is None else full_logits(tile, layer)
+            total[:, :, *window] += self._logits(tile)
             count[window] += 1
-            if layer is not None:
+            if self.flips:
+                mirrored = np.ascontiguousarray(image_nhwc[:, *window][:, :, ::-1])
+                again = self.backend.infer(normalized(mirrored, given))
+                total[:, :, *window] += self._logits(again)[..., ::-1]
+                count[window] += 1
+            elif layer is not None:
                 tiles.append(tile)
         logits_nchw = total / count
         sure_nhw = 1 / np.exp(logits_nchw - logits_nchw.max(1, keepdims=True)).sum(1)
@@ -168,6 +176,9 @@ class Subject:
         scores_ntchw = np.stack(tiles, 1)
         labels = [upsample_argmax(scores, plan, upsampling) for scores in scores_ntchw]
         return Answer(np.stack(labels).astype(np.int64), logits_nchw, sure_nhw)
+
+    def _logits(self, output: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        return output if self._last_layer is None else full_logits(output, self._last_layer)
 
     def close(self) -> None:
         """Close the backend."""

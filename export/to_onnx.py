@@ -54,6 +54,7 @@ from fcnkit.runtime.artifacts.spec import (
     LastLayer,
     ModelSpec,
     Shape,
+    Tta,
     format_shape,
 )
 from fcnkit.runtime.backends.request import BackendRequest
@@ -110,6 +111,7 @@ def export_onnx(
     max_miou_drop: float | None = None,
     shape: Shape | None = None,
     confidence: bool = False,
+    tta: Tta | None = None,
     opset: int = OPSET,
     max_pixels: int = MAX_PIXELS,
     on_picture: Callable[[int, int], None] | None = None,
@@ -134,6 +136,8 @@ def export_onnx(
             it takes any of the head's range.
         confidence: For the heads ``labels`` and ``scene``: whether a second uint8 output gives 255
             times the probability of each label.
+        tta: ``flip``, for the head ``scene``: the graph takes the mean of the logits of each tile
+            and of its mirror image, in twice the time.
         opset: Version of ONNX's operator set, lower for older libraries: 18 to 20.
         max_pixels: Pixels of one batch in the comparison at most.
         on_picture: Called with (pictures done, pictures in all) of that split.
@@ -155,6 +159,8 @@ def export_onnx(
         check_choice("--head", head, get_args(Head))
     check_choice("--precision", precision, get_args(Precision))
     check_choice("--activations", activations, get_args(Activations))
+    if tta is not None:
+        check_choice("--tta", tta, get_args(Tta))
     opset = check_int("--opset", opset, LOWEST_OPSET, OPSET)
     max_pixels = check_int("export_onnx: max_pixels", max_pixels, 1, 2**63 - 1)
     check_names("--keep-fp32", keep_fp32)
@@ -179,6 +185,7 @@ def export_onnx(
         shape=shape,
         core=core,
         confidence=check_flag("--confidence", confidence),
+        tta=tta,
     )
     with _in_memory(net, loaded.spec, checkpoint, spec.source.sha256) as source:
         return write_verified(

@@ -107,6 +107,7 @@ def verify(
         DataError: A picture is broken, or the data's classes are others.
     """
     _check_specs(a, b)
+    _match_flips(a, b)
     shapes, lines = _shapes(a, b, max_pixels=max_pixels)
     meter, balanced = DifferenceMeter(), DifferenceMeter()
     for shape in shapes:
@@ -132,6 +133,16 @@ def verify(
         tolerance=tolerance,
         failures=_failures(difference, evenly, on_data, tolerance),
     )
+
+
+def _match_flips(a: Subject, b: Subject) -> None:
+    """Let a side average over mirror images where the graph of the other one does."""
+    for side, other in ((a, b), (b, a)):
+        side.flips = other.spec.tta == "flip" and side.spec.tta is None
+        if side.flips and not side.spec.can_average:
+            rule = f"{other.name} averages over mirror images, so the other side must give logits"
+            remedy = "compare with the checkpoint, or with a model of head logits or scores"
+            raise VerifyError(message("verify", rule, f"head {side.spec.head}", remedy))
 
 
 def _add_balanced(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Shape,
         ShapeRange,
         SourceSpec,
+        Tta,
     )
     from fcnkit.runtime.backends.base import Backend, BackendInfo
     from fcnkit.runtime.backends.opening import open_backend
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         Cover,
         Covering,
         CoverRequest,
-        Tta,
         choose_covering,
     )
     from fcnkit.runtime.predict.folder import predict_files
@@ -73,11 +73,11 @@ else:
                 "LastLayer",
                 "ModelSpec",
                 "OutputSpec",
-                "OverlayStyle",
                 "Precision",
                 "Shape",
                 "ShapeRange",
                 "SourceSpec",
+                "Tta",
             ],
             "fcnkit.runtime.backends.base": ["Backend", "BackendInfo"],
             "fcnkit.runtime.backends.opening": ["open_backend"],
@@ -97,7 +97,6 @@ else:
                 "Cover",
                 "CoverRequest",
                 "Covering",
-                "Tta",
                 "choose_covering",
             ],
             "fcnkit.runtime.predict.folder": ["predict_files"],

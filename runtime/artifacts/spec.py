@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from fcnkit.errors import ArtifactError, BadValueError, message, within
+from fcnkit.errors import ArtifactError, message, within
 from fcnkit.runtime.artifacts.plain import EXPORT_AGAIN, is_text, key_error, read_plain
 from fcnkit.runtime.artifacts.precisions import Precision
+from fcnkit.runtime.artifacts.shapes import Shape, format_shape, parse_shape
 
 __all__ = [
     "FORMAT",
@@ -35,6 +36,7 @@ __all__ = [
     "Shape",
     "ShapeRange",
     "SourceSpec",
+    "Tta",
     "format_shape",
     "hull",
     "parse_shape",
@@ -44,7 +46,7 @@ FORMAT: Final = 2
 """Version of the JSON form that is written. Format 1 is format 2 without its optional parts and
 stays readable; every other version is refused."""
 
-OPTIONAL_PARTS: Final = ("last_layer", "confidence", "adopted", "range", "bands")
+OPTIONAL_PARTS: Final = ("last_layer", "confidence", "adopted", "range", "bands", "tta")
 """What format 2 added: keys that are always there and null where a model does not have the part."""
 
 METADATA_KEY: Final = "fcnkit.spec"
@@ -53,27 +55,22 @@ METADATA_KEY: Final = "fcnkit.spec"
 VOID: Final = 255
 """Label of pixels that count for nothing."""
 
+Tta = Literal["flip"]
+"""Test-time augmentation: the mean of the logits of an image and of its mirror image."""
+
 Head = Literal["logits", "scores", "labels", "scene"]
 """What a graph gives. ``scores`` are the class scores before the last upsampling, which the
 runtime does: see LastLayer."""
 
 Border = Literal["zero", "edge"]
+"""What a last layer sees outside of a tile: zeros, or the outermost scores again."""
 Form = Literal["dense", "diagonal"]
 
 STRIDES: Final = (2, 64)
 """The smallest and the largest stride of a last layer; it is even."""
 
-Shape = tuple[int, int, int]
-"""(N, H, W): pictures, rows, columns."""
-
-
 _MAX_SMALLEST: Final = 1 << 26
 """Pixels of the smallest legal shape: 8192x8192, far more than any network here asks for."""
-
-
-def format_shape(shape: Shape) -> str:
-    """Write a shape as users do: ``8x320x480`` for N x H x W."""
-    return "x".join(str(side) for side in shape)
 
 
 def hull(ranges: Sequence[ShapeRange]) -> ShapeRange:
@@ -83,27 +80,6 @@ def hull(ranges: Sequence[ShapeRange]) -> ShapeRange:
     batch, height, width = map(min, lows)
     most, tallest, widest = map(max, highs)
     return replace(ranges[0], min=(batch, height, width), max=(most, tallest, widest))
-
-
-def parse_shape(text: str, what: str) -> Shape:
-    """Read ``8x320x480`` as (N, H, W).
-
-    Args:
-        text: Three positive decimal integers joined by ``x``.
-        what: The option or argument, for the error.
-
-    Returns:
-        The shape as three integers.
-
-    Raises:
-        ValueError: text is anything else.
-    """
-    parts = text.lower().split("x")
-    if len(parts) == 3 and all(part.isascii() and part.isdigit() for part in parts):
-        batch, height, width = (int(part) for part in parts)
-        if min(batch, height, width) >= 1:
-            return batch, height, width
-    raise BadValueError(message(what, "a shape is written NxHxW", repr(text), "write 8x320x480"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +176,9 @@ class ModelSpec:
     """Raw values of a file with more than 8 bits per sample that become 0 and 255; None: all."""
     bands: tuple[int, int, int] | None = None
     """Which samples of a file are red, green and blue, counted from 1; None: as the file says."""
+    tta: Tta | None = None
+    """Of head ``scene``: ``flip`` where the graph takes the mean over each tile and its mirror
+    image."""
 
     def __post_init__(self) -> None:
         """Refuse values that no stage can use.
@@ -242,10 +221,11 @@ class ModelSpec:
     def from_older(data: dict[str, Any]) -> dict[str, Any]:
         """Turn older JSON forms into today's; anything else is left for the checks.
 
-        Format 1 has no optional parts. The first files of format 2 lack ``bands``.
+        Format 1 has no optional parts. The first files of format 2 lack ``bands`` and ``tta``.
         """
         if type(data.get("format")) is not int or data["format"] != 1:
-            return {"bands": None, **data} if data.get("format") == FORMAT else data
+            later = {"bands": None, "tta": None}
+            return {**later, **data} if data.get("format") == FORMAT else data
         for part in OPTIONAL_PARTS:
             if part in data:
                 raise key_error(part, "is not a key of format 1", data[part])
@@ -387,6 +367,11 @@ def _check_bands(spec: ModelSpec) -> None:
         raise key_error("bands", "must be numbers of samples, 1..65535", list(spec.bands))
 
 
+def _check_tta(spec: ModelSpec) -> None:
+    if spec.tta is not None and spec.head != "scene":
+        raise key_error("tta", f"must be null for head {spec.head}", spec.tta)
+
+
 _RULES = (
     _check_format,
     _check_classes,
@@ -396,4 +381,5 @@ _RULES = (
     _check_range,
     _check_last_layer,
     _check_bands,
+    _check_tta,
 )

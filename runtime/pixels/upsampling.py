@@ -15,11 +15,12 @@ input classes. Tiles are added in plan order. The first of equal logits wins.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from fcnkit.errors import BadTypeError, BadValueError, message
+from fcnkit.runtime.artifacts.spec import Border
 from fcnkit.runtime.checks import (
     check_array,
     check_choice,
@@ -36,10 +37,7 @@ from fcnkit.runtime.pixels.tiling import TileByTile, check_plan, typed_logits
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MOST_DENSE", "Border", "UpsampleStitcher", "Upsampling", "upsample_argmax"]
-
-Border = Literal["zero", "edge"]
-"""What the layer sees outside of a tile: zeros, or the outermost scores again."""
+__all__ = ["MOST_DENSE", "UpsampleStitcher", "Upsampling", "upsample_argmax"]
 
 MOST_DENSE: Final = 32
 """Classes of a layer whose logits depend on the scores of every class."""

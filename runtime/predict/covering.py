@@ -14,19 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from fcnkit.errors import BadTypeError, BadValueError, message
-from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, format_shape
+from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Shape, Tta, format_shape
 from fcnkit.runtime.backends.base import nearest_legal
 from fcnkit.runtime.checks import check_choice, check_int, check_type
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan, plan_tiles
 
-__all__ = ["Cover", "CoverRequest", "Covering", "Tta", "choose_covering"]
+__all__ = ["Cover", "CoverRequest", "Covering", "choose_covering"]
 
 Cover = Literal["auto", "average", "pad"]
 """How a picture of any size is covered by rectangles that the model takes."""
-
-Tta = Literal["flip"]
-"""Test-time augmentation: ``flip`` takes the mean logits of an image and its mirror image."""
 
 _COVERS: Final[dict[Head, tuple[Cover, ...]]] = {
     "logits": ("auto", "average", "pad"),
@@ -185,7 +182,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
         raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
     if request.tta is not None and not spec.can_average:
         rule = "tta='flip' needs a model with head scores or logits, whose logits are averaged"
-        remedy = "leave tta out, or export with --head scores or logits"
+        remedy = "leave tta out, or export with --head scores or logits, or scene and --tta flip"
         raise BadValueError(message("Segmenter", rule, f"head {head}", remedy))
     tiled = tile is not None or overlap is not None
     if cover is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from fcnkit.runtime.artifacts.spec import Tta
 from fcnkit.runtime.backends.opening import open_model
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
-from fcnkit.runtime.predict.covering import Cover, CoverRequest, Tta
+from fcnkit.runtime.predict.covering import Cover, CoverRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 
 __all__ = ["load", "open_segmenter"]

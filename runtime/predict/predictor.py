@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from fcnkit.errors import BadValueError, message
+from fcnkit.runtime.artifacts.spec import Tta
 from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
-from fcnkit.runtime.predict.covering import Cover, Tta
+from fcnkit.runtime.predict.covering import Cover
 from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path
 from fcnkit.runtime.predict.inputs import Job, relative_path

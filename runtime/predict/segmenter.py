@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadTypeError, BadValueError, message
-from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.artifacts.spec import ModelSpec, Tta
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.checks import (
     MAX_THREADS,
@@ -27,7 +27,7 @@ from fcnkit.runtime.checks import (
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan
-from fcnkit.runtime.predict.covering import Cover, CoverRequest, Tta, choose_covering
+from fcnkit.runtime.predict.covering import Cover, CoverRequest, choose_covering
 from fcnkit.runtime.predict.frames import Color, rgb_image
 from fcnkit.runtime.predict.joining import gives_confidence
 from fcnkit.runtime.predict.live import LiveResult, LiveSource, frames_of, live_labels

@@ -11,7 +11,7 @@ from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.export_web import web
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import Factory, choice, use_factory
+from fcnkit.cli.options import Factory, Tta, choice, use_factory
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
@@ -67,6 +67,7 @@ def onnx(
         bool,
         typer.Option("--confidence", help="For labels and scene: also give 255 x probability."),
     ] = False,
+    tta: Tta = None,
     opset: Annotated[
         int, typer.Option(help="Operator set, 18 to 20; lower for older libraries.")
     ] = 20,
@@ -90,6 +91,7 @@ def onnx(
             max_miou_drop=max_miou_drop,
             shape=parse_shape(shape, "--shape") if shape is not None else None,
             confidence=confidence,
+            tta=tta,
             opset=opset,
             on_picture=lambda done, total: advance("verify", done, total),
         )

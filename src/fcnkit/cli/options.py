@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from fcnkit.errors import BadValueError, message, missing_extra
-from fcnkit.runtime.artifacts import precisions
+from fcnkit.runtime.artifacts import precisions, spec
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
 from fcnkit.runtime.predict.bands import Bands, check_bands
@@ -89,8 +89,8 @@ Cover = Annotated[
     choice("--cover", covering.Cover, "average tiles, or pad and run once; auto by default."),
 ]
 Tta = Annotated[
-    covering.Tta | None,
-    choice("--tta", covering.Tta, "the mean of an image and its mirror image; half as fast."),
+    spec.Tta | None,
+    choice("--tta", spec.Tta, "the mean of an image and its mirror image; half as fast."),
 ]
 Factory = Annotated[
     str | None,
@@ -219,7 +219,7 @@ def cover_request(
     *,
     tile: str | None = None,
     overlap: int | None = None,
-    tta: covering.Tta | None = None,
+    tta: spec.Tta | None = None,
 ) -> covering.CoverRequest:
     """Build the request how images are covered from the options of a verb.
 

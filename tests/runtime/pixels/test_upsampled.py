@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fcnkit.runtime.artifacts.spec import Border
 from fcnkit.runtime.pixels.upsampled import upsampled
-from fcnkit.runtime.pixels.upsampling import Border, Upsampling
+from fcnkit.runtime.pixels.upsampling import Upsampling
 from tests.reference import upsampling as ref
 
 

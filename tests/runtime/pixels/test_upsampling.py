@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fcnkit.runtime.artifacts.spec import Border
 from fcnkit.runtime.pixels import _kernels
 from fcnkit.runtime.pixels import upsampling as up
 from fcnkit.runtime.pixels.confidence import ConfidentUpsampleStitcher, upsample_confident
@@ -34,7 +35,7 @@ class Layer:
     weights: NDArray[np.float32]
     bias: NDArray[np.float32] | None
     stride: int
-    border: up.Border
+    border: Border
 
     def ready(self) -> up.Upsampling:
         return up.Upsampling(self.weights, self.bias, stride=self.stride, border=self.border)
@@ -111,7 +112,7 @@ def cases(draw: st.DrawFn) -> tuple[Layer, TilePlan, NDArray[Any]]:
         plan = plan_padded(min(plan.height, 40), min(plan.width, 60), multiple=stride)
     shape = (len(plan), classes, plan.tile_height // stride, plan.tile_width // stride)
     scores = some_scores(rng, draw(st.sampled_from(SCORES)), shape)
-    border: up.Border = draw(st.sampled_from(["zero", "edge"]))
+    border: Border = draw(st.sampled_from(["zero", "edge"]))
     return Layer(weights, bias, stride, border), plan, scores
 
 
@@ -221,7 +222,7 @@ def test_sets_that_round_once_agree(case: tuple[Layer, TilePlan, NDArray[Any]]) 
     data=st.data(),
 )
 def test_the_first_of_equal_logits(
-    isa: str, stride: int, border: up.Border, dense: bool, seed: int, data: st.DataObject
+    isa: str, stride: int, border: Border, dense: bool, seed: int, data: st.DataObject
 ) -> None:
     """Whole scores, interpolation by a power of two: every sum is exact, many are equal."""
     rng, plan = np.random.default_rng(seed), data.draw(plans(stride))
