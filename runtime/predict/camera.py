@@ -11,13 +11,13 @@ from pathlib import Path
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.predict.file_task import RunContext
-from fcnkit.runtime.predict.folder import context_of
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
+from fcnkit.runtime.predict.run import context_of
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.video_in import name_of
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX

@@ -16,10 +16,18 @@ from typing import Any, Self
 
 from fcnkit.errors import DataError, message
 
-__all__ = ["Origin", "Stamp", "check_replaces", "real_path", "refuse_another"]
+__all__ = [
+    "Origin",
+    "RealFolders",
+    "Stamp",
+    "check_replaces",
+    "real_path",
+    "refuse_another",
+    "relative_path",
+]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Stamp:
     """What tells a file from another of the same name."""
 
@@ -51,7 +59,38 @@ def real_path(source: Path) -> str:
     return str(Path(os.path.realpath(source.parent), source.name))
 
 
-@dataclass(frozen=True, kw_only=True)
+def relative_path(path: Path, root: Path) -> Path | None:
+    """Return the path of a file below a folder, None where it lies elsewhere.
+
+    Links to folders on the way keep their names, but where ``..`` leads out of them.
+    """
+    if ".." not in (*path.parts, *root.parts):
+        if path.is_relative_to(root):
+            return path.relative_to(root)
+        if path.absolute().is_relative_to(root.absolute()):
+            return path.absolute().relative_to(root.absolute())
+    real, real_root = Path(real_path(path)), Path(os.path.realpath(root))
+    return real.relative_to(real_root) if real.is_relative_to(real_root) else None
+
+
+class RealFolders:
+    """Finds paths as ``real_path`` does, and looks at each folder once while it stays there."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str | None, str] = (None, "")
+
+    def path(self, source: Path) -> str:
+        """Return what ``real_path`` returns; for any thread."""
+        # Strings: this is called for each of a million pictures, and paths take ten times as long.
+        folder, slash, name = str(source).rpartition(os.sep)
+        last, real = self._last
+        if folder != last:
+            real = os.path.join(os.path.realpath(folder or slash), "")  # noqa: PTH118
+            self._last = folder, real
+        return real + name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
     """The picture that a result was made from."""
 

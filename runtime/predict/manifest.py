@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import MISSING, asdict, dataclass, fields
+import re
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from fcnkit.runtime.artifacts.precisions import full_name
-from fcnkit.runtime.predict.history import History
-from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
+from fcnkit.runtime.predict.history import History, parsed
+from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
-from fcnkit.runtime.predict.outputs import Format, read_size
+from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, manifests_in
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
@@ -89,6 +90,12 @@ _LATER: Final[dict[str, Any]] = {
 """Options that the first manifests do not have."""
 
 
+_MADE: Final = re.compile(
+    rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
+)
+"""What a line says between the stamp of a result and the options, from its height on."""
+
+
 class Manifest:
     """The manifest of one run, open and locked, and what all manifests of its folder say."""
 
@@ -116,6 +123,10 @@ class Manifest:
         """
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
+        head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
+        self._wanted_bytes = head.encode()
+        """How the lines of this run say its options and model."""
+        self._folders = RealFolders()
         self._file = begin_run(out, part)
         try:
             self._history = History(manifests_in(out).values())
@@ -162,6 +173,62 @@ class Manifest:
         """
         if not self._resume:
             return None
+        line = self._history.only_line(output.as_posix())
+        if line is None:
+            return self._earlier_of_several(source, output)
+        # Most lines say in the same bytes what this run would say of the files that are there now.
+        record = self._kept(line, source, output.as_posix())
+        return record or self._earlier_of_several(source, output)
+
+    def _kept(self, line: bytes, source: Path, output: str) -> Record | None:
+        """Return what a line records, where it tells of the files as they are now.
+
+        None says nothing: a line of an older version has other bytes.
+        """
+        given, path = str(source), f"{self._out}{os.sep}{output}"
+        looked = look_at(path)
+        try:
+            read = os.stat(given)  # noqa: PTH116 - of every picture
+        except (OSError, ValueError):
+            return None
+        if looked is None:
+            return None
+        before = Stamp(read.st_size, read.st_mtime_ns)
+        made, size = looked
+        after = Stamp(made.st_size, made.st_mtime_ns)
+        said = (
+            f', "input_stamp": {_said(before)}, "status": "done", "output": {json.dumps(output)}, '
+            f'"output_stamp": {_said(after)}, "size": ['
+        ).encode()
+        at = line.find(said)  # no string in a line holds these quotes as they are
+        facts = _MADE.match(line, at + len(said)) if at > 0 else None
+        if facts is None or not line.startswith(self._wanted_bytes, facts.end()):
+            return None
+        real = self._folders.path(source)
+        rest = line[facts.end() + len(self._wanted_bytes) :]
+        others = parsed(b'{"milliseconds": %b, %b' % (facts[3], rest))
+        if others is None or not _is_of(line[:at], real, before):
+            return None
+        record = Record(
+            input=given,
+            input_path=real,
+            input_stamp=before,
+            status="skipped",
+            output=output,
+            output_stamp=after,
+            size=(int(facts[1]), int(facts[2])),
+            milliseconds=others["milliseconds"],
+            error=None,
+            options=self._options,
+            model_sha256=self._sha256,
+            pixels=others.get("pixels"),
+            confidence=others.get("confidence"),
+            time_ns=others.get("time_ns"),
+        )
+        return record if self._is_whole(record, path, size) else None
+
+    def _earlier_of_several(self, source: Path, output: Path) -> Record | None:
+        """Return what ``earlier`` returns, from all lines about a result."""
         for told in self._history.told(output.as_posix()):
             before = Origin.read(told.line)
             if before is None or not (told.is_last and self._is_wanted(told.line)):
@@ -176,14 +243,20 @@ class Manifest:
         return None
 
     def _stands(self, record: Record) -> bool:
-        path = self._out / record.output
-        stamp = Stamp.of(path)
-        # Size and time: another run may have written there without saying so here.
-        if stamp is None or stamp != record.output_stamp:
+        path = f"{self._out}{os.sep}{record.output}"
+        looked = look_at(path)
+        if looked is None:
             return False
-        if path.suffix == VIDEO_SUFFIX:
-            return record.size is not None and is_whole_video(path, record.size)
-        size, found = record.size, read_size(path)
+        made, size = looked
+        # Size and time: another run may have written there without saying so here.
+        stamp = Stamp(made.st_size, made.st_mtime_ns)
+        return stamp == record.output_stamp and self._is_whole(record, path, size)
+
+    def _is_whole(self, record: Record, path: str, found: tuple[int, int] | None) -> bool:
+        """Whether a result is whole; ``found`` is its height and width in pixels."""
+        size = record.size
+        if path.endswith(VIDEO_SUFFIX):
+            return size is not None and is_whole_video(Path(path), size)
         if self._options.overlay is not None and size is not None and found is not None:
             # A legend makes an overlay larger than its picture.
             return found[0] >= size[0] and found[1] >= size[1]
@@ -207,6 +280,23 @@ class Manifest:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _said(stamp: Stamp) -> str:
+    """Return how a line says a stamp."""
+    return f'{{"bytes": {stamp.bytes}, "mtime_ns": {stamp.mtime_ns}}}'
+
+
+def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
+    """Whether a line that begins like this, up to the path of its picture, is of this picture.
+
+    The stamp of the picture is known to be the same.
+    """
+    if begin.endswith(f', "input_path": {json.dumps(path)}'.encode()):
+        return True
+    before = Origin.read(parsed(begin + b"}") or {})
+    now = Origin(input=path, input_path=path, input_stamp=stamp)
+    return before is not None and replace(before, input_stamp=stamp).is_same_picture(now)
 
 
 def line_of(record: Record) -> bytes:

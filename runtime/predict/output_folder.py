@@ -49,6 +49,8 @@ def opened_folder(
             )
 
         def keep(record: Record) -> None:
+            if record.status == "skipped":  # it has a line
+                return
             manifest.append(record)
             staging.listed(record.output)
 

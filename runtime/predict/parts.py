@@ -121,6 +121,8 @@ def _named_in(folder: Path, names: re.Pattern[str]) -> dict[Part | None, Path]:
     found: dict[Part | None, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name[:1] not in "m.":  # of a million results, most
+                continue
             named = names.fullmatch(entry.name)
             if named is None:
                 continue

@@ -23,8 +23,8 @@ from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
 from fcnkit.runtime.predict.covering import Cover, Tta
 from fcnkit.runtime.predict.folder import run_into
-from fcnkit.runtime.predict.identity import real_path
-from fcnkit.runtime.predict.inputs import Job, relative_path
+from fcnkit.runtime.predict.identity import real_path, relative_path
+from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL

@@ -38,7 +38,8 @@ def manifest(
     as_json: Json = False,
 ) -> None:
     """Count what is done and failed, over all parts, and find duplicates and missing results."""
-    from fcnkit.runtime.predict.inputs import search
+    from fcnkit.runtime.predict.inputs import Listing
+    from fcnkit.runtime.predict.jobs import checked
     from fcnkit.runtime.predict.summary import last_lines, summarize
 
     if lines and as_json:
@@ -54,7 +55,8 @@ def manifest(
         for line in last_lines(out):
             say(json.dumps(line))
         return
-    found = summarize(out, search(inputs, out, root=root).jobs if inputs else None)
+    jobs = checked(Listing(inputs, out, root=root), out) if inputs else None
+    found = summarize(out, jobs)
     if as_json:
         say(json.dumps(asdict(found)))
     else:

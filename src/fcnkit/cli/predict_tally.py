@@ -11,6 +11,7 @@ from fcnkit.cli.say import say
 from fcnkit.errors import printable
 
 if TYPE_CHECKING:
+    from fcnkit.runtime.predict.job_stream import Listed
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.video_records import VideoRecord
 
@@ -42,13 +43,13 @@ class Totals:
 class Tally:
     """Counts what became of the inputs of one run."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, listed: Listed) -> None:
         """Begin.
 
         Args:
-            total: How many inputs there are.
+            listed: How many inputs there are, as far as that is known.
         """
-        self.total = total
+        self.listed = listed
         self.counts = {"done": 0, "failed": 0, "skipped": 0}
         self.videos: dict[str, int] = {}
         """Counts of the videos: ``partial``, and ``frames`` that are labeled; empty without any."""
@@ -90,8 +91,9 @@ class Tally:
             say(f"{record.status}: {why if name in why else f'{name}: {why}'}", err=True)
         if record.status != "skipped" and not isinstance(record, VideoRecord):
             done, skipped = self.counts["done"] + self.counts["failed"], self.counts["skipped"]
+            total = self.listed.count - skipped if self.listed.complete else None
             assert self._advance is not None
-            self._advance("predict", done, self.total - skipped)
+            self._advance("predict", done, total)
 
     def _count_video(self, record: VideoRecord) -> None:
         self._under_way = 0

@@ -1,0 +1,136 @@
+"""A picture to label and the name of its result, and that no two pictures share a name."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+
+from fcnkit.errors import BadValueError, DataError, message
+from fcnkit.runtime.predict.identity import RealFolders, common_root, real_path
+
+__all__ = ["Job", "checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture or video to label and the name of its result, relative to the output folder."""
+
+    source: Path
+    output: Path
+
+
+def checked(
+    jobs: Iterable[Job],
+    out: Path,
+    *,
+    fold: bool = False,
+    named: Callable[[Job], Path] = attrgetter("output"),
+) -> Iterator[Job]:
+    """Yield jobs as they come, each once, and refuse one whose result has the name of another.
+
+    The names so far are in a temporary database on disk, so any number of jobs takes little memory.
+
+    Args:
+        jobs: Asked for one by one.
+        out: The output folder.
+        fold: Whether names that differ in case alone are one name there.
+        named: Returns the name that a job's result gets.
+
+    Raises:
+        ValueError: A result would replace another one or a picture, or leave the output folder.
+        DataError: The temporary database cannot be written.
+    """
+    real_out = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 - ends in a slash
+    folders = RealFolders()
+    with closing(_Names()) as names:
+        for job in jobs:
+            output = named(job)
+            name = str(output)
+            if (".." in name or name[0] in "/\\" or name[1:2] == ":") and _leaves(output):
+                rule = "a result must lie in the output folder"
+                raise BadValueError(message("predict", rule, name, "name it without .."))
+            source = folders.path(job.source)
+            if source.startswith(real_out):
+                # Given in the output folder: no result may get its name.
+                inner = source.removeprefix(real_out)
+                if names.add(_folded(inner) if fold else inner, None) is not None:
+                    raise BadValueError(_replaces_picture(out / inner))
+            taken = names.add(_folded(name) if fold else name, str(job.source))
+            if taken is None:
+                yield job
+            elif not taken:
+                raise BadValueError(_replaces_picture(out / name))
+            elif os.path.realpath(taken) != os.path.realpath(job.source):
+                raise BadValueError(_shared_name(Path(taken), job.source, output, fold=fold))
+
+
+def _leaves(output: Path) -> bool:
+    return ".." in output.parts or output.is_absolute()
+
+
+class _Names:
+    """Names of results, each with its picture, in a temporary database."""
+
+    def __init__(self) -> None:
+        # Without a name it is a file that SQLite removes, and memory as long as it is small.
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("CREATE TABLE names (name BLOB PRIMARY KEY, source BLOB) WITHOUT ROWID")
+        self._db.execute("BEGIN")
+
+    def add(self, name: str, source: str | None) -> str | None:
+        """Add a name that is free.
+
+        Args:
+            name: Of a result.
+            source: Its picture; None for the name of a picture, which a result must not get.
+
+        Returns:
+            None if the name was free, else its picture, empty for the name of a picture. Adding
+            the name of a picture again is fine.
+
+        Raises:
+            DataError: The database cannot be written.
+        """
+        # Names of files may be any bytes.
+        row = [text.encode("utf-8", "surrogateescape") for text in (name, source or "")]
+        try:
+            if self._db.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", row).rowcount:
+                return None
+            found = self._db.execute("SELECT source FROM names WHERE name = ?", row[:1]).fetchone()
+        except sqlite3.Error as error:
+            rule = "must have room for the names of the results"
+            remedy = "set SQLITE_TMPDIR to a folder with more room"
+            raise DataError(message("temporary folder", rule, error, remedy)) from error
+        taken = found[0].decode("utf-8", "surrogateescape")
+        return None if source is None and not taken else taken
+
+    def close(self) -> None:
+        """Remove the database."""
+        self._db.close()
+
+
+def _replaces_picture(path: Path) -> str:
+    rule, remedy = "a result must not replace a picture", "choose another output folder"
+    return message("predict", rule, str(path), remedy)
+
+
+def _folded(name: str) -> str:
+    # File systems that ignore case also ignore how an accent is written.
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _shared_name(first: Path, second: Path, output: Path, *, fold: bool) -> str:
+    paths = [real_path(source) for source in (first, second)]
+    common = common_root(*(_folded(path) if fold else path for path in paths))
+    remedy = "rename one, or label them into different folders"
+    if common is not None:
+        remedy = f"pass --root {common_root(*paths)}"
+    got = f"{first} and {second} for {output}"
+    return message("predict", "every picture needs its own output name", got, remedy)
