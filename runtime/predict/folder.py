@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_flag, check_type
-from fcnkit.runtime.predict.claims import Claims
+from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import Place
-from fcnkit.runtime.predict.inputs import SUFFIXES, Job, find_jobs
-from fcnkit.runtime.predict.job_stream import Item, Listed, UntilError, left_to_do
+from fcnkit.runtime.predict.inputs import SUFFIXES, Job, Listing, find_jobs
+from fcnkit.runtime.predict.job_stream import Item, Listed, UntilError, left_to_do, together
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
@@ -23,6 +25,10 @@ from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.run import FolderRun, context_of, options_of
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.store_manifest import StoreManifest
+from fcnkit.runtime.predict.store_run import label_on_stores
+from fcnkit.runtime.predict.stores import Store
+from fcnkit.runtime.predict.urls import Url, path_or_url
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import VideoRecord
 from fcnkit.runtime.predict.video_run import OnFrame, VideoRequest, label_clip
@@ -125,7 +131,7 @@ def predict_files(
     )
     check_flag("predict: resume", resume)
     listed = Listed() if listed is None else listed
-    return _with_manifest(run, jobs, Path(out), video, listed=listed, resume=resume, part=share)
+    return _anywhere(run, jobs, path_or_url(out), video, listed=listed, resume=resume, part=share)
 
 
 def run_into(
@@ -168,40 +174,115 @@ def run_into(
     return FolderRun(context, batch=batch).records(jobs, place)
 
 
-def _with_manifest(
+def _anywhere(
     run: FolderRun,
     jobs: Iterable[Job],
-    out: Path,
+    out: Path | Url,
     video: VideoRequest,
     *,
     listed: Listed,
     resume: bool,
     part: Part | None,
 ) -> Generator[Record, None, None]:
+    """Label pictures with a locked manifest if all is on this machine, else by way of stores."""
+    on_store = isinstance(out, Url) or (isinstance(jobs, Listing) and jobs.on_store)
+    left = iter(jobs)
+    first = list(islice(left, 1))  # of a list, the first says where all are
+    on_store |= any(isinstance(job.source, Url) for job in first)
+    label = _with_stores if on_store else _with_manifest
+    yield from label(run, chain(first, left), out, video, listed=listed, resume=resume, part=part)
+
+
+def _with_manifest(
+    run: FolderRun,
+    jobs: Iterable[Job],
+    out: Path | Url,
+    video: VideoRequest,
+    *,
+    listed: Listed,
+    resume: bool,
+    part: Part | None,
+) -> Generator[Record, None, None]:
+    out = Path(out)
     with opened_folder(run.context, out, resume=resume, part=part) as (manifest, place, staging):
-        decided = left_to_do(
-            jobs,
+        items = left_to_do(
+            _of_this_machine(jobs),
             out,
-            manifest,
             listed,
+            earlier=manifest.earlier,
+            check=lambda source, name: manifest.check(source, name, read_claim(out, name)),
             format=run.context.options.format,
             frames=video.frames,
             fold=staging.folds_case(),
             part=part,
         )
         video = replace(video, earlier=manifest.earlier)
-        items = UntilError(decided)
-        for is_clip, some in groupby(items, key=_is_clip):
-            if not is_clip:
-                yield from run.records(some, place)
-            for job in some if is_clip else ():
-                assert isinstance(job, Job)
-                yield from _clip(run, job, place, video)
-                if run.halted():
-                    return
+        yield from _labeled(run, together(items), place, video)
+
+
+def _of_this_machine(jobs: Iterable[Job]) -> Iterator[Job]:
+    for job in jobs:
+        if isinstance(job.source, Url):
+            rule = "a list begins with an object if it holds objects"
+            remedy = "put an object first, or label files and objects in two runs"
+            raise BadValueError(message("predict", rule, str(job.source), remedy))
+        yield job
+
+
+def _with_stores(
+    run: FolderRun,
+    jobs: Iterable[Job],
+    out: Path | Url,
+    video: VideoRequest,
+    *,
+    listed: Listed,
+    resume: bool,
+    part: Part | None,
+) -> Generator[Record, None, None]:
+    options, sha256 = run.context.options, run.context.model_sha256
+    store = Store(out)
+    with (
+        TemporaryDirectory(prefix="fcnkit-") as name,
+        StoreManifest(
+            store, Path(name), options=options, model_sha256=sha256, resume=resume
+        ) as manifest,
+    ):
+        items = left_to_do(
+            jobs,
+            out,
+            listed,
+            earlier=manifest.earlier,
+            check=manifest.check,
+            format=options.format,
+            frames=video.frames,
+            fold=False,
+            part=part,
+        )
+        yield from label_on_stores(
+            lambda items, place: _labeled(run, items, place, video),
+            together(manifest.announced(items)),
+            store,
+            manifest,
+            Path(name),
+        )
+
+
+def _labeled(
+    run: FolderRun, items: Iterable[Item], place: Place, video: VideoRequest
+) -> Generator[Record, None, None]:
+    """Label pictures and videos as they come; an error of theirs waits for what was begun."""
+    until_error = UntilError(items)
+    for is_clip, some in groupby(until_error, key=_is_clip):
+        if not is_clip:
+            yield from run.records(some, place)
+        for job in some if is_clip else ():
+            assert isinstance(job, Job)
+            yield from _clip(run, job, place, video)
             if run.halted():
                 return
-        items.check()
+        if run.halted():
+            return
+    until_error.check()
 
 
 def _is_clip(item: Item) -> bool:

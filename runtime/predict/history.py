@@ -34,8 +34,8 @@ __all__ = [
     "parsed",
 ]
 
-HAS_RESULT: Final = ("done", "partial")
-"""Each status of a line whose output was written."""
+HAS_RESULT: Final = ("done", "partial", "begun")
+"""Each status of a line whose output was written, or may have been."""
 _OFFSET: Final = 44
 """Bits of a place that hold the offset in its file; the bits above say which file."""
 _DECODER: Final = json.JSONDecoder()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.predict.urls import Url, is_url
 
 __all__ = [
     "Origin",
@@ -51,19 +52,24 @@ class Stamp:
         return cls(**data)
 
 
-def real_path(source: Path) -> str:
+def real_path(source: Path | Url) -> str:
     """Return a file's absolute path, links to folders resolved.
 
     A link to the file itself stays: the file that it points to may change, the picture is the same.
+    An address on a store is what it is.
     """
+    if isinstance(source, Url):
+        return str(source)
     return str(Path(os.path.realpath(source.parent), source.name))
 
 
-def relative_path(path: Path, root: Path) -> Path | None:
+def relative_path(path: Path | Url, root: Path | Url) -> Path | None:
     """Return the path of a file below a folder, None where it lies elsewhere.
 
     Links to folders on the way keep their names, but where ``..`` leads out of them.
     """
+    if isinstance(path, Url) or isinstance(root, Url):
+        return Path(*path.relative_to(root).parts) if path.is_relative_to(root) else None
     if ".." not in (*path.parts, *root.parts):
         if path.is_relative_to(root):
             return path.relative_to(root)
@@ -79,12 +85,14 @@ class RealFolders:
     def __init__(self) -> None:
         self._last: tuple[str | None, str] = (None, "")
 
-    def path(self, source: Path) -> str:
+    def path(self, source: Path | Url) -> str:
         """Return what ``real_path`` returns; for any thread."""
         # Strings: this is called for each of a million pictures, and paths take ten times as long.
         folder, slash, name = str(source).rpartition(os.sep)
         last, real = self._last
-        if folder != last:
+        if folder != last and isinstance(source, Url):
+            real, self._last = f"{folder}/", (folder, f"{folder}/")
+        elif folder != last:
             real = os.path.join(os.path.realpath(folder or slash), "")  # noqa: PTH118
             self._last = folder, real
         return real + name
@@ -195,6 +203,7 @@ def common_root(one: str, other: str) -> str | None:
     if os.path.splitext(one)[0] == os.path.splitext(other)[0]:  # noqa: PTH122 - texts
         return None
     try:
-        return os.path.commonpath([os.path.dirname(one), os.path.dirname(other)])  # noqa: PTH120
+        common = os.path.commonpath([os.path.dirname(one), os.path.dirname(other)])  # noqa: PTH120
+        return str(Url(common)) if is_url(one) else common
     except ValueError:  # two drives
         return None

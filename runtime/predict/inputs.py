@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,10 @@ from fcnkit.runtime.predict.identity import relative_path
 from fcnkit.runtime.predict.jobs import Job, checked
 from fcnkit.runtime.predict.lists import open_list
 from fcnkit.runtime.predict.picture_file import SUFFIXES
+from fcnkit.runtime.predict.store_tree import pictures_on
+from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
+from fcnkit.runtime.predict.urls import FILE, Url, is_url, path_or_url
 from fcnkit.runtime.predict.video_in import VIDEO_SUFFIXES
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX
 
@@ -118,7 +121,7 @@ class Listing:
         *,
         suffix: str = ".png",
         root: str | Path | None = None,
-        on_data_set: Callable[[Path], object] = lambda _: None,
+        on_data_set: Callable[[Path | Url], object] = lambda _: None,
     ) -> None:
         """Look whether every input is there, and list nothing yet.
 
@@ -139,23 +142,40 @@ class Listing:
         self._texts = _as_strings(inputs)
         _check_suffix(suffix)
         _check_root(root)
-        self._out, self._suffix = Path(out).resolve(), suffix
-        self._root = None if root is None else Path(root)
-        self._on_data_set, self._data_sets = on_data_set, set[Path]()
+        place = path_or_url(out)
+        self._out = place if isinstance(place, Url) else place.resolve()
+        self._suffix, self._root = suffix, None if root is None else path_or_url(root)
+        self._on_data_set, self._data_sets = on_data_set, set[Path | Url]()
         for text in self._texts:
             self._check_there(text)
 
+    @property
+    def on_store(self) -> bool:
+        """Whether an input is on an object store; what a list names is not known before."""
+        return any(map(is_url, self._texts))
+
     def _check_there(self, text: str) -> None:
+        if is_url(text):
+            self._check_on_store(Url(text))
+            return
         path = Path(text)
         if path.is_dir() and self._out == path.resolve() and self._suffix in SUFFIXES:
-            rule = "results must lie apart from a folder of pictures, or they become input"
-            raise BadValueError(message("predict", rule, text, "choose another output folder"))
+            raise BadValueError(_becomes_input(text))
         if path.exists() or text == "-":
             return
         if text.startswith("@"):
             Path(text[1:]).stat()
         elif not (glob.has_magic(text) and fixed_part(text).is_dir()):
             raise BadValueError(_nothing_in(text, Counter()))
+
+    def _check_on_store(self, url: Url) -> None:
+        if glob.has_magic(str(url)):
+            rule, remedy = "patterns name files of this machine", "name the folder, or pass a list"
+            raise BadValueError(message("predict", rule, str(url), remedy))
+        if url == self._out and self._suffix in SUFFIXES:
+            raise BadValueError(_becomes_input(str(url)))
+        if Store(url).kind("") is None:
+            raise BadValueError(_nothing_in(str(url), Counter()))
 
     def __iter__(self) -> Iterator[Job]:
         """Yield the jobs.
@@ -174,6 +194,9 @@ class Listing:
                 raise BadValueError(_nothing_in(text, self.passed_over - before))
 
     def _jobs_of(self, text: str) -> Iterator[Job]:
+        if is_url(text):
+            yield from self._on_store(Url(text))
+            return
         path = Path(text)
         if path.is_file():
             yield from self._named([(path.parent, [path.name])], path.parent)
@@ -188,30 +211,44 @@ class Listing:
             base = fixed_part(text)
             yield from self._named(self._tree(base).matches(text), base)
 
-    def _tree(self, folder: Path) -> Tree:
-        return Tree(folder, self._out, self.passed_over, self._note_data_set)
+    def _on_store(self, url: Url) -> Iterator[Job]:
+        if Store(url).kind("") == "file":
+            yield from self._named([(url.parent, [url])], url.parent)
+            return
+        found = pictures_on(url, self._out, self.passed_over, self._note_data_set)
+        yield from self._named(found, url)
 
-    def _note_data_set(self, folder: Path) -> None:
+    def _tree(self, folder: Path) -> Tree:
+        out = Path("/\0") if isinstance(self._out, Url) else self._out  # no folder has that name
+        return Tree(folder, out, self.passed_over, self._note_data_set)
+
+    def _note_data_set(self, folder: Path | Url) -> None:
         if folder not in self._data_sets:
             self._data_sets.add(folder)
             self._on_data_set(folder)
 
-    def _named(self, found: Iterable[tuple[Path, list[str]]], base: Path | None) -> Iterator[Job]:
+    def _named(
+        self,
+        found: Iterable[tuple[Path | Url, Sequence[str | Url]]],
+        base: Path | Url | None,
+    ) -> Iterator[Job]:
         """Name the results of the pictures of folders.
 
         Args:
-            found: Folders, each with the names of pictures.
+            found: Folders, each with the names of pictures, or with their addresses.
             base: Results mirror the tree below it, where there is no root; None for results with
                 the names of the files alone.
         """
-        last: tuple[Path, Path] | None = None
+        last: tuple[Path | Url, Path] | None = None
         for folder, names in found:
-            if last is None or last[0] != folder:
-                last = folder, self._place(folder / names[0], base).parent
+            is_new = last is None or last[0] != folder
             for name in names:
-                yield Job(folder / name, last[1] / _result_name(name, self._suffix))
+                source = folder / name if isinstance(name, str) else name
+                if last is None or is_new:
+                    last, is_new = (folder, self._place(source, base).parent), False
+                yield Job(source, last[1] / _result_name(source.name, self._suffix))
 
-    def _place(self, source: Path, base: Path | None) -> Path:
+    def _place(self, source: Path | Url, base: Path | Url | None) -> Path:
         """Return the path of a picture below the folder that results mirror."""
         if self._root is not None:
             return _below_root(source, self._root)
@@ -229,6 +266,11 @@ def _result_name(name: str, suffix: str) -> str:
     if not 0 < dot < len(name) - 1:
         return name + suffix
     return name[:dot] + (VIDEO_SUFFIX if name[dot:].lower() in _VIDEO_ENDINGS else suffix)
+
+
+def _becomes_input(text: str) -> str:
+    rule = "results must lie apart from a folder of pictures, or they become input"
+    return message("predict", rule, text, "choose another output folder")
 
 
 def _nothing_in(text: str, passed: Counter[str]) -> str:
@@ -251,10 +293,10 @@ def _as_strings(inputs: Any) -> list[str]:
         raise BadTypeError(message("find_jobs", rule, got, "put it in a list"))
     texts = []
     for one in given:  # one by one: what is not a list of paths may have any length
-        if not isinstance(one, (str, Path)):
+        if not isinstance(one, (str, Path, Url)):
             rule, got = "every input must be a str or a Path", type(one).__name__
             raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
-        texts.append(str(one))
+        texts.append(str(path_or_url(one)) if str(one).startswith(FILE) else str(one))
     return texts
 
 
@@ -265,15 +307,17 @@ def _check_suffix(suffix: object) -> None:
 
 
 def _check_root(root: object) -> None:
-    if root is not None and not isinstance(root, (str, Path)):
+    if root is not None and not isinstance(root, (str, Path, Url)):
         rule, got = "root must be a str or a Path", type(root).__name__
         raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
-    if root is not None and not Path(root).is_dir():
+    place = None if root is None else path_or_url(root)
+    is_folder = Store(place).kind("") == "directory" if isinstance(place, Url) else None
+    if not (is_folder or place is None or (isinstance(place, Path) and place.is_dir())):
         rule, remedy = "root must be a folder", "give one that holds every picture"
         raise BadValueError(message("predict", rule, repr(str(root)), remedy))
 
 
-def _below_root(source: Path, root: Path) -> Path:
+def _below_root(source: Path | Url, root: Path | Url) -> Path:
     relative = relative_path(source, root)
     if relative is None:
         rule, got = f"every picture must lie below --root {root}", str(source)

@@ -8,21 +8,21 @@ pictures are found and checked while others are labeled, so that they need not b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
-from fcnkit.runtime.predict.claims import read_claim
 from fcnkit.runtime.predict.jobs import Job, checked
-from fcnkit.runtime.predict.manifest import Manifest, Record
+from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.parts import Part
+from fcnkit.runtime.predict.urls import Url
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_result import check_video_format
 
-__all__ = ["LOOK_AHEAD", "Item", "Listed", "UntilError", "left_to_do"]
+__all__ = ["LOOK_AHEAD", "Item", "Listed", "UntilError", "left_to_do", "together"]
 
 LOOK_AHEAD: Final = 4096
 """Pictures that are found and checked before the first result is written."""
@@ -67,22 +67,25 @@ class UntilError(Generic[A]):
 
 def left_to_do(
     jobs: Iterable[Job],
-    out: Path,
-    manifest: Manifest,
+    out: Path | Url,
     listed: Listed,
     *,
+    earlier: Callable[[Path | Url, Path], Record | None],
+    check: Callable[[Path | Url, Path], object],
     format: Format,
     frames: bool,
     fold: bool,
     part: Part | None,
-) -> Iterator[Item]:
+) -> Iterator[Job | Record]:
     """Decide about pictures as they are found.
 
     Args:
         jobs: The pictures of all parts, asked for one by one.
         out: The output folder.
-        manifest: Of this run.
         listed: Counts the pictures of this part.
+        earlier: Returns the record of an earlier run whose result still stands, given a picture
+            and the name of its result.
+        check: Raises where that result would replace one of another picture.
         format: Of the results.
         frames: Whether each frame of a video has a result, in a folder with the video's name.
         fold: Whether names that differ in case alone are one name in the output folder.
@@ -109,14 +112,14 @@ def left_to_do(
             if not frames and is_video(job.source):
                 check_video_format(format)
             output = named(job)
-            earlier = manifest.earlier(job.source, output)
-            if earlier is None and not is_folder(job):  # whose frames are checked one by one
-                manifest.check(job.source, output, read_claim(out, output))
+            record = earlier(job.source, output)
+            if record is None and not is_folder(job):  # whose frames are checked one by one
+                check(job.source, output)
             listed.count += 1
-            yield earlier or replace(job, output=output)
+            yield record or replace(job, output=output)
         listed.complete = True
 
-    return _together(_ahead(decided(), LOOK_AHEAD))
+    return _ahead(decided(), LOOK_AHEAD)
 
 
 def _ahead(items: Iterator[A], count: int) -> Iterator[A]:
@@ -127,7 +130,7 @@ def _ahead(items: Iterator[A], count: int) -> Iterator[A]:
     yield from items
 
 
-def _together(items: Iterable[Job | Record]) -> Iterator[Item]:
+def together(items: Iterable[Job | Record]) -> Iterator[Item]:
     """Yield jobs, and records that follow each other in lists."""
     records: list[Record] = []
     for one in items:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fcnkit.errors import BadValueError, DataError, message
 from fcnkit.runtime.predict.identity import RealFolders, common_root, real_path
+from fcnkit.runtime.predict.urls import Url, path_or_url
 
 __all__ = ["Job", "checked"]
 
@@ -21,13 +22,13 @@ __all__ = ["Job", "checked"]
 class Job:
     """One picture or video to label and the name of its result, relative to the output folder."""
 
-    source: Path
+    source: Path | Url
     output: Path
 
 
 def checked(
     jobs: Iterable[Job],
-    out: Path,
+    out: Path | Url,
     *,
     fold: bool = False,
     named: Callable[[Job], Path] = attrgetter("output"),
@@ -46,7 +47,7 @@ def checked(
         ValueError: A result would replace another one or a picture, or leave the output folder.
         DataError: The temporary database cannot be written.
     """
-    real_out = os.path.join(os.path.realpath(out), "")  # noqa: PTH118 - ends in a slash
+    real_out = f"{out}/" if isinstance(out, Url) else f"{os.path.realpath(out)}{os.sep}"
     folders = RealFolders()
     with closing(_Names()) as names:
         for job in jobs:
@@ -66,8 +67,14 @@ def checked(
                 yield job
             elif not taken:
                 raise BadValueError(_replaces_picture(out / name))
-            elif os.path.realpath(taken) != os.path.realpath(job.source):
-                raise BadValueError(_shared_name(Path(taken), job.source, output, fold=fold))
+            elif not _is_same(first := path_or_url(taken), job.source):
+                raise BadValueError(_shared_name(first, job.source, output, fold=fold))
+
+
+def _is_same(one: Path | Url, other: Path | Url) -> bool:
+    if isinstance(one, Url) or isinstance(other, Url):
+        return one == other
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _leaves(output: Path) -> bool:
@@ -116,7 +123,7 @@ class _Names:
         self._db.close()
 
 
-def _replaces_picture(path: Path) -> str:
+def _replaces_picture(path: Path | Url) -> str:
     rule, remedy = "a result must not replace a picture", "choose another output folder"
     return message("predict", rule, str(path), remedy)
 
@@ -126,7 +133,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _shared_name(first: Path, second: Path, output: Path, *, fold: bool) -> str:
+def _shared_name(first: Path | Url, second: Path | Url, output: Path, *, fold: bool) -> str:
     paths = [real_path(source) for source in (first, second)]
     common = common_root(*(_folded(path) if fold else path for path in paths))
     remedy = "rename one, or label them into different folders"

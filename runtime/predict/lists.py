@@ -14,6 +14,7 @@ from typing import IO
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.predict.identity import RealFolders, relative_path
+from fcnkit.runtime.predict.urls import Url, path_or_url
 
 __all__ = ["ListFile", "open_list"]
 
@@ -57,7 +58,7 @@ class ListFile:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def paths(self) -> Iterator[Path]:
+    def paths(self) -> Iterator[Path | Url]:
         """Yield the files, from the first line on.
 
         Raises:
@@ -85,6 +86,12 @@ class ListFile:
         """
         climbing, kinds = False, set()
         for path in self.paths():
+            if isinstance(path, Url):
+                rule, remedy = (
+                    "a list of objects needs --root",
+                    "pass the folder that holds them all",
+                )
+                raise BadValueError(message("predict", rule, str(path), remedy))
             kinds.add(path.is_absolute())
             if ".." in path.parts:
                 climbing = True
@@ -92,7 +99,7 @@ class ListFile:
         real = RealFolders()
         shared, last = None, None
         for path in self.paths():
-            folder = path.parent
+            folder = Path(path.parent)
             if folder == last:
                 continue
             last = folder
@@ -107,8 +114,8 @@ class ListFile:
         return shared
 
 
-def _path_of(line: str) -> Path:
-    path = Path(line)
+def _path_of(line: str) -> Path | Url:
+    path = path_or_url(line)
     if not path.name or path.name == ".." or "\0" in line:
         rule = "a list names one file per line"
         raise BadValueError(message("predict", rule, repr(line), "take the line out"))

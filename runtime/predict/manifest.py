@@ -22,7 +22,7 @@ from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, manifests_in
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
-__all__ = ["Manifest", "Options", "Record", "line_of"]
+__all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,10 @@ class Record:
     """Its absolute path, links to folders resolved."""
     input_stamp: Stamp | None
     """Before it was read; None where there is no such file."""
-    status: Literal["done", "partial", "failed", "skipped"]
+    status: Literal["done", "partial", "failed", "skipped", "begun"]
     """``partial``: a video of which only some frames were labeled. ``skipped``: an earlier run did
-    it; only handed out, not written."""
+    it; only handed out, not written. ``begun``: a run into an object store may have written it;
+    only written, not handed out."""
     output: str
     """Relative to the output folder; where the picture failed, no such file was written."""
     output_stamp: Stamp | None
@@ -133,19 +134,6 @@ class Manifest:
         except BaseException:
             self._file.close()
             raise
-
-    def _is_wanted(self, data: dict[str, Any]) -> bool:
-        """Whether a line tells of a result of this run's model and options."""
-        if data.get("status") != "done" or data.get("model_sha256") != self._sha256:
-            return False
-        options = data.get("options")
-        if not isinstance(options, dict):
-            return False
-        # Older lines say f32 and f16, and lack what came later.
-        options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
-        if self._wanted["overlap"] is None:
-            options["overlap"] = None  # older lines tell of one that was not used
-        return bool(options == self._wanted)
 
     def check(self, source: Path, output: Path, claimed: Origin | None) -> None:
         """Refuse a picture whose result would replace another picture's; on any thread.
@@ -231,13 +219,14 @@ class Manifest:
         """Return what ``earlier`` returns, from all lines about a result."""
         for told in self._history.told(output.as_posix()):
             before = Origin.read(told.line)
-            if before is None or not (told.is_last and self._is_wanted(told.line)):
+            wanted = is_wanted(told.line, self._wanted, self._sha256)
+            if before is None or not (told.is_last and wanted):
                 continue
             now = Origin.of(source)
             unchanged = now.input_stamp is not None and now.input_stamp == before.input_stamp
             if not unchanged or not before.is_same_picture(now):
                 continue
-            record = _record(told.line, now, self._options, self._sha256)
+            record = record_of(told.line, now, self._options, self._sha256)
             if self._stands(record):
                 return record
         return None
@@ -304,7 +293,27 @@ def line_of(record: Record) -> bytes:
     return json.dumps(asdict(record)).encode() + b"\n"
 
 
-def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
+def is_wanted(line: dict[str, Any], wanted: dict[str, Any], sha256: str) -> bool:
+    """Whether a line tells of a result of a model and of options.
+
+    Args:
+        line: Of a manifest.
+        wanted: The options, as JSON gives them back.
+        sha256: Of the model.
+    """
+    if line.get("status") != "done" or line.get("model_sha256") != sha256:
+        return False
+    options = line.get("options")
+    if not isinstance(options, dict):
+        return False
+    # Older lines say f32 and f16, and lack what came later.
+    options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
+    if wanted["overlap"] is None:
+        options["overlap"] = None  # older lines tell of one that was not used
+    return bool(options == wanted)
+
+
+def record_of(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
     """Return what a line says of a result, told of the picture as it was given now."""
     size = line.get("size")
     return Record(

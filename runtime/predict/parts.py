@@ -19,10 +19,12 @@ __all__ = [
     "MANIFEST",
     "PARTIAL",
     "Part",
+    "is_manifest",
     "manifest_name",
     "manifests_in",
     "partial_name",
     "partials_in",
+    "piece_name",
 ]
 
 MANIFEST: Final = "manifest.jsonl"
@@ -33,6 +35,7 @@ PARTIAL: Final = ".fcnkit-partial"
 
 _NUMBERS: Final = r"([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})"
 _MANIFESTS: Final = re.compile(rf"manifest(?:\.{_NUMBERS})?\.jsonl")
+_PIECES: Final = re.compile(r"manifest\.at-[0-9]{20}-[0-9a-f]{8}-[0-9]{8}\.jsonl")
 _PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
 _REMEDY: Final = "pass 1/8 to 8/8 for eight parts"
 
@@ -86,6 +89,24 @@ def _numbered(part: Part | None, before: str) -> str:
 def manifest_name(part: Part | None) -> str:
     """Return the name of the manifest of a part, or of a run without parts."""
     return f"manifest{_numbered(part, '.')}.jsonl"
+
+
+def piece_name(time_ns: int, run: str, number: int) -> str:
+    """Return the name of a piece of the manifest of a run into a store, which cannot append.
+
+    In order of name, pieces are in order of time.
+
+    Args:
+        time_ns: When the run began, since 1970.
+        run: Eight hexadecimal digits, other ones for every run.
+        number: Of the piece in its run.
+    """
+    return f"manifest.at-{time_ns:020}-{run}-{number:08}.jsonl"
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file in an output folder is a manifest, or a piece of one."""
+    return bool(_MANIFESTS.fullmatch(name) or _PIECES.fullmatch(name))
 
 
 def partial_name(part: Part | None) -> str:

@@ -14,11 +14,21 @@ from fcnkit.runtime.predict.history import is_results_folder
 from fcnkit.runtime.predict.picture_file import SUFFIXES, begins_like_picture
 from fcnkit.runtime.predict.video_in import is_video
 
-__all__ = ["Tree", "fixed_part", "in_words", "is_picture"]
+__all__ = [
+    "HIDDEN",
+    "NO_ENDING",
+    "RESULTS",
+    "Tree",
+    "ending_of",
+    "fixed_part",
+    "in_words",
+    "is_picture",
+    "looked_at",
+]
 
-_HIDDEN: Final = "hidden"
-_NO_ENDING: Final = "no ending"
-_RESULTS: Final = "results of another run"
+HIDDEN: Final = "hidden"
+NO_ENDING: Final = "no ending"
+RESULTS: Final = "results of another run"
 _FOLDER: Final = "folder"
 _BESIDE: Final = "beside JPEGImages"
 _IMAGES, _MASKS = "JPEGImages", "SegmentationClass"
@@ -127,10 +137,10 @@ class Tree:
     def _is_taken(self, folder: Path, name: str, *, hidden: bool = False) -> bool:
         """Whether a file is a picture; see ``is_picture``. Others are counted."""
         is_hidden = name.startswith(".")
-        ending = "" if is_hidden and not hidden else _ending(name)
+        ending = "" if is_hidden and not hidden else ending_of(name)
         if (ending in SUFFIXES) if ending else is_picture(folder / name, hidden=hidden):
             return True
-        self._passed[_HIDDEN if is_hidden else ending or _NO_ENDING] += 1
+        self._passed[HIDDEN if is_hidden else ending or NO_ENDING] += 1
         return False
 
     def _folders(self, top: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -159,14 +169,10 @@ class Tree:
         self, folder: Path, folders: list[str], names: list[str], passed: Counter[str]
     ) -> tuple[list[str], list[str]]:
         """Return the folders to search further, in order of name, and the files to look at."""
-        if {_IMAGES, _MASKS} <= set(folders):
+        inner, files, is_data_set = looked_at(folders, names, passed)
+        if is_data_set:
             self._on_data_set(folder)
-            passed[_BESIDE] += len(folders) + len(names) - 1
-            folders, names = [_IMAGES], []
-        inner = [name for name in folders if not name.startswith(".")]
-        if len(inner) < len(folders):
-            passed[_HIDDEN] += len(folders) - len(inner)
-        return sorted(name for name in inner if not self._is_left_out(folder / name)), names
+        return sorted(name for name in inner if not self._is_left_out(folder / name)), files
 
     def _is_left_out(self, folder: Path) -> bool:
         """Whether a folder lies in the output folder, or in the results of another run."""
@@ -181,8 +187,28 @@ class Tree:
             return True
         found = is_results_folder(folder)
         if found:
-            self._passed[_RESULTS] += 1
+            self._passed[RESULTS] += 1
         return found
+
+
+def looked_at(
+    folders: list[str], names: list[str], passed: Counter[str]
+) -> tuple[list[str], list[str], bool]:
+    """Return which folders and files of a folder are looked at, and whether it is a data set.
+
+    Args:
+        folders: Names of the folders in it.
+        names: Names of the files in it.
+        passed: Counts the others.
+    """
+    is_data_set = {_IMAGES, _MASKS} <= set(folders)
+    if is_data_set:
+        passed[_BESIDE] += len(folders) + len(names) - 1
+        folders, names = [_IMAGES], []
+    inner = [name for name in folders if not name.startswith(".")]
+    if len(inner) < len(folders):
+        passed[HIDDEN] += len(folders) - len(inner)
+    return inner, names, is_data_set
 
 
 def is_picture(path: Path, *, hidden: bool = False) -> bool:
@@ -199,7 +225,7 @@ def is_picture(path: Path, *, hidden: bool = False) -> bool:
     return begins_like_picture(path)
 
 
-def _ending(name: str) -> str:
+def ending_of(name: str) -> str:
     """Return the ending of a name in lower case, with its dot, as ``Path.suffix`` does."""
     dot = name.rfind(".")
     return name[dot:].lower() if 0 < dot < len(name) - 1 else ""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadValueError, DataError, message, missing_extra, printable
+from fcnkit.runtime.predict.urls import FILE, is_url
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -69,7 +70,9 @@ def is_video(path: Path) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether a string is an address such as ``rtsp://camera/stream``, not a path."""
+    """Whether a string is an address such as ``rtsp://camera/stream``, not a path or an object."""
+    if is_url(text) or text.startswith(FILE):
+        return False
     return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", text) is not None
 
 
