@@ -9,7 +9,6 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import Place
@@ -206,11 +205,11 @@ def _with_manifest(
     out = Path(out)
     with opened_folder(run.context, out, resume=resume, part=part) as (manifest, place, staging):
         items = left_to_do(
-            _of_this_machine(jobs),
+            jobs,
             out,
             listed,
-            earlier=manifest.earlier,
-            check=lambda source, name: manifest.check(source, name, read_claim(out, name)),
+            earlier=lambda job, name: manifest.earlier(job.file, name),
+            check=lambda job, name: manifest.check(job.file, name, read_claim(out, name)),
             format=run.context.options.format,
             frames=video.frames,
             fold=staging.folds_case(),
@@ -218,15 +217,6 @@ def _with_manifest(
         )
         video = replace(video, earlier=manifest.earlier)
         yield from _labeled(run, together(items), place, video)
-
-
-def _of_this_machine(jobs: Iterable[Job]) -> Iterator[Job]:
-    for job in jobs:
-        if isinstance(job.source, Url):
-            rule = "a list begins with an object if it holds objects"
-            remedy = "put an object first, or label files and objects in two runs"
-            raise BadValueError(message("predict", rule, str(job.source), remedy))
-        yield job
 
 
 def _with_stores(
@@ -251,8 +241,8 @@ def _with_stores(
             jobs,
             out,
             listed,
-            earlier=manifest.earlier,
-            check=manifest.check,
+            earlier=lambda job, name: manifest.earlier(job.source, name),
+            check=lambda job, name: manifest.check(job.source, name),
             format=options.format,
             frames=video.frames,
             fold=False,

@@ -162,7 +162,7 @@ def check_replaces(target: Path, before: Iterable[Origin | None], now: Origin) -
         refuse_another(target, before, now)
 
 
-def refuse_another(target: Path, before: Iterable[Origin | None], now: Origin) -> None:
+def refuse_another(target: Path | Url, before: Iterable[Origin | None], now: Origin) -> None:
     """Refuse as ``check_replaces`` does, where a file is known to be there.
 
     Args:
@@ -183,7 +183,7 @@ def refuse_another(target: Path, before: Iterable[Origin | None], now: Origin) -
         raise DataError(message(str(target), rule, got, "remove it or choose another folder"))
 
 
-def _another(target: Path, before: Origin, now: Origin) -> str:
+def _another(target: Path | Url, before: Origin, now: Origin) -> str:
     rule = "a result replaces only results of the same picture"
     got = f"one of {before.input} and now {now.input}"
     remedy = "choose another output folder or remove that result"

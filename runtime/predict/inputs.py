@@ -14,7 +14,7 @@ from typing import Any, Final
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.predict.identity import relative_path
 from fcnkit.runtime.predict.jobs import Job, checked
-from fcnkit.runtime.predict.lists import open_list
+from fcnkit.runtime.predict.lists import ListFile, open_list
 from fcnkit.runtime.predict.picture_file import SUFFIXES
 from fcnkit.runtime.predict.store_tree import pictures_on
 from fcnkit.runtime.predict.stores import Store
@@ -35,7 +35,7 @@ class Found:
     jobs: list[Job]
     passed_over: Counter[str]
     """How many files in the given folders and patterns are not labeled, by kind; see ``Tree``."""
-    data_sets: list[Path]
+    data_sets: list[Path | Url]
     """Folders in VOC layout that were searched: only their ``JPEGImages`` are taken."""
 
 
@@ -100,10 +100,10 @@ def search(
         ValueError: As for ``find_jobs``.
         OSError: As for ``find_jobs``.
     """
-    data_sets: list[Path] = []
+    data_sets: list[Path | Url] = []
     listing = Listing(inputs, out, suffix=suffix, root=root, on_data_set=data_sets.append)
     jobs = list(checked(listing, Path(out)))
-    return Found(jobs=jobs, passed_over=listing.passed_over, data_sets=sorted(data_sets))
+    return Found(jobs=jobs, passed_over=listing.passed_over, data_sets=sorted(data_sets, key=str))
 
 
 class Listing:
@@ -140,6 +140,8 @@ class Listing:
         self.passed_over: Counter[str] = Counter()
         """How many files so far are not labeled, by kind; see ``Tree``."""
         self._texts = _as_strings(inputs)
+        self.on_store = any(map(is_url, self._texts))
+        """Whether an input is on an object store; that of a list shows when it is read."""
         _check_suffix(suffix)
         _check_root(root)
         place = path_or_url(out)
@@ -148,11 +150,6 @@ class Listing:
         self._on_data_set, self._data_sets = on_data_set, set[Path | Url]()
         for text in self._texts:
             self._check_there(text)
-
-    @property
-    def on_store(self) -> bool:
-        """Whether an input is on an object store; what a list names is not known before."""
-        return any(map(is_url, self._texts))
 
     def _check_there(self, text: str) -> None:
         if is_url(text):
@@ -205,8 +202,7 @@ class Listing:
         elif text == "-" or text.startswith("@"):
             with open_list(None if text == "-" else Path(text[1:])) as names:
                 base = None if self._root is not None else names.shared_folder()
-                lines = ((path.parent, [path.name]) for path in names.paths())
-                yield from self._named(lines, base)
+                yield from self._named(self._lines(names), base)
         elif glob.has_magic(text):
             base = fixed_part(text)
             yield from self._named(self._tree(base).matches(text), base)
@@ -217,6 +213,11 @@ class Listing:
             return
         found = pictures_on(url, self._out, self.passed_over, self._note_data_set)
         yield from self._named(found, url)
+
+    def _lines(self, names: ListFile) -> Iterator[tuple[Path | Url, Sequence[str | Url]]]:
+        for path in names.paths():
+            self.on_store |= isinstance(path, Url)
+            yield path.parent, [path if isinstance(path, Url) else path.name]
 
     def _tree(self, folder: Path) -> Tree:
         out = Path("/\0") if isinstance(self._out, Url) else self._out  # no folder has that name

@@ -70,8 +70,8 @@ def left_to_do(
     out: Path | Url,
     listed: Listed,
     *,
-    earlier: Callable[[Path | Url, Path], Record | None],
-    check: Callable[[Path | Url, Path], object],
+    earlier: Callable[[Job, Path], Record | None],
+    check: Callable[[Job, Path], object],
     format: Format,
     frames: bool,
     fold: bool,
@@ -112,9 +112,9 @@ def left_to_do(
             if not frames and is_video(job.source):
                 check_video_format(format)
             output = named(job)
-            record = earlier(job.source, output)
+            record = earlier(job, output)
             if record is None and not is_folder(job):  # whose frames are checked one by one
-                check(job.source, output)
+                check(job, output)
             listed.count += 1
             yield record or replace(job, output=output)
         listed.complete = True

@@ -25,6 +25,19 @@ class Job:
     source: Path | Url
     output: Path
 
+    @property
+    def file(self) -> Path:
+        """The picture as a file of this machine.
+
+        Raises:
+            ValueError: It is on an object store.
+        """
+        if isinstance(self.source, Url):
+            rule, got = "must be a file of this machine", "an object on a store"
+            remedy = "copy it here, or put an object first in a list that holds objects"
+            raise BadValueError(message(str(self.source), rule, got, remedy))
+        return self.source
+
 
 def checked(
     jobs: Iterable[Job],
@@ -114,7 +127,7 @@ class _Names:
         except sqlite3.Error as error:
             rule = "must have room for the names of the results"
             remedy = "set SQLITE_TMPDIR to a folder with more room"
-            raise DataError(message("temporary folder", rule, error, remedy)) from error
+            raise DataError(message("temporary folder", rule, str(error), remedy)) from error
         taken = found[0].decode("utf-8", "surrogateescape")
         return None if source is None and not taken else taken
 

@@ -18,6 +18,7 @@ from fcnkit.errors import BadTypeError, BadValueError, message
 __all__ = [
     "MANIFEST",
     "PARTIAL",
+    "PIECES",
     "Part",
     "is_manifest",
     "manifest_name",
@@ -35,6 +36,8 @@ PARTIAL: Final = ".fcnkit-partial"
 
 _NUMBERS: Final = r"([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})"
 _MANIFESTS: Final = re.compile(rf"manifest(?:\.{_NUMBERS})?\.jsonl")
+PIECES: Final = "manifest.at-*.jsonl"
+"""Pattern of the names of ``piece_name``."""
 _PIECES: Final = re.compile(r"manifest\.at-[0-9]{20}-[0-9a-f]{8}-[0-9]{8}\.jsonl")
 _PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
 _REMEDY: Final = "pass 1/8 to 8/8 for eight parts"

@@ -207,7 +207,8 @@ class FolderRun:
 
         def begin(item: Item) -> Work[_Task]:
             if isinstance(item, Job):
-                return self.context.begin(item, place)
+                begun = self.context.begin(item, place)
+                return Work(begun.owner, begun.picture, begun.error, begun.seconds)
             return Work(item, None)
 
         def halted() -> bool:

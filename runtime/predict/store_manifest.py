@@ -25,7 +25,7 @@ from fcnkit.runtime.predict.parts import is_manifest, piece_name
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url
 
-__all__ = ["StoreManifest", "fetch_manifests", "origin_of"]
+__all__ = ["ResultStamps", "StoreManifest", "fetch_manifests", "origin_of"]
 
 _TOGETHER: Final = 1024
 """Lines of a piece; a kill may lose as many."""
@@ -73,6 +73,22 @@ def fetch_manifests(store: Store, folder: Path) -> Path | None:
     return whole
 
 
+class ResultStamps:
+    """The stamps of results on a store, folder by folder."""
+
+    def __init__(self, store: Store) -> None:
+        self._listed = lru_cache(_FOLDERS)(lambda name: store.folder(name)[1])
+
+    def stamp(self, output: Path) -> Stamp | None:
+        """Return the stamp of a result when its folder was looked at, None where there is none.
+
+        Raises:
+            OSError: The store does not answer.
+        """
+        folder = output.parent.as_posix()
+        return self._listed("" if folder == "." else folder).get(output.name)
+
+
 class StoreManifest:
     """The manifest of one run, and what those of earlier runs say."""
 
@@ -95,23 +111,17 @@ class StoreManifest:
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
         manifest = fetch_manifests(store, folder)
         self._history = History([] if manifest is None else [manifest])
-        self._listed = lru_cache(_FOLDERS)(lambda name: store.folder(name)[1])
+        self._results = ResultStamps(store)
         self._began, self._run, self._number = time.time_ns(), secrets.token_hex(4), 0
         self._lines: list[bytes] = []
         self._written = time.monotonic()
-
-    def _stamp(self, output: Path) -> Stamp | None:
-        """Return the stamp of a result when its folder was first looked at, None without one."""
-        folder = output.parent.as_posix()
-        stamps: dict[str, Stamp] = self._listed("" if folder == "." else folder)
-        return stamps.get(output.name)
 
     def earlier(self, source: Path | Url, output: Path) -> Record | None:
         """Return the record of an earlier run whose result still stands; see ``Manifest``.
 
         A store has whole objects only. So size and time prove that it is the one that was written.
         """
-        stamp = self._stamp(output) if self._resume else None
+        stamp = self._results.stamp(output) if self._resume else None
         if stamp is None:
             return None
         now = origin_of(source)
@@ -134,7 +144,7 @@ class StoreManifest:
         Raises:
             DataError: See ``check_replaces``.
         """
-        if self._stamp(output) is None:
+        if self._results.stamp(output) is None:
             return
         lines = [told.line for told in self._history.told(output.as_posix())]
         target = self._store.place / output

@@ -51,7 +51,7 @@ class Store:
             raise MissingExtraError(message(text, rule, got, remedy)) from error
         except ValueError as error:
             rule, remedy = "must be a store that fsspec knows", "check the address"
-            raise BadValueError(message(text, rule, error, remedy)) from error
+            raise BadValueError(message(text, rule, str(error), remedy)) from error
         self._root = self._root.rstrip("/")
 
     def _path(self, name: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 import numpy as np
@@ -63,7 +63,7 @@ class Frame:
     """Its time stamp, in parts of a second: ``1 / rate`` each, see ``VideoSource``."""
 
 
-def is_video(path: Path) -> bool:
+def is_video(path: PurePath) -> bool:
     """Whether a file is taken for a video: by its ending."""
     # Most files are pictures, and an ending is found faster in a string.
     return str(path).lower().endswith(VIDEO_SUFFIXES) and path.suffix.lower() in VIDEO_SUFFIXES

@@ -87,12 +87,12 @@ def label_clip(
     Raises:
         OSError: A result cannot be written; the frames before it are kept.
     """
-    task = _VideoTask(context, Origin.of(job.source), job.output, place, request)
+    task = _VideoTask(context, Origin.of(job.file), job.output, place, request)
 
     def labeled(source: VideoSource) -> Iterator[_Labeled]:
-        return task.every_frame(source, job.source)
+        return task.every_frame(source, job.file)
 
-    yield from task.records(lambda: open_video(job.source), labeled, str(job.source))
+    yield from task.records(lambda: open_video(job.file), labeled, str(job.file))
 
 
 def label_camera(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.parts import Part
+    from fcnkit.runtime.predict.urls import Url
 
 __all__ = ["predict", "say_data_set"]
 
@@ -93,18 +94,18 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Pictures, videos, folders, patterns, @list.txt, or -; or one camera: its number "
-            "or rtsp://HOST/STREAM.",
+            help="Pictures, videos, folders, patterns, @list.txt, or -; s3://BUCKET/FOLDER; or one "
+            "camera: its number or rtsp://HOST/STREAM.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR", help="Folder for the results.")],
     lists: Annotated[
         list[str] | None,
         typer.Option("--list", help="A text file with one picture per line, as @FILE."),
     ] = None,
     root: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="Mirror the tree below DIR; by default below each folder, fixed part of a "
@@ -163,7 +164,6 @@ def predict(
     from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.job_stream import Listed
     from fcnkit.runtime.predict.opening import open_segmenter
-    from fcnkit.runtime.predict.parts import manifest_name
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
 
@@ -206,7 +206,7 @@ def predict(
         summary = {
             **_counted(listing, tally, time.perf_counter() - start),
             **tally.totals.facts(),
-            "manifest": str(out / manifest_name(share)),
+            "manifest": _manifest(out, listing, share),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
@@ -243,7 +243,7 @@ def _only_camera(given: Sequence[str], seconds: float | None) -> int | str | Non
     return cameras[0] if cameras else None
 
 
-def say_data_set(folder: Path) -> None:
+def say_data_set(folder: Path | Url) -> None:
     """Say that a folder is a data set, whose masks are not labeled."""
     name = printable(str(folder))
     say(f"note: {name} is in VOC layout: only {name}/JPEGImages is labeled", err=True)
@@ -257,7 +257,17 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
     return given
 
 
-def _share(part: str | None, given: Sequence[str], root: Path | None) -> Part | None:
+def _manifest(out: str, listing: Listing, share: Part | None) -> str:
+    """Return where the manifest is; on an object store it comes in pieces."""
+    from fcnkit.runtime.predict.parts import PIECES, manifest_name
+    from fcnkit.runtime.predict.urls import Url, path_or_url
+
+    place = path_or_url(out)
+    pieces = isinstance(place, Url) or listing.on_store
+    return str(place / (PIECES if pieces else manifest_name(share)))
+
+
+def _share(part: str | None, given: Sequence[str], root: str | None) -> Part | None:
     """Return the part, which has the same pictures wherever and whenever the command runs."""
     from fcnkit.runtime.predict.parts import Part
 

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -175,11 +176,15 @@ def test_results_are_there_before_all_pictures_are_found(
 
     listed = Listed()
     run = label(segmenter, endless(), tmp_path / "out", listed=listed, workers=1)
-    assert next(run).status == "done"
+    # Those that are not there come first: the model has nothing to do with them.
+    [first] = islice((record for record in run if record.status == "done"), 1)
+    assert isinstance(run, Generator)
     run.close()
-    assert asked < 40
-    assert (listed.count, listed.complete) == (asked, False)
-    assert manifest_of(tmp_path / "out")[0]["output"] == "00000.png"
+    assert first.output == "00000.png"
+    assert 0 < listed.count < 60
+    assert not listed.complete
+    lines = [line["output"] for line in manifest_of(tmp_path / "out") if line["error"] is None]
+    assert lines == ["00000.png"]
 
 
 @pytest.mark.usefixtures("small_steps")
