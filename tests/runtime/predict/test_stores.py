@@ -23,6 +23,7 @@ from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.stores import Store, _stamp_of
 from fcnkit.runtime.predict.urls import Url, is_url, path_or_url
 from fcnkit.runtime.predict.video_in import camera_of
+from tests.cli.shell import called
 from tests.refusal import refusal
 from tests.runtime.pictures import write_pictures
 
@@ -434,21 +435,12 @@ def test_files_need_no_fsspec(tmp_path: Path) -> None:
 # --- the command line ----------------------------------------------------------------------------
 
 
-def test_the_commands_take_addresses(
-    photos: Path,
-    memory: Any,
-    model: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_commands_take_addresses(photos: Path, memory: Any, model: Path) -> None:
     """In this process, because the store is in its memory."""
-    from fcnkit.cli import main
 
     def said(*arguments: object) -> tuple[int, dict[str, Any]]:
-        monkeypatch.setattr(sys, "argv", ["fcnkit", *map(str, arguments), "--json"])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return int(caught.value.code or 0), json.loads(capsys.readouterr().out)
+        done = called(*arguments, "--json")
+        return done.returncode, json.loads(done.stdout)
 
     memory.pipe_file("/photos/bad.png", b"no picture")
     code, summary = said("predict", model, "memory://photos", "-o", "memory://labels")
