@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from fcnkit.runtime.checks import check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
@@ -18,7 +20,7 @@ from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.parts import MANIFEST, Part
+from fcnkit.runtime.predict.parts import MANIFEST, PARTIAL, Part
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.run import FolderRun, context_of, options_of
@@ -27,7 +29,7 @@ from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.store_manifest import StoreManifest
 from fcnkit.runtime.predict.store_run import label_on_stores
 from fcnkit.runtime.predict.stores import Store
-from fcnkit.runtime.predict.urls import Url, path_or_url
+from fcnkit.runtime.predict.urls import Url, is_url, path_or_url
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import VideoRecord
 from fcnkit.runtime.predict.video_run import OnFrame, VideoRequest, label_clip
@@ -45,6 +47,10 @@ __all__ = [
     "predict_files",
     "run_into",
 ]
+
+
+_ON_STORE: Final = 8
+"""Threads of a run into a store: they wait for it more than they work."""
 
 
 def predict_files(
@@ -77,7 +83,8 @@ def predict_files(
         jobs: What ``find_jobs`` found, or a ``Listing``; each has an output name that no other
             has. The first 4,096 are asked for and checked before anything is written, the others
             as the run comes to them.
-        out: The output folder, made where needed; one run at a time writes into it.
+        out: The output folder, made where needed; one run at a time writes into it. Or the address
+            of one on a store, such as ``s3://bucket/labels``.
         model_sha256: Hash of the model file, for the manifest.
         format: What to write.
         wanted: What is made of the labels before; by default nothing.
@@ -89,8 +96,8 @@ def predict_files(
             ``tile``: then they go through in bands.
         batch: Tiles of one shape that share a batch, of different pictures too; by default 1 on
             a CPU and 8 elsewhere.
-        workers: Threads that decode and write; by default 2 beside a model on the CPU, and
-            one per core elsewhere.
+        workers: Threads that decode and write; by default 2 beside a model on the CPU, one per
+            core elsewhere, and 8 where results go to a store.
         stop: Once set, no picture is begun any more; those in flight are finished. A video ends
             there, with the status ``partial``.
         part: ``I/N`` with I from 1 to N: label only the I-th of N shares of the jobs. All parts
@@ -117,6 +124,8 @@ def predict_files(
         OSError: A result cannot be written; from the iterator.
     """
     check_type("predict_files: segmenter", segmenter, Segmenter)
+    if workers is None and is_url(out):
+        workers = _ON_STORE
     run = FolderRun(
         context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels),
         batch=batch,
@@ -124,13 +133,14 @@ def predict_files(
         fail_fast=check_flag("predict: fail_fast", fail_fast),
         stop=stop,
     )
+    place = path_or_url(out)
     share = None if part is None else Part.parse(part)
     video = VideoRequest(
         frames=check_flag("predict: frames", frames), stop=run.stop, on_frame=on_frame
     )
     check_flag("predict: resume", resume)
     listed = Listed() if listed is None else listed
-    return _anywhere(run, jobs, path_or_url(out), video, listed=listed, resume=resume, part=share)
+    return _anywhere(run, jobs, place, video, listed=listed, resume=resume, part=share)
 
 
 def run_into(
@@ -245,7 +255,7 @@ def _with_stores(
             check=lambda job, name: manifest.check(job.source, name),
             format=options.format,
             frames=video.frames,
-            fold=False,
+            fold=isinstance(out, Path) and _folds_case(out),
             part=part,
         )
         yield from label_on_stores(
@@ -255,6 +265,12 @@ def _with_stores(
             manifest,
             Path(name),
         )
+
+
+def _folds_case(out: Path) -> bool:
+    out.mkdir(parents=True, exist_ok=True)
+    with Staging(out, name=f"{PARTIAL}-{secrets.token_hex(8)}") as staging:
+        return staging.folds_case()
 
 
 def _labeled(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import threading
 from array import array
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.predict.identity import Origin, Stamp
-from fcnkit.runtime.predict.parts import manifests_in
+from fcnkit.runtime.predict.parts import is_manifest
 
 __all__ = [
     "HAS_RESULT",
@@ -280,7 +281,9 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 def is_results_folder(folder: Path) -> bool:
     """Whether a folder holds a manifest that a run wrote."""
     try:
-        return any(_begins_as_manifest(path) for path in manifests_in(folder).values())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith("manifest")]
+        return any(_begins_as_manifest(folder / name) for name in filter(is_manifest, names))
     except OSError:
         return False
 

@@ -26,6 +26,7 @@ __all__ = [
     "partial_name",
     "partials_in",
     "piece_name",
+    "pieces_in",
 ]
 
 MANIFEST: Final = "manifest.jsonl"
@@ -36,9 +37,10 @@ PARTIAL: Final = ".fcnkit-partial"
 
 _NUMBERS: Final = r"([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})"
 _MANIFESTS: Final = re.compile(rf"manifest(?:\.{_NUMBERS})?\.jsonl")
-PIECES: Final = "manifest.at-*.jsonl"
+_PIECE: Final = "manifest.at-"
+PIECES: Final = f"{_PIECE}*.jsonl"
 """Pattern of the names of ``piece_name``."""
-_PIECES: Final = re.compile(r"manifest\.at-[0-9]{20}-[0-9a-f]{8}-[0-9]{8}\.jsonl")
+_PIECES: Final = re.compile(rf"{re.escape(_PIECE)}[0-9]{{20}}-[0-9a-f]{{8}}-[0-9]{{8}}\.jsonl")
 _PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
 _REMEDY: Final = "pass 1/8 to 8/8 for eight parts"
 
@@ -104,7 +106,7 @@ def piece_name(time_ns: int, run: str, number: int) -> str:
         run: Eight hexadecimal digits, other ones for every run.
         number: Of the piece in its run.
     """
-    return f"manifest.at-{time_ns:020}-{run}-{number:08}.jsonl"
+    return f"{_PIECE}{time_ns:020}-{run}-{number:08}.jsonl"
 
 
 def is_manifest(name: str) -> bool:
@@ -127,6 +129,22 @@ def manifests_in(folder: Path) -> dict[Part | None, Path]:
         OSError: It cannot be listed.
     """
     return _named_in(folder, _MANIFESTS)
+
+
+def pieces_in(folder: Path) -> list[Path]:
+    """Return the pieces of manifests in an output folder, in order of time.
+
+    A run with pictures on a store writes them into a folder of this machine, too.
+
+    Args:
+        folder: It exists.
+
+    Raises:
+        OSError: It cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(_PIECE)]
+    return [folder / name for name in sorted(filter(_PIECES.fullmatch, names))]
 
 
 def partials_in(folder: Path) -> dict[Part | None, Path]:

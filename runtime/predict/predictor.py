@@ -31,6 +31,7 @@ from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.urls import is_url
 
 __all__ = ["Predictor"]
 
@@ -86,6 +87,8 @@ class Predictor:
         if self.format not in SUFFIX_OF:
             rule = f"format must be one of {', '.join(SUFFIX_OF)}"
             raise BadValueError(message("Predictor", rule, self.format, "leave it out for labels"))
+        _check_here(self.root)
+        _check_here(self.out)
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         opened = load(
@@ -125,6 +128,7 @@ class Predictor:
 
     def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""
+        _check_here(path)
         source, root = Path(path), Path(self.root)
         relative = relative_path(source, root)
         if relative is None:
@@ -139,3 +143,9 @@ class Predictor:
             )
         claims.check(source, output)
         return Job(source, output)
+
+
+def _check_here(place: str) -> None:
+    if is_url(place):
+        rule, remedy = "takes files of this machine", "mount the store, or run fcnkit predict"
+        raise BadValueError(message("Predictor", rule, place, remedy))

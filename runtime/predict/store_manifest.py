@@ -43,8 +43,9 @@ def origin_of(source: Path | Url) -> Origin:
     """
     if not isinstance(source, Url):
         return Origin.of(source)
-    stamp = source.stamp or Store(source.parent).stamp(source.name)
-    return Origin(input=str(source), input_path=str(source), input_stamp=stamp)
+    if source.stamp is None:  # of a list
+        source.stamp = Store(source.parent).stamp(source.name)
+    return Origin(input=str(source), input_path=str(source), input_stamp=source.stamp)
 
 
 def fetch_manifests(store: Store, folder: Path) -> Path | None:

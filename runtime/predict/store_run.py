@@ -107,10 +107,12 @@ class _Transfer:
         file = record.input
         source, origin = self._sources[file]
         error = self._errors.get(file) or record.error
-        if isinstance(source, Url) and not isinstance(record, FrameRecord):
+        if not isinstance(record, FrameRecord):  # the last of this picture
             del self._sources[file]
-            Path(file).unlink(missing_ok=True)
             self._errors.pop(file, None)
+            if isinstance(source, Url):
+                Path(file).unlink(missing_ok=True)
+                Path(file).parent.rmdir()
         return replace(
             record,
             input=origin.input,

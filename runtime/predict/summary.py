@@ -20,7 +20,7 @@ from fcnkit.runtime.predict.history import HAS_RESULT, History, Told
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.outputs import SUFFIX_OF
-from fcnkit.runtime.predict.parts import PIECES, Part, is_manifest, manifests_in
+from fcnkit.runtime.predict.parts import Part, is_manifest, manifests_in, pieces_in
 from fcnkit.runtime.predict.store_manifest import ResultStamps, fetch_manifests
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url
@@ -71,7 +71,7 @@ def _opened(out: Path | Url) -> Iterator[_Folder]:
         rule, remedy = "must be an output folder of fcnkit predict", "name the folder given to -o"
         raise DataError(message(str(out), rule, "no folder", remedy))
     parts = manifests_in(out)
-    pieces = sorted(path for path in out.glob(PIECES) if is_manifest(path.name))
+    pieces = pieces_in(out)
     paths = [*parts.values(), *pieces]
     if not paths:
         raise _none(out)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from fcnkit.errors import BadValueError, DataError, MissingExtraError
-from fcnkit.runtime import Job, Segmenter, find_jobs, predict_files
+from fcnkit.runtime import Job, Predictor, Segmenter, find_jobs, predict_camera, predict_files
 from fcnkit.runtime.predict import job_stream, store_manifest
 from fcnkit.runtime.predict.inputs import Listing
 from fcnkit.runtime.predict.job_stream import Listed
@@ -456,3 +456,43 @@ def test_the_commands_take_addresses(photos: Path, memory: Any, model: Path) -> 
     code, _ = said("predict", model, "memory://photos", "-o", photos.parent / "out")
     code, found = said("manifest", photos.parent / "out")
     assert (code, found["done"], found["missing"], found["duplicates"]) == (1, COUNT, [], [])
+
+
+# --- what takes files of this machine ------------------------------------------------------------
+
+
+def test_others_refuse_addresses(segmenter: Segmenter, model: Path, tmp_path: Path) -> None:
+    for options in (
+        {"root": "s3://photos", "out": str(tmp_path / "out")},
+        {"root": str(tmp_path), "out": "s3://labels"},
+    ):
+        place = next(one for one in options.values() if one.startswith("s3"))
+        text = (
+            f"Predictor: takes files of this machine, got {place}; mount the store, or run fcnkit "
+            "predict"
+        )
+        with refusal(BadValueError, text):
+            list(Predictor(model=str(model), **options)(["a.png"]))
+    text = "Predictor: takes files of this machine, got s3://photos/a.png; mount the store, or run"
+    with refusal(BadValueError, f"{text} fcnkit predict"):
+        predictor = Predictor(model=str(model), root=str(tmp_path), out=str(tmp_path / "out"))
+        list(predictor(["s3://photos/a.png"]))
+    text = (
+        "predict: the result of a camera lies in a folder of this machine, got s3://labels; name a "
+        "folder here, and copy the result"
+    )
+    with refusal(BadValueError, text):
+        predict_camera(segmenter, 0, "s3://labels", model_sha256="ab")
+    assert not (tmp_path / "out" / "s3:").exists()
+
+
+def test_results_of_pictures_on_a_store_are_no_input(
+    segmenter: Segmenter, photos: Path, memory: Any, tmp_path: Path
+) -> None:
+    del memory
+    label(segmenter, ["memory://photos"], photos / "labels")
+    found = find_jobs([photos], tmp_path / "out")
+    assert len(found) == COUNT
+    # And what they were made from is known to a run on files.
+    with pytest.raises(DataError, match="got one of memory://photos/00000.png and now"):
+        label(segmenter, [photos / "00000.png"], photos / "labels")
