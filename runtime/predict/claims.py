@@ -99,7 +99,10 @@ class Claims:
             OSError: The claim or the result cannot be written.
         """
         now = Origin(
-            input=record.input, input_path=record.input_path, input_stamp=record.input_stamp
+            input=record.input,
+            input_path=record.input_path,
+            input_stamp=record.input_stamp,
+            input_sha256=record.input_sha256,
         )
         output = Path(record.output)
         target, path = self._out / output, _claim_path(self._out, output)

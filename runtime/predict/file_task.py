@@ -53,6 +53,8 @@ class RunContext:
     model_sha256: str
     max_pixels: int
     warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
+    hash_inputs: bool = False
+    """Whether pictures are told by their hash."""
     unfinished: set[FileTask] = field(default_factory=set)
     """Those whose result is being written."""
 
@@ -72,6 +74,10 @@ class RunContext:
         except (ValueError, OSError, MemoryError, ImportError) as error:
             return Work(task, None, error)
 
+    def origin(self, source: Path) -> Origin:
+        """Return the origin that a result of this picture has now."""
+        return Origin.of(source, hashed=self.hash_inputs)
+
     def drop_unfinished(self) -> None:
         """End the results that an interruption left half written."""
         for task in list(self.unfinished):
@@ -83,7 +89,7 @@ class FileTask:
 
     def __init__(self, context: RunContext, job: Job, place: Place) -> None:
         self._context, self._job, self._place = context, job, place
-        self._origin = Origin.of(job.file)
+        self._origin = context.origin(job.file)
         self._size: tuple[int, int] | None = None
         self._rows: FileRows | None = None
         """Of an image that is read row by row."""
@@ -253,6 +259,7 @@ class FileTask:
             input=self._origin.input,
             input_path=self._origin.input_path,
             input_stamp=self._origin.input_stamp,
+            input_sha256=self._origin.input_sha256,
             status="done" if error is None else "failed",
             output=self._job.output.as_posix(),
             output_stamp=output_stamp,

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_flag, check_type
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import Place
@@ -72,6 +73,7 @@ def predict_files(
     frames: bool = False,
     on_frame: OnFrame | None = None,
     listed: Listed | None = None,
+    hash_inputs: bool = False,
 ) -> Generator[Record, None, None]:
     """Label pictures and videos and write one result each, and a line of the manifest each.
 
@@ -106,6 +108,8 @@ def predict_files(
             folder with the name of the result.
         on_frame: Called after each frame of a video.
         listed: Gets how many pictures and videos were found so far, and whether these are all.
+        hash_inputs: Tell pictures by their SHA-256, which the manifest then holds, and not by
+            their time. Reads every picture once more, also those that are done.
 
     Returns:
         A generator that does the work as it is consumed, one record per picture or video: for a
@@ -127,7 +131,15 @@ def predict_files(
     if workers is None and is_url(out):
         workers = _ON_STORE
     run = FolderRun(
-        context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels),
+        context_of(
+            segmenter,
+            format,
+            wanted,
+            overlay,
+            model_sha256,
+            max_pixels,
+            hash_inputs=hash_inputs,
+        ),
         batch=batch,
         workers=workers,
         fail_fast=check_flag("predict: fail_fast", fail_fast),
@@ -140,6 +152,7 @@ def predict_files(
     )
     check_flag("predict: resume", resume)
     listed = Listed() if listed is None else listed
+    check_type("predict_files: listed", listed, Listed)
     return _anywhere(run, jobs, place, video, listed=listed, resume=resume, part=share)
 
 
@@ -240,6 +253,9 @@ def _with_stores(
     part: Part | None,
 ) -> Generator[Record, None, None]:
     options, sha256 = run.context.options, run.context.model_sha256
+    if run.context.hash_inputs:
+        rule = "objects are told by their size and time, not by a hash"
+        raise BadValueError(message("predict", rule, f"a hash and {out}", "leave the hash out"))
     store = Store(out)
     with (
         TemporaryDirectory(prefix="fcnkit-") as name,

@@ -2,11 +2,12 @@
 
 Two pictures of one output name are the same picture if they have the same path, or the same path
 below the root with the same size and time: a folder may be mounted elsewhere. Where both files
-can be read, their bytes decide.
+can be read, their bytes decide, and where both hashes are known, these.
 """
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.urls import Url, is_url
 
 __all__ = [
@@ -107,11 +109,27 @@ class Origin:
     input_path: str
     """Its path from ``real_path``."""
     input_stamp: Stamp | None
+    input_sha256: str | None = None
+    """Of its bytes, where a run tells pictures by them."""
 
     @classmethod
-    def of(cls, source: Path) -> Self:
-        """Return the origin that a result of this picture has now."""
-        return cls(input=str(source), input_path=real_path(source), input_stamp=Stamp.of(source))
+    def of(cls, source: Path, *, hashed: bool = False) -> Self:
+        """Return the origin that a result of this picture has now.
+
+        Args:
+            source: The picture; it need not exist.
+            hashed: Whether to read it for its hash.
+        """
+        digest = None
+        if hashed and source.is_file():
+            with contextlib.suppress(OSError):  # whoever labels it says why it cannot be read
+                digest = sha256_of(source)
+        return cls(
+            input=str(source),
+            input_path=real_path(source),
+            input_stamp=Stamp.of(source),
+            input_sha256=digest,
+        )
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Self | None:
@@ -127,14 +145,30 @@ class Origin:
                 path = real_path(Path(given))
             except (OSError, ValueError):  # it cannot be a path
                 return None
-        return cls(input=given, input_path=path, input_stamp=Stamp.read(data.get("input_stamp")))
+        digest = data.get("input_sha256")
+        return cls(
+            input=given,
+            input_path=path,
+            input_stamp=Stamp.read(data.get("input_stamp")),
+            input_sha256=digest if isinstance(digest, str) else None,
+        )
+
+    def is_unchanged(self, now: Origin) -> bool:
+        """Whether a picture has the bytes that it had: by its hash if that is known now."""
+        if now.input_sha256 is not None:
+            return self.input_sha256 == now.input_sha256
+        return now.input_stamp is not None and self.input_stamp == now.input_stamp
 
     def is_same_picture(self, now: Origin) -> bool:
         """Whether a picture with the same output name is this one, changed or not."""
         if self.input_path == now.input_path:
             return True
         before, after = Path(self.input_path), Path(now.input_path)
-        if before.suffix != after.suffix or self.input_stamp is None:
+        if before.suffix != after.suffix:
+            return False
+        if self.input_sha256 is not None and now.input_sha256 is not None:
+            return self.input_sha256 == now.input_sha256
+        if self.input_stamp is None:
             return False
         return self.input_stamp == now.input_stamp and not self._differs(before, after)
 

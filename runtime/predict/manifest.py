@@ -83,6 +83,8 @@ class Record:
     time_ns: int | None = None
     """When it was finished, since 1970; None in lines of older versions. Of two manifests, the one
     with the later line about an output counts."""
+    input_sha256: str | None = None
+    """Of the picture's bytes; None where the run did not tell pictures by them."""
 
 
 _LATER: Final[dict[str, Any]] = {
@@ -108,6 +110,7 @@ class Manifest:
         model_sha256: str,
         resume: bool,
         part: Part | None = None,
+        hashed: bool = False,
     ) -> None:
         """Open or begin a manifest.
 
@@ -117,6 +120,7 @@ class Manifest:
             model_sha256: Of this run's model.
             resume: Whether results of earlier runs count as done.
             part: The part that this run labels; None for all pictures.
+            hashed: Whether pictures are told by their hash.
 
         Raises:
             DataError: Another run holds it.
@@ -124,6 +128,8 @@ class Manifest:
         """
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
+        self._hashed = hashed
+        self._last: Origin | None = None
         head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
         self._wanted_bytes = head.encode()
         """How the lines of this run say its options and model."""
@@ -151,7 +157,17 @@ class Manifest:
         listed = self._history.origins(self._out, output.as_posix())
         if self._history.torn and claimed is None and not listed:
             return  # a line that cannot be read may have told of it
-        check_replaces(self._out / output, (*listed, claimed), Origin.of(source))
+        now = self._origin(source)
+        check_replaces(self._out / output, (*listed, claimed), now)
+
+    def _origin(self, source: Path) -> Origin:
+        last = self._last
+        # The frames of a video have one file, which is not to be read for each of them.
+        if last is not None and last.input == str(source) and last.input_stamp == Stamp.of(source):
+            return last
+        now = Origin.of(source, hashed=self._hashed)
+        self._last = now if self._hashed else None
+        return now
 
     def earlier(self, source: Path, output: Path) -> Record | None:
         """Return the record of an earlier run whose result still stands, as ``skipped``.
@@ -162,7 +178,7 @@ class Manifest:
         if not self._resume:
             return None
         line = self._history.only_line(output.as_posix())
-        if line is None:
+        if line is None or self._hashed:
             return self._earlier_of_several(source, output)
         # Most lines say in the same bytes what this run would say of the files that are there now.
         record = self._kept(line, source, output.as_posix())
@@ -212,6 +228,7 @@ class Manifest:
             pixels=others.get("pixels"),
             confidence=others.get("confidence"),
             time_ns=others.get("time_ns"),
+            input_sha256=others.get("input_sha256"),
         )
         return record if self._is_whole(record, path, size) else None
 
@@ -222,9 +239,8 @@ class Manifest:
             wanted = is_wanted(told.line, self._wanted, self._sha256)
             if before is None or not (told.is_last and wanted):
                 continue
-            now = Origin.of(source)
-            unchanged = now.input_stamp is not None and now.input_stamp == before.input_stamp
-            if not unchanged or not before.is_same_picture(now):
+            now = self._origin(source)
+            if not (before.is_unchanged(now) and before.is_same_picture(now)):
                 continue
             record = record_of(told.line, now, self._options, self._sha256)
             if self._stands(record):
@@ -320,6 +336,7 @@ def record_of(line: dict[str, Any], now: Origin, options: Options, sha256: str) 
         input=now.input,
         input_path=now.input_path,
         input_stamp=now.input_stamp,
+        input_sha256=now.input_sha256,
         status="skipped",
         output=str(line["output"]),
         output_stamp=Stamp.read(line.get("output_stamp")),

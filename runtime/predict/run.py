@@ -15,7 +15,7 @@ from functools import partial
 from typing import get_args
 
 from fcnkit.errors import BadTypeError, BadValueError, message
-from fcnkit.runtime.checks import MAX_THREADS, check_type
+from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.job_stream import Item
 from fcnkit.runtime.predict.jobs import Job
@@ -74,6 +74,8 @@ def context_of(
     overlay: OverlayStyle | None,
     model_sha256: str,
     max_pixels: int,
+    *,
+    hash_inputs: bool = False,
 ) -> RunContext:
     """Check what the inputs of a run have in common; see ``predict_files``.
 
@@ -104,6 +106,7 @@ def context_of(
         results=results,
         model_sha256=model_sha256,
         max_pixels=max_pixels,
+        hash_inputs=check_flag("predict: hash_inputs", hash_inputs),
     )
 
 

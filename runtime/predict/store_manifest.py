@@ -130,9 +130,8 @@ class StoreManifest:
             before = Origin.read(told.line)
             if before is None or not (told.is_last and self._is_wanted(told.line)):
                 continue
-            unchanged = now.input_stamp is not None and now.input_stamp == before.input_stamp
             stands = Stamp.read(told.line.get("output_stamp")) == stamp
-            if unchanged and stands and before.is_same_picture(now):
+            if before.is_unchanged(now) and stands and before.is_same_picture(now):
                 return record_of(told.line, now, self._options, self._sha256)
         return None
 

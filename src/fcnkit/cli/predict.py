@@ -85,6 +85,10 @@ Frames = Annotated[
 Seconds = Annotated[
     float | None, typer.Option(help="End a camera after that time; by default Ctrl-C ends it.")
 ]
+HashInputs = Annotated[
+    bool,
+    typer.Option("--hash", help="Tell pictures by their SHA-256, in the manifest, not by time."),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
@@ -146,6 +150,7 @@ def predict(
         int | None, typer.Option(help="Tiles per batch; by default 1 on a CPU, 8 elsewhere.")
     ] = None,
     resume: Resume = True,
+    hash_inputs: HashInputs = False,
     fail_fast: FailFast = False,
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse larger pictures; 89478485 by default.")
@@ -184,7 +189,7 @@ def predict(
     with open_segmenter(model, request, covering) as segmenter, _interruptible() as stop:
         listed = Listed() if camera is None else Listed(1, complete=True)
         run = partial(predict_files, segmenter, listing, batch=batch, part=part, listed=listed)
-        run = partial(run, resume=resume, fail_fast=fail_fast)
+        run = partial(run, resume=resume, fail_fast=fail_fast, hash_inputs=hash_inputs)
         if camera is not None:
             run = partial(predict_camera, segmenter, camera, seconds=seconds)
         tally = Tally(listed)
