@@ -19,7 +19,7 @@ from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_re
 from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.parts import Part, manifests_in, pieces_in
+from fcnkit.runtime.predict.parts import Part, found_in
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
 __all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
@@ -51,7 +51,7 @@ class Options:
     """How an overlay looks; None for other formats."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """What became of one picture: a line of the manifest."""
 
@@ -136,7 +136,7 @@ class Manifest:
         self._folders = RealFolders()
         self._file = begin_run(out, part)
         try:
-            self._history = History([*manifests_in(out).values(), *pieces_in(out)])
+            self._history = History(found_in(out).readable)
         except BaseException:
             self._file.close()
             raise

@@ -19,14 +19,13 @@ __all__ = [
     "MANIFEST",
     "PARTIAL",
     "PIECES",
+    "Found",
     "Part",
+    "found_in",
     "is_manifest",
     "manifest_name",
-    "manifests_in",
     "partial_name",
-    "partials_in",
     "piece_name",
-    "pieces_in",
 ]
 
 MANIFEST: Final = "manifest.jsonl"
@@ -42,6 +41,8 @@ PIECES: Final = f"{_PIECE}*.jsonl"
 """Pattern of the names of ``piece_name``."""
 _PIECES: Final = re.compile(rf"{re.escape(_PIECE)}[0-9]{{20}}-[0-9a-f]{{8}}-[0-9]{{8}}\.jsonl")
 _PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
+_BEGINS: Final = ("manifest", PARTIAL)
+"""How the names of all of these begin."""
 _REMEDY: Final = "pass 1/8 to 8/8 for eight parts"
 
 
@@ -119,22 +120,25 @@ def partial_name(part: Part | None) -> str:
     return f"{PARTIAL}{_numbered(part, '-')}"
 
 
-def manifests_in(folder: Path) -> dict[Part | None, Path]:
-    """Return the manifests of an output folder, that of runs without parts first.
+@dataclass(frozen=True)
+class Found:
+    """What runs wrote into an output folder besides results."""
 
-    Args:
-        folder: It exists.
+    manifests: dict[Part | None, Path]
+    """That of runs without parts first."""
+    pieces: list[Path]
+    """Pieces of manifests, in order of time: of runs with pictures on a store."""
+    partials: dict[Part | None, Path]
+    """Folders in which runs write, or wrote before they were killed."""
 
-    Raises:
-        OSError: It cannot be listed.
-    """
-    return _named_in(folder, _MANIFESTS)
+    @property
+    def readable(self) -> list[Path]:
+        """All that has lines about results."""
+        return [*self.manifests.values(), *self.pieces]
 
 
-def pieces_in(folder: Path) -> list[Path]:
-    """Return the pieces of manifests in an output folder, in order of time.
-
-    A run with pictures on a store writes them into a folder of this machine, too.
+def found_in(folder: Path) -> Found:
+    """Look through an output folder, once: it may hold a million results.
 
     Args:
         folder: It exists.
@@ -143,35 +147,24 @@ def pieces_in(folder: Path) -> list[Path]:
         OSError: It cannot be listed.
     """
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(_PIECE)]
-    return [folder / name for name in sorted(filter(_PIECES.fullmatch, names))]
+        names = sorted(entry.name for entry in entries if entry.name.startswith(_BEGINS))
+    return Found(
+        manifests=_by_part(folder, names, _MANIFESTS),
+        pieces=[folder / name for name in names if _PIECES.fullmatch(name)],
+        partials=_by_part(folder, names, _PARTIALS),
+    )
 
 
-def partials_in(folder: Path) -> dict[Part | None, Path]:
-    """Return the folders in which runs write, or wrote before they were killed.
-
-    Args:
-        folder: The output folder.
-
-    Raises:
-        OSError: It cannot be listed.
-    """
-    return _named_in(folder, _PARTIALS)
-
-
-def _named_in(folder: Path, names: re.Pattern[str]) -> dict[Part | None, Path]:
+def _by_part(folder: Path, names: list[str], pattern: re.Pattern[str]) -> dict[Part | None, Path]:
     found: dict[Part | None, Path] = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name[:1] not in "m.":  # of a million results, most
-                continue
-            named = names.fullmatch(entry.name)
-            if named is None:
-                continue
-            if named[1] is None:
-                found[None] = folder / entry.name
-            elif int(named[1]) <= int(named[2]):
-                found[Part(count=int(named[2]), number=int(named[1]))] = folder / entry.name
+    for name in names:
+        named = pattern.fullmatch(name)
+        if named is None:
+            continue
+        if named[1] is None:
+            found[None] = folder / name
+        elif int(named[1]) <= int(named[2]):
+            found[Part(count=int(named[2]), number=int(named[1]))] = folder / name
     numbered = sorted(part for part in found if part is not None)
     first = [None] if None in found else []
     return {part: found[part] for part in [*first, *numbered]}

@@ -20,7 +20,7 @@ from fcnkit.runtime.predict.history import HAS_RESULT, History, Told
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.outputs import SUFFIX_OF
-from fcnkit.runtime.predict.parts import Part, is_manifest, manifests_in, pieces_in
+from fcnkit.runtime.predict.parts import Part, found_in, is_manifest
 from fcnkit.runtime.predict.store_manifest import ResultStamps, fetch_manifests
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url
@@ -70,15 +70,14 @@ def _opened(out: Path | Url) -> Iterator[_Folder]:
     if not out.is_dir():
         rule, remedy = "must be an output folder of fcnkit predict", "name the folder given to -o"
         raise DataError(message(str(out), rule, "no folder", remedy))
-    parts = manifests_in(out)
-    pieces = pieces_in(out)
-    paths = [*parts.values(), *pieces]
+    found = found_in(out)
+    paths = found.readable
     if not paths:
         raise _none(out)
     with History(paths) as history:
         yield _Folder(
             manifests=[path.name for path in paths],
-            parts=[*parts, *(None for _ in pieces)],
+            parts=[*found.manifests, *(None for _ in found.pieces)],
             history=history,
             exists=lambda output: os.path.lexists(out / output),
         )
