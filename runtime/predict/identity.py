@@ -87,15 +87,14 @@ class RealFolders:
     def __init__(self) -> None:
         self._last: tuple[str | None, str] = (None, "")
 
-    def path(self, source: Path | Url) -> str:
-        """Return what ``real_path`` returns; for any thread."""
-        # Strings: this is called for each of a million pictures, and paths take ten times as long.
-        folder, slash, name = str(source).rpartition(os.sep)
+    def path(self, source: str) -> str:
+        """Return what ``real_path`` returns, of a path as a string; for any thread."""
+        folder, slash, name = source.rpartition(os.sep)
         last, real = self._last
-        if folder != last and isinstance(source, Url):
-            real, self._last = f"{folder}/", (folder, f"{folder}/")
-        elif folder != last:
-            real = os.path.join(os.path.realpath(folder or slash), "")  # noqa: PTH118
+        if folder != last:
+            # Of an address, the folder is what it is.
+            real = folder if is_url(source) else os.path.realpath(folder or slash)
+            real = os.path.join(real, "")  # noqa: PTH118 - ends in a slash
             self._last = folder, real
         return real + name
 

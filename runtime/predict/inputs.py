@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from fcnkit.errors import BadTypeError, BadValueError, message
@@ -240,14 +240,18 @@ class Listing:
             base: Results mirror the tree below it, where there is no root; None for results with
                 the names of the files alone.
         """
-        last: tuple[Path | Url, Path] | None = None
+        last: tuple[Path | Url, str] | None = None
         for folder, names in found:
+            before = _before(folder)
             is_new = last is None or last[0] != folder
             for name in names:
-                source = folder / name if isinstance(name, str) else name
                 if last is None or is_new:
-                    last, is_new = (folder, self._place(source, base).parent), False
-                yield Job(source, last[1] / _result_name(source.name, self._suffix))
+                    first = folder / name if isinstance(name, str) else name
+                    last, is_new = (folder, _before(self._place(first, base).parent)), False
+                if isinstance(name, str):
+                    yield Job(before + name, last[1] + _result_name(name, self._suffix))
+                else:
+                    yield Job(name, last[1] + _result_name(name.name, self._suffix))
 
     def _place(self, source: Path | Url, base: Path | Url | None) -> Path:
         """Return the path of a picture below the folder that results mirror."""
@@ -259,6 +263,14 @@ class Listing:
             remedy = "write the input without .., or pass --root"
             raise BadValueError(message("predict", rule, str(source), remedy))
         return relative
+
+
+def _before(folder: PurePath) -> str:
+    """Return what comes before the names in a folder."""
+    text = str(folder)
+    if text == ".":
+        return ""
+    return text if text.endswith(os.sep) else text + os.sep
 
 
 def _result_name(name: str, suffix: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, Generic, TypeVar
@@ -70,8 +70,8 @@ def left_to_do(
     out: Path | Url,
     listed: Listed,
     *,
-    earlier: Callable[[Job, Path], Record | None],
-    check: Callable[[Job, Path], object],
+    earlier: Callable[[Job], Record | None],
+    check: Callable[[Job], object],
     format: Format,
     frames: bool,
     fold: bool,
@@ -83,9 +83,8 @@ def left_to_do(
         jobs: The pictures of all parts, asked for one by one.
         out: The output folder.
         listed: Counts the pictures of this part.
-        earlier: Returns the record of an earlier run whose result still stands, given a picture
-            and the name of its result.
-        check: Raises where that result would replace one of another picture.
+        earlier: Returns the record of an earlier run whose result still stands.
+        check: Raises where a result would replace one of another picture.
         format: Of the results.
         frames: Whether each frame of a video has a result, in a folder with the video's name.
         fold: Whether names that differ in case alone are one name in the output folder.
@@ -100,23 +99,23 @@ def left_to_do(
     """
 
     def is_folder(job: Job) -> bool:
-        return frames and is_video(job.source)
+        return frames and is_video(job.input_name)
 
-    def named(job: Job) -> Path:
-        return job.output.with_suffix("") if is_folder(job) else job.output
+    def named(job: Job) -> str:
+        return job.output.with_suffix("").as_posix() if is_folder(job) else job.output_name
 
     def decided() -> Iterator[Job | Record]:
-        for job in checked(jobs, out, fold=fold, named=named):
-            if part is not None and not part.holds(job.output):
+        for found in checked(jobs, out, fold=fold, named=named):
+            if part is not None and not part.holds(found.output):
                 continue
-            if not frames and is_video(job.source):
+            if not frames and is_video(found.input_name):
                 check_video_format(format)
-            output = named(job)
-            record = earlier(job, output)
+            job = found.named(Path(named(found))) if is_folder(found) else found
+            record = earlier(job)
             if record is None and not is_folder(job):  # whose frames are checked one by one
-                check(job, output)
+                check(job)
             listed.count += 1
-            yield record or replace(job, output=output)
+            yield record or job
         listed.complete = True
 
     return _ahead(decided(), LOOK_AHEAD)

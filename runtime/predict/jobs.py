@@ -7,7 +7,6 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
@@ -18,12 +17,65 @@ from fcnkit.runtime.predict.urls import Url, path_or_url
 __all__ = ["Job", "checked"]
 
 
-@dataclass(frozen=True, slots=True)
 class Job:
-    """One picture or video to label and the name of its result, relative to the output folder."""
+    """One picture or video to label and the name of its result, relative to the output folder.
 
-    source: Path | Url
-    output: Path
+    A million of them are made and most are only looked at by name. So strings become paths where
+    somebody asks for them.
+    """
+
+    __slots__ = ("_output", "_source")
+
+    def __init__(self, source: Path | Url | str, output: Path | str) -> None:
+        """Name a picture and its result.
+
+        Args:
+            source: The picture. A string is the path of a file, written as ``Path`` writes it.
+            output: Of the result, written in the same way.
+        """
+        self._source, self._output = source, output
+
+    @property
+    def source(self) -> Path | Url:
+        """The picture."""
+        if isinstance(self._source, str):
+            self._source = Path(self._source)
+        return self._source
+
+    @property
+    def output(self) -> Path:
+        """The name of its result."""
+        if isinstance(self._output, str):
+            self._output = Path(self._output)
+        return self._output
+
+    @property
+    def input_name(self) -> str:
+        """The picture as a string."""
+        return str(self._source)
+
+    @property
+    def output_name(self) -> str:
+        """The name of its result as a string, with slashes."""
+        return str(self._output).replace(os.sep, "/")
+
+    def named(self, output: Path) -> Job:
+        """Return the same picture with another name of its result."""
+        return Job(self._source, output)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether picture and name are the same."""
+        if not isinstance(other, Job):
+            return NotImplemented
+        return (self.source, self.output) == (other.source, other.output)
+
+    def __hash__(self) -> int:
+        """Return the same for equal jobs."""
+        return hash((self.source, self.output))
+
+    def __repr__(self) -> str:
+        """Say both."""
+        return f"Job({self.input_name!r}, {self.output_name!r})"
 
     @property
     def file(self) -> Path:
@@ -44,7 +96,7 @@ def checked(
     out: Path | Url,
     *,
     fold: bool = False,
-    named: Callable[[Job], Path] = attrgetter("output"),
+    named: Callable[[Job], str] = attrgetter("output_name"),
 ) -> Iterator[Job]:
     """Yield jobs as they come, each once, and refuse one whose result has the name of another.
 
@@ -64,24 +116,23 @@ def checked(
     folders = RealFolders()
     with closing(_Names()) as names:
         for job in jobs:
-            output = named(job)
-            name = str(output)
-            if (".." in name or name[0] in "/\\" or name[1:2] == ":") and _leaves(output):
+            name, given = named(job), job.input_name
+            if (".." in name or name[:1] in "/\\" or name[1:2] == ":") and _leaves(Path(name)):
                 rule = "a result must lie in the output folder"
                 raise BadValueError(message("predict", rule, name, "name it without .."))
-            source = folders.path(job.source)
+            source = folders.path(given)
             if source.startswith(real_out):
                 # Given in the output folder: no result may get its name.
                 inner = source.removeprefix(real_out)
                 if names.add(_folded(inner) if fold else inner, None) is not None:
                     raise BadValueError(_replaces_picture(out / inner))
-            taken = names.add(_folded(name) if fold else name, str(job.source))
+            taken = names.add(_folded(name) if fold else name, given)
             if taken is None:
                 yield job
             elif not taken:
                 raise BadValueError(_replaces_picture(out / name))
             elif not _is_same(first := path_or_url(taken), job.source):
-                raise BadValueError(_shared_name(first, job.source, output, fold=fold))
+                raise BadValueError(_shared_name(first, job.source, name, fold=fold))
 
 
 def _is_same(one: Path | Url, other: Path | Url) -> bool:
@@ -146,7 +197,7 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _shared_name(first: Path | Url, second: Path | Url, output: Path, *, fold: bool) -> str:
+def _shared_name(first: Path | Url, second: Path | Url, output: str, *, fold: bool) -> str:
     paths = [real_path(source) for source in (first, second)]
     common = common_root(*(_folded(path) if fold else path for path in paths))
     remedy = "rename one, or label them into different folders"

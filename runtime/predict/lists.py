@@ -104,7 +104,7 @@ class ListFile:
                 continue
             last = folder
             if climbing:
-                folder = Path(real.path(path)).parent
+                folder = Path(real.path(str(path))).parent
             elif len(kinds) > 1:
                 folder = folder.absolute()
             try:

@@ -169,7 +169,7 @@ class Manifest:
         self._last = now if self._hashed else None
         return now
 
-    def earlier(self, source: Path, output: Path) -> Record | None:
+    def earlier(self, source: str | Path, output: str | Path) -> Record | None:
         """Return the record of an earlier run whose result still stands, as ``skipped``.
 
         It stands if picture, model and options are the same, the picture has not changed since,
@@ -177,19 +177,18 @@ class Manifest:
         """
         if not self._resume:
             return None
-        line = self._history.only_line(output.as_posix())
-        if line is None or self._hashed:
-            return self._earlier_of_several(source, output)
+        name = output if isinstance(output, str) else output.as_posix()
+        line = None if self._hashed else self._history.only_line(name)
         # Most lines say in the same bytes what this run would say of the files that are there now.
-        record = self._kept(line, source, output.as_posix())
-        return record or self._earlier_of_several(source, output)
+        record = None if line is None else self._kept(line, str(source), name)
+        return record or self._earlier_of_several(Path(source), name)
 
-    def _kept(self, line: bytes, source: Path, output: str) -> Record | None:
+    def _kept(self, line: bytes, given: str, output: str) -> Record | None:
         """Return what a line records, where it tells of the files as they are now.
 
         None says nothing: a line of an older version has other bytes.
         """
-        given, path = str(source), f"{self._out}{os.sep}{output}"
+        path = f"{self._out}{os.sep}{output}"
         looked = look_at(path)
         try:
             read = os.stat(given)  # noqa: PTH116 - of every picture
@@ -208,7 +207,7 @@ class Manifest:
         facts = _MADE.match(line, at + len(said)) if at > 0 else None
         if facts is None or not line.startswith(self._wanted_bytes, facts.end()):
             return None
-        real = self._folders.path(source)
+        real = self._folders.path(given)
         rest = line[facts.end() + len(self._wanted_bytes) :]
         others = parsed(b'{"milliseconds": %b, %b' % (facts[3], rest))
         if others is None or not _is_of(line[:at], real, before):
@@ -232,9 +231,9 @@ class Manifest:
         )
         return record if self._is_whole(record, path, size) else None
 
-    def _earlier_of_several(self, source: Path, output: Path) -> Record | None:
+    def _earlier_of_several(self, source: Path, output: str) -> Record | None:
         """Return what ``earlier`` returns, from all lines about a result."""
-        for told in self._history.told(output.as_posix()):
+        for told in self._history.told(output):
             before = Origin.read(told.line)
             wanted = is_wanted(told.line, self._wanted, self._sha256)
             if before is None or not (told.is_last and wanted):

@@ -117,16 +117,16 @@ class StoreManifest:
         self._lines: list[bytes] = []
         self._written = time.monotonic()
 
-    def earlier(self, source: Path | Url, output: Path) -> Record | None:
+    def earlier(self, job: Job) -> Record | None:
         """Return the record of an earlier run whose result still stands; see ``Manifest``.
 
         A store has whole objects only. So size and time prove that it is the one that was written.
         """
-        stamp = self._results.stamp(output) if self._resume else None
+        stamp = self._results.stamp(job.output) if self._resume else None
         if stamp is None:
             return None
-        now = origin_of(source)
-        for told in self._history.told(output.as_posix()):
+        now = origin_of(job.source)
+        for told in self._history.told(job.output_name):
             before = Origin.read(told.line)
             if before is None or not (told.is_last and self._is_wanted(told.line)):
                 continue
@@ -138,17 +138,17 @@ class StoreManifest:
     def _is_wanted(self, line: dict[str, Any]) -> bool:
         return is_wanted(line, self._wanted, self._sha256)
 
-    def check(self, source: Path | Url, output: Path) -> None:
+    def check(self, job: Job) -> None:
         """Refuse a picture whose result would replace another picture's.
 
         Raises:
             DataError: See ``check_replaces``.
         """
-        if self._results.stamp(output) is None:
+        if self._results.stamp(job.output) is None:
             return
-        lines = [told.line for told in self._history.told(output.as_posix())]
-        target = self._store.place / output
-        refuse_another(target, map(Origin.read, lines), origin_of(source))
+        lines = [told.line for told in self._history.told(job.output_name)]
+        target = self._store.place / job.output
+        refuse_another(target, map(Origin.read, lines), origin_of(job.source))
 
     def announced(self, items: Iterable[Job | Record]) -> Iterator[Job | Record]:
         """Yield items; of pictures to label, the store has lines that say so before."""
@@ -166,7 +166,7 @@ class StoreManifest:
             input_path=now.input_path,
             input_stamp=now.input_stamp,
             status="begun",
-            output=job.output.as_posix(),
+            output=job.output_name,
             output_stamp=None,
             size=None,
             milliseconds=None,

@@ -94,7 +94,7 @@ class _Transfer:
                 remedy = "check the address and your access"
                 self._errors[str(file)] = message(str(source), rule, got, remedy)
         self._sources[str(file)] = source, origin_of(source)
-        return replace(item, source=file)
+        return Job(file, item.output)
 
     def publish(self, record: Record, result: Publishable) -> None:
         """Put a whole result into the store."""

@@ -63,10 +63,11 @@ class Frame:
     """Its time stamp, in parts of a second: ``1 / rate`` each, see ``VideoSource``."""
 
 
-def is_video(path: PurePath) -> bool:
+def is_video(path: PurePath | str) -> bool:
     """Whether a file is taken for a video: by its ending."""
     # Most files are pictures, and an ending is found faster in a string.
-    return str(path).lower().endswith(VIDEO_SUFFIXES) and path.suffix.lower() in VIDEO_SUFFIXES
+    ends = str(path).lower().endswith(VIDEO_SUFFIXES)
+    return ends and PurePath(path).suffix.lower() in VIDEO_SUFFIXES
 
 
 def is_address(text: str) -> bool:
