@@ -1,6 +1,6 @@
 """A million pictures: how long a run takes to see that all are done, and to label the first one.
 
-    python -m benchmarks.resume [--pictures 1000000] [--folder DIR] [--json FILE]
+    python -m benchmarks.resume [--pictures 1000000] [--only MEASURE] [--folder DIR] [--json FILE]
 
 The pictures are hard links to a few small files, and so are their results, so that they take little
 disk. The manifest is written line by line from that of a real run. Two commands are measured, each
@@ -101,17 +101,23 @@ def first_result(model: Path, place: Path, pictures: int) -> dict[str, Any]:
     return {"files": pictures, "seconds": round(seconds, 2)}
 
 
+MEASURES: Final = {"all_done": all_done, "first_result": first_result}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where the files are made and removed")
+    parser.add_argument("--only", choices=MEASURES)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         place = Path(folder)
         model = write_model(place / "m.onnx", make_spec("logits"))
         report: dict[str, Any] = {}
-        for name, measure in (("all_done", all_done), ("first_result", first_result)):
+        for name, measure in MEASURES.items():
+            if given.only not in (None, name):
+                continue
             report[name] = measure(model, place, given.pictures)
             print(json.dumps({name: report[name]}), flush=True)
     if given.json is not None:
