@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     )
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.frames import Color
-    from fcnkit.runtime.predict.inputs import Job, find_jobs
+    from fcnkit.runtime.predict.inputs import Job, Listing, find_jobs
+    from fcnkit.runtime.predict.job_stream import Listed
     from fcnkit.runtime.predict.live import LiveResult
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.opening import load
@@ -101,7 +102,8 @@ else:
             ],
             "fcnkit.runtime.predict.folder": ["predict_files"],
             "fcnkit.runtime.predict.frames": ["Color"],
-            "fcnkit.runtime.predict.inputs": ["Job", "find_jobs"],
+            "fcnkit.runtime.predict.inputs": ["Job", "Listing", "find_jobs"],
+            "fcnkit.runtime.predict.job_stream": ["Listed"],
             "fcnkit.runtime.predict.live": ["LiveResult"],
             "fcnkit.runtime.predict.overlays": ["OverlayStyle"],
             "fcnkit.runtime.predict.manifest": ["Record"],
@@ -135,6 +137,8 @@ __all__ = [
     "Job",
     "Labelled",
     "LastLayer",
+    "Listed",
+    "Listing",
     "LiveResult",
     "ModelSpec",
     "OnnxFile",

@@ -153,7 +153,7 @@ def measure_load(
             def serve(number: int) -> None:
                 job = jobs[number % len(jobs)]
                 image_hwc = read_picture(
-                    job.source, range=segmenter.spec.range, bands=segmenter.spec.bands
+                    job.file, range=segmenter.spec.range, bands=segmenter.spec.bands
                 )
                 labels_hw = segmenter(image_hwc)
                 write_labels(staging, image_hwc, labels_hw, job.output, segmenter.spec)
@@ -162,7 +162,7 @@ def measure_load(
 
         for segmenter in segmenters:  # a folder may have warmed another copy of the model
             segmenter(
-                read_picture(jobs[0].source, range=segmenter.spec.range, bands=segmenter.spec.bands)
+                read_picture(jobs[0].file, range=segmenter.spec.range, bands=segmenter.spec.bands)
             )
         result = run_load([server(one) for one in segmenters], arrivals, rate=rate)
     warnings = list(result.stability.warnings)

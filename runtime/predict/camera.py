@@ -11,14 +11,15 @@ from pathlib import Path
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.predict.file_task import RunContext
-from fcnkit.runtime.predict.folder import context_of
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
+from fcnkit.runtime.predict.run import context_of
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.urls import is_url
 from fcnkit.runtime.predict.video_in import name_of
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX
 from fcnkit.runtime.predict.video_records import VideoRecord
@@ -70,6 +71,10 @@ def predict_camera(
         OSError: The result cannot be written; from the iterator.
     """
     check_type("predict_camera: segmenter", segmenter, Segmenter)
+    if is_url(out):
+        rule = "the result of a camera lies in a folder of this machine"
+        remedy = "name a folder here, and copy the result"
+        raise BadValueError(message("predict", rule, str(out), remedy))
     context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels)
     if not frames:
         check_video_format(format)

@@ -18,7 +18,7 @@ from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, check_replaces, refuse_another
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.parts import manifests_in
+from fcnkit.runtime.predict.parts import found_in
 from fcnkit.runtime.predict.staging import Publishable
 
 __all__ = ["CLAIMS", "Claims", "read_claim"]
@@ -77,7 +77,7 @@ class Claims:
             return (claimed,)
         with self._reading:
             if self._listed is None:
-                self._listed = History(manifests_in(self._out).values())
+                self._listed = History(found_in(self._out).readable)
             return tuple(self._listed.origins(self._out, output.as_posix()))
 
     def close(self) -> None:
@@ -99,7 +99,10 @@ class Claims:
             OSError: The claim or the result cannot be written.
         """
         now = Origin(
-            input=record.input, input_path=record.input_path, input_stamp=record.input_stamp
+            input=record.input,
+            input_path=record.input_path,
+            input_stamp=record.input_stamp,
+            input_sha256=record.input_sha256,
         )
         output = Path(record.output)
         target, path = self._out / output, _claim_path(self._out, output)

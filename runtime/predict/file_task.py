@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,8 @@ class RunContext:
     model_sha256: str
     max_pixels: int
     warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
+    hash_inputs: bool = False
+    """Whether pictures are told by their hash."""
     unfinished: set[FileTask] = field(default_factory=set)
     """Those whose result is being written."""
 
@@ -71,6 +74,10 @@ class RunContext:
         except (ValueError, OSError, MemoryError, ImportError) as error:
             return Work(task, None, error)
 
+    def origin(self, source: Path) -> Origin:
+        """Return the origin that a result of this picture has now."""
+        return Origin.of(source, hashed=self.hash_inputs)
+
     def drop_unfinished(self) -> None:
         """End the results that an interruption left half written."""
         for task in list(self.unfinished):
@@ -82,7 +89,7 @@ class FileTask:
 
     def __init__(self, context: RunContext, job: Job, place: Place) -> None:
         self._context, self._job, self._place = context, job, place
-        self._origin = Origin.of(job.source)
+        self._origin = context.origin(job.file)
         self._size: tuple[int, int] | None = None
         self._rows: FileRows | None = None
         """Of an image that is read row by row."""
@@ -111,7 +118,7 @@ class FileTask:
             sink = self._behind = SinkBehind(self._write)
         else:
             source = take_image(
-                self._job.source,
+                self._job.file,
                 max_pixels=context.max_pixels,
                 range=spec.range,
                 bands=spec.bands,
@@ -128,7 +135,7 @@ class FileTask:
         """Return the picture row by row, where it is too large to be held and tiles are given."""
         if self._context.segmenter.tile is None:
             return None
-        source, limit = self._job.source, self._context.max_pixels
+        source, limit = self._job.file, self._context.max_pixels
         try:
             with open_picture(source, max_pixels=1 << 62) as picture:
                 if picture.width * picture.height <= limit:
@@ -150,7 +157,7 @@ class FileTask:
 
     def _open_rows(self) -> FileRows:
         spec = self._context.segmenter.spec
-        return open_rows(self._job.source, range=spec.range, bands=spec.bands)
+        return open_rows(self._job.file, range=spec.range, bands=spec.bands)
 
     def _write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         start = time.perf_counter()
@@ -186,7 +193,7 @@ class FileTask:
             self._unwritable = error
             raise
 
-    def finish(self, done: Finished[FileTask]) -> Record:
+    def finish(self, done: Finished[Any]) -> Record:
         """Write the model's result, or drop what there is of it; any thread.
 
         Args:
@@ -252,12 +259,13 @@ class FileTask:
             input=self._origin.input,
             input_path=self._origin.input_path,
             input_stamp=self._origin.input_stamp,
+            input_sha256=self._origin.input_sha256,
             status="done" if error is None else "failed",
             output=self._job.output.as_posix(),
             output_stamp=output_stamp,
             size=self._size,
             milliseconds=None if seconds is None else round(1000 * seconds, 3),
-            error=None if error is None else one_line(error, self._job.source),
+            error=None if error is None else one_line(error, self._job.file),
             pixels=None if error is not None else self._tally.pixels,
             confidence=None if error is not None else self._tally.confidence,
             options=self._context.options,

@@ -6,9 +6,13 @@ the line is read again when its output is looked up.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import threading
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.predict.identity import Origin, Stamp
-from fcnkit.runtime.predict.parts import manifests_in
+from fcnkit.runtime.predict.parts import is_manifest
 
 __all__ = [
     "HAS_RESULT",
@@ -28,14 +32,21 @@ __all__ = [
     "Told",
     "check_separate",
     "is_results_folder",
-    "numbered_lines",
     "parsed",
 ]
 
-HAS_RESULT: Final = ("done", "partial")
-"""Each status of a line whose output was written."""
+HAS_RESULT: Final = ("done", "partial", "begun")
+"""Each status of a line whose output was written, or may have been."""
 _OFFSET: Final = 44
 """Bits of a place that hold the offset in its file; the bits above say which file."""
+_DECODER: Final = json.JSONDecoder()
+_STRING: Final = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_STAMP: Final = rb'(?:null|\{"bytes": \d+, "mtime_ns": -?\d+\})'
+_BEGIN: Final = re.compile(
+    rb'\{"input": %b, "input_path": %b, "input_stamp": %b, "status": "(\w+)", "output": %b, '
+    % (_STRING, _STRING, _STAMP, _STRING)
+)
+"""How this version begins a line. A whole line takes five times as long to parse."""
 _MOST_OPEN: Final = 64
 """Files that are open at a time; a folder may have more manifests than a process may open."""
 
@@ -67,6 +78,8 @@ class History:
         """
         self.torn: Counter[Path] = Counter()
         """How many lines of each manifest cannot be read: a power cut tore them."""
+        self._unreadable: set[int] = set()
+        """Places of lines that began well."""
         self._using = threading.Lock()
         self._paths: list[Path] = []
         self._open: dict[int, IO[bytes]] = {}
@@ -75,17 +88,33 @@ class History:
             check_separate(path)
             self._paths.append(path)
             with path.open("rb") as file:
-                for offset, data in numbered_lines(file):
-                    if data is None:
+                for offset, found in _numbered_lines(file):
+                    if found is None:
                         self.torn[path] += 1
-                    elif isinstance(name := data.get("output"), str):
-                        keys.append(hash(name))
+                    elif isinstance(found[0], str):
+                        keys.append(hash(found[0]))
                         places.append(number << _OFFSET | offset)
-                        made.append(data.get("status") in HAS_RESULT)
+                        made.append(found[1] in HAS_RESULT)
         order = np.argsort(np.frombuffer(keys, np.int64), kind="stable")
         self._keys = np.frombuffer(keys, np.int64)[order]
         self._places = np.frombuffer(places, np.uint64)[order]
         self._is_made = np.frombuffer(made, np.uint8)[order]
+        self._sorted = self._keys.data
+        """The keys, ten times as fast to look at one by one."""
+
+    def only_line(self, output: str) -> bytes | None:
+        """Return the line about a result that was made, None where there is none or several.
+
+        Args:
+            output: Its name relative to the output folder. The line may be about another one
+                whose name has the same hash.
+        """
+        keys, key = self._sorted, hash(output)
+        at = bisect_left(keys, key)
+        if at == len(keys) or keys[at] != key or not self._is_made[at]:
+            return None
+        several = at + 1 < len(keys) and keys[at + 1] == key
+        return None if several else self._bytes_at(int(self._places[at]))
 
     def told(self, output: str) -> list[Told]:
         """Return what each manifest says about a result, where one says that it was made.
@@ -112,11 +141,18 @@ class History:
         return list(found.values())
 
     def _line_at(self, place: int) -> dict[str, Any] | None:
+        data = parsed(self._bytes_at(place))
+        if data is None and place not in self._unreadable:
+            self._unreadable.add(place)
+            self.torn[self._paths[place >> _OFFSET]] += 1
+        return data
+
+    def _bytes_at(self, place: int) -> bytes:
         number, offset = divmod(place, 1 << _OFFSET)
         with self._using:
             file = self._reader(number)
             file.seek(offset)
-            return parsed(file.readline())
+            return file.readline()
 
     def _reader(self, number: int) -> IO[bytes]:
         if number not in self._open:
@@ -206,26 +242,37 @@ def check_separate(path: Path) -> None:
         raise DataError(message(str(path), rule, "a link or no regular file", remedy))
 
 
-def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, dict[str, Any] | None]]:
-    """Yield where each line of a manifest begins and what it holds, None where it cannot be read.
+def _numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, tuple[object, object] | None]]:
+    """Yield where each line of a manifest begins, and its output and status; None for a torn line.
 
     Args:
         file: Read from its start. A last line without an end may be under way: it is left out
             where it cannot be read.
     """
-    file.seek(0)
     offset = 0
     for line in file:
-        data = parsed(line)
-        if data is not None or (line.endswith(b"\n") and not line.isspace()):
-            yield offset, data
+        found = _output_and_status(line)
+        if found is not None or (line.endswith(b"\n") and not line.isspace()):
+            yield offset, found
         offset += len(line)
+
+
+def _output_and_status(line: bytes) -> tuple[object, object] | None:
+    begin = _BEGIN.match(line)
+    # A power cut leaves zeros, or nothing. Whatever else is wrong shows where the line is used.
+    if begin is not None and line.endswith(b"}\n") and b"\0" not in line:
+        status, name = begin.group(3, 4)
+        with contextlib.suppress(ValueError):
+            output = json.loads(b'"%b"' % name) if b"\\" in name else name.decode()
+            return output, status.decode()
+    data = parsed(line)
+    return None if data is None else (data.get("output"), data.get("status"))
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
     """Return the object that a line holds; None where it was torn by a power cut, or made so."""
     try:
-        data = json.loads(line)
+        data = _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) else None
@@ -234,7 +281,9 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 def is_results_folder(folder: Path) -> bool:
     """Whether a folder holds a manifest that a run wrote."""
     try:
-        return any(_begins_as_manifest(path) for path in manifests_in(folder).values())
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.startswith("manifest")]
+        return any(_begins_as_manifest(folder / name) for name in filter(is_manifest, names))
     except OSError:
         return False
 

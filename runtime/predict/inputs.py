@@ -5,40 +5,27 @@ from __future__ import annotations
 import glob
 import os
 import re
-import sys
-import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Final
 
 from fcnkit.errors import BadTypeError, BadValueError, message
-from fcnkit.runtime.predict.identity import common_root, real_path
+from fcnkit.runtime.predict.identity import relative_path
+from fcnkit.runtime.predict.jobs import Job, checked
+from fcnkit.runtime.predict.lists import ListFile, open_list
 from fcnkit.runtime.predict.picture_file import SUFFIXES
+from fcnkit.runtime.predict.store_tree import pictures_on
+from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.tree import Tree, fixed_part, in_words
-from fcnkit.runtime.predict.video_in import VIDEO_SUFFIXES, is_video
+from fcnkit.runtime.predict.urls import FILE, Url, is_url, path_or_url
+from fcnkit.runtime.predict.video_in import VIDEO_SUFFIXES
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX
 
-__all__ = [
-    "SUFFIXES",
-    "Found",
-    "Job",
-    "check_outputs",
-    "find_jobs",
-    "relative_path",
-    "search",
-    "unique_jobs",
-]
+__all__ = ["SUFFIXES", "Found", "Job", "Listing", "find_jobs", "search"]
 
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One picture or video to label and the name of its result, relative to the output folder."""
-
-    source: Path
-    output: Path
+_VIDEO_ENDINGS: Final = frozenset(VIDEO_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -48,7 +35,7 @@ class Found:
     jobs: list[Job]
     passed_over: Counter[str]
     """How many files in the given folders and patterns are not labeled, by kind; see ``Tree``."""
-    data_sets: list[Path]
+    data_sets: list[Path | Url]
     """Folders in VOC layout that were searched: only their ``JPEGImages`` are taken."""
 
 
@@ -68,6 +55,8 @@ def find_jobs(
     VOC layout, only ``JPEGImages`` is searched. Videos are taken where a file, a list or a pattern
     with a video's ending names them; their results end in ``.mp4``.
 
+    ``Listing`` gives the same jobs one by one, as they are found.
+
     Args:
         inputs: Files, folders (searched recursively), glob patterns (``**`` too), ``@list.txt``
             with one file per line, and ``-`` for such a list on standard input.
@@ -76,7 +65,8 @@ def find_jobs(
         root: The folder where the mirrored tree begins; every picture lies below it.
 
     Returns:
-        The jobs in order, each picture once.
+        The jobs in order, each picture once: of a folder first its pictures by name, then those of
+        the folders in it.
 
     Raises:
         TypeError: inputs is not a list of paths, or root is not a path.
@@ -110,40 +100,190 @@ def search(
         ValueError: As for ``find_jobs``.
         OSError: As for ``find_jobs``.
     """
-    texts = _as_strings(inputs)
-    _check_suffix(suffix)
-    _check_root(root)
-    passed: dict[str, str] = {}
-    data_sets: set[Path] = set()
-    jobs: dict[tuple[str, Path], Job] = {}
-    for text in texts:
-        count, before = 0, len(passed)
-        tree = partial(Tree, out=Path(out).resolve(), passed=passed, data_sets=data_sets)
-        sources, base = _expand(text, Path(out).resolve(), suffix, tree, rooted=root is not None)
-        for source in sources:
-            relative = _below_root(source, Path(root)) if root is not None else _name(source, base)
-            ending = VIDEO_SUFFIX if is_video(source) else suffix
-            job = Job(source, relative.with_suffix(ending))
-            jobs.setdefault(_key(job), job)
-            count += 1
-        if not count:
-            raise BadValueError(_nothing_in(text, Counter(list(passed.values())[before:])))
-    found = Found(
-        jobs=list(jobs.values()),
-        passed_over=Counter(passed.values()),
-        data_sets=sorted(data_sets),
-    )
-    check_outputs(found.jobs, Path(out))
-    return found
+    data_sets: list[Path | Url] = []
+    listing = Listing(inputs, out, suffix=suffix, root=root, on_data_set=data_sets.append)
+    jobs = list(checked(listing, Path(out)))
+    return Found(jobs=jobs, passed_over=listing.passed_over, data_sets=sorted(data_sets, key=str))
 
 
-def _key(job: Job) -> tuple[str, Path]:
-    return os.path.realpath(job.source), job.output
+class Listing:
+    """The pictures that inputs name, one by one as they are found.
+
+    What is held at a time is the names of one folder, and the paths of the folders so far. So the
+    first picture of a million is there at once. Whether two results share a name is found by
+    whoever takes all of them: ``predict_files`` and ``find_jobs``.
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[str | Path],
+        out: str | Path,
+        *,
+        suffix: str = ".png",
+        root: str | Path | None = None,
+        on_data_set: Callable[[Path | Url], object] = lambda _: None,
+    ) -> None:
+        """Look whether every input is there, and list nothing yet.
+
+        Args:
+            inputs: As for ``find_jobs``.
+            out: As for ``find_jobs``.
+            suffix: As for ``find_jobs``.
+            root: As for ``find_jobs``.
+            on_data_set: Called with each folder in VOC layout that is searched, once.
+
+        Raises:
+            TypeError: As for ``find_jobs``.
+            ValueError: An input names nothing, results would become input, or suffix is none.
+            OSError: A list is not there.
+        """
+        self.passed_over: Counter[str] = Counter()
+        """How many files so far are not labeled, by kind; see ``Tree``."""
+        self._texts = _as_strings(inputs)
+        self.on_store = any(map(is_url, self._texts))
+        """Whether an input is on an object store; that of a list shows when it is read."""
+        _check_suffix(suffix)
+        _check_root(root)
+        place = path_or_url(out)
+        self._out = place if isinstance(place, Url) else place.resolve()
+        self._suffix, self._root = suffix, None if root is None else path_or_url(root)
+        self._on_data_set, self._data_sets = on_data_set, set[Path | Url]()
+        for text in self._texts:
+            self._check_there(text)
+
+    def _check_there(self, text: str) -> None:
+        if is_url(text):
+            self._check_on_store(Url(text))
+            return
+        path = Path(text)
+        if path.is_dir() and self._out == path.resolve() and self._suffix in SUFFIXES:
+            raise BadValueError(_becomes_input(text))
+        if path.exists() or text == "-":
+            return
+        if text.startswith("@"):
+            Path(text[1:]).stat()
+        elif not (glob.has_magic(text) and fixed_part(text).is_dir()):
+            raise BadValueError(_nothing_in(text, Counter()))
+
+    def _check_on_store(self, url: Url) -> None:
+        if glob.has_magic(str(url)):
+            rule, remedy = "patterns name files of this machine", "name the folder, or pass a list"
+            raise BadValueError(message("predict", rule, str(url), remedy))
+        if url == self._out and self._suffix in SUFFIXES:
+            raise BadValueError(_becomes_input(str(url)))
+        if Store(url).kind("") is None:
+            raise BadValueError(_nothing_in(str(url), Counter()))
+
+    def __iter__(self) -> Iterator[Job]:
+        """Yield the jobs.
+
+        Raises:
+            ValueError: An input names no picture, a picture lies outside root, or a line of a list
+                names none.
+            OSError: A list cannot be read, or a folder cannot be listed.
+        """
+        for text in self._texts:
+            before, found = self.passed_over.copy(), False
+            for job in self._jobs_of(text):
+                found = True
+                yield job
+            if not found:
+                raise BadValueError(_nothing_in(text, self.passed_over - before))
+
+    def _jobs_of(self, text: str) -> Iterator[Job]:
+        if is_url(text):
+            yield from self._on_store(Url(text))
+            return
+        path = Path(text)
+        if path.is_file():
+            yield from self._named([(path.parent, [path.name])], path.parent)
+        elif path.is_dir():
+            yield from self._named(self._tree(path).pictures(), path)
+        elif text == "-" or text.startswith("@"):
+            with open_list(None if text == "-" else Path(text[1:])) as names:
+                base = None if self._root is not None else names.shared_folder()
+                yield from self._named(self._lines(names), base)
+        elif glob.has_magic(text):
+            base = fixed_part(text)
+            yield from self._named(self._tree(base).matches(text), base)
+
+    def _on_store(self, url: Url) -> Iterator[Job]:
+        if Store(url).kind("") == "file":
+            yield from self._named([(url.parent, [url])], url.parent)
+            return
+        found = pictures_on(url, self._out, self.passed_over, self._note_data_set)
+        yield from self._named(found, url)
+
+    def _lines(self, names: ListFile) -> Iterator[tuple[Path | Url, Sequence[str | Url]]]:
+        for path in names.paths():
+            self.on_store |= isinstance(path, Url)
+            yield path.parent, [path if isinstance(path, Url) else path.name]
+
+    def _tree(self, folder: Path) -> Tree:
+        out = Path("/\0") if isinstance(self._out, Url) else self._out  # no folder has that name
+        return Tree(folder, out, self.passed_over, self._note_data_set)
+
+    def _note_data_set(self, folder: Path | Url) -> None:
+        if folder not in self._data_sets:
+            self._data_sets.add(folder)
+            self._on_data_set(folder)
+
+    def _named(
+        self,
+        found: Iterable[tuple[Path | Url, Sequence[str | Url]]],
+        base: Path | Url | None,
+    ) -> Iterator[Job]:
+        """Name the results of the pictures of folders.
+
+        Args:
+            found: Folders, each with the names of pictures, or with their addresses.
+            base: Results mirror the tree below it, where there is no root; None for results with
+                the names of the files alone.
+        """
+        last: tuple[Path | Url, str] | None = None
+        for folder, names in found:
+            before = _before(folder)
+            is_new = last is None or last[0] != folder
+            for name in names:
+                if last is None or is_new:
+                    first = folder / name if isinstance(name, str) else name
+                    last, is_new = (folder, _before(self._place(first, base).parent)), False
+                if isinstance(name, str):
+                    yield Job(before + name, last[1] + _result_name(name, self._suffix))
+                else:
+                    yield Job(name, last[1] + _result_name(name.name, self._suffix))
+
+    def _place(self, source: Path | Url, base: Path | Url | None) -> Path:
+        """Return the path of a picture below the folder that results mirror."""
+        if self._root is not None:
+            return _below_root(source, self._root)
+        relative = Path(source.name) if base is None else relative_path(source, base)
+        if relative is None:
+            rule = "a result must lie in the output folder"
+            remedy = "write the input without .., or pass --root"
+            raise BadValueError(message("predict", rule, str(source), remedy))
+        return relative
 
 
-def unique_jobs(jobs: Iterable[Job]) -> list[Job]:
-    """Return jobs without repeated ones: same picture, same name."""
-    return list({_key(job): job for job in jobs}.values())
+def _before(folder: PurePath) -> str:
+    """Return what comes before the names in a folder."""
+    text = str(folder)
+    if text == ".":
+        return ""
+    return text if text.endswith(os.sep) else text + os.sep
+
+
+def _result_name(name: str, suffix: str) -> str:
+    """Return the name of a picture's result, as ``Path.with_suffix`` makes it, or of a video's."""
+    dot = name.rfind(".")
+    if not 0 < dot < len(name) - 1:
+        return name + suffix
+    return name[:dot] + (VIDEO_SUFFIX if name[dot:].lower() in _VIDEO_ENDINGS else suffix)
+
+
+def _becomes_input(text: str) -> str:
+    rule = "results must lie apart from a folder of pictures, or they become input"
+    return message("predict", rule, text, "choose another output folder")
 
 
 def _nothing_in(text: str, passed: Counter[str]) -> str:
@@ -166,10 +306,10 @@ def _as_strings(inputs: Any) -> list[str]:
         raise BadTypeError(message("find_jobs", rule, got, "put it in a list"))
     texts = []
     for one in given:  # one by one: what is not a list of paths may have any length
-        if not isinstance(one, (str, Path)):
+        if not isinstance(one, (str, Path, Url)):
             rule, got = "every input must be a str or a Path", type(one).__name__
             raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
-        texts.append(str(one))
+        texts.append(str(path_or_url(one)) if str(one).startswith(FILE) else str(one))
     return texts
 
 
@@ -180,154 +320,19 @@ def _check_suffix(suffix: object) -> None:
 
 
 def _check_root(root: object) -> None:
-    if root is not None and not isinstance(root, (str, Path)):
+    if root is not None and not isinstance(root, (str, Path, Url)):
         rule, got = "root must be a str or a Path", type(root).__name__
         raise BadTypeError(message("find_jobs", rule, got, "pass str(path)"))
-    if root is not None and not Path(root).is_dir():
+    place = None if root is None else path_or_url(root)
+    is_folder = Store(place).kind("") == "directory" if isinstance(place, Url) else None
+    if not (is_folder or place is None or (isinstance(place, Path) and place.is_dir())):
         rule, remedy = "root must be a folder", "give one that holds every picture"
         raise BadValueError(message("predict", rule, repr(str(root)), remedy))
 
 
-def _expand(
-    text: str, out: Path, suffix: str, tree: Callable[[Path], Tree], *, rooted: bool
-) -> tuple[Iterable[Path], Path | None]:
-    """Return the files that an input names, and the folder that their results mirror.
-
-    Without such a folder, results have the names of the files alone.
-    """
-    path = Path(text)
-    if path.is_file():
-        return [path], path.parent
-    if path.is_dir():
-        if out == path.resolve() and suffix in SUFFIXES:
-            rule = "results must lie apart from a folder of pictures, or they become input"
-            raise BadValueError(message("predict", rule, text, "choose another output folder"))
-        return tree(path).pictures(), path
-    if text == "-":
-        return _listed(_standard_input(), rooted=rooted)
-    if text.startswith("@"):
-        return _listed(_decoded(Path(text[1:]).read_bytes()), rooted=rooted)
-    if glob.has_magic(text):
-        root = fixed_part(text)
-        return tree(root).matches(text), root
-    return [], None
-
-
-def _standard_input() -> str:
-    # Names of files are bytes. A terminal's encoding may not know all of them.
-    buffer = getattr(sys.stdin, "buffer", None)
-    return sys.stdin.read() if buffer is None else _decoded(buffer.read())
-
-
-def _decoded(content: bytes) -> str:
-    # A name need not be UTF-8; what is not comes through unchanged.
-    return content.decode("utf-8", "surrogateescape")
-
-
-def _listed(text: str, *, rooted: bool) -> tuple[list[Path], Path | None]:
-    """Return the files of a list, whether they exist or not: a missing one fails by itself."""
-    # Not splitlines(), which also splits at characters that a name may hold.
-    lines = [line.strip() for line in re.split(r"[\r\n]", text.removeprefix("\ufeff"))]
-    paths = []
-    for line in filter(None, lines):
-        path = Path(line)
-        if not path.name or path.name == ".." or "\0" in line:
-            rule = "a list names one file per line"
-            raise BadValueError(message("predict", rule, repr(line), "take the line out"))
-        paths.append(path)
-    return paths, None if rooted or not paths else _shared_folder(paths)
-
-
-def _shared_folder(paths: list[Path]) -> Path | None:
-    """Return the folder that files share, as it is written where they are written alike.
-
-    Relative paths stay relative, so that a list means the same on another machine.
-    """
-    folders = {path.parent for path in paths}
-    climbing = [path for path in paths if ".." in path.parts]
-    for path in climbing:
-        if not path.is_absolute() and relative_path(path, Path()) is None:
-            rule = "relative paths of a list must lie below the working folder"
-            remedy = "write absolute paths or pass --root"
-            raise BadValueError(message("predict", rule, str(path), remedy))
-    if climbing:
-        folders = {Path(real_path(path)).parent for path in paths}
-    elif len({folder.is_absolute() for folder in folders}) > 1:
-        folders = {folder.absolute() for folder in folders}
-    try:
-        return Path(os.path.commonpath(folders))
-    except ValueError:  # on two drives
-        return None
-
-
-def relative_path(path: Path, root: Path) -> Path | None:
-    """Return the path of a file below a folder, None where it lies elsewhere.
-
-    Links to folders on the way keep their names, but where ``..`` leads out of them.
-    """
-    if ".." not in (*path.parts, *root.parts):
-        if path.is_relative_to(root):
-            return path.relative_to(root)
-        if path.absolute().is_relative_to(root.absolute()):
-            return path.absolute().relative_to(root.absolute())
-    real, real_root = Path(real_path(path)), Path(os.path.realpath(root))
-    return real.relative_to(real_root) if real.is_relative_to(real_root) else None
-
-
-def _name(source: Path, base: Path | None) -> Path:
-    relative = Path(source.name) if base is None else relative_path(source, base)
-    if relative is None:
-        rule = "a result must lie in the output folder"
-        remedy = "write the input without .., or pass --root"
-        raise BadValueError(message("predict", rule, str(source), remedy))
-    return relative
-
-
-def _below_root(source: Path, root: Path) -> Path:
+def _below_root(source: Path | Url, root: Path | Url) -> Path:
     relative = relative_path(source, root)
     if relative is None:
         rule, got = f"every picture must lie below --root {root}", str(source)
         raise BadValueError(message("predict", rule, got, "give a folder that holds every picture"))
     return relative
-
-
-def check_outputs(jobs: Iterable[Job], out: Path, *, fold: bool = False) -> None:
-    """Refuse jobs whose results would replace each other or a picture, or leave the output folder.
-
-    Args:
-        jobs: Each picture and name once.
-        out: The output folder.
-        fold: Whether names that differ in case alone are one name there.
-
-    Raises:
-        ValueError: Which they are.
-    """
-    given = list(jobs)
-    sources = {os.path.realpath(job.source) for job in given}
-    taken: dict[str, Job] = {}
-    for job in given:
-        if ".." in job.output.parts or job.output.is_absolute():
-            rule = "a result must lie in the output folder"
-            raise BadValueError(message("predict", rule, str(job.output), "name it without .."))
-        other = taken.setdefault(_folded(job.output) if fold else str(job.output), job)
-        if other is not job:
-            raise BadValueError(_shared_name(other, job, fold=fold))
-        if os.path.realpath(out / job.output) in sources:
-            rule = "a result must not replace a picture"
-            remedy = "choose another output folder"
-            raise BadValueError(message("predict", rule, str(out / job.output), remedy))
-
-
-def _folded(path: Path) -> str:
-    # File systems that ignore case also ignore how an accent is written.
-    return unicodedata.normalize("NFC", str(path)).casefold()
-
-
-def _shared_name(one: Job, other: Job, *, fold: bool) -> str:
-    paths = [real_path(job.source) for job in (one, other)]
-    common = common_root(*(_folded(Path(path)) if fold else path for path in paths))
-    remedy = "rename one, or label them into different folders"
-    if common is not None:
-        remedy = f"pass --root {common_root(*paths)}"
-    got = f"{one.source} and {other.source} for {other.output}"
-    return message("predict", "every picture needs its own output name", got, remedy)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import MISSING, asdict, dataclass, fields
+import re
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
 from fcnkit.runtime.artifacts.precisions import full_name
-from fcnkit.runtime.predict.history import History
-from fcnkit.runtime.predict.identity import Origin, Stamp, check_replaces
+from fcnkit.runtime.predict.history import History, parsed
+from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
-from fcnkit.runtime.predict.outputs import Format, read_size
+from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.parts import Part, manifests_in
+from fcnkit.runtime.predict.parts import Part, found_in
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
-__all__ = ["Manifest", "Options", "Record", "line_of"]
+__all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class Options:
     """How an overlay looks; None for other formats."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """What became of one picture: a line of the manifest."""
 
@@ -60,9 +61,10 @@ class Record:
     """Its absolute path, links to folders resolved."""
     input_stamp: Stamp | None
     """Before it was read; None where there is no such file."""
-    status: Literal["done", "partial", "failed", "skipped"]
+    status: Literal["done", "partial", "failed", "skipped", "begun"]
     """``partial``: a video of which only some frames were labeled. ``skipped``: an earlier run did
-    it; only handed out, not written."""
+    it; only handed out, not written. ``begun``: a run into an object store may have written it;
+    only written, not handed out."""
     output: str
     """Relative to the output folder; where the picture failed, no such file was written."""
     output_stamp: Stamp | None
@@ -81,12 +83,20 @@ class Record:
     time_ns: int | None = None
     """When it was finished, since 1970; None in lines of older versions. Of two manifests, the one
     with the later line about an output counts."""
+    input_sha256: str | None = None
+    """Of the picture's bytes; None where the run did not tell pictures by them."""
 
 
 _LATER: Final[dict[str, Any]] = {
     field.name: field.default for field in fields(Options) if field.default is not MISSING
 }
 """Options that the first manifests do not have."""
+
+
+_MADE: Final = re.compile(
+    rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
+)
+"""What a line says between the stamp of a result and the options, from its height on."""
 
 
 class Manifest:
@@ -100,6 +110,7 @@ class Manifest:
         model_sha256: str,
         resume: bool,
         part: Part | None = None,
+        hashed: bool = False,
     ) -> None:
         """Open or begin a manifest.
 
@@ -109,6 +120,7 @@ class Manifest:
             model_sha256: Of this run's model.
             resume: Whether results of earlier runs count as done.
             part: The part that this run labels; None for all pictures.
+            hashed: Whether pictures are told by their hash.
 
         Raises:
             DataError: Another run holds it.
@@ -116,25 +128,18 @@ class Manifest:
         """
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
+        self._hashed = hashed
+        self._last: Origin | None = None
+        head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
+        self._wanted_bytes = head.encode()
+        """How the lines of this run say its options and model."""
+        self._folders = RealFolders()
         self._file = begin_run(out, part)
         try:
-            self._history = History(manifests_in(out).values())
+            self._history = History(found_in(out).readable)
         except BaseException:
             self._file.close()
             raise
-
-    def _is_wanted(self, data: dict[str, Any]) -> bool:
-        """Whether a line tells of a result of this run's model and options."""
-        if data.get("status") != "done" or data.get("model_sha256") != self._sha256:
-            return False
-        options = data.get("options")
-        if not isinstance(options, dict):
-            return False
-        # Older lines say f32 and f16, and lack what came later.
-        options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
-        if self._wanted["overlap"] is None:
-            options["overlap"] = None  # older lines tell of one that was not used
-        return bool(options == self._wanted)
 
     def check(self, source: Path, output: Path, claimed: Origin | None) -> None:
         """Refuse a picture whose result would replace another picture's; on any thread.
@@ -152,9 +157,19 @@ class Manifest:
         listed = self._history.origins(self._out, output.as_posix())
         if self._history.torn and claimed is None and not listed:
             return  # a line that cannot be read may have told of it
-        check_replaces(self._out / output, (*listed, claimed), Origin.of(source))
+        now = self._origin(source)
+        check_replaces(self._out / output, (*listed, claimed), now)
 
-    def earlier(self, source: Path, output: Path) -> Record | None:
+    def _origin(self, source: Path) -> Origin:
+        last = self._last
+        # The frames of a video have one file, which is not to be read for each of them.
+        if last is not None and last.input == str(source) and last.input_stamp == Stamp.of(source):
+            return last
+        now = Origin.of(source, hashed=self._hashed)
+        self._last = now if self._hashed else None
+        return now
+
+    def earlier(self, source: str | Path, output: str | Path) -> Record | None:
         """Return the record of an earlier run whose result still stands, as ``skipped``.
 
         It stands if picture, model and options are the same, the picture has not changed since,
@@ -162,28 +177,90 @@ class Manifest:
         """
         if not self._resume:
             return None
-        for told in self._history.told(output.as_posix()):
+        name = output if isinstance(output, str) else output.as_posix()
+        line = None if self._hashed else self._history.only_line(name)
+        # Most lines say in the same bytes what this run would say of the files that are there now.
+        record = None if line is None else self._kept(line, str(source), name)
+        return record or self._earlier_of_several(Path(source), name)
+
+    def _kept(self, line: bytes, given: str, output: str) -> Record | None:
+        """Return what a line records, where it tells of the files as they are now.
+
+        None says nothing: a line of an older version has other bytes.
+        """
+        path = f"{self._out}{os.sep}{output}"
+        looked = look_at(path)
+        try:
+            read = os.stat(given)  # noqa: PTH116 - of every picture
+        except (OSError, ValueError):
+            return None
+        if looked is None:
+            return None
+        before = Stamp(read.st_size, read.st_mtime_ns)
+        made, size = looked
+        after = Stamp(made.st_size, made.st_mtime_ns)
+        said = (
+            f', "input_stamp": {_said(before)}, "status": "done", "output": {json.dumps(output)}, '
+            f'"output_stamp": {_said(after)}, "size": ['
+        ).encode()
+        at = line.find(said)  # no string in a line holds these quotes as they are
+        facts = _MADE.match(line, at + len(said)) if at > 0 else None
+        if facts is None or not line.startswith(self._wanted_bytes, facts.end()):
+            return None
+        real = self._folders.path(given)
+        rest = line[facts.end() + len(self._wanted_bytes) :]
+        others = parsed(b'{"milliseconds": %b, %b' % (facts[3], rest))
+        if others is None or not _is_of(line[:at], real, before):
+            return None
+        record = Record(
+            input=given,
+            input_path=real,
+            input_stamp=before,
+            status="skipped",
+            output=output,
+            output_stamp=after,
+            size=(int(facts[1]), int(facts[2])),
+            milliseconds=others["milliseconds"],
+            error=None,
+            options=self._options,
+            model_sha256=self._sha256,
+            pixels=others.get("pixels"),
+            confidence=others.get("confidence"),
+            time_ns=others.get("time_ns"),
+            input_sha256=others.get("input_sha256"),
+        )
+        return record if self._is_whole(record, path, size) else None
+
+    def _earlier_of_several(self, source: Path, output: str) -> Record | None:
+        """Return what ``earlier`` returns, from all lines about a result."""
+        for told in self._history.told(output):
             before = Origin.read(told.line)
-            if before is None or not (told.is_last and self._is_wanted(told.line)):
+            wanted = is_wanted(told.line, self._wanted, self._sha256)
+            if before is None or not (told.is_last and wanted):
                 continue
-            now = Origin.of(source)
-            unchanged = now.input_stamp is not None and now.input_stamp == before.input_stamp
-            if not unchanged or not before.is_same_picture(now):
+            now = self._origin(source)
+            if not (before.is_unchanged(now) and before.is_same_picture(now)):
                 continue
-            record = _record(told.line, now, self._options, self._sha256)
+            record = record_of(told.line, now, self._options, self._sha256)
             if self._stands(record):
                 return record
         return None
 
     def _stands(self, record: Record) -> bool:
-        path = self._out / record.output
-        stamp = Stamp.of(path)
-        # Size and time: another run may have written there without saying so here.
-        if stamp is None or stamp != record.output_stamp:
+        path = f"{self._out}{os.sep}{record.output}"
+        looked = look_at(path)
+        if looked is None:
             return False
-        if path.suffix == VIDEO_SUFFIX:
-            return record.size is not None and is_whole_video(path, record.size)
-        size, found = record.size, read_size(path)
+        made, size = looked
+        # Size and time: another run may have written there without saying so here.
+        stamp = Stamp(made.st_size, made.st_mtime_ns)
+        return stamp == record.output_stamp and self._is_whole(record, path, size)
+
+    def _is_whole(self, record: Record, path: str, found: tuple[int, int] | None) -> bool:
+        """Whether a result is whole; ``found`` is its height and width in pixels."""
+        size = record.size
+        if path.endswith(VIDEO_SUFFIX):
+            return size is not None and is_whole_video(Path(path), size)
         if self._options.overlay is not None and size is not None and found is not None:
             # A legend makes an overlay larger than its picture.
             return found[0] >= size[0] and found[1] >= size[1]
@@ -209,18 +286,56 @@ class Manifest:
         self.close()
 
 
+def _said(stamp: Stamp) -> str:
+    """Return how a line says a stamp."""
+    return f'{{"bytes": {stamp.bytes}, "mtime_ns": {stamp.mtime_ns}}}'
+
+
+def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
+    """Whether a line that begins like this, up to the path of its picture, is of this picture.
+
+    The stamp of the picture is known to be the same.
+    """
+    if begin.endswith(f', "input_path": {json.dumps(path)}'.encode()):
+        return True
+    before = Origin.read(parsed(begin + b"}") or {})
+    now = Origin(input=path, input_path=path, input_stamp=stamp)
+    return before is not None and replace(before, input_stamp=stamp).is_same_picture(now)
+
+
 def line_of(record: Record) -> bytes:
     """Return a record as a line of the manifest."""
     return json.dumps(asdict(record)).encode() + b"\n"
 
 
-def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
+def is_wanted(line: dict[str, Any], wanted: dict[str, Any], sha256: str) -> bool:
+    """Whether a line tells of a result of a model and of options.
+
+    Args:
+        line: Of a manifest.
+        wanted: The options, as JSON gives them back.
+        sha256: Of the model.
+    """
+    if line.get("status") != "done" or line.get("model_sha256") != sha256:
+        return False
+    options = line.get("options")
+    if not isinstance(options, dict):
+        return False
+    # Older lines say f32 and f16, and lack what came later.
+    options = {**_LATER, **options, "compute": full_name(str(options.get("compute")))}
+    if wanted["overlap"] is None:
+        options["overlap"] = None  # older lines tell of one that was not used
+    return bool(options == wanted)
+
+
+def record_of(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
     """Return what a line says of a result, told of the picture as it was given now."""
     size = line.get("size")
     return Record(
         input=now.input,
         input_path=now.input_path,
         input_stamp=now.input_stamp,
+        input_sha256=now.input_sha256,
         status="skipped",
         output=str(line["output"]),
         output_stamp=Stamp.read(line.get("output_stamp")),

@@ -19,7 +19,7 @@ from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History, check_separate, parsed
 from fcnkit.runtime.predict.identity import Stamp
-from fcnkit.runtime.predict.parts import Part, manifest_name, manifests_in, partials_in
+from fcnkit.runtime.predict.parts import Found, Part, found_in, manifest_name
 from fcnkit.runtime.predict.staging import read_journal
 
 __all__ = ["ManifestFile", "begin_run"]
@@ -142,10 +142,11 @@ def begin_run(out: Path, part: Part | None) -> ManifestFile:
             got = "a manifest that another run holds"
             raise DataError(message(str(path), rule, got, _WAIT)) from error
         try:
-            for other in manifests_in(out):
+            found = found_in(out)
+            for other in found.manifests:
                 if part is None or other is None or other.count != part.count:
                     _check_ended(out, part, other)
-            _take_over(out, part, file)
+            _take_over(out, found, part, file)
         except BaseException:
             file.close()
             raise
@@ -184,9 +185,9 @@ def _named(part: Part | None) -> str:
     return "a run without --part" if part is None else f"part {part}"
 
 
-def _take_over(out: Path, part: Part | None, own: ManifestFile) -> None:
+def _take_over(out: Path, found: Found, part: Part | None, own: ManifestFile) -> None:
     """Complete the manifests of runs that were killed, and remove what they were writing."""
-    for other, folder in partials_in(out).items():
+    for other, folder in found.partials.items():
         if other == part:
             own.adopt(read_journal(folder))
             continue

@@ -37,7 +37,14 @@ def opened_folder(
     out.mkdir(parents=True, exist_ok=True)
     options, sha256 = context.options, context.model_sha256
     with (
-        Manifest(out, options=options, model_sha256=sha256, resume=resume, part=part) as manifest,
+        Manifest(
+            out,
+            options=options,
+            model_sha256=sha256,
+            resume=resume,
+            part=part,
+            hashed=context.hash_inputs,
+        ) as manifest,
         Staging(out, name=partial_name(part)) as staging,
     ):
 
@@ -49,6 +56,8 @@ def opened_folder(
             )
 
         def keep(record: Record) -> None:
+            if record.status == "skipped":  # it has a line
+                return
             manifest.append(record)
             staging.listed(record.output)
 

@@ -18,11 +18,14 @@ from fcnkit.errors import BadTypeError, BadValueError, message
 __all__ = [
     "MANIFEST",
     "PARTIAL",
+    "PIECES",
+    "Found",
     "Part",
+    "found_in",
+    "is_manifest",
     "manifest_name",
-    "manifests_in",
     "partial_name",
-    "partials_in",
+    "piece_name",
 ]
 
 MANIFEST: Final = "manifest.jsonl"
@@ -33,7 +36,13 @@ PARTIAL: Final = ".fcnkit-partial"
 
 _NUMBERS: Final = r"([1-9][0-9]{0,8})-of-([1-9][0-9]{0,8})"
 _MANIFESTS: Final = re.compile(rf"manifest(?:\.{_NUMBERS})?\.jsonl")
+_PIECE: Final = "manifest.at-"
+PIECES: Final = f"{_PIECE}*.jsonl"
+"""Pattern of the names of ``piece_name``."""
+_PIECES: Final = re.compile(rf"{re.escape(_PIECE)}[0-9]{{20}}-[0-9a-f]{{8}}-[0-9]{{8}}\.jsonl")
 _PARTIALS: Final = re.compile(rf"{re.escape(PARTIAL)}(?:-{_NUMBERS})?")
+_BEGINS: Final = ("manifest", PARTIAL)
+"""How the names of all of these begin."""
 _REMEDY: Final = "pass 1/8 to 8/8 for eight parts"
 
 
@@ -88,13 +97,48 @@ def manifest_name(part: Part | None) -> str:
     return f"manifest{_numbered(part, '.')}.jsonl"
 
 
+def piece_name(time_ns: int, run: str, number: int) -> str:
+    """Return the name of a piece of the manifest of a run into a store, which cannot append.
+
+    In order of name, pieces are in order of time.
+
+    Args:
+        time_ns: When the run began, since 1970.
+        run: Eight hexadecimal digits, other ones for every run.
+        number: Of the piece in its run.
+    """
+    return f"{_PIECE}{time_ns:020}-{run}-{number:08}.jsonl"
+
+
+def is_manifest(name: str) -> bool:
+    """Whether a file in an output folder is a manifest, or a piece of one."""
+    return bool(_MANIFESTS.fullmatch(name) or _PIECES.fullmatch(name))
+
+
 def partial_name(part: Part | None) -> str:
     """Return the name of the folder in which a part, or a run without parts, writes its results."""
     return f"{PARTIAL}{_numbered(part, '-')}"
 
 
-def manifests_in(folder: Path) -> dict[Part | None, Path]:
-    """Return the manifests of an output folder, that of runs without parts first.
+@dataclass(frozen=True)
+class Found:
+    """What runs wrote into an output folder besides results."""
+
+    manifests: dict[Part | None, Path]
+    """That of runs without parts first."""
+    pieces: list[Path]
+    """Pieces of manifests, in order of time: of runs with pictures on a store."""
+    partials: dict[Part | None, Path]
+    """Folders in which runs write, or wrote before they were killed."""
+
+    @property
+    def readable(self) -> list[Path]:
+        """All that has lines about results."""
+        return [*self.manifests.values(), *self.pieces]
+
+
+def found_in(folder: Path) -> Found:
+    """Look through an output folder, once: it may hold a million results.
 
     Args:
         folder: It exists.
@@ -102,32 +146,25 @@ def manifests_in(folder: Path) -> dict[Part | None, Path]:
     Raises:
         OSError: It cannot be listed.
     """
-    return _named_in(folder, _MANIFESTS)
-
-
-def partials_in(folder: Path) -> dict[Part | None, Path]:
-    """Return the folders in which runs write, or wrote before they were killed.
-
-    Args:
-        folder: The output folder.
-
-    Raises:
-        OSError: It cannot be listed.
-    """
-    return _named_in(folder, _PARTIALS)
-
-
-def _named_in(folder: Path, names: re.Pattern[str]) -> dict[Part | None, Path]:
-    found: dict[Part | None, Path] = {}
     with os.scandir(folder) as entries:
-        for entry in entries:
-            named = names.fullmatch(entry.name)
-            if named is None:
-                continue
-            if named[1] is None:
-                found[None] = folder / entry.name
-            elif int(named[1]) <= int(named[2]):
-                found[Part(count=int(named[2]), number=int(named[1]))] = folder / entry.name
+        names = sorted(entry.name for entry in entries if entry.name.startswith(_BEGINS))
+    return Found(
+        manifests=_by_part(folder, names, _MANIFESTS),
+        pieces=[folder / name for name in names if _PIECES.fullmatch(name)],
+        partials=_by_part(folder, names, _PARTIALS),
+    )
+
+
+def _by_part(folder: Path, names: list[str], pattern: re.Pattern[str]) -> dict[Part | None, Path]:
+    found: dict[Part | None, Path] = {}
+    for name in names:
+        named = pattern.fullmatch(name)
+        if named is None:
+            continue
+        if named[1] is None:
+            found[None] = folder / name
+        elif int(named[1]) <= int(named[2]):
+            found[Part(count=int(named[2]), number=int(named[1]))] = folder / name
     numbered = sorted(part for part in found if part is not None)
     first = [None] if None in found else []
     return {part: found[part] for part in [*first, *numbered]}

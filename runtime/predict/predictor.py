@@ -24,14 +24,15 @@ from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
 from fcnkit.runtime.predict.covering import Cover
 from fcnkit.runtime.predict.folder import run_into
-from fcnkit.runtime.predict.identity import real_path
-from fcnkit.runtime.predict.inputs import Job, relative_path
+from fcnkit.runtime.predict.identity import real_path, relative_path
+from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.urls import is_url
 
 __all__ = ["Predictor"]
 
@@ -87,6 +88,8 @@ class Predictor:
         if self.format not in SUFFIX_OF:
             rule = f"format must be one of {', '.join(SUFFIX_OF)}"
             raise BadValueError(message("Predictor", rule, self.format, "leave it out for labels"))
+        _check_here(self.root)
+        _check_here(self.out)
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
         opened = load(
@@ -126,6 +129,7 @@ class Predictor:
 
     def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""
+        _check_here(path)
         source, root = Path(path), Path(self.root)
         relative = relative_path(source, root)
         if relative is None:
@@ -140,3 +144,9 @@ class Predictor:
             )
         claims.check(source, output)
         return Job(source, output)
+
+
+def _check_here(place: str) -> None:
+    if is_url(place):
+        rule, remedy = "takes files of this machine", "mount the store, or run fcnkit predict"
+        raise BadValueError(message("Predictor", rule, place, remedy))

@@ -156,6 +156,8 @@ class Staging:
 class Publishable(Protocol):
     """A whole file that waits for its name."""
 
+    path: Path
+
     def publish(self, output: Path, *, check: Callable[[], object]) -> None:
         """Put it under its name; see ``Staging.publish``."""
 

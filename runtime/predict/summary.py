@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,10 @@ from fcnkit.runtime.predict.history import HAS_RESULT, History, Told
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.outputs import SUFFIX_OF
-from fcnkit.runtime.predict.parts import Part, manifests_in
+from fcnkit.runtime.predict.parts import Part, found_in, is_manifest
+from fcnkit.runtime.predict.store_manifest import ResultStamps, fetch_manifests
+from fcnkit.runtime.predict.stores import Store
+from fcnkit.runtime.predict.urls import Url
 
 __all__ = ["Summary", "last_lines", "summarize"]
 
@@ -44,79 +49,124 @@ class Summary:
     """How many lines cannot be read, by manifest."""
 
 
-def _open(out: Path) -> tuple[list[Part | None], History]:
+@dataclass(frozen=True, kw_only=True)
+class _Folder:
+    """An output folder on this machine or on a store, with its manifests open."""
+
+    manifests: list[str]
+    parts: list[Part | None]
+    """Of the manifests."""
+    history: History
+    exists: Callable[[str], bool]
+    """Whether a result is there."""
+
+
+@contextmanager
+def _opened(out: Path | Url) -> Iterator[_Folder]:
+    if isinstance(out, Url):
+        with TemporaryDirectory() as name, _on_store(out, Path(name)) as found:
+            yield found
+        return
     if not out.is_dir():
         rule, remedy = "must be an output folder of fcnkit predict", "name the folder given to -o"
         raise DataError(message(str(out), rule, "no folder", remedy))
-    manifests = manifests_in(out)
-    if not manifests:
-        rule, remedy = "must hold a manifest of fcnkit predict", "name the folder given to -o"
-        raise DataError(message(str(out), rule, "none", remedy))
-    return list(manifests), History(manifests.values())
+    found = found_in(out)
+    paths = found.readable
+    if not paths:
+        raise _none(out)
+    with History(paths) as history:
+        yield _Folder(
+            manifests=[path.name for path in paths],
+            parts=[*found.manifests, *(None for _ in found.pieces)],
+            history=history,
+            exists=lambda output: os.path.lexists(out / output),
+        )
 
 
-def last_lines(out: Path) -> Iterator[dict[str, Any]]:
+@contextmanager
+def _on_store(out: Url, folder: Path) -> Iterator[_Folder]:
+    store = Store(out)
+    manifest = fetch_manifests(store, folder)
+    if manifest is None:
+        raise _none(out)
+    results = ResultStamps(store)
+    with History([manifest]) as history:
+        yield _Folder(
+            manifests=[name for name in store.folder("")[1] if is_manifest(name)],
+            parts=[None],
+            history=history,
+            exists=lambda output: results.stamp(Path(output)) is not None,
+        )
+
+
+def _none(out: Path | Url) -> DataError:
+    rule, remedy = "must hold a manifest of fcnkit predict", "name the folder given to -o"
+    return DataError(message(str(out), rule, "none", remedy))
+
+
+def last_lines(out: Path | Url) -> Iterator[dict[str, Any]]:
     """Yield the last line about every output of a folder, from all its manifests.
 
     Args:
-        out: The output folder. Runs may write there meanwhile.
+        out: The output folder, or its address on a store. Runs may write there meanwhile.
 
     Raises:
         DataError: It holds no manifest; from the iterator.
         OSError: A manifest cannot be read; from the iterator.
     """
-    with _open(out)[1] as history:
-        yield from history.last_lines()
+    with _opened(out) as folder:
+        yield from folder.history.last_lines()
 
 
-def summarize(out: Path, jobs: Iterable[Job] | None = None) -> Summary:
+def summarize(out: Path | Url, jobs: Iterable[Job] | None = None) -> Summary:
     """Read all manifests of an output folder, and look whether their results are there.
 
     Args:
-        out: The output folder. Runs may write there meanwhile.
+        out: As for ``last_lines``.
         jobs: Pictures that are to be labeled, from ``find_jobs`` with the same root as those runs.
 
     Raises:
         DataError: It holds no manifest.
         OSError: A manifest cannot be read.
     """
-    parts, history = _open(out)
-    with history:
+    with _opened(out) as folder:
         failed: Counter[str] = Counter()
         missing: list[str] = []
         done = 0
         pictures = array("q")
-        for line in history.last_lines():
+        for line in folder.history.last_lines():
             key = 0
             if line.get("status") not in HAS_RESULT:
                 failed[_reason(line)] += 1
-            elif os.path.lexists(out / line["output"]):
+            elif folder.exists(line["output"]):
                 done, key = done + 1, hash(_picture(line))
             else:
                 missing.append(line["output"])
             pictures.append(key)
+        history = folder.history
+        made_twice = _made_twice(folder.parts, history)
         return Summary(
-            manifests=[path.name for path in manifests_in(out).values()],
+            manifests=folder.manifests,
             done=done,
             failed=dict(failed.most_common()),
             missing=missing,
-            duplicates=sorted([*_made_twice(parts, history), *_two_results(history, pictures)]),
-            left=None if jobs is None else [str(job.source) for job in _left(out, history, jobs)],
+            duplicates=sorted([*made_twice, *_two_results(history, pictures)]),
+            left=None if jobs is None else [str(job.source) for job in _left(folder, jobs)],
             torn={path.name: count for path, count in history.torn.items()},
         )
 
 
-def _left(out: Path, history: History, jobs: Iterable[Job]) -> Iterator[Job]:
+def _left(folder: _Folder, jobs: Iterable[Job]) -> Iterator[Job]:
     suffixes = sorted(set(SUFFIX_OF.values()))
     for job in jobs:
         outputs = [job.output.with_suffix(suffix).as_posix() for suffix in suffixes]
-        if not any(_is_there(out, history, output) for output in outputs):
+        if not any(_is_there(folder, output) for output in outputs):
             yield job
 
 
-def _is_there(out: Path, history: History, output: str) -> bool:
-    listed = any(told.is_last for told in history.told(output))
-    return listed and os.path.lexists(out / output)
+def _is_there(folder: _Folder, output: str) -> bool:
+    listed = any(told.is_last for told in folder.history.told(output))
+    return listed and folder.exists(output)
 
 
 def _reason(line: dict[str, Any]) -> str:

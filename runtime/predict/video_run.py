@@ -87,12 +87,12 @@ def label_clip(
     Raises:
         OSError: A result cannot be written; the frames before it are kept.
     """
-    task = _VideoTask(context, Origin.of(job.source), job.output, place, request)
+    task = _VideoTask(context, context.origin(job.file), job.output, place, request)
 
     def labeled(source: VideoSource) -> Iterator[_Labeled]:
-        return task.every_frame(source, job.source)
+        return task.every_frame(source, job.file)
 
-    yield from task.records(lambda: open_video(job.source), labeled, str(job.source))
+    yield from task.records(lambda: open_video(job.file), labeled, str(job.file))
 
 
 def label_camera(
@@ -387,6 +387,7 @@ class _VideoTask:
             "input": self._origin.input,
             "input_path": self._origin.input_path,
             "input_stamp": self._origin.input_stamp,
+            "input_sha256": self._origin.input_sha256,
             "output": output,
             "output_stamp": stamp,
             "size": self._size,

@@ -87,6 +87,7 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     }
     assert summary == {
         "found": 3,
+        "found_all": True,
         "done": 2,
         "failed": 1,
         "skipped": 0,

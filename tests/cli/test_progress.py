@@ -109,3 +109,23 @@ def test_a_terminal_shows_one_bar_with_rate_and_time_left(monkeypatch: pytest.Mo
     assert "images/s" in frame
     last_frame = screen.getvalue().split("\x1b[")[-1]
     assert "epoch 1" not in last_frame
+
+
+def test_lines_of_a_stage_whose_end_is_not_known(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    with progress_of(unit="images", finished=lambda: 50) as advance:
+        for done in [*range(8, 22), 199]:
+            clock.now = done / 10
+            advance("predict", done, None)
+        advance("predict", 200, 400)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict: 8 images, 62.5 images/s",
+        "predict: 9 images, 55.6 images/s",
+        "predict: 10 images, 50.0 images/s",
+        "predict: 20 images, 25.0 images/s",
+        "predict: 199 images, 2.5 images/s",
+        "predict: 200 of 400 images, 2.5 images/s, 0:00:20 left",
+    ]

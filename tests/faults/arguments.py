@@ -159,7 +159,8 @@ def fitting(target: str, name: str, place: Path) -> st.SearchStrategy[Any]:
         "read_engine_file.path": [place / "m.engine", place / "m.engine", place / "none"],
         "bands": [None, (3, 2, 1)], "color": ["RGB", "BGR"], "confidence": [False],
         "wanted": [None], "overlay": [None], "part": [None, "1/2"], "frames": [False],
-        "on_frame": [None], "image": [image], "tta": [None],
+        "listed": [None], "hash_inputs": [False, True], "on_frame": [None], "image": [image],
+        "tta": [None],
         "choose_covering.spec": [make_spec("logits"), make_spec("labels")],
         "request": [None, CoverRequest(), CoverRequest(tile=(32, 64)), CoverRequest(cover="pad")],
     }  # fmt: skip

@@ -32,7 +32,7 @@ from fcnkit.cli.options import (
     parse_size,
     use_factory,
 )
-from fcnkit.cli.predict import say_data_sets
+from fcnkit.cli.predict import say_data_set
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.bench.variants import CudaGraphs
@@ -203,7 +203,8 @@ def throughput(
     offered = [_parse_rate(text) for text in load or ()]
     # Nothing is written beside the pictures, so no result of another run is skipped here.
     found = search(data, Path("bench-throughput-writes-elsewhere"))
-    say_data_sets(found)
+    for folder in found.data_sets:
+        say_data_set(folder)
     jobs = found.jobs[:limit]
     machine = describe_environment()
     runs: list[dict[str, Any]] = []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +13,10 @@ from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fcnkit.runtime.predict.summary import Summary
+    from fcnkit.runtime.predict.urls import Url
 
 __all__ = ["manifest"]
 
@@ -23,14 +25,14 @@ _SHOWN = 20
 
 
 def manifest(
-    out: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of predict.")],
+    out: Annotated[str, typer.Argument(metavar="DIR", help="The output folder of predict.")],
     inputs: Annotated[
         list[str] | None,
         typer.Argument(metavar="[INPUT...]", help="What predict labels, to count what is left."),
     ] = None,
     *,
     root: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="As for predict, with INPUT.")
+        str | None, typer.Option(metavar="DIR", help="As for predict, with INPUT.")
     ] = None,
     lines: Annotated[
         bool, typer.Option("--lines", help="Print the last line of every result, as JSON.")
@@ -38,9 +40,12 @@ def manifest(
     as_json: Json = False,
 ) -> None:
     """Count what is done and failed, over all parts, and find duplicates and missing results."""
-    from fcnkit.runtime.predict.inputs import search
+    from fcnkit.runtime.predict.inputs import Listing
+    from fcnkit.runtime.predict.jobs import checked
     from fcnkit.runtime.predict.summary import last_lines, summarize
+    from fcnkit.runtime.predict.urls import path_or_url
 
+    place = path_or_url(out)
     if lines and as_json:
         rule, remedy = "takes --lines or --json", "leave one out; --lines prints JSON already"
         raise BadValueError(message("fcnkit manifest", rule, "both", remedy))
@@ -51,19 +56,20 @@ def manifest(
         rule, remedy = "--lines goes without INPUT", "leave one out"
         raise BadValueError(message("fcnkit manifest", rule, inputs[0], remedy))
     if lines:
-        for line in last_lines(out):
+        for line in last_lines(place):
             say(json.dumps(line))
         return
-    found = summarize(out, search(inputs, out, root=root).jobs if inputs else None)
+    jobs = checked(Listing(inputs, out, root=root), place) if inputs else None
+    found = summarize(place, jobs)
     if as_json:
         say(json.dumps(asdict(found)))
     else:
-        _say(found, out)
+        _say(found, place)
     if found.failed or found.missing or found.duplicates or found.left:
         raise typer.Exit(1)
 
 
-def _say(found: Summary, out: Path) -> None:
+def _say(found: Summary, out: Path | Url) -> None:
     counts = {
         "done": found.done,
         "failed": sum(found.failed.values()),

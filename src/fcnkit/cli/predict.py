@@ -38,11 +38,12 @@ from fcnkit.runtime.predict.outputs import FORMATS_SAY, SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime import Segmenter
-    from fcnkit.runtime.predict.inputs import Found
+    from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.parts import Part
+    from fcnkit.runtime.predict.urls import Url
 
-__all__ = ["predict", "say_data_sets"]
+__all__ = ["predict", "say_data_set"]
 
 Tile = Annotated[
     str | None,
@@ -84,6 +85,10 @@ Frames = Annotated[
 Seconds = Annotated[
     float | None, typer.Option(help="End a camera after that time; by default Ctrl-C ends it.")
 ]
+HashInputs = Annotated[
+    bool,
+    typer.Option("--hash", help="Tell pictures by their SHA-256, in the manifest, not by time."),
+]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
@@ -93,18 +98,18 @@ def predict(
         list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Pictures, videos, folders, patterns, @list.txt, or -; or one camera: its number "
-            "or rtsp://HOST/STREAM.",
+            help="Pictures, videos, folders, patterns, @list.txt, or -; s3://BUCKET/FOLDER; or one "
+            "camera: its number or rtsp://HOST/STREAM.",
         ),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR", help="Folder for the results.")],
     lists: Annotated[
         list[str] | None,
         typer.Option("--list", help="A text file with one picture per line, as @FILE."),
     ] = None,
     root: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="Mirror the tree below DIR; by default below each folder, fixed part of a "
@@ -145,6 +150,7 @@ def predict(
         int | None, typer.Option(help="Tiles per batch; by default 1 on a CPU, 8 elsewhere.")
     ] = None,
     resume: Resume = True,
+    hash_inputs: HashInputs = False,
     fail_fast: FailFast = False,
     max_pixels: Annotated[
         int | None, typer.Option(help="Refuse larger pictures; 89478485 by default.")
@@ -160,9 +166,9 @@ def predict(
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.predict.camera import predict_camera
     from fcnkit.runtime.predict.folder import predict_files
-    from fcnkit.runtime.predict.inputs import search
+    from fcnkit.runtime.predict.inputs import Listing
+    from fcnkit.runtime.predict.job_stream import Listed
     from fcnkit.runtime.predict.opening import open_segmenter
-    from fcnkit.runtime.predict.parts import manifest_name
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
 
@@ -175,17 +181,18 @@ def predict(
     share, camera = _share(part, given, root), _only_camera(given, seconds)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
     files = given if camera is None else []
-    found = search(files, out, suffix=SUFFIX_OF[format], root=root)
-    say_data_sets(found)
+    suffix = SUFFIX_OF[format]
+    listing = Listing(files, out, suffix=suffix, root=root, on_data_set=say_data_set)
     read = partial(backend_request, backend=backend, threads=threads, compute=compute)
     request = read(backend_options=backend_options, spec=spec)
     covering = cover_request(cover, tile=tile, overlap=overlap, tta=tta)
     with open_segmenter(model, request, covering) as segmenter, _interruptible() as stop:
-        run = partial(predict_files, segmenter, found.jobs, batch=batch, part=part)
-        run = partial(run, resume=resume, fail_fast=fail_fast)
+        listed = Listed() if camera is None else Listed(1, complete=True)
+        run = partial(predict_files, segmenter, listing, batch=batch, part=part, listed=listed)
+        run = partial(run, resume=resume, fail_fast=fail_fast, hash_inputs=hash_inputs)
         if camera is not None:
             run = partial(predict_camera, segmenter, camera, seconds=seconds)
-        tally = Tally(_total(found, share, camera))
+        tally = Tally(listed)
         records = run(
             out,
             model_sha256=sha256_of(model),
@@ -202,25 +209,25 @@ def predict(
         with closing(records):
             tally.consume(records)
         summary = {
-            **_counted(found, tally, time.perf_counter() - start),
+            **_counted(listing, tally, time.perf_counter() - start),
             **tally.totals.facts(),
-            "manifest": str(out / manifest_name(share)),
+            "manifest": _manifest(out, listing, share),
             "format": format,
             **_how(segmenter),
             **({"peak_memory_mb": _peak_memory()} if stats else {}),
         }
     # Ctrl-C is how a camera ends.
     stopped = stop.is_set() and camera is None
-    _conclude(summary, found, as_json=as_json, stopped=stopped)
+    _conclude(summary, listing, as_json=as_json, stopped=stopped)
 
 
-def _conclude(summary: dict[str, Any], found: Found, *, as_json: bool, stopped: bool) -> None:
+def _conclude(summary: dict[str, Any], listing: Listing, *, as_json: bool, stopped: bool) -> None:
     """Say what was done, and set the exit code."""
     from fcnkit.runtime.predict.tree import in_words
 
     say(json.dumps(summary) if as_json else _sentence(summary))
-    if found.passed_over and not as_json:
-        say(f"passed over, not pictures: {printable(in_words(found.passed_over))}")
+    if listing.passed_over and not as_json:
+        say(f"passed over, not pictures: {printable(in_words(listing.passed_over))}")
     if stopped:
         raise typer.Exit(130)
     if summary["done"] + summary["skipped"] < summary["found"]:
@@ -241,11 +248,10 @@ def _only_camera(given: Sequence[str], seconds: float | None) -> int | str | Non
     return cameras[0] if cameras else None
 
 
-def say_data_sets(found: Found) -> None:
-    """Say which of the given folders are data sets, whose masks are not labeled."""
-    for folder in found.data_sets:
-        name = printable(str(folder))
-        say(f"note: {name} is in VOC layout: only {name}/JPEGImages is labeled", err=True)
+def say_data_set(folder: Path | Url) -> None:
+    """Say that a folder is a data set, whose masks are not labeled."""
+    name = printable(str(folder))
+    say(f"note: {name} is in VOC layout: only {name}/JPEGImages is labeled", err=True)
 
 
 def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[str]:
@@ -256,7 +262,17 @@ def _given(inputs: Sequence[str] | None, lists: Sequence[str] | None) -> list[st
     return given
 
 
-def _share(part: str | None, given: Sequence[str], root: Path | None) -> Part | None:
+def _manifest(out: str, listing: Listing, share: Part | None) -> str:
+    """Return where the manifest is; on an object store it comes in pieces."""
+    from fcnkit.runtime.predict.parts import PIECES, manifest_name
+    from fcnkit.runtime.predict.urls import Url, path_or_url
+
+    place = path_or_url(out)
+    pieces = isinstance(place, Url) or listing.on_store
+    return str(place / (PIECES if pieces else manifest_name(share)))
+
+
+def _share(part: str | None, given: Sequence[str], root: str | None) -> Part | None:
     """Return the part, which has the same pictures wherever and whenever the command runs."""
     from fcnkit.runtime.predict.parts import Part
 
@@ -292,19 +308,13 @@ def _overlay_style(
     return plain if alpha is None else replace(plain, alpha=alpha)
 
 
-def _total(found: Found, share: Part | None, camera: int | str | None) -> int:
-    """Return how many results there are to be."""
-    if camera is not None:
-        return 1
-    return sum(share is None or share.holds(job.output) for job in found.jobs)
-
-
-def _counted(found: Found, tally: Tally, seconds: float) -> dict[str, Any]:
+def _counted(listing: Listing, tally: Tally, seconds: float) -> dict[str, Any]:
     return {
-        "found": tally.total,
+        "found": tally.listed.count,
+        "found_all": tally.listed.complete,
         **tally.counts,
         **tally.videos,
-        "passed_over": found.passed_over.total(),
+        "passed_over": listing.passed_over.total(),
         "seconds": round(seconds, 3),
         "images_per_second": round(tally.labeled / seconds, 3),
     }
@@ -366,6 +376,7 @@ def _sentence(summary: dict[str, Any]) -> str:
     rest = f", {summary['skipped']} done before" if summary["skipped"] else ""
     rest += f", {in_part} in part" if in_part else ""
     rest += f", {untried} not tried" if untried > 0 else ""
+    rest += "" if summary["found_all"] else ", the others not listed"
     rest += f", {summary['frames']} frames" if "frames" in summary else ""
     rest += f", {summary['dropped']} dropped" if summary.get("dropped") else ""
     memory = summary.get("peak_memory_mb")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from fcnkit.cli.progress import Advance, progress_of
@@ -11,6 +11,7 @@ from fcnkit.cli.say import say
 from fcnkit.errors import printable
 
 if TYPE_CHECKING:
+    from fcnkit.runtime.predict.job_stream import Listed
     from fcnkit.runtime.predict.manifest import Record
     from fcnkit.runtime.predict.video_records import VideoRecord
 
@@ -21,13 +22,14 @@ class Totals:
     """Pixels per class and mean confidence of all results together, those of earlier runs too."""
 
     def __init__(self) -> None:
-        self._pixels: Counter[str] = Counter()
+        self._pixels: dict[str, int] = {}
         self._sure = 0.0
         self._counted = 0
 
     def add(self, record: Record) -> None:
         """Count an image."""
-        self._pixels.update(record.pixels or {})
+        for name, count in (record.pixels or {}).items():
+            self._pixels[name] = self._pixels.get(name, 0) + count
         if record.confidence is not None and record.size is not None:
             pixels = record.size[0] * record.size[1]
             self._sure += record.confidence * pixels
@@ -36,19 +38,20 @@ class Totals:
     def facts(self) -> dict[str, Any]:
         """Return both for the summary."""
         mean = round(self._sure / self._counted, 6) if self._counted else None
-        return {"pixels": dict(self._pixels.most_common()), "confidence": mean}
+        most_first = sorted(self._pixels.items(), key=itemgetter(1), reverse=True)
+        return {"pixels": dict(most_first), "confidence": mean}
 
 
 class Tally:
     """Counts what became of the inputs of one run."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, listed: Listed) -> None:
         """Begin.
 
         Args:
-            total: How many inputs there are.
+            listed: How many inputs there are, as far as that is known.
         """
-        self.total = total
+        self.listed = listed
         self.counts = {"done": 0, "failed": 0, "skipped": 0}
         self.videos: dict[str, int] = {}
         """Counts of the videos: ``partial``, and ``frames`` that are labeled; empty without any."""
@@ -73,7 +76,11 @@ class Tally:
         """Do the work, showing progress, and count its records."""
         with progress_of(unit="images", finished=lambda: self.labeled) as self._advance:
             for record in records:
-                self._count(record)
+                if record.status == "skipped":  # of a million pictures, maybe all
+                    self.counts["skipped"] += 1
+                    self.totals.add(record)
+                else:
+                    self._count(record)
 
     def _count(self, record: Record) -> None:
         from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
@@ -85,13 +92,14 @@ class Tally:
             self._count_video(record)
         if record.status != "partial":
             self.counts[record.status] += 1
-        name, why = printable(" ".join(record.input.split())), record.error or ""
         if record.status in ("failed", "partial"):
+            name, why = printable(" ".join(record.input.split())), record.error or ""
             say(f"{record.status}: {why if name in why else f'{name}: {why}'}", err=True)
-        if record.status != "skipped" and not isinstance(record, VideoRecord):
+        if not isinstance(record, VideoRecord):
             done, skipped = self.counts["done"] + self.counts["failed"], self.counts["skipped"]
+            total = self.listed.count - skipped if self.listed.complete else None
             assert self._advance is not None
-            self._advance("predict", done, self.total - skipped)
+            self._advance("predict", done, total)
 
     def _count_video(self, record: VideoRecord) -> None:
         self._under_way = 0

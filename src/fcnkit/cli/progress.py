@@ -96,7 +96,10 @@ class _Speed(ProgressColumn):
 
 
 class _Lines:
-    """Writes a line when a stage begins, at every tenth of it, and none in between."""
+    """Writes a line when a stage begins, at every tenth of it, and none in between.
+
+    While nobody knows how much there is, it writes one at 1, 2, ... 9, 10, 20, ... 90, 100 ...
+    """
 
     def __init__(
         self,
@@ -110,30 +113,33 @@ class _Lines:
         self._in_bytes = in_bytes
         self._unit = f" {unit}" if unit else ""
         self._finished = finished
-        self._written: tuple[str, int] | None = None
+        self._written: tuple[str, int, int] | None = None
         self._began = (time.monotonic(), 0)
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
-        tenth = 10 * done // total if total else 0
-        if self._written == (stage, tenth):
+        digits = str(done)
+        mark = (0, 10 * done // total) if total else (len(digits), int(digits[0]))
+        if self._written == (stage, *mark):
             return
         begins = self._written is None or self._written[0] != stage
         if begins and self._finished is None:
             self._began = (time.monotonic(), done)
-        self._written = (stage, tenth)
+        self._written = (stage, *mark)
         amount = self._amount(done) + (f" of {self._amount(total)}" if total else "")
         amount += self._pace(done, total)
         self._console.print(f"{stage}: {amount}", markup=False, highlight=False, soft_wrap=True)
 
     def _pace(self, done: int, total: int | None) -> str:
-        """Say how fast the stage is, and how long it will take on."""
+        """Say how fast the stage is, and how long it will take on where that is known."""
         then, before = self._began
-        if not self._unit or not total or done <= before:
+        if not self._unit or done <= before:
             return self._unit
         seconds = max(1e-9, time.monotonic() - then)
         counted = done - before if self._finished is None else self._finished()
-        left = timedelta(seconds=round((total - done) * seconds / (done - before)))
         speed = f", {counted / seconds:.1f}{self._unit}/s" if counted else ""
+        if not total:
+            return f"{self._unit}{speed}"
+        left = timedelta(seconds=round((total - done) * seconds / (done - before)))
         return f"{self._unit}{speed}, {left} left"
 
     def _amount(self, count: int) -> str:

@@ -21,7 +21,8 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.predict.folder import MANIFEST, Job, find_jobs, predict_files
 from fcnkit.runtime.predict.identity import Origin, Stamp
-from fcnkit.runtime.predict.inputs import check_outputs, search
+from fcnkit.runtime.predict.inputs import search
+from fcnkit.runtime.predict.jobs import checked
 from fcnkit.runtime.predict.predictor import Predictor
 from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.tree import in_words
@@ -355,18 +356,18 @@ def test_jobs_of_a_caller_keep_the_rule(tmp_path: Path, segmenter: Segmenter) ->
 def test_names_that_a_file_system_takes_for_one(tmp_path: Path) -> None:
     paths = [tmp_path / "A.png", tmp_path / "a.jpg"]
     jobs = [Job(path, Path(path.name).with_suffix(".png")) for path in paths]
-    check_outputs(jobs, tmp_path / "out")
+    assert list(checked(jobs, tmp_path / "out")) == jobs
     text = (
         f"predict: every picture needs its own output name, got {paths[0]} and {paths[1]} for "
         "a.png; rename one, or label them into different folders"
     )
     with refusal(ValueError, text):
-        check_outputs(jobs, tmp_path / "out", fold=True)
+        list(checked(jobs, tmp_path / "out", fold=True))
     accents = [unicodedata.normalize(form, "ä.png") for form in ("NFC", "NFD")]
     jobs = [Job(tmp_path / name, Path(name)) for name in accents]
-    check_outputs(jobs, tmp_path / "out")
+    assert list(checked(jobs, tmp_path / "out")) == jobs
     with pytest.raises(ValueError, match="every picture needs its own output name"):
-        check_outputs(jobs, tmp_path / "out", fold=True)
+        list(checked(jobs, tmp_path / "out", fold=True))
     with Staging(tmp_path) as staging:
         folds = staging.folds_case()
     (tmp_path / "probe").touch()

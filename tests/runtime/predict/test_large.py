@@ -333,13 +333,13 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
     path = tmp_path / f"a{SUFFIX_OF[format]}"
     style = OverlayStyle(legend=False)
     output, _ = open_output(path, *size, spec, format=format, style=style)
-    assert read_size(path) is None
+    assert read_size(str(path)) is None
     for at in range(0, size[0], 10):
         band = labels[at : at + 10]
         output.write(image[at : at + 10], Prediction(band, confidence=band + 9))
-        assert read_size(path) is None
+        assert read_size(str(path)) is None
     output.close()
-    assert read_size(path) == size
+    assert read_size(str(path)) == size
     if format in ("labels", "npy"):
         assert np.array_equal(read(path), labels)
     if format == "confidence":

@@ -104,7 +104,7 @@ def test_another_look_is_drawn_again_and_the_same_is_not(
         )
         status += [record.status for record in work]
     assert status == ["done", "skipped", "done", "skipped"]
-    size = read_size(out / "a.png")
+    size = read_size(str(out / "a.png"))
     assert size is not None
     assert size[0] > 40
 

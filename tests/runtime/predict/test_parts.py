@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, find_jobs, predict_files
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.parts import Part, manifest_name, manifests_in, partial_name
+from fcnkit.runtime.predict.parts import Part, found_in, manifest_name, partial_name
 from tests.refusal import refusal
 from tests.runtime.pictures import write_pictures
 
@@ -133,7 +133,7 @@ def test_another_count_goes_on(tmp_path: Path, segmenter: Segmenter) -> None:
         done_before = first if parts == ["1/2", "2/2"] else again
         assert {name for name, status in again.items() if status == "skipped"} == set(done_before)
         assert len(again) == COUNT
-    assert len([line for path in manifests_in(out).values() for line in lines_of(path)]) == COUNT
+    assert len([line for path in found_in(out).readable for line in lines_of(path)]) == COUNT
 
 
 def test_a_failure_in_one_manifest_is_done_again_in_another(

@@ -10,7 +10,7 @@ import pytest
 from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.backends.registry import Device
 from fcnkit.runtime.checks import PROCESSORS
-from fcnkit.runtime.predict import folder
+from fcnkit.runtime.predict import run
 from fcnkit.runtime.predict.pipeline import default_batch, default_workers, on_cpu
 from tests.runtime.models import make_info, make_spec
 
@@ -34,9 +34,9 @@ def test_the_device_decides_not_the_batch(device: Device, head: Head) -> None:
 def test_large_tiles_run_one_at_a_time_on_a_cpu_only(
     device: Device, sparing: bool, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "MOST_LOGIT_BYTES", 1)
+    monkeypatch.setattr(run, "MOST_LOGIT_BYTES", 1)
     spec = make_spec("logits", high=(most, 2048, 2048))
     opened = SimpleNamespace(info=make_info(device), spec=spec)
     segmenter = SimpleNamespace(tile=(64, 64), backend=opened, spec=spec)
     context: Any = SimpleNamespace(segmenter=segmenter)
-    assert folder._Run(context)._sparing() is sparing
+    assert run.FolderRun(context)._sparing() is sparing

@@ -215,7 +215,8 @@ def pictures_below(folder: Path, out: Path | None = None) -> list[Path]:
         OSError: A folder cannot be listed.
     """
     nowhere = folder / "\0"  # no folder has this name
-    return list(Tree(folder, out or nowhere, {}, set()).pictures())
+    found = Tree(folder, out or nowhere, Counter()).pictures()
+    return sorted(inner / name for inner, names in found for name in names)
 
 
 def picture_index(folder: Path) -> dict[str, list[Path]]:

@@ -1,0 +1,226 @@
+"""One run over many pictures in one process: a bounded pipeline from picture files to result files.
+
+Decoding and cutting into tiles, and stitching, coloring, encoding and writing run on worker
+threads beside the model, which is used from the caller's thread only. What is in flight is
+bounded, so memory does not grow with the number of files.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import get_args
+
+from fcnkit.errors import BadTypeError, BadValueError, message
+from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
+from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
+from fcnkit.runtime.predict.job_stream import Item
+from fcnkit.runtime.predict.jobs import Job
+from fcnkit.runtime.predict.manifest import Options, Record
+from fcnkit.runtime.predict.outputs import Format
+from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
+from fcnkit.runtime.predict.pipeline import (
+    Behind,
+    Finished,
+    Run,
+    Work,
+    ahead_of,
+    default_batch,
+    default_workers,
+    most_ahead,
+    on_cpu,
+    run_works,
+)
+from fcnkit.runtime.predict.results import ResultRequest, Results
+from fcnkit.runtime.predict.segmenter import Segmenter
+
+__all__ = ["FolderRun", "context_of", "options_of"]
+
+
+def options_of(
+    segmenter: Segmenter,
+    *,
+    format: Format,
+    wanted: ResultRequest | None = None,
+    results: Results | None = None,
+    overlay: OverlayStyle | None = None,
+) -> Options:
+    """Say what a result depends on besides the picture and the model."""
+    backend, mapped = segmenter.backend, results is not None and results.labels is not None
+    return Options(
+        format=format,
+        cover=segmenter.cover,
+        tile=segmenter.tile,
+        overlap=segmenter.overlap,
+        backend=backend.name,
+        compute=backend.info.precision,
+        tta=segmenter.tta,
+        classes=results.spec.classes if results and mapped else None,
+        labels=results.labels if results else None,
+        void_below=wanted.void_below if wanted else None,
+        confidence=bool(results and results.needs_confidence),
+        overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
+    )
+
+
+def context_of(
+    segmenter: Segmenter,
+    format: Format,
+    wanted: ResultRequest | None,
+    overlay: OverlayStyle | None,
+    model_sha256: str,
+    max_pixels: int,
+    *,
+    hash_inputs: bool = False,
+) -> RunContext:
+    """Check what the inputs of a run have in common; see ``predict_files``.
+
+    Raises:
+        TypeError: An argument is of another type.
+        ValueError: format is unknown, or max_pixels is below 1.
+    """
+    _check_text("format", format, "leave it out for labels")
+    if format not in get_args(Format):
+        rule = f"format must be one of {', '.join(get_args(Format))}"
+        raise BadValueError(message("predict", rule, format, "leave it out for labels"))
+    if overlay is not None:
+        check_type("predict: overlay", overlay, OverlayStyle)
+        if format != "overlay":
+            rule, remedy = "goes with format overlay", "leave it out"
+            raise BadValueError(message("predict: overlay", rule, f"format {format}", remedy))
+    _check_positive("max_pixels", max_pixels)
+    _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
+    wanted = ResultRequest() if wanted is None else wanted
+    check_type("predict: wanted", wanted, ResultRequest)
+    results = wanted.resolve(segmenter.spec, confidence=format == "confidence")
+    segmenter.check_confidence(results.needs_confidence)
+    return RunContext(
+        segmenter=segmenter,
+        options=options_of(
+            segmenter, format=format, wanted=wanted, results=results, overlay=overlay
+        ),
+        results=results,
+        model_sha256=model_sha256,
+        max_pixels=max_pixels,
+        hash_inputs=check_flag("predict: hash_inputs", hash_inputs),
+    )
+
+
+def _check_text(name: str, value: object, remedy: str) -> None:
+    if not isinstance(value, str):
+        got = type(value).__name__
+        raise BadTypeError(message("predict", f"{name} must be a str", got, remedy))
+
+
+def _check_positive(name: str, value: int, *, most: int | None = None) -> None:
+    try:
+        value = operator.index(value)
+    except TypeError:
+        rule, got = f"{name} must be an integer", type(value).__name__
+        raise BadTypeError(message("predict", rule, got, "pass an int")) from None
+    if value < 1:
+        raise BadValueError(message("predict", f"{name} must be at least 1", value, "raise it"))
+    if most is not None and value > most:
+        raise BadValueError(message("predict", f"{name} must be at most {most}", value, "lower it"))
+
+
+_Task = FileTask | list[Record]
+"""A picture on its way, or what earlier runs recorded, which goes along."""
+
+
+class FolderRun:
+    """One run over many pictures in this process."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        batch: int | None = None,
+        workers: int | None = None,
+        fail_fast: bool = False,
+        stop: threading.Event | None = None,
+    ) -> None:
+        backend = context.segmenter.backend
+        if workers is None:
+            workers = default_workers(backend)
+        if batch is None:
+            batch = default_batch(backend)
+        _check_positive("batch", batch)
+        _check_positive("workers", workers, most=MAX_THREADS)
+        self.context = context
+        self._batch, self._workers = batch, workers
+        self._limit = most_ahead(workers)
+        self._fail_fast, self.stop = fail_fast, stop or threading.Event()
+        self._failed = self._ended = False
+        """Each is set when no further picture is begun; ``stop`` belongs to the caller."""
+
+    def records(self, jobs: Iterable[Item], place: Place) -> Generator[Record, None, None]:
+        """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
+
+        def keep(records: list[Record]) -> None:
+            for record in records:
+                place.keep(record)
+
+        backend = self.context.segmenter.backend
+        run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
+        self._ended = False  # pictures that follow a video are a run again
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
+            works = self._works(pool, jobs, place)
+            finished = self._watched(run_works(backend.spec, run, works, batch=self._batch))
+            behind = Behind(pool, _finish, limit=self._limit)
+            try:
+                for records in behind.results(finished):
+                    keep(records)
+                    yield from records
+            finally:
+                # Interrupted: what the model has gets written, and the manifest says so.
+                self._ended = True
+                behind.drain(finished, keep)
+                self.context.drop_unfinished()
+
+    def halted(self) -> bool:
+        """Whether nothing is begun any more."""
+        return self._failed or self.stop.is_set()
+
+    def note(self, record: Record) -> None:
+        """Note what became of a video: after a failure nothing more is begun, where wanted."""
+        self._failed |= self._fail_fast and record.status != "done"
+
+    def _watched(self, finished: Iterator[Finished[_Task]]) -> Iterator[Finished[_Task]]:
+        """Begin nothing more after a failure, where that is wanted."""
+        for one in finished:
+            self._failed |= self._fail_fast and one.error is not None
+            yield one
+
+    def _sparing(self) -> bool:
+        """Whether tiles are so large that a CPU should run one at a time."""
+        segmenter = self.context.segmenter
+        if segmenter.tile is None or not on_cpu(segmenter.backend):
+            return False
+        return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
+
+    def _works(
+        self, pool: ThreadPoolExecutor, jobs: Iterable[Item], place: Place
+    ) -> Iterator[Work[_Task]]:
+        """Yield the pictures, each begun by the pool a few ahead of the model."""
+
+        def begin(item: Item) -> Work[_Task]:
+            if isinstance(item, Job):
+                begun = self.context.begin(item, place)
+                return Work(begun.owner, begun.picture, begun.error, begun.seconds)
+            return Work(item, None)
+
+        def halted() -> bool:
+            return self._ended or self.halted()
+
+        for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
+            self._failed |= self._fail_fast and work.error is not None
+            yield work
+
+
+def _finish(one: Finished[_Task]) -> list[Record]:
+    return [one.owner.finish(one)] if isinstance(one.owner, FileTask) else one.owner
