@@ -18,6 +18,7 @@ from typing import get_args
 
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
+from fcnkit.runtime.machine import keep_freed_memory
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, check_outputs, find_jobs, unique_jobs
@@ -341,6 +342,7 @@ class _Run:
 
     def records(self, jobs: Iterable[Job], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
+        keep_freed_memory()
         backend = self.context.segmenter.backend
         run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
         with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:

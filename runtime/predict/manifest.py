@@ -211,7 +211,8 @@ class Manifest:
 
 def line_of(record: Record) -> bytes:
     """Return a record as a line of the manifest."""
-    return json.dumps(asdict(record)).encode() + b"\n"
+    # Not asdict: it copies every value, which takes longer than all the rest of the line.
+    return json.dumps(vars(record), default=vars).encode() + b"\n"
 
 
 def _record(line: dict[str, Any], now: Origin, options: Options, sha256: str) -> Record:
