@@ -191,6 +191,7 @@ def throughput(
 ) -> None:
     """Label a folder as predict does, and pictures that arrive at random; count all of it."""
     from fcnkit.runtime.bench.environment import describe_environment
+    from fcnkit.runtime.bench.host import measure_host
     from fcnkit.runtime.bench.page import throughput_page
     from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
     from fcnkit.runtime.bench.throughput import throughput_report
@@ -217,12 +218,15 @@ def throughput(
             rows, under_load = run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
             runs += rows
             loads += under_load
+    with open_it() as segmenter:  # any of them: what lies around a model is the same
+        host = measure_host(segmenter, jobs, rounds=rounds)
     report = throughput_report(
         model,
         sha256_of(model),
         data=" ".join(Path(text).name or text for text in data),
         runs=runs,
         loads=loads,
+        host=host,
         environment=machine,
     )
     if out is not None:

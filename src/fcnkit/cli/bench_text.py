@@ -125,7 +125,8 @@ def throughput_text(report: dict[str, Any]) -> str:
         report: In its JSON form.
 
     Returns:
-        The lines: machine, a table of the folder runs, a table of the loads, warnings.
+        The lines: machine, a table of the folder runs, what lies around the model, a table of the
+        loads, warnings.
     """
     head = f"{report['model']} (sha256 {report['model_sha256'][:12]}) over {report['data']}"
     lines = [_machine(report["environment"]), head, ""]
@@ -134,7 +135,7 @@ def throughput_text(report: dict[str, Any]) -> str:
         pace = [run["pictures"] / seconds for seconds in run["seconds"]]
         figures = [f"{value:.2f}" for value in (run["images_per_second"], max(pace), min(pace))]
         rows.append([run["title"], str(run["pictures"]), *figures])
-    lines += _aligned(rows)
+    lines += [*_aligned(rows), "", _host(report["host"])]
     if report["loads"]:
         names = ("p50", "p90", "p95", "p99", "p99_9", "max")
         head_row = ["requests/s", "way", "requests", "busy"]
@@ -149,6 +150,14 @@ def throughput_text(report: dict[str, Any]) -> str:
         title = f"{row['title']}, {row['rate']:.2f}/s" if "rate" in row else row["title"]
         lines += [f"warning: {title}: {line}" for line in row["warnings"]]
     return "\n".join(lines)
+
+
+def _host(host: dict[str, Any]) -> str:
+    return (
+        f"one process without a model: {host['images_per_second']:.2f} images/s, "
+        f"{host['processor_ms']:.2f} ms of processor time per image; "
+        f"JPEG by {host['codecs']['jpeg']}, PNG by {host['codecs']['png']}"
+    )
 
 
 def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: float | None) -> str:
