@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli import bench_text
+from fcnkit.cli.bench_across import across
 from fcnkit.cli.bench_runs import (
     budget_of,
     measure_cases,
@@ -40,6 +41,7 @@ from fcnkit.runtime.bench.variants import CudaGraphs
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast a model runs here.")
+app.command()(across)
 
 _Backends = Annotated[
     list[str] | None,
