@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def open_subject(source: str, folder: Path, *, classes: int | None) -> Subject:
     """Bring a network into all forms; files are written into a folder."""
-    if ":" in source and not Path(source).exists():
+    if _is_factory(source):
         return _of_module(source, folder, classes)
     path = Path(source)
     return (
@@ -86,18 +87,30 @@ def with_plain_upsampling(net: nn.Module) -> nn.Module:
     return net.eval()
 
 
+def module_of(source: str) -> nn.Module:
+    """Make the module of a checkpoint or of a factory, another one each time."""
+    if not _is_factory(source):
+        return with_plain_upsampling(load_model(Path(source))[0])
+    module, _, function = source.partition(":")
+    return Scores(getattr(import_module(module), function)()).eval()
+
+
+def _is_factory(source: str) -> bool:
+    return ":" in source and not Path(source).exists()
+
+
 def _of_checkpoint(path: Path, folder: Path) -> Subject:
     models = {head: folder / f"{head}.onnx" for head in HEADS}
     for head, model in models.items():
         export_onnx(path, model, head=head)
-
-    def make() -> nn.Module:
-        return with_plain_upsampling(load_model(path)[0])
-
     spec = read_onnx_file(models["logits"]).spec(where="logits")
-    plain = export_plain(make(), spec, folder / "plain.onnx")
     return Subject(
-        name=path.name, spec=spec, make=make, plain=plain, models=models, checkpoint=path
+        name=path.name,
+        spec=spec,
+        make=partial(module_of, str(path)),
+        plain=export_plain(module_of(str(path)), spec, folder / "plain.onnx"),
+        models=models,
+        checkpoint=path,
     )
 
 
@@ -113,15 +126,16 @@ def _adopted(source: str, folder: Path, classes: int | None) -> dict[Head, Path]
 def _of_module(source: str, folder: Path, classes: int | None) -> Subject:
     models = _adopted(source, folder, classes)
 
-    module, _, function = source.partition(":")
-
-    def make() -> nn.Module:
-        return Scores(getattr(import_module(module), function)()).eval()
-
     plain = folder / "plain.onnx"
-    adopt_sources.export(make(), plain, dynamo=False)
-    spec = read_onnx_file(models["logits"]).spec(where="logits")
-    return Subject(name=source, spec=spec, make=make, plain=plain, models=models, checkpoint=None)
+    adopt_sources.export(module_of(source), plain, dynamo=False)
+    return Subject(
+        name=source,
+        spec=read_onnx_file(models["logits"]).spec(where="logits"),
+        make=partial(module_of, source),
+        plain=plain,
+        models=models,
+        checkpoint=None,
+    )
 
 
 def _of_onnx(path: Path, folder: Path, classes: int | None) -> Subject:
