@@ -27,6 +27,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from benchmarks.markdown import table
 from benchmarks.timing import median_ratio
 
@@ -86,6 +88,12 @@ def inputs_of(data: Path, limit: int | None) -> tuple[list[str], list[str]]:
     names = (data / "ImageSets" / "Segmentation" / "val.txt").read_text("utf-8").split()[:limit]
     folder = data / "JPEGImages"
     images = [str(next(folder.glob(f"{name}.*"))) for name in names]
+    sizes = set()
+    for path in images:
+        with Image.open(path) as image:
+            sizes.add(image.size)
+    if len(sizes) != 1:
+        raise SystemExit(f"{data}: the images must have one size, got {len(sizes)}")
     return images, [str(data / "SegmentationClass" / f"{name}.png") for name in names]
 
 
