@@ -125,7 +125,7 @@ faults: setup
 	$(BIN)/python -m tests.faults --share full --minutes 30
 
 # Fuzzing of everything that reads bytes, and of the kernels (with Debian's clang): FUZZ_SECONDS per
-# target, sixteen targets.
+# target, seventeen targets.
 FUZZ_SECONDS ?= 600
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
