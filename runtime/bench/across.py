@@ -240,24 +240,25 @@ def measure_across(
 
 def _started(request: AcrossRequest, folder: Path, tell: Callable[[str], object]) -> list[_Version]:
     """Make the environments, and start a process in each."""
-    package, found = request.versions.package, list[_Version]()
-    if _is_installed(package):
-        found.append(_Version("here", Path(sys.executable), folder / "here.txt"))
+    package = request.versions.package
+    made: list[tuple[str, Path | None, str | None]] = []
     refused: list[BackendUnavailableError] = []
     for number, wanted in enumerate(request.versions.versions):
         tell(f"installing {package}=={wanted}")
-        log, python, error = folder / f"{number}.txt", None, None
         try:
             python = make_environment(folder / str(number), f"{package}=={wanted}")
-        except BackendUnavailableError as raised:
-            refused.append(raised)
-            error = str(raised)
-        found.append(_Version(wanted, python, log, error))
-    if len(refused) == len(request.versions.versions):
-        for one in found:
-            one.close()
+            made.append((wanted, python, None))
+        except BackendUnavailableError as error:
+            refused.append(error)
+            made.append((wanted, None, str(error)))
+    if len(refused) == len(made):
         raise refused[0]
-    return found
+    if _is_installed(package):
+        made.insert(0, ("here", Path(sys.executable), None))
+    return [
+        _Version(wanted, python, folder / f"{number}.txt", error)
+        for number, (wanted, python, error) in enumerate(made)
+    ]
 
 
 def _is_installed(package: str) -> bool:
