@@ -1,6 +1,6 @@
 """The same model file with several versions of a library: how fast, and whether the labels agree.
 
-Each version runs in a process with an environment of its own. The processes take turns, so that a
+Each version runs in its own process and environment. The processes take turns, so that a
 slow moment of the machine hits all of them.
 """
 
