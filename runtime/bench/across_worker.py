@@ -44,7 +44,7 @@ class _Worker:
         )
         self._opened = time.perf_counter() - start
         spec = self._segmenter.spec
-        self._size: tuple[int, int] = tuple(settings["size"] or spec.shapes.opt[1:])  # type: ignore[assignment]
+        self._size: tuple[int, int] = tuple(settings["size"] or spec.shapes.opt[1:])
         self._images = [
             read_picture(path, range=spec.range, bands=spec.bands) for path in settings["images"]
         ] or [np.asarray(example_picture(*self._size, seed=seed)) for seed in range(_EXAMPLES)]
