@@ -107,7 +107,7 @@ def test_a_large_image_beside_others(run_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyvips", reason="pyvips is not installed")
     result = tmp_path / "large.json"
     said = ran(
-        "-m", "benchmarks.large_peers", run_folder / "best.pt", tmp_path / "work", "--side", 288,
+        "-m", "benchmarks.large_peers", run_folder / "best.pt", tmp_path / "work", "--side", 224,
         "--tile", 128, "--overlap", 32, "--threads", 1, "--json", result,
     )  # fmt: skip
     found = json.loads(result.read_text())
@@ -117,8 +117,11 @@ def test_a_large_image_beside_others(run_folder: Path, tmp_path: Path) -> None:
         assert "error" not in row, (way, row)
         assert row["seconds"][0] > 0
         assert row["peak_mb"][0] > 0
-        assert row["same_labels"] > 0.9, way
-    assert found["rows"]["fcnkit"]["same_labels"] == 1
+    same = {way: row["same_labels"] for way, row in found["rows"].items()}
+    assert same["fcnkit"] == 1
+    # Two tiles a side lie in one way only, so that all who average agree.
+    assert min(same["monai over onnxruntime"], same["monai over torch"]) > 0.999
+    assert min(same.values()) > 0.3
 
 
 def test_a_way_that_fails_is_a_line_with_its_reason() -> None:
