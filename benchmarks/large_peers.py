@@ -225,7 +225,8 @@ def show(found: dict[str, Any]) -> str:
     lines = []
     for way, row in found["rows"].items():
         if not row["seconds"] or not ours["seconds"]:
-            lines.append((way, "failed", "", "", "", row.get("error", "")))
+            reason = row.get("error", "").replace("|", "/")  # a library may say very much
+            lines.append((way, "failed", "", "", "", reason[:150]))
             continue
         seconds, peak = (statistics.median(row[key]) for key in ("seconds", "peak_mb"))
         ratios = [
