@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,coco,video,objects,plots,interop,dev,docs,serve
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,fast,coco,video,objects,plots,interop,dev,docs,serve
 
 .PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 
@@ -125,7 +125,7 @@ faults: setup
 	$(BIN)/python -m tests.faults --share full --minutes 30
 
 # Fuzzing of everything that reads bytes, and of the kernels (with Debian's clang): FUZZ_SECONDS per
-# target, sixteen targets.
+# target, seventeen targets.
 FUZZ_SECONDS ?= 600
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)

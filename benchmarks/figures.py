@@ -248,7 +248,7 @@ def peers(work: Work) -> str:
     said = "not known" if others is None else f"{others:.2f}"
     return (
         f"{found['pictures']} pictures of {found['size']}, {found['rounds']} rounds, network "
-        f"{found['checkpoint']}; other programs used {said} cores meanwhile.\n\n{tables(found)}"
+        f"{found['network']}; other programs used {said} cores meanwhile.\n\n{tables(found)}"
     )
 
 

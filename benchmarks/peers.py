@@ -1,11 +1,15 @@
 """The same trained network, pictures and cores through fcnkit and through everybody else.
 
-    python -m benchmarks.peers CHECKPOINT PICTURES [--limit 32] [--rounds 3] [--json FILE]
+    python -m benchmarks.peers SOURCE PICTURES [--limit 32] [--rounds 3] [--json FILE]
+
+SOURCE is a checkpoint of any network of fcnkit, ``package.module:factory`` for a module from
+elsewhere, which fcnkit adopts, or an ONNX file that gives scores. Without a module there are no
+rows of PyTorch.
 
 Every way does the whole task, picture files to label PNGs, in one process that is pinned to
 THREADS cores; libraries are told to use that many threads. The ways take turns, folder by folder,
 and what they compile they compile in a first round that does not count. The labels are compared
-with those of the d2l.ai chapter's loop (ways that average tiles: with MONAI's).
+with those of the first way of their cover, such as the d2l.ai chapter's loop.
 
     a  the d2l.ai chapter's loop: eager PyTorch, NCHW
     b  PyTorch with channels_last, eager and compiled
@@ -37,12 +41,11 @@ from PIL import Image
 
 from benchmarks import peers_ways as ways
 from benchmarks.bare_engine import benchmark_app
+from benchmarks.peers_subject import Subject, add_options, open_subject
 from benchmarks.peers_ways import Network, Way
 from benchmarks.timing import median_ratio
-from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
 from fcnkit.runtime.artifacts.precisions import full_name
-from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.machine import LoadMeter
 
 MISSING: dict[str, str] = {}
@@ -59,9 +62,9 @@ class Timed:
     labels: list[np.ndarray[Any, Any]] = field(default_factory=list)
 
 
-def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> list[Way]:
+def build_peers(options: argparse.Namespace, subject: Subject, size: tuple[int, int]) -> list[Way]:
     """Set up (a) to (e) and (g); what is not requested is not built."""
-    plain = ways.export_plain(Network(options.checkpoint), folder / "plain.onnx")
+    plain = subject.plain
     threads, provider = options.threads, "CPUExecutionProvider"
     default = ways.openvino_default(plain)
     # Each has its own network, because they change its memory format.
@@ -93,7 +96,12 @@ def build_peers(options: argparse.Namespace, folder: Path, size: tuple[int, int]
         if group in lacking:
             MISSING[f"{group}, {name}"] = lacking[group]
             continue
-        work = build(Network(options.checkpoint))
+        script = "script" in name  # these run the ONNX file
+        if subject.make is None and not script:
+            MISSING[f"{group}, {name}"] = "an ONNX file has no module"
+            continue
+        module = None if subject.make is None or script else subject.make()
+        work = build(Network(module, subject.spec))
         rows.append(
             Way(group=group, name=name, engine=engine, compute=compute, cover=cover, work=work)
         )
@@ -121,14 +129,14 @@ def on_gpu(
     return rows
 
 
-def build_ours(options: argparse.Namespace, folder: Path) -> list[Way]:
+def build_ours(options: argparse.Namespace, subject: Subject) -> list[Way]:
     threads = options.threads
     rows = []
-    covers: tuple[tuple[Head, Cover], ...] = (("labels", "pad"), ("logits", "average"))
-    for head, cover in covers:
-        model = folder / f"{head}.onnx"
-        export_onnx(options.checkpoint, model, head=head)
-        opened: list[Backend] = [open_backend(options.checkpoint, options={"device": "cpu"})]
+    for head, model in subject.models.items():
+        cover: Cover = "pad" if head == "labels" else "average"
+        opened: list[Backend] = []
+        if subject.checkpoint is not None:
+            opened.append(open_backend(subject.checkpoint, options={"device": "cpu"}))
         opened.append(open_backend(model, backend="onnxruntime", threads=threads))
         precisions = options.compute or ["fp32", "bf16"]
         opened += [
@@ -199,17 +207,18 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         size = (first.height, first.width)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [*build_peers(options, folder, size), *build_ours(options, folder)]
+        subject = open_subject(options.source, folder, classes=options.classes)
+        rows = [*build_peers(options, subject, size), *build_ours(options, subject)]
         meter = LoadMeter()
         timed = time_all(rows, pictures, options.rounds, folder)
         others = meter.stop().other_cores
-        limits = [] if options.no_limit else bare_engines(options, folder, size)
+        limits = [] if options.no_limit else bare_engines(options, subject, size)
     return {
         "pictures": len(pictures),
         "size": f"{size[0]}x{size[1]}",
         "threads": options.threads,
         "rounds": options.rounds,
-        "checkpoint": options.checkpoint.name,
+        "network": subject.name,
         "other_cores": others,
         "missing": MISSING,
         "rows": [row_of(one, timed, len(pictures)) for one in timed],
@@ -236,12 +245,14 @@ def row_of(one: Timed, timed: list[Timed], pictures: int) -> dict[str, Any]:
 
 
 def bare_engines(
-    options: argparse.Namespace, folder: Path, size: tuple[int, int]
+    options: argparse.Namespace, subject: Subject, size: tuple[int, int]
 ) -> list[dict[str, Any]]:
-    height, width = (-(-side // 32) * 32 for side in size)
+    multiple = subject.spec.input.multiple
+    height, width = (-(-side // multiple) * multiple for side in size)
     found = []
     for compute in options.compute or ["fp32", "bf16"]:
-        model, shape = folder / "labels.onnx", (1, height, width)
+        model = subject.models.get("labels", subject.models["logits"])
+        shape = (1, height, width)
         threads = options.threads
         _, rate = benchmark_app(model, shape, threads=threads, compute=compute, seconds=4)
         found.append({"compute": compute, "shape": f"1x{height}x{width}", "per_second": rate})
@@ -300,7 +311,7 @@ def tables(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path)
+    add_options(parser)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     words = "of OpenVINO; fp32 and bf16 by default"

@@ -2,7 +2,7 @@
 
 Each way is called with a list of pictures and a folder, and leaves a palette PNG per picture. All
 hold the same trained weights, cover a picture by the same rule (grown by reflection to the next
-multiples of 32, or averaged over the same two tiles), and use the same number of threads.
+multiples of the network, or averaged over the same two tiles), and use the same number of threads.
 """
 
 from __future__ import annotations
@@ -19,14 +19,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.export import plain_transposed
 from fcnkit.runtime import Segmenter
 from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import voc_palette
 from fcnkit.runtime.predict.folder import find_jobs, predict_files
-from fcnkit.train.checkpoint import load_model
-from fcnkit.train.models.fcn import FCN32s
 
 Work = Callable[[list[Path], Path], None]
 
@@ -46,17 +43,25 @@ class Way:
 
 
 class Network:
-    """The trained network as everybody has it: a plain transposed convolution."""
+    """The network as everybody has it, and what goes in and out of it."""
 
-    def __init__(self, checkpoint: Path) -> None:
-        net, loaded = load_model(checkpoint)
-        assert isinstance(net, FCN32s), "the peers know how to write FCN-32s only"
-        net.transpose_conv = plain_transposed(net.transpose_conv)  # type: ignore[assignment]
-        self.net: nn.Module = net.eval()
-        self.spec: ModelSpec = loaded.spec
+    def __init__(self, net: nn.Module | None, spec: ModelSpec) -> None:
+        self._net, self.spec = net, spec
         palette = voc_palette()
         palette[: self.spec.num_classes] = self.spec.palette
         self.palette = palette.tobytes()
+
+    @property
+    def net(self) -> nn.Module:
+        """The module; ways over an ONNX file do not ask for it."""
+        assert self._net is not None
+        return self._net
+
+    def grown(self, image: Tensor) -> Tensor:
+        """Grow (N, 3, H, W) to the next multiples, by reflection."""
+        height, width = image.shape[2:]
+        multiple = self.spec.input.multiple
+        return F.pad(image, (0, -width % multiple, 0, -height % multiple), mode="reflect")
 
     def save(self, labels_hw: np.ndarray[Any, Any], out: Path, source: Path) -> None:
         picture = Image.fromarray(labels_hw.astype(np.uint8))
@@ -70,19 +75,14 @@ class Network:
         return ((image - mean) / std).permute(2, 0, 1)[None]
 
     def normalized_array(self, path: Path) -> np.ndarray[Any, Any]:
-        """(1, 3, H', W') float32 in numpy, grown to multiples of 32."""
+        """(1, 3, H', W') float32 in numpy, grown to the next multiples."""
         image = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         mean = np.array(self.spec.input.mean, np.float32)
         std = np.array(self.spec.input.std, np.float32)
         image = (image - mean) / std
-        rows, columns = -image.shape[0] % 32, -image.shape[1] % 32
+        rows, columns = (-side % self.spec.input.multiple for side in image.shape[:2])
         image = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="reflect")
         return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
-
-
-def grown(image: Tensor) -> Tensor:
-    height, width = image.shape[2:]
-    return F.pad(image, (0, -width % 32, 0, -height % 32), mode="reflect")
 
 
 def chapter(network: Network) -> Work:
@@ -92,7 +92,7 @@ def chapter(network: Network) -> Work:
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
             image = network.normalized(path)
-            labels = network.net(grown(image)).argmax(dim=1)
+            labels = network.net(network.grown(image)).argmax(dim=1)
             height, width = image.shape[2:]
             network.save(labels[0, :height, :width].numpy(), out, path)
 
@@ -112,7 +112,7 @@ def pytorch(network: Network, *, compiled: bool = False) -> Work:
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
             image = network.normalized(path)
-            batch = grown(image).contiguous(memory_format=torch.channels_last)
+            batch = network.grown(image).contiguous(memory_format=torch.channels_last)
             labels = run(batch).argmax(dim=1).to(torch.uint8)
             height, width = image.shape[2:]
             network.save(labels[0, :height, :width].numpy(), out, path)
@@ -128,7 +128,8 @@ def monai(network: Network) -> Work:
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
             image = network.normalized(path)
-            window = tuple(side // 32 * 32 for side in image.shape[2:])
+            multiple = network.spec.input.multiple
+            window = tuple(side // multiple * multiple for side in image.shape[2:])
             logits = sliding_window_inference(image, window, sw_batch_size=4, predictor=network.net)
             assert isinstance(logits, Tensor)
             network.save(logits.argmax(dim=1)[0].numpy(), out, path)
@@ -136,21 +137,13 @@ def monai(network: Network) -> Work:
     return work
 
 
-def export_plain(network: Network, path: Path) -> Path:
-    """Export as PyTorch's tutorial does: logits, the transposed convolution as it is."""
-    rows, columns = torch.export.Dim("h", min=1, max=64), torch.export.Dim("w", min=1, max=64)
-    torch.onnx.export(
-        network.net,
-        (torch.randn(1, 3, 320, 480),),
-        path,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamo=True,
-        dynamic_shapes=({2: 32 * rows, 3: 32 * columns},),
-        external_data=False,
-        verbose=False,
-    )
-    return path
+def argmax(logits: np.ndarray[Any, Any], size: tuple[int, int]) -> np.ndarray[Any, Any]:
+    """Labels (H, W) of a session's logits; coarse ones are enlarged as their makers do it."""
+    if logits.shape[2:] != size:
+        enlarged = F.interpolate(torch.from_numpy(logits), size=size, mode="bilinear")
+        logits = enlarged.numpy()
+    labels: np.ndarray[Any, Any] = np.argmax(logits, axis=1)[0]
+    return labels
 
 
 def onnxruntime_script(
@@ -163,14 +156,15 @@ def onnxruntime_script(
     settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(model), settings, providers=[(provider, options)])
     assert session.get_providers()[0] == provider
+    name = session.get_inputs()[0].name
 
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
             with Image.open(path) as opened:
                 width, height = opened.size
-            logits = session.run(None, {"image": network.normalized_array(path)})[0]
-            labels = np.argmax(logits, axis=1)[0, :height, :width]
-            network.save(labels, out, path)
+            batch = network.normalized_array(path)
+            labels = argmax(session.run(None, {name: batch})[0], batch.shape[2:])
+            network.save(labels[:height, :width], out, path)
 
     return work
 
@@ -190,9 +184,9 @@ def openvino_script(network: Network, model: Path, threads: int, precision: str 
         for path in pictures:
             with Image.open(path) as opened:
                 width, height = opened.size
-            logits = compiled([network.normalized_array(path)])[output]
-            labels = np.argmax(logits, axis=1)[0, :height, :width]
-            network.save(labels, out, path)
+            batch = network.normalized_array(path)
+            labels = argmax(compiled([batch])[output], batch.shape[2:])
+            network.save(labels[:height, :width], out, path)
 
     return work
 
@@ -208,7 +202,8 @@ def openvino_default(model: Path) -> str:
 
 def pytorch_cuda_graph(network: Network, size: tuple[int, int], *, tf32: bool) -> Work:
     """PyTorch on a GPU: one captured CUDA graph, replayed for each picture."""
-    height, width = (-(-side // 32) * 32 for side in size)
+    multiple = network.spec.input.multiple
+    height, width = (-(-side // multiple) * multiple for side in size)
     net = network.net.cuda().to(memory_format=torch.channels_last)
     batch = torch.zeros(1, 3, height, width, device="cuda").contiguous(
         memory_format=torch.channels_last
@@ -231,7 +226,7 @@ def pytorch_cuda_graph(network: Network, size: tuple[int, int], *, tf32: bool) -
 
     def work(pictures: list[Path], out: Path) -> None:
         for path in pictures:
-            batch.copy_(grown(network.normalized(path)))
+            batch.copy_(network.grown(network.normalized(path)))
             graph.replay()
             network.save(labels[0, : size[0], : size[1]].cpu().numpy(), out, path)
 

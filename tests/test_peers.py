@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.adopt_sources import CLASSES
 from benchmarks.bare_engine import agreement as bare_engine
 from benchmarks.figures import PAGE, PARTS
 from benchmarks.peers import Timed, on_gpu, tables, verdicts
 from benchmarks.peers_ways import Way
+from fcnkit.export.to_onnx import export_onnx
 from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
 
@@ -69,15 +71,27 @@ def test_the_bare_engine_is_read_out_of_benchmark_app(tmp_path: Path) -> None:
     assert row["ratio"] == row["ours_median_ms"] / row["benchmark_app_median_ms"]
 
 
+@pytest.mark.parametrize(
+    ("source", "missing"),
+    [
+        ("best.pt", set()),
+        ("benchmarks.adopt_sources:lraspp", set()),
+        ("logits.onnx", {"a, d2l.ai chapter's loop", "e, MONAI sliding window"}),
+    ],
+)
 def test_every_way_gives_the_same_labels(
-    run_folder: Path, shapes_folder: Path, tmp_path: Path
+    source: str, missing: set[str], run_folder: Path, shapes_folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     pytest.importorskip("monai", reason="MONAI is not installed")
     result = tmp_path / "peers.json"
     only = [word for letter in "acdeg" for word in ("--only", letter)]
+    if source == "logits.onnx":  # only an exported file
+        export_onnx(run_folder / "best.pt", tmp_path / source, head="logits")
+    given = {"best.pt": run_folder, "logits.onnx": tmp_path}.get(source)
+    named = (source, "--classes", CLASSES) if given is None else (given / source,)
     options = ("--limit", 2, "--rounds", 1, "--no-limit", "--compute", "fp32", "--threads", 1)
-    command = ("-m", "benchmarks.peers", run_folder / "best.pt", shapes_folder / "JPEGImages")
+    command = ("-m", "benchmarks.peers", *named[:1], shapes_folder / "JPEGImages", *named[1:])
     done = subprocess.run(
         [sys.executable, *map(str, (*command, *only, *options, "--json", result))],
         capture_output=True,
@@ -89,7 +103,8 @@ def test_every_way_gives_the_same_labels(
     found = json.loads(result.read_text())
     assert tables(found) in done.stdout
     groups = [row["group"] for row in found["rows"]]
-    assert set(groups) >= {"a", "c", "d", "e", "fcnkit"}
+    assert set(groups) == {"a", "c", "d", "e", "fcnkit"} - {name[0] for name in missing}
+    assert missing <= set(found["missing"])
     for row in found["rows"]:
         if row["compute"] == "fp32":
             assert row["label_agreement"] > 0.999, row

@@ -42,6 +42,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/train/data/importers/": "test",
     # More of the same, in other networks, heads and precisions; and what takes very long.
     "tests/benchmarks/test_gpu_runner.py::test_a_dry_run_of_all_stages": "all",
+    "tests/benchmarks/test_host.py::test_a_large_image_beside_others": "all",
     "tests/export/test_engine_family.py": "all",
     "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
     "tests/export/test_family.py::test_exports_verified_and_lean": "all",

@@ -25,7 +25,7 @@ from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
 
-__all__ = ["THROUGHPUT_FORMAT", "measure_folder", "measure_load", "throughput_report"]
+__all__ = ["THROUGHPUT_FORMAT", "label_all", "measure_folder", "measure_load", "throughput_report"]
 
 THROUGHPUT_FORMAT: Final = "fcnkit-bench-throughput-1"
 
@@ -62,7 +62,7 @@ def measure_folder(
         raise BadValueError(
             message("bench throughput", "rounds must be at least 1", rounds, remedy)
         )
-    label = partial(_label_all, segmenters, jobs, batch=batch, workers=workers)
+    label = partial(label_all, segmenters, jobs, batch=batch, workers=workers)
     label()
     meter = LoadMeter()
     seconds = []
@@ -87,13 +87,24 @@ def measure_folder(
     }
 
 
-def _label_all(
+def label_all(
     segmenters: Sequence[Segmenter],
     jobs: Sequence[Job],
     *,
     batch: int | None,
     workers: int | None,
 ) -> None:
+    """Label a folder once, into a folder that is removed at the end.
+
+    Args:
+        segmenters: As for ``measure_folder``.
+        jobs: As for ``measure_folder``.
+        batch: As for ``measure_folder``.
+        workers: As for ``measure_folder``.
+
+    Raises:
+        DataError: A picture could not be labeled.
+    """
     with tempfile.TemporaryDirectory() as name:
         shares = [jobs[i :: len(segmenters)] for i in range(len(segmenters))]
 
@@ -189,6 +200,7 @@ def throughput_report(
     data: str,
     runs: list[dict[str, Any]],
     loads: list[dict[str, Any]],
+    host: dict[str, Any],
     environment: dict[str, Any],
 ) -> dict[str, Any]:
     """Put what was measured into the report's form.
@@ -199,6 +211,7 @@ def throughput_report(
         data: What the user gave as the pictures.
         runs: From ``measure_folder``, each with ``title``, ``backend`` and ``details`` added.
         loads: From ``measure_load``, with the same added.
+        host: From ``measure_host``.
         environment: From ``describe_environment``.
 
     Returns:
@@ -211,4 +224,5 @@ def throughput_report(
         "data": data,
         "runs": runs,
         "loads": loads,
+        "host": host,
     }

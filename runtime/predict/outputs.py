@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.predict.deflate import compressor
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
 
 __all__ = ["FORMATS_SAY", "SUFFIX_OF", "Format", "Output", "look_at", "open_output", "read_size"]
@@ -121,8 +122,7 @@ class _PngOutput:
         self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
     ) -> None:
         self._file, self._spec, self._format = file, spec, format
-        # The fastest level: labels shrink well with it, and a higher one costs more than it saves.
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
+        self._deflate = compressor(_STRATEGY[format])
         file.write(_PNG)
         header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[format], 0, 0, 0)
         self._chunk(b"IHDR", header)

@@ -14,6 +14,7 @@ from fcnkit.errors import DataError, message
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.frames import Color, rgb_image
+from fcnkit.runtime.predict.jpeg import decode_jpeg
 from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
 from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
 from fcnkit.runtime.predict.picture_file import (
@@ -178,11 +179,17 @@ def _read(
         _use_libtiff(picture)
     simple = layout.colors < 4 and layout.alpha is None and layout.key is None and bands is None
     if simple and not layout.deep and picture.mode in _SIMPLE:
-        # Most pictures: no copy that is not needed.
-        return ReadPicture(np.array(ImageOps.exif_transpose(picture).convert("RGB")), None)
+        image_hwc = decode_jpeg(picture)
+        return ReadPicture(_plain_rgb(picture) if image_hwc is None else image_hwc, None)
     levels = Levels(range)
     rgb_hwc = to_rgb(_samples(picture, layout, path), layout, levels)
     return ReadPicture(rgb_hwc, levels.seen)
+
+
+def _plain_rgb(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return most pictures: no copy that is not needed."""
+    ImageOps.exif_transpose(picture, in_place=True)
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _by_rows(path: Path, range: Range | None, bands: Bands | None, max_pixels: int) -> ReadPicture:

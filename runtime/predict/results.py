@@ -157,9 +157,9 @@ class Tally:
     def add(self, rows: Prediction) -> None:
         """Count the next rows of an image."""
         labels_hw = np.ascontiguousarray(rows.labels)
-        # The kernel counts pairs; with every second label 0, that counts the first ones.
-        zeros_hw = np.zeros_like(labels_hw)
-        self._counts += confusion(labels_hw, zeros_hw, len(self._classes), threads=1)[:, 0]
+        # The kernel counts pairs; every pixel is paired with itself.
+        pairs = confusion(labels_hw, labels_hw, len(self._classes), threads=1)
+        self._counts += pairs.diagonal()
         self._total += labels_hw.size
         if rows.confidence is not None:
             self._confidence = (self._confidence or 0) + int(rows.confidence.sum(dtype=np.int64))

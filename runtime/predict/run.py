@@ -16,6 +16,7 @@ from typing import get_args
 
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
+from fcnkit.runtime.machine import keep_freed_memory
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.job_stream import Item
 from fcnkit.runtime.predict.jobs import Job
@@ -160,6 +161,7 @@ class FolderRun:
 
     def records(self, jobs: Iterable[Item], place: Place) -> Generator[Record, None, None]:
         """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
+        keep_freed_memory()
 
         def keep(records: list[Record]) -> None:
             for record in records:

@@ -252,6 +252,12 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert lines[3].split()[:2] == ["way", "pictures"]
     assert lines[4].startswith("onnxruntime fp32, 1 stream of 1 threads, batch 1, 1 workers")
     assert "latency from arrival to file, Poisson arrivals:" in lines
+    host = report["host"]
+    assert host["pictures"] == 4
+    told = f"one process without a model: {host['images_per_second']:.2f} images/s, "
+    told += f"{host['processor_ms']:.2f} ms of processor time per image; "
+    told += f"JPEG by {host['codecs']['jpeg']}, PNG by {host['codecs']['png']}"
+    assert told in lines
     assert sorted(path.name for path in pictures.iterdir()) == [f"{n}.jpg" for n in range(4)]
 
 

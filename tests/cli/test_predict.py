@@ -418,6 +418,9 @@ def test_doctor() -> None:
     assert "onnxruntime           opens: onnxruntime " in text
     for status in found["backends"]:
         assert status["remedy"] in text
+    assert set(found["codecs"]) == {"jpeg", "png"}
+    for name, library in found["codecs"].items():
+        assert f"{name:<8} {library}\n" in text
 
 
 # --- the entry point -----------------------------------------------------------------------------

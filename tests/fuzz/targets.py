@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -16,11 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from PIL import Image
+
 from fcnkit.errors import DataError, FcnkitError
 from fcnkit.runtime.artifacts.engine_file import read_engine_file, sidecar_path
 from fcnkit.runtime.artifacts.engine_header import read_plan_header
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.predict.jpeg import decode_jpeg
 from fcnkit.runtime.predict.manifest import Manifest, Options
 from fcnkit.train.data.download import download_voc2012
 from fcnkit.train.data.labelmap import read_labelmap
@@ -30,6 +35,9 @@ from tests.runtime.engines import rtx_plan
 __all__ = ["CORPUS", "SEEDS", "TARGETS"]
 
 CORPUS: Final = Path(__file__).parent / "corpus"
+
+_MOST_PIXELS: Final = 1 << 20
+"""Larger images would take long, and show nothing more."""
 
 
 class _Places:
@@ -151,8 +159,23 @@ def tar(data: bytes) -> None:
     assert [path.name for path in place.iterdir()] == ["out"]
 
 
+def jpeg(data: bytes) -> None:
+    """What simplejpeg decodes, Pillow decodes too, to the same pixels."""
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("JPEG",))
+    except Exception:  # Pillow raises anything for a damaged header, and no other way is tried
+        return
+    with picture:
+        if picture.width * picture.height > _MOST_PIXELS:
+            return
+        image_hwc = decode_jpeg(picture)
+        if image_hwc is not None:
+            assert np.array_equal(image_hwc, np.asarray(picture.convert("RGB")))
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
-    call.__name__: call for call in (spec, onnx, plan, sidecar, manifest, labelmap, names, tar)
+    call.__name__: call
+    for call in (spec, onnx, plan, sidecar, manifest, labelmap, names, tar, jpeg)
 }
 
 SEEDS: Final = {name: CORPUS / name for name in TARGETS}

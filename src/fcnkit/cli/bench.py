@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from fcnkit.cli import bench_text
+from fcnkit.cli.bench_across import across
 from fcnkit.cli.bench_runs import (
     budget_of,
     measure_cases,
@@ -40,6 +41,7 @@ from fcnkit.runtime.bench.variants import CudaGraphs
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast a model runs here.")
+app.command()(across)
 
 _Backends = Annotated[
     list[str] | None,
@@ -191,6 +193,7 @@ def throughput(
 ) -> None:
     """Label a folder as predict does, and pictures that arrive at random; count all of it."""
     from fcnkit.runtime.bench.environment import describe_environment
+    from fcnkit.runtime.bench.host import measure_host
     from fcnkit.runtime.bench.page import throughput_page
     from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
     from fcnkit.runtime.bench.throughput import throughput_report
@@ -218,12 +221,15 @@ def throughput(
             rows, under_load = run_streams(open_it, count, jobs, rounds, sizes, offered, duration)
             runs += rows
             loads += under_load
+    with open_it() as segmenter:  # any of them: what lies around a model is the same
+        host = measure_host(segmenter, jobs, rounds=rounds)
     report = throughput_report(
         model,
         sha256_of(model),
         data=" ".join(Path(text).name or text for text in data),
         runs=runs,
         loads=loads,
+        host=host,
         environment=machine,
     )
     if out is not None:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fcnkit.runtime.bench.compare import Compared, Comparison, Interval
 
-__all__ = ["comparison_text", "latency_text", "live_text", "throughput_text"]
+__all__ = [
+    "aligned",
+    "comparison_text",
+    "latency_text",
+    "live_text",
+    "machine",
+    "throughput_text",
+]
 
 _FIGURES = ("p50", "p90", "p95", "p99", "p99_9", "max", "mean", "std", "min")
 
@@ -22,13 +29,18 @@ def latency_text(report: dict[str, Any]) -> str:
     Returns:
         The lines: machine, then a table per case.
     """
-    lines = [_machine(report["environment"])]
+    lines = [machine(report["environment"])]
     for case in report["cases"]:
         lines += ["", *_case(case)]
     return "\n".join(lines)
 
 
-def _machine(environment: dict[str, Any]) -> str:
+def machine(environment: dict[str, Any]) -> str:
+    """Return the line about the machine.
+
+    Args:
+        environment: From ``describe_environment``.
+    """
     cpu, gpus = environment["cpu"], environment["gpus"]
     gpu = ", ".join(one["name"] for one in gpus) if gpus else "no GPU"
     return f"{cpu['model']}, {cpu['usable_cores']} of {cpu['cores']} cores, {gpu}"
@@ -57,7 +69,7 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
             continue
         figures = [f"{held[f'{name}_ms']:.3f}" for name in _FIGURES]
         rows.append([words, str(held["samples"]), *figures, f"{held['cv']:.3f}"])
-    yield from _aligned(rows)
+    yield from aligned(rows)
     for name, rate in case["images_per_second"].items():
         yield f"{name.replace('_', ' ')}: {rate:.2f} images/s"
     if "budget" in case:
@@ -96,7 +108,7 @@ def live_text(report: dict[str, Any]) -> str:
     Returns:
         The lines: machine, a table with a row per rate, warnings.
     """
-    lines = [_machine(report["environment"]), f"{report['model']}, {report['shape']}", ""]
+    lines = [machine(report["environment"]), f"{report['model']}, {report['shape']}", ""]
     names = ("p50", "p95", "p99", "max")
     ages = [f"age {name} ms" for name in names]
     rows = [["frames/s", "way", "frames", "results", "dropped", "results/s", *ages, "jitter ms"]]
@@ -112,7 +124,7 @@ def live_text(report: dict[str, Any]) -> str:
                 "" if jitter is None else f"{jitter:.2f}",
             ]
         )
-    lines += _aligned(rows)
+    lines += aligned(rows)
     for run in report["runs"]:
         lines += [f"warning: {run['title']}, {run['rate']:g}/s: {one}" for one in run["warnings"]]
     return "\n".join(lines)
@@ -125,16 +137,17 @@ def throughput_text(report: dict[str, Any]) -> str:
         report: In its JSON form.
 
     Returns:
-        The lines: machine, a table of the folder runs, a table of the loads, warnings.
+        The lines: machine, a table of the folder runs, what lies around the model, a table of the
+        loads, warnings.
     """
     head = f"{report['model']} (sha256 {report['model_sha256'][:12]}) over {report['data']}"
-    lines = [_machine(report["environment"]), head, ""]
+    lines = [machine(report["environment"]), head, ""]
     rows = [["way", "pictures", "images/s", "fastest round", "slowest"]]
     for run in report["runs"]:
         pace = [run["pictures"] / seconds for seconds in run["seconds"]]
         figures = [f"{value:.2f}" for value in (run["images_per_second"], max(pace), min(pace))]
         rows.append([run["title"], str(run["pictures"]), *figures])
-    lines += _aligned(rows)
+    lines += [*aligned(rows), "", _host(report["host"])]
     if report["loads"]:
         names = ("p50", "p90", "p95", "p99", "p99_9", "max")
         head_row = ["requests/s", "way", "requests", "busy"]
@@ -144,11 +157,19 @@ def throughput_text(report: dict[str, Any]) -> str:
             about = [f"{row['rate']:.2f}", row["title"], str(row["requests"])]
             fits = "yes" if row["keeps_up"] else "no"
             rows.append([*about, f"{100 * row['busy']:.0f} %", *times, fits])
-        lines += ["", "latency from arrival to file, Poisson arrivals:", *_aligned(rows)]
+        lines += ["", "latency from arrival to file, Poisson arrivals:", *aligned(rows)]
     for row in (*report["runs"], *report["loads"]):
         title = f"{row['title']}, {row['rate']:.2f}/s" if "rate" in row else row["title"]
         lines += [f"warning: {title}: {line}" for line in row["warnings"]]
     return "\n".join(lines)
+
+
+def _host(host: dict[str, Any]) -> str:
+    return (
+        f"one process without a model: {host['images_per_second']:.2f} images/s, "
+        f"{host['processor_ms']:.2f} ms of processor time per image; "
+        f"JPEG by {host['codecs']['jpeg']}, PNG by {host['codecs']['png']}"
+    )
 
 
 def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: float | None) -> str:
@@ -172,7 +193,7 @@ def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: flo
             verdict = ("slower" if row.ratio.low > 1 else "faster") if row.differs else "same"
             cells = [*_interval(row.a), *_interval(row.b), ratio, _span(row.ratio), verdict]
             table.append([row.stage.replace("_", " "), *cells])
-        lines += [title, *_aligned(table), ""]
+        lines += [title, *aligned(table), ""]
     lines += [f"note: {note}" for note in compared.notes]
     return "\n".join([*lines, *(() if limit is None else _verdict(compared, slower, limit))])
 
@@ -197,8 +218,15 @@ def _span(interval: Interval) -> str:
     return f"{interval.low:.3f}..{interval.high:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Align the first column left and the others right."""
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Align the first column left and the others right.
+
+    Args:
+        rows: Of cells, all of one length.
+
+    Yields:
+        A line per row.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
         first, *others = (

@@ -22,6 +22,8 @@ def doctor(as_json: Json = False) -> None:
     for name, value in found["build"].items():
         text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
         say(f"{name:<8} {text}")
+    for name, library in found["codecs"].items():
+        say(f"{name:<8} {library}")
     width = max(len(status["name"]) for status in found["backends"])
     for status in found["backends"]:
         opens = "opens" if status["opens"] else "does not open"
@@ -36,6 +38,7 @@ def _examine() -> dict[str, Any]:
     from importlib.metadata import version
 
     from fcnkit.runtime import build_info, list_backends
+    from fcnkit.runtime.predict.codecs import describe_codecs
 
     names = ("fcnkit", "numpy", "pillow")
     return {
@@ -44,5 +47,6 @@ def _examine() -> dict[str, Any]:
             **{name: version(name) for name in names},
         },
         "build": build_info(),
+        "codecs": describe_codecs(),
         "backends": [asdict(status) for status in list_backends()],
     }

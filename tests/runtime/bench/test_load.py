@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, open_backend
+from fcnkit.runtime.artifacts.spec import Head
 from fcnkit.runtime.bench.environment import describe_environment
+from fcnkit.runtime.bench.host import Replay, measure_host
 from fcnkit.runtime.bench.load import LoadResult, poisson_arrivals, run_load
 from fcnkit.runtime.bench.stages import example_picture
 from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
 from fcnkit.runtime.predict.folder import find_jobs
 from tests.refusal import refusal
 from tests.runtime.bench.synthetic import Clock
-from tests.runtime.models import make_spec, write_model
+from tests.runtime.models import make_spec, noise_batch, write_model
 
 
 def test_arrivals_are_a_poisson_process() -> None:
@@ -122,6 +124,7 @@ def test_a_folder_is_labeled_and_timed(pictures: Path, tmp_path: Path) -> None:
         data="pictures",
         runs=[run],
         loads=[load],
+        host=measure_host(segmenters[0], jobs, rounds=1),
         environment=describe_environment(),
     )
     assert report["format"] == "fcnkit-bench-throughput-1"
@@ -129,6 +132,54 @@ def test_a_folder_is_labeled_and_timed(pictures: Path, tmp_path: Path) -> None:
     text = "bench throughput: rounds must be at least 1, got 0; leave it out for 3"
     with refusal(ValueError, text):
         measure_folder(segmenters, jobs, rounds=0)
+
+
+def test_the_host_is_measured_without_the_model(pictures: Path, tmp_path: Path) -> None:
+    """Each round labels every image, and the model runs in the first one only."""
+    model = write_model(tmp_path / "m.onnx", make_spec("labels"))
+    jobs = find_jobs([pictures], tmp_path / "none")
+    calls: list[tuple[int, ...]] = []
+    with Segmenter(open_backend(model, threads=1)) as segmenter:
+        infer = segmenter.backend.infer
+
+        def counted(batch: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            calls.append(batch.shape)
+            labels: NDArray[np.uint8] = infer(batch)
+            return labels
+
+        segmenter.backend.infer = counted  # type: ignore[method-assign]
+        walls, busy = (
+            iter([0.0, 9.0, 10.0, 12.0, 20.0, 23.0]),
+            iter([0.0, 9.0, 10.0, 11.0, 20.0, 25.0]),
+        )
+        found = measure_host(
+            segmenter,
+            jobs,
+            rounds=2,
+            clock=lambda: next(walls),
+            processor_clock=lambda: next(busy),
+        )
+    assert calls == [(1, 64, 64, 3)]
+    # Two and three seconds, one and five of processors, for six images.
+    assert found["images_per_second"] == pytest.approx(6 / 2.5)
+    assert found["processor_ms"] == pytest.approx(1000 * 3 / 6)
+    assert found["pictures"] == 6
+    assert set(found["codecs"]) == {"jpeg", "png"}
+
+
+@pytest.mark.parametrize(
+    ("head", "confidence"), [("labels", False), ("labels", True), ("logits", False)]
+)
+def test_a_replayed_answer_is_the_model_s(head: Head, confidence: bool, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.onnx", make_spec(head, confidence=confidence))
+    with open_backend(model, threads=1) as backend:
+        replay = Replay(backend)
+        batch = noise_batch(backend.spec, (3, 64, 32))
+        answers = replay.infer(batch)
+        expected = backend.infer(batch)[:1].repeat(3, axis=0)
+        np.testing.assert_array_equal(answers, expected)
+        answers[:] = 0  # the caller's own
+        np.testing.assert_array_equal(replay.infer(batch[:2]), expected[:2])
 
 
 @pytest.mark.parametrize("streams", [1, 2])
