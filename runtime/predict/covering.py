@@ -182,7 +182,7 @@ def choose_covering(spec: ModelSpec, request: CoverRequest | None = None) -> Cov
         raise BadValueError(message("Segmenter", rule, repr(cover), _REFUSALS[head]))
     if request.tta is not None and not spec.can_average:
         rule = "tta='flip' needs a model with head scores or logits, whose logits are averaged"
-        remedy = "leave tta out, or export with --head scores or logits, or scene and --tta flip"
+        remedy = "leave tta out, or export with --head scores or logits, or --head scene --tta flip"
         raise BadValueError(message("Segmenter", rule, f"head {head}", remedy))
     tiled = tile is not None or overlap is not None
     if cover is None:

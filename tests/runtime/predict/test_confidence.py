@@ -180,7 +180,8 @@ def test_a_model_of_labels_alone_refuses_by_name(models: dict[str, Path]) -> Non
     for head in ("labels", "scene"):
         text = (
             "Segmenter: tta='flip' needs a model with head scores or logits, whose logits are "
-            f"averaged, got head {head}; leave tta out, or export with --head scores or logits"
+            f"averaged, got head {head}; leave tta out, or export with --head scores or logits, or "
+            "--head scene --tta flip"
         )
         with refusal(ValueError, text):
             load(models[head], tta="flip")
