@@ -352,7 +352,11 @@ def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
 def line_of(record: Record) -> bytes:
     """Return a record as a line of the manifest."""
     # Not asdict: it copies every value, which takes longer than all the rest of the line.
-    return json.dumps(vars(record), default=vars).encode() + b"\n"
+    return json.dumps(_shallow(record), default=_shallow).encode() + b"\n"
+
+
+def _shallow(one: Any) -> dict[str, Any]:
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
 
 
 def is_wanted(line: dict[str, Any], wanted: dict[str, Any], sha256: str) -> bool:
