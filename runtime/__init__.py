@@ -56,11 +56,13 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.pictures import read_picture
     from fcnkit.runtime.predict.predictor import Predictor
+    from fcnkit.runtime.predict.region import Region
     from fcnkit.runtime.predict.results import ResultRequest
     from fcnkit.runtime.predict.rows import open_rows
     from fcnkit.runtime.predict.segmenter import Segmenter
     from fcnkit.runtime.predict.stream import Labelled
     from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
+    from fcnkit.runtime.predict.window import Window
 else:
     __getattr__, __dir__ = lazy_face(
         __name__,
@@ -111,11 +113,13 @@ else:
             "fcnkit.runtime.predict.outputs": ["Format"],
             "fcnkit.runtime.predict.pictures": ["read_picture"],
             "fcnkit.runtime.predict.predictor": ["Predictor"],
+            "fcnkit.runtime.predict.region": ["Region"],
             "fcnkit.runtime.predict.results": ["ResultRequest"],
             "fcnkit.runtime.predict.rows": ["open_rows"],
             "fcnkit.runtime.predict.segmenter": ["Segmenter"],
             "fcnkit.runtime.predict.stream": ["Labelled"],
             "fcnkit.runtime.predict.video_records": ["FrameRecord", "VideoRecord"],
+            "fcnkit.runtime.predict.window": ["Window"],
         },
     )
 
@@ -148,6 +152,7 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Record",
+    "Region",
     "ResultRequest",
     "Scores",
     "Segmenter",
@@ -157,6 +162,7 @@ __all__ = [
     "TilePlan",
     "Tta",
     "VideoRecord",
+    "Window",
     "bench",
     "build_info",
     "choose_covering",

@@ -6,7 +6,9 @@ Linux tells through /proc; elsewhere the figures are None, and a report says tha
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ __all__ = [
     "keep_freed_memory",
     "parse_cpu_times",
     "reset_peak",
+    "return_freed_memory",
 ]
 
 _PROC: Final = Path("/proc")
@@ -122,3 +125,13 @@ def keep_freed_memory() -> None:
     of the work on a small image. Freeing a larger array teaches glibc to keep those up to its size.
     """
     np.empty(_LARGEST_KEPT, np.uint8)  # freed at once, and never touched
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system, where the C library would keep it: glibc does.
+
+    Libraries free several copies of a model while they open it.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

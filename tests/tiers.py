@@ -29,6 +29,8 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/pixels/test_upsampling.py::test_every_label_is_right": "test",
     "tests/runtime/pixels/test_upsampling.py::test_sets_that_round_once_agree": "test",
     "tests/runtime/predict/test_agreement.py": "test",
+    "tests/runtime/predict/test_continuing.py": "test",
+    "tests/runtime/predict/test_continuing.py::test_a_killed_geotiff_of_4000_pixels": "all",
     "tests/runtime/predict/test_large.py": "test",
     "tests/runtime/predict/test_parts.py": "test",
     "tests/runtime/predict/test_races.py": "test",
@@ -65,7 +67,7 @@ TIERS: Final[dict[str, Tier]] = {
 }
 
 PARTS: Final = {
-    "kills": ["tests/train/test_kill.py"],
+    "kills": ["tests/train/test_kill.py", "tests/runtime/predict/test_continuing.py"],
     "training": ["tests/train"],
     "export": ["tests/export"],
     "benchmarks": ["tests/benchmarks"],

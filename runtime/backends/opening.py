@@ -30,6 +30,7 @@ from fcnkit.runtime.backends.cuda import has_driver
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow, auto_rows, rows_for
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
+from fcnkit.runtime.machine import return_freed_memory
 from fcnkit.runtime.pixels.upsampling import Upsampling
 
 __all__ = ["open_backend", "open_model", "read_last_layer"]
@@ -94,6 +95,7 @@ def open_model(path: str | Path, request: BackendRequest) -> CheckedBackend:
     except Exception:
         opened.close()
         raise
+    return_freed_memory()
     return opened
 
 

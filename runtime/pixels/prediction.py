@@ -49,6 +49,13 @@ class Prediction:
         both = np.empty((2, height, width), np.uint8)
         return cls(labels, both[0], both[1], both)
 
+    def rows(self, begin: int, end: int) -> Prediction:
+        """Return some rows, as views."""
+        sure = (
+            None if part is None else part[begin:end] for part in (self.confidence, self.margin)
+        )
+        return Prediction(self.labels[begin:end], *sure)
+
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """Return the parts of an image, given from top to bottom, as one."""

@@ -56,6 +56,14 @@ class RowsAhead:
             count -= len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def unread(self, rows_hwc: NDArray[np.uint8]) -> None:
+        """Put back the last rows that were read: the next call of ``read`` returns them again.
+
+        Args:
+            rows_hwc: As ``read`` returned them.
+        """
+        self._left = np.concatenate([rows_hwc, self._left]) if len(self._left) else rows_hwc
+
     def _fill(self) -> None:
         while len(self._ahead) < self._most:
             count = next(self._wanted, None)

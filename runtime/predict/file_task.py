@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.pixels.tile_plan import TilePlan
+from fcnkit.runtime.predict.band_store import BandFolder, BandStore
 from fcnkit.runtime.predict.beside import RowsAhead, SinkBehind
+from fcnkit.runtime.predict.continuing import continued
+from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
-from fcnkit.runtime.predict.manifest import Options, Record
-from fcnkit.runtime.predict.passes import Rows, Sink
-from fcnkit.runtime.predict.picture_file import open_picture
+from fcnkit.runtime.predict.manifest import Options, Record, mask_stamp
+from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Pass, Rows, Sink
+from fcnkit.runtime.predict.picture_file import open_picture, too_large
 from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import Finished, Work
+from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import Results, Tally
-from fcnkit.runtime.predict.rows import FileRows, open_rows
+from fcnkit.runtime.predict.rows import FileRows, open_rows, read_all
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Publishable, StagedOutput, Staging
 
 __all__ = ["FileTask", "Place", "RunContext", "one_line"]
+
+
+_LABEL_OPTIONS: Final = (
+    *("cover", "tile", "overlap", "backend", "compute", "tta", "confidence"),
+    *("window", "nodata", "mask"),
+)
+"""Options that the labels of the model depend on, before other classes are made of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +55,8 @@ class Place:
     where that would replace another image's."""
     keep: Callable[[Record], None]
     """Called on the caller's thread for every image, in the order of the records."""
+    resume: bool = True
+    """Whether bands that earlier runs labeled of a large image count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +68,8 @@ class RunContext:
     results: Results
     model_sha256: str
     max_pixels: int
+    region: Region = field(default_factory=Region)
+    """Which pixels of every image are labeled."""
     warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
     hash_inputs: bool = False
     """Whether pictures are told by their hash."""
@@ -95,6 +113,11 @@ class FileTask:
         """Of an image that is read row by row."""
         self._behind: SinkBehind | None = None
         """Writes the rows of such an image."""
+        self._store: BandStore | None = None
+        """Keeps them for the next run until the result is whole."""
+        self._region = context.region
+        self._facts: FileFacts | None = None
+        self._mask_stamp = mask_stamp(context.region, job.output)
         self._result: StagedOutput | None = None
         self._tally = Tally(context.results.spec.classes)
         self._writing_seconds = 0.0
@@ -108,32 +131,72 @@ class FileTask:
             ValueError: It cannot be read, or the model cannot cover it.
             OSError: It cannot be read.
         """
-        context, segmenter = self._context, self._context.segmenter
-        spec = segmenter.spec
-        source: NDArray[np.uint8] | Rows
-        sink: Sink = self._write
-        self._rows = self._large_rows()
-        if self._rows is not None:
-            source, self._size = RowsAhead(self._rows), (self._rows.height, self._rows.width)
-            sink = self._behind = SinkBehind(self._write)
+        context, source = self._context, self._job.file
+        self._region = context.region.of(self._job.output)
+        rows = self._large_rows()
+        if rows is not None and rows.height * rows.width > context.max_pixels:
+            return self._begin_rows(rows)
+        if rows is not None:  # a window that can be held
+            image_hwc = read_all(rows)
+            context.warn(str(source), rows.seen)
         else:
-            source = take_image(
-                self._job.file,
+            spec = context.segmenter.spec
+            image_hwc = take_image(
+                source,
                 max_pixels=context.max_pixels,
                 range=spec.range,
                 bands=spec.bands,
                 warn=context.warn,
+                region=self._region,
             )
-            self._size = (source.shape[0], source.shape[1])
+        self._size = (image_hwc.shape[0], image_hwc.shape[1])
+        self._read_facts()
         start = time.perf_counter()
-        plan = segmenter.plan(*self._size)
-        sure = context.results.needs_confidence
-        one = segmenter.begin(source, plan, sink, sure=sure, in_worker=True)
+        plan = context.segmenter.plan(*self._size)
+        one = self._begin(image_hwc, plan, self._write)
         return Work(self, one, seconds=time.perf_counter() - start)
 
+    def _begin(self, source: NDArray[np.uint8] | Rows, plan: TilePlan, sink: Sink) -> Pass:
+        context = self._context
+        sure, shows = context.results.needs_confidence, context.options.format == "overlay"
+        return context.segmenter.begin(source, plan, sink, sure=sure, in_worker=True, shows=shows)
+
+    def _read_facts(self) -> None:
+        """Read what the result takes over; once the image was opened, so that it is no pipe."""
+        if self._context.options.format == "tif":
+            self._facts = FileFacts.of(self._job.file, self._region.window)
+
+    def _begin_rows(self, rows: FileRows) -> Work[FileTask]:
+        """Begin an image that is read, labeled and written row by row."""
+        self._rows, self._size = rows, (rows.height, rows.width)
+        self._read_facts()
+        plan = self._context.segmenter.plan(*self._size)
+        self._behind = SinkBehind(self._write_band)
+        self._context.unfinished.add(self)
+        with self._writing():
+            bands = BandFolder(self._place.staging.out, resume=self._place.resume)
+            output = self._job.output.as_posix()
+            self._store = bands.open(output, self._band_facts(plan), rows.width)
+        ahead = RowsAhead(rows)
+        if self._store is None:
+            return Work(self, self._begin(ahead, plan, self._behind))
+        return Work(self, continued(ahead, plan, self._store, self._behind, self._begin))
+
+    def _band_facts(self, plan: TilePlan) -> dict[str, Any]:
+        """Return what the labels of a band depend on."""
+        options = asdict(self._context.options)
+        stamps = {"image": self._origin.input_stamp, "mask": self._mask_stamp}
+        return {
+            **{name: stamp and asdict(stamp) for name, stamp in stamps.items()},
+            "model": self._context.model_sha256,
+            "options": {name: options[name] for name in _LABEL_OPTIONS},
+            "size": self._size,
+            "tiles": (plan.tile, zlib.crc32(repr((plan.tops, plan.lefts)).encode())),
+        }
+
     def _large_rows(self) -> FileRows | None:
-        """Return the picture row by row, where it is too large to be held and tiles are given."""
-        if self._context.segmenter.tile is None:
+        """Return the picture row by row, where it is too large to be held and a part is not."""
+        if self._context.segmenter.tile is None and self._region.window is None:
             return None
         source, limit = self._job.file, self._context.max_pixels
         try:
@@ -146,8 +209,13 @@ class FileTask:
             # Pillow refuses some large files, and TIFFs that it does not know. Both may still be
             # read row by row.
             rows = self._rows_or_none()
-            return rows if rows is not None and rows.width * rows.height > limit else None
-        return self._open_rows()
+            if rows is None or math.prod(rows.whole) <= limit:
+                return None
+        else:
+            rows = self._open_rows()
+        if self._context.segmenter.tile is None and rows.width * rows.height > limit:
+            raise too_large(source, (rows.height, rows.width), limit)
+        return rows
 
     def _rows_or_none(self) -> FileRows | None:
         try:
@@ -157,7 +225,16 @@ class FileTask:
 
     def _open_rows(self) -> FileRows:
         spec = self._context.segmenter.spec
-        return open_rows(self._job.file, range=spec.range, bands=spec.bands)
+        return open_rows(self._job.file, range=spec.range, bands=spec.bands, region=self._region)
+
+    def _write_band(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
+        """Keep the next rows of a large image, and write them a few at a time."""
+        if self._store is not None:
+            with self._writing():
+                self._store.add(rows)
+        for top in range(0, len(rows.labels), ROWS_AT_ONCE):
+            end = top + ROWS_AT_ONCE
+            self._write(image_hwc[top:end], rows.rows(top, end))
 
     def _write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         start = time.perf_counter()
@@ -180,6 +257,7 @@ class FileTask:
             results.spec,
             format=options.format,
             style=options.overlay,
+            facts=self._facts,
         )
 
     @contextlib.contextmanager
@@ -208,7 +286,7 @@ class FileTask:
         """
         if done.picture is None:
             assert done.error is not None
-            self.drop()
+            self.drop(keep=not isinstance(done.error, DataError))
             if self._unwritable is not None:
                 raise self._unwritable
             return self._record(error=done.error)
@@ -221,8 +299,8 @@ class FileTask:
             else:  # written beside the model
                 self._behind.wait()
             record = self._published(seconds)
-        except BaseException:
-            self.drop()
+        except BaseException as error:
+            self.drop(keep=not isinstance(error, DataError))
             raise
         if self._rows is not None:
             self._context.warn(str(self._job.source), self._rows.seen)
@@ -237,16 +315,25 @@ class FileTask:
             record = self._record(seconds=seconds, output_stamp=Stamp.of(result.path))
             self._place.publish(record, result)
         self._context.unfinished.discard(self)
+        if self._store is not None:
+            self._store.close(keep=False)
         return record
 
-    def drop(self) -> None:
-        """Remove what is written of the result."""
+    def drop(self, *, keep: bool = True) -> None:
+        """Remove what is written of the result.
+
+        Args:
+            keep: Whether the bands of a large image stay for the next run: unless the image itself
+                is to blame.
+        """
         self._context.unfinished.discard(self)
         if self._behind is not None:
             with contextlib.suppress(Exception):  # the first error is on its way out already
                 self._behind.wait()
         if self._result is not None:
             self._result.drop()
+        if self._store is not None:
+            self._store.close(keep=keep)
 
     def _record(
         self,
@@ -268,6 +355,7 @@ class FileTask:
             error=None if error is None else one_line(error, self._job.file),
             pixels=None if error is not None else self._tally.pixels,
             confidence=None if error is not None else self._tally.confidence,
+            mask_stamp=self._mask_stamp,
             options=self._context.options,
             model_sha256=self._context.model_sha256,
             time_ns=time.time_ns(),

@@ -13,6 +13,7 @@ from typing import Final
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_flag, check_type
+from fcnkit.runtime.predict.band_store import BandFolder
 from fcnkit.runtime.predict.claims import Claims, read_claim
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, Listing, find_jobs
@@ -23,6 +24,7 @@ from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import MANIFEST, PARTIAL, Part
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
+from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.run import FolderRun, context_of, options_of
 from fcnkit.runtime.predict.segmenter import Segmenter
@@ -63,6 +65,7 @@ def predict_files(
     format: Format = "labels",
     wanted: ResultRequest | None = None,
     overlay: OverlayStyle | None = None,
+    region: Region | None = None,
     resume: bool = True,
     fail_fast: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -91,6 +94,7 @@ def predict_files(
         format: What to write.
         wanted: What is made of the labels before; by default nothing.
         overlay: How overlays look; None for the default.
+        region: Which pixels of every picture are labeled; None for all. Not for videos.
         resume: Skip what the manifest and a valid output prove done with the same model and
             options from a picture that has not changed since.
         fail_fast: Stop after the first picture that fails.
@@ -138,6 +142,7 @@ def predict_files(
             overlay,
             model_sha256,
             max_pixels,
+            region,
             hash_inputs=hash_inputs,
         ),
         batch=batch,
@@ -166,6 +171,7 @@ def run_into(
     format: Format = "labels",
     wanted: ResultRequest | None = None,
     overlay: OverlayStyle | None = None,
+    region: Region | None = None,
     max_pixels: int = MAX_PIXELS,
     batch: int | None = None,
 ) -> Generator[Record, None, None]:
@@ -180,6 +186,7 @@ def run_into(
         format: As for ``predict_files``.
         wanted: As for ``predict_files``.
         overlay: As for ``predict_files``.
+        region: As for ``predict_files``.
         max_pixels: As for ``predict_files``.
         batch: As for ``predict_files``.
 
@@ -191,7 +198,7 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels)
+    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels, region)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
     return FolderRun(context, batch=batch).records(jobs, place)
 
@@ -226,17 +233,26 @@ def _with_manifest(
     part: Part | None,
 ) -> Generator[Record, None, None]:
     out = Path(out)
+    bands = BandFolder(out)
     with opened_folder(run.context, out, resume=resume, part=part) as (manifest, place, staging):
+
+        def earlier(job: Job) -> Record | None:
+            record = manifest.earlier(job.input_name, job.output_name)
+            if record is not None:
+                bands.forget(job.output_name)
+            return record
+
         items = left_to_do(
             jobs,
             out,
             listed,
-            earlier=lambda job: manifest.earlier(job.input_name, job.output_name),
+            earlier=earlier,
             check=lambda job: manifest.check(job.file, job.output, read_claim(out, job.output)),
             format=run.context.options.format,
             frames=video.frames,
             fold=staging.folds_case(),
             part=part,
+            region=run.context.region,
         )
         video = replace(video, earlier=manifest.earlier)
         yield from _labeled(run, together(items), place, video)
@@ -273,6 +289,7 @@ def _with_stores(
             frames=video.frames,
             fold=isinstance(out, Path) and _folds_case(out),
             part=part,
+            region=run.context.region,
         )
         yield from label_on_stores(
             lambda items, place: _labeled(run, items, place, video),

@@ -18,6 +18,7 @@ from fcnkit.runtime.predict.jobs import Job, checked
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.parts import Part
+from fcnkit.runtime.predict.region import Region, check_no_region
 from fcnkit.runtime.predict.urls import Url
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_result import check_video_format
@@ -76,6 +77,7 @@ def left_to_do(
     frames: bool,
     fold: bool,
     part: Part | None,
+    region: Region,
 ) -> Iterator[Job | Record]:
     """Decide about pictures as they are found.
 
@@ -89,12 +91,13 @@ def left_to_do(
         frames: Whether each frame of a video has a result, in a folder with the video's name.
         fold: Whether names that differ in case alone are one name in the output folder.
         part: The part that is labeled; None for all pictures.
+        region: Which pixels are labeled. Videos must have none.
 
     Yields:
         Pictures to label, and records of those that earlier runs have labeled, in order.
 
     Raises:
-        ValueError: As for ``checked``, or the format has no form as a video.
+        ValueError: As for ``checked``, or the format or the region has no form as a video.
         DataError: A result would replace one of another picture.
     """
 
@@ -108,8 +111,10 @@ def left_to_do(
         for found in checked(jobs, out, fold=fold, named=named):
             if part is not None and not part.holds(found.output):
                 continue
-            if not frames and is_video(found.input_name):
-                check_video_format(format)
+            if is_video(found.input_name):
+                check_no_region(region, "videos")
+                if not frames:
+                    check_video_format(format)
             job = found.named(Path(named(found))) if is_folder(found) else found
             record = earlier(job)
             if record is None and not is_folder(job):  # whose frames are checked one by one

@@ -56,6 +56,8 @@ class Layout:
     """Whether some of them have no tag that says what they are."""
     bands: Bands | None = None
     """Which samples are red, green and blue, whatever the file says; the others are ignored."""
+    converted: str = ""
+    """Why decoders deliver other values than the file stores; empty where they do not."""
 
     @property
     def samples(self) -> int:
@@ -111,11 +113,11 @@ def _layout_of_others(picture: Image.Image, what: str) -> Layout:
         got = f"a {picture.format} file of Pillow's mode {picture.mode}"
         raise DataError(message(what, tiff.DEPTH_RULE, got, tiff.DEPTH_REMEDY))
     if picture.mode in ("L", "1"):
-        return Layout(colors=1)
+        return Layout(colors=1, converted="1 bit" if picture.mode == "1" else "")
     if picture.mode == "CMYK":
-        return Layout(colors=4)
-    alpha = 3 if picture.has_transparency_data else None
-    return Layout(colors=3, palette=picture.mode == "P", alpha=alpha)
+        return Layout(colors=4, converted="CMYK")
+    alpha, palette = 3 if picture.has_transparency_data else None, picture.mode == "P"
+    return Layout(colors=3, palette=palette, alpha=alpha, converted="a palette" if palette else "")
 
 
 def layout_of_tiff(tags: tiff.Tags, what: str, bands: Bands | None = None) -> Layout:
@@ -137,7 +139,7 @@ def layout_of_tiff(tags: tiff.Tags, what: str, bands: Bands | None = None) -> La
     deep = max(tiff.numbers(tags, tiff.BITS, (1,))) == 16
     colors = {0: 1, 1: 1, 5: 4}.get(photometric, 3)
     if photometric == 3:
-        return with_bands(Layout(colors=3, palette=True), bands, what)
+        return with_bands(Layout(colors=3, palette=True, converted="a palette"), bands, what)
     planes = tags.get(tiff.PLANES, 1) == 2 and count > 1
     # Only what is marked as transparency is; a fourth sample is often infrared.
     extra = tiff.numbers(tags, tiff.EXTRA, ())[: count - colors]
@@ -152,15 +154,29 @@ def layout_of_tiff(tags: tiff.Tags, what: str, bands: Bands | None = None) -> La
         tiles=tiff.TILES in tags,
         extras=count - colors,
         unnamed=count > colors + len(extra),
+        converted=_conversion(tags),
     )
     return with_bands(layout, bands, what)
+
+
+def _conversion(tags: tiff.Tags) -> str:
+    """Return what decoders change in a TIFF, empty where nothing."""
+    if tags[tiff.PHOTOMETRIC] == 5:
+        return "CMYK"
+    if tags[tiff.PHOTOMETRIC] == 0:
+        return "white as zero"
+    if 1 in tiff.numbers(tags, tiff.EXTRA, ()):
+        return "colors multiplied by the transparency"
+    bits = max(tiff.numbers(tags, tiff.BITS, (1,)))
+    return "" if bits in (8, 16) else f"{bits} bit{'s' * (bits > 1)}"
 
 
 def _layout_of_png(picture: PngImagePlugin.PngImageFile) -> Layout:
     raw = str(picture.tile[0].args)
     key = picture.info.get("transparency")
     if picture.mode == "P":
-        return Layout(colors=3, palette=True, alpha=None if key is None else 3)
+        alpha = None if key is None else 3
+        return Layout(colors=3, palette=True, alpha=alpha, converted="a palette")
     deep = "16" in raw
     colors = 1 if raw[0] in "1LI" else 3
     if "A" in raw:
@@ -170,7 +186,8 @@ def _layout_of_png(picture: PngImagePlugin.PngImageFile) -> Layout:
         # scaled that of 1 bit itself.
         bits = {"L;2": 2, "L;4": 4}.get(raw, 8)
         key = (key % (1 << (16 if deep else bits)) * (255 // ((1 << bits) - 1)),)
-    return Layout(colors=colors, deep=deep, key=key)
+    few = {"1": "1 bit", "L;1": "1 bit", "L;2": "2 bits", "L;4": "4 bits"}
+    return Layout(colors=colors, deep=deep, key=key, converted=few.get(raw, ""))
 
 
 _BAND_PIXELS: Final = 1 << 18

@@ -13,6 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
+from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.predict.history import History, parsed
 from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_replaces
@@ -20,9 +21,19 @@ from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, found_in
+from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
-__all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
+__all__ = [
+    "Manifest",
+    "Options",
+    "Record",
+    "is_wanted",
+    "line_of",
+    "mask_stamp",
+    "record_of",
+    "region_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +60,12 @@ class Options:
     """Whether the confidence was computed."""
     overlay: OverlayStyle | None = None
     """How an overlay looks; None for other formats."""
+    window: str | None = None
+    """The part of every image that was labeled, ``y0:y1,x0:x1``."""
+    nodata: str | None = None
+    """The stored value that became void, or ``auto``."""
+    mask: str | None = None
+    """The file or folder of masks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +102,8 @@ class Record:
     with the later line about an output counts."""
     input_sha256: str | None = None
     """Of the picture's bytes; None where the run did not tell pictures by them."""
+    mask_stamp: Stamp | None = None
+    """Of the mask before it was read; None where there was none."""
 
 
 _LATER: Final[dict[str, Any]] = {
@@ -129,6 +148,7 @@ class Manifest:
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
         self._hashed = hashed
+        self._masks = region_of(options)
         self._last: Origin | None = None
         head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
         self._wanted_bytes = head.encode()
@@ -212,6 +232,8 @@ class Manifest:
         others = parsed(b'{"milliseconds": %b, %b' % (facts[3], rest))
         if others is None or not _is_of(line[:at], real, before):
             return None
+        if Stamp.read(others.get("mask_stamp")) != mask_stamp(self._masks, output):
+            return None
         record = Record(
             input=given,
             input_path=real,
@@ -228,6 +250,7 @@ class Manifest:
             confidence=others.get("confidence"),
             time_ns=others.get("time_ns"),
             input_sha256=others.get("input_sha256"),
+            mask_stamp=Stamp.read(others.get("mask_stamp")),
         )
         return record if self._is_whole(record, path, size) else None
 
@@ -240,6 +263,8 @@ class Manifest:
                 continue
             now = self._origin(source)
             if not (before.is_unchanged(now) and before.is_same_picture(now)):
+                continue
+            if Stamp.read(told.line.get("mask_stamp")) != mask_stamp(self._masks, output):
                 continue
             record = record_of(told.line, now, self._options, self._sha256)
             if self._stands(record):
@@ -303,6 +328,27 @@ def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
     return before is not None and replace(before, input_stamp=stamp).is_same_picture(now)
 
 
+def region_of(options: Options) -> Region:
+    """Return the region of the masks of a run."""
+    return Region(mask=None if options.mask is None else Path(options.mask))
+
+
+def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
+    """Return the stamp of the mask of an image, None where there is none.
+
+    Args:
+        region: Of the run.
+        output: Name of the result.
+    """
+    if region.mask is None:
+        return None
+    try:
+        mask = region.of(Path(output)).mask
+    except DataError:  # told when the image is read
+        return None
+    return None if mask is None else Stamp.of(mask)
+
+
 def line_of(record: Record) -> bytes:
     """Return a record as a line of the manifest."""
     # Not asdict: it copies every value, which takes longer than all the rest of the line.
@@ -351,5 +397,6 @@ def record_of(line: dict[str, Any], now: Origin, options: Options, sha256: str) 
         model_sha256=sha256,
         pixels=line.get("pixels"),
         confidence=line.get("confidence"),
+        mask_stamp=Stamp.read(line.get("mask_stamp")),
         time_ns=line.get("time_ns"),
     )

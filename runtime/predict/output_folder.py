@@ -61,4 +61,5 @@ def opened_folder(
             manifest.append(record)
             staging.listed(record.output)
 
-        yield manifest, Place(staging=staging, publish=publish, keep=keep), staging
+        place = Place(staging=staging, publish=publish, keep=keep, resume=resume)
+        yield manifest, place, staging

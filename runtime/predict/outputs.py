@@ -16,13 +16,16 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.deflate import compressor
+from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
+from fcnkit.runtime.predict.tiff_out import TiffOutput, tiff_size
 
 __all__ = ["FORMATS_SAY", "SUFFIX_OF", "Format", "Output", "look_at", "open_output", "read_size"]
 
-Format = Literal["labels", "color", "overlay", "npy", "confidence"]
+Format = Literal["labels", "color", "overlay", "npy", "confidence", "tif"]
 """A palette PNG of labels, an RGB PNG of their colors, the colors laid over the picture, the labels
-as a numpy file, uint8 (H, W), or a gray PNG of 255 times the probability of each label."""
+as a numpy file, uint8 (H, W), a gray PNG of 255 times the probability of each label, or the labels
+as a BigTIFF with the palette and the georeference of the picture."""
 
 SUFFIX_OF: Final[dict[Format, str]] = {
     "labels": ".png",
@@ -30,10 +33,12 @@ SUFFIX_OF: Final[dict[Format, str]] = {
     "overlay": ".png",
     "npy": ".npy",
     "confidence": ".png",
+    "tif": ".tif",
 }
 
 FORMATS_SAY: Final = (
-    "palette PNG, RGB PNG, colors over the picture, an array, or a gray PNG of confidence."
+    "palette PNG, RGB PNG, colors over the picture, an array, a gray PNG of confidence, or a "
+    "BigTIFF that keeps the georeference."
 )
 """The formats in their order, for the help of ``--format``."""
 
@@ -71,6 +76,7 @@ def open_output(
     *,
     format: Format,
     style: OverlayStyle | None = None,
+    facts: FileFacts | None = None,
 ) -> tuple[Output, Callable[[], None]]:
     """Begin a result.
 
@@ -81,6 +87,7 @@ def open_output(
         spec: The model's promises; its palette is used.
         format: What to write.
         style: Of an overlay; None for the default.
+        facts: What a TIFF takes over from the picture's file; None for nothing.
 
     Returns:
         The output, and a function that lets go of the file without ending it.
@@ -88,6 +95,9 @@ def open_output(
     Raises:
         OSError: The file cannot be made.
     """
+    if format == "tif":
+        tiff = TiffOutput(path, height, width, spec, facts)
+        return tiff, tiff.let_go
     file = path.open("wb")
     try:
         if format == "npy":
@@ -226,6 +236,8 @@ def _size_in(file: int, path: str) -> tuple[int, int] | None:
     if path.endswith(".npy"):
         with open(file, "rb", closefd=False) as whole:
             return _npy_size(whole)
+    if path.endswith(".tif"):
+        return tiff_size(Path(path))
     head = os.read(file, 24)
     if head[:8] != _PNG or len(head) < 24:
         return None

@@ -8,6 +8,7 @@ the scores of one row of tiles.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -21,6 +22,7 @@ from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.upsampled import upsampled
 from fcnkit.runtime.pixels.upsampling import Upsampling
 from fcnkit.runtime.predict.joining import Joining
+from fcnkit.runtime.predict.void_pixels import has_void_tile, runs_of, void_of, voided
 
 __all__ = [
     "MOST_LOGIT_BYTES",
@@ -36,7 +38,8 @@ __all__ = [
 
 Sink = Callable[[NDArray[np.uint8], Prediction], None]
 """Takes the next rows of an image (rows, W, 3) and what the model says of them, from top to bottom.
-The image rows are only lent. The prediction is the sink's to keep."""
+The image rows are only lent; there are none, (0, W, 3), where ``begin`` was told that they are not
+used. The prediction is the sink's to keep."""
 
 MOST_LOGIT_BYTES: Final = 1 << 26
 """Bytes of logits that one pass holds at a time, unless one tile has more. With head ``scores``,
@@ -53,7 +56,10 @@ class Rows(Protocol):
     width: int
 
     def read(self, count: int) -> NDArray[np.uint8]:
-        """Return the next ``count`` rows, uint8 RGB (count, width, 3)."""
+        """Return the next ``count`` rows, uint8 RGB (count, width, 3).
+
+        With a fourth channel, pixels where it is 0 are not labeled: they become void.
+        """
 
 
 class LabelRows:
@@ -75,11 +81,11 @@ class LabelRows:
 class Pass(Protocol):
     """What the loop around a backend needs to know of an image."""
 
-    count: int
-    """Tiles in all of its batches together."""
-
     def batches(self) -> Iterator[NDArray[Any]]:
-        """Yield the network's input, a few tiles at a time, in plan order."""
+        """Yield the network's input, a few tiles at a time, in plan order.
+
+        There are none where no pixel of the image needs the model.
+        """
 
     def take(self, outputs: NDArray[Any]) -> None:
         """Take the network's outputs for the next tiles, as many as there are in them."""
@@ -99,12 +105,13 @@ def begin(
     in_worker: bool = False,
     sure: bool = False,
     flip: bool = False,
+    shows: bool = True,
 ) -> Pass:
     """Begin an image: whole where its tiles fit into one batch, else in bands.
 
     Args:
         source: The image, uint8 (H, W, 3) and C-contiguous, or its rows. Rows are never held
-            whole, so they always go in bands.
+            whole, so they always go in bands. A fourth channel is as for ``Rows``.
         plan: Where its tiles lie.
         spec: The model's promises.
         sink: Gets the rows of the image and their labels.
@@ -115,15 +122,18 @@ def begin(
             and use ``threads``.
         sure: Whether the sink gets confidence too; see ``gives_confidence``.
         flip: Whether every tile also goes through mirrored, for the mean of both.
+        shows: Whether the sink uses the rows of the image. Without them, less memory is held.
 
     Returns:
         The pass.
     """
     whole = isinstance(source, np.ndarray) and len(plan) <= _tiles_at_once(spec, plan)
+    if isinstance(source, np.ndarray) and whole and spec.can_average:
+        whole = not has_void_tile(source, plan)  # which bands leave out
     workers = 1 if whole and in_worker else threads
     # The mean of a tile and its mirror image is a mean of logits, whatever the model gives.
     joining = Joining(plan, spec, None if flip else upsampling, sure, workers)
-    setting = _Setting(plan, spec, sink, joining, workers)
+    setting = _Setting(plan, spec, sink, joining, workers, shows)
     if isinstance(source, np.ndarray) and whole:
         one: Pass = _WholePass(source, setting)
     else:
@@ -166,6 +176,8 @@ class _Setting:
     sink: Sink
     joining: Joining
     threads: int | None
+    shows: bool
+    """Whether the sink uses the rows of the image."""
 
     def network_input(self, image_hwc: NDArray[np.uint8], plan: tiling.TilePlan) -> NDArray[Any]:
         """Return the tiles of an image or of a part of it, as the model takes them."""
@@ -174,13 +186,24 @@ class _Setting:
         mean, std = self.spec.input.mean, self.spec.input.std
         return tiling.gather(image_hwc, plan, mean=mean, std=std, threads=self.threads)
 
+    def nothing(self) -> NDArray[Any]:
+        """Return the output for a tile none of whose pixels are labeled."""
+        plan, layer = self.plan, self.joining.upsampling
+        if layer is None:
+            return np.zeros((self.spec.num_classes, *plan.tile), np.float32)
+        sides = (side // layer.stride for side in plan.tile)
+        return np.zeros((layer.classes, *sides), np.float32)
+
 
 class _WholePass:
     """An image whose tiles fit into one batch: begun and finished by any thread."""
 
     def __init__(self, image_hwc: NDArray[np.uint8], setting: _Setting) -> None:
-        self.count, self._setting, self._image = len(setting.plan), setting, image_hwc
-        self._tiles: NDArray[Any] | None = setting.network_input(image_hwc, setting.plan)
+        self._setting, self._void = setting, void_of(image_hwc)
+        self._image = np.ascontiguousarray(image_hwc[..., :3])
+        self._tiles: NDArray[Any] | None = None
+        if self._void is None or not self._void.all():
+            self._tiles = setting.network_input(self._image, setting.plan)
         self._outputs: NDArray[Any] | None = None
 
     def batches(self) -> Iterator[NDArray[Any]]:
@@ -196,8 +219,47 @@ class _WholePass:
     def finish(self) -> None:
         """Hand out the image and its labels."""
         outputs, self._outputs = self._outputs, None
-        assert outputs is not None
-        self._setting.sink(self._image, self._setting.joining.whole(outputs))
+        joining = self._setting.joining
+        if outputs is None:  # no pixel of the image is labeled
+            made = Prediction.empty(*self._image.shape[:2], sure=joining.sure)
+        else:
+            made = joining.whole(outputs)
+        self._setting.sink(self._image, voided(made, self._void))
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Rows of an image whose labels are not finished."""
+
+    image_hwc: NDArray[np.uint8]
+    """None of them, (0, W, 3), where nobody uses them."""
+    void: NDArray[np.uint8] | None
+    """Which pixels are not labeled, eight in a byte."""
+
+
+class _Buffer:
+    """The rows of one row of tiles after the other, in one piece of memory."""
+
+    def __init__(self, source: Rows, most: int) -> None:
+        self._source, self._most, self._held = source, most, 0
+        self._rows: NDArray[np.uint8] | None = None
+
+    def move(self, step: int, count: int) -> NDArray[np.uint8]:
+        """Drop ``step`` rows, and return the ``count`` that follow. They are only lent."""
+        kept = max(0, self._held - step)
+        for at in range(0, kept, ROWS_AT_ONCE):
+            stop = min(at + ROWS_AT_ONCE, kept)
+            assert self._rows is not None
+            self._rows[at:stop] = self._rows[at + step : stop + step]
+        for at in range(kept, count, ROWS_AT_ONCE):
+            stop = min(at + ROWS_AT_ONCE, count)
+            rows = self._source.read(stop - at)
+            if self._rows is None:
+                self._rows = np.empty((self._most, *rows.shape[1:]), np.uint8)
+            self._rows[at:stop] = rows
+        self._held = count
+        assert self._rows is not None
+        return self._rows[:count]
 
 
 class _BandPass:
@@ -205,38 +267,64 @@ class _BandPass:
 
     def __init__(self, source: NDArray[np.uint8] | Rows, setting: _Setting) -> None:
         self.plan, self._setting, self._source = setting.plan, setting, source
-        self.count = len(setting.plan)
+        if not isinstance(source, np.ndarray):
+            self._buffer = _Buffer(source, setting.plan.tile_height)
         self._join = setting.joining.one_by_one()
-        self._shown: list[NDArray[np.uint8]] = []
-        """Bands of the image whose labels are not finished, oldest first."""
+        self._shown: deque[_Band] = deque()
+        """Bands whose labels are not finished, oldest first."""
+        self._left_out: deque[int] = deque()
+        """Numbers of tiles without a pixel to label, whose turn has not come."""
+        self._joined = 0
+        """Tiles whose outputs were added, and tiles that were left out in their turn."""
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield tiles, never of two rows of tiles together."""
         plan, most = self.plan, _tiles_at_once(self._setting.spec, self.plan)
-        band = np.empty((0, plan.width, 3), np.uint8)
-        for top, after in zip(plan.tops, (*plan.tops[1:], plan.height), strict=True):
-            end = min(top + plan.tile_height, plan.height)
-            band = self._band(top, end, band)
-            self._shown.append(band[: after - top])
-            for first in range(0, len(plan.lefts), most):
-                yield self._tiles(band, plan.lefts[first : first + most])
-            band = band[after - top :]
+        for row, top in enumerate(plan.tops):
+            band = self._rows_of(row)
+            self._shown.append(self._band(band[: (*plan.tops, plan.height)[row + 1] - top]))
+            first = row * len(plan.lefts)
+            needed = self._needed(band, first)
+            self._left_out += [first + i for i, is_needed in enumerate(needed) if not is_needed]
+            self._pass_over()
+            for begin, end in runs_of(needed, most):
+                yield self._tiles(band, plan.lefts[begin:end])
 
-    def _band(self, top: int, end: int, kept: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return rows of the image, of which the first ones are known."""
+    def _rows_of(self, row: int) -> NDArray[np.uint8]:
+        """Return the rows of the image that a row of tiles covers."""
+        plan, top = self.plan, self.plan.tops[row]
+        count = min(plan.tile_height, plan.height - top)
         if isinstance(self._source, np.ndarray):
-            return self._source[top:end]
-        band = np.empty((end - top, self.plan.width, 3), np.uint8)
-        band[: len(kept)] = kept
-        for at in range(len(kept), len(band), ROWS_AT_ONCE):
-            stop = min(at + ROWS_AT_ONCE, len(band))
-            band[at:stop] = self._source.read(stop - at)
-        return band
+            return self._source[top : top + count]
+        return self._buffer.move(top - plan.tops[row - 1] if row else 0, count)
 
-    def _tiles(self, band: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[Any]:
+    def _band(self, rows_hwc: NDArray[np.uint8]) -> _Band:
+        """Keep what the sink will need of rows."""
+        void_hw, image_hwc = void_of(rows_hwc), rows_hwc[..., :3]
+        if not self._setting.shows:
+            image_hwc = np.empty((0, self.plan.width, 3), np.uint8)
+        elif not isinstance(self._source, np.ndarray):
+            image_hwc = image_hwc.copy()
+        void = None if void_hw is None else np.packbits(void_hw, axis=1)
+        return _Band(image_hwc, void)
+
+    def _needed(self, band_hwc: NDArray[np.uint8], first: int) -> list[bool]:
+        """Return which tiles of a row of tiles have a pixel to label."""
+        plan = self.plan
+        if band_hwc.shape[2] == 3:
+            return [True] * len(plan.lefts)
+        valid_hw = band_hwc[..., 3]
+        needed = [bool(valid_hw[:, x : x + plan.tile_width].any()) for x in plan.lefts]
+        if self._setting.shows and not any(needed) and self._joined < first:
+            # Bands wait for the outputs before them. Without any tile, all rows of a large void
+            # area would be read, and held for the sink, before the outputs of the others come.
+            needed[0] = True
+        return needed
+
+    def _tiles(self, band_hwc: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[Any]:
         plan = self.plan
         right = min(lefts[-1] + plan.tile_width, plan.width)
-        part = np.ascontiguousarray(band[:, lefts[0] : right])
+        part = np.ascontiguousarray(band_hwc[:, lefts[0] : right, :3])
         inner = tiling.TilePlan(
             len(part),
             right - lefts[0],
@@ -250,9 +338,24 @@ class _BandPass:
     def take(self, outputs: NDArray[Any]) -> None:
         """Add the outputs to the sums, and hand out the rows that are finished by them."""
         for logits_chw in np.ascontiguousarray(outputs):
-            finished = self._join(logits_chw)
-            if finished is not None:
-                self._setting.sink(self._shown.pop(0), finished)
+            self._add(logits_chw)
+            self._pass_over()
+
+    def _pass_over(self) -> None:
+        """Add nothing for the tiles that were left out and whose turn has come."""
+        while self._left_out and self._left_out[0] == self._joined:
+            self._left_out.popleft()
+            self._add(self._setting.nothing())
+
+    def _add(self, logits_chw: NDArray[Any]) -> None:
+        self._joined += 1
+        finished = self._join(logits_chw)
+        if finished is None:
+            return
+        band, void_hw = self._shown.popleft(), None
+        if band.void is not None:
+            void_hw = np.unpackbits(band.void, axis=1, count=self.plan.width).astype(np.bool_)
+        self._setting.sink(band.image_hwc, voided(finished, void_hw))
 
     def finish(self) -> None:
         """Do nothing: the last output handed out the last rows."""
@@ -263,7 +366,6 @@ class _FlipPass:
 
     def __init__(self, inner: Pass, upsampling: Upsampling | None) -> None:
         self._inner, self._upsampling = inner, upsampling
-        self.count = 2 * inner.count
         self._first: NDArray[Any] | None = None
         """The logits of tiles whose mirrored ones are still under way."""
 

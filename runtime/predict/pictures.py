@@ -23,6 +23,7 @@ from fcnkit.runtime.predict.picture_file import (
     open_picture,
     too_large,
 )
+from fcnkit.runtime.predict.region import Nodata, Region, check_same_size, marked, void_rule
 from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
 from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
@@ -89,6 +90,7 @@ def take_image(
     bands: Bands | None,
     warn: RangeWarner,
     color: Color = "RGB",
+    region: Region | None = None,
 ) -> NDArray[np.uint8]:
     """Return an image as the kernels take it, from a file or from a caller's array.
 
@@ -99,9 +101,10 @@ def take_image(
         bands: As for ``read_picture``; an array has its three.
         warn: Warns of an assumed range, once per run.
         color: Of an array, as for ``rgb_image``.
+        region: Of a file, as for ``read_levels``.
 
     Returns:
-        uint8 (H, W, 3), C-contiguous.
+        uint8 (H, W, 3), C-contiguous; with a fourth channel as from ``read_levels``.
 
     Raises:
         DataError: As for ``read_picture``.
@@ -109,7 +112,9 @@ def take_image(
         ValueError: As for ``read_picture`` and ``rgb_image``.
     """
     if isinstance(source, str | Path):
-        return _read_warned(source, warn, max_pixels=max_pixels, range=range, bands=bands)
+        return _read_warned(
+            source, warn, max_pixels=max_pixels, range=range, bands=bands, region=region
+        )
     return rgb_image(source, color)
 
 
@@ -121,9 +126,10 @@ def _read_warned(
     max_pixels: int,
     range: Range | None,
     bands: Bands | None,
+    region: Region | None = None,
 ) -> NDArray[np.uint8]:
     image_hwc, seen = read_levels(
-        path, formats=formats, max_pixels=max_pixels, range=range, bands=bands
+        path, formats=formats, max_pixels=max_pixels, range=range, bands=bands, region=region
     )
     warn(str(path), seen)
     return image_hwc
@@ -136,6 +142,7 @@ def read_levels(
     max_pixels: int = MAX_PIXELS,
     range: Range | None = None,
     bands: Bands | None = None,
+    region: Region | None = None,
 ) -> ReadPicture:
     """Read a picture as ``read_picture`` does, without its warning.
 
@@ -145,9 +152,11 @@ def read_levels(
         max_pixels: As for ``read_picture``.
         range: As for ``read_picture``.
         bands: As for ``read_picture``.
+        region: The part that is returned, and which of its pixels are labeled; its mask is a file.
 
     Returns:
-        The picture and which values there were.
+        The picture and which values there were. The picture has a fourth channel, 0 where it is not
+        labeled, where the region leaves out pixels of this file.
 
     Raises:
         DataError: As for ``read_picture``.
@@ -155,34 +164,59 @@ def read_levels(
         ValueError: As for ``read_picture``.
     """
     range, bands = check_range("range", range), check_bands("bands", bands)
+    region = region or Region()
     try:
         with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-            return _read(picture, Path(path), range, bands)
+            made = _read(picture, Path(path), range, bands, region.nodata)
     except UnknownLayoutError:
-        return _by_rows(Path(path), range, bands, max_pixels)
+        made = _by_rows(Path(path), range, bands, max_pixels, region.nodata)
+    return made._replace(image_hwc=_in_region(made.image_hwc, str(path), region, max_pixels))
+
+
+def _in_region(
+    image_hwc: NDArray[np.uint8], what: str, region: Region, max_pixels: int
+) -> NDArray[np.uint8]:
+    """Mask a whole picture, and cut the window out of it."""
+    if region.mask is not None:
+        mask_hwc, _ = read_levels(region.mask, max_pixels=max_pixels)
+        check_same_size(region.mask, mask_hwc.shape[:2], image_hwc.shape[:2])
+        image_hwc = marked(image_hwc, mask_hwc.max(axis=2))
+    if region.window is None:
+        return image_hwc
+    region.window.check(what, *image_hwc.shape[:2])
+    return region.window.cut(image_hwc).copy()
 
 
 def _read(
-    picture: Image.Image, path: Path, range: Range | None, bands: Bands | None
+    picture: Image.Image,
+    path: Path,
+    range: Range | None,
+    bands: Bands | None,
+    nodata: Nodata | None,
 ) -> ReadPicture:
     if picture.format == "PPM":
-        plain = open_plain(path, range=range, bands=bands)
+        plain = open_plain(path, range=range, bands=bands, region=Region(nodata=nodata))
         if plain is not None:
             return ReadPicture(read_all(plain), plain.seen)
-        return ReadPicture(_read_text(picture, str(path), range, bands), None)
+        return ReadPicture(_read_text(picture, str(path), range, bands, nodata), None)
     layout = layout_of(picture, str(path), bands)
     few = bands is not None and len(picture.getbands()) < layout.samples
     if few or (layout.planes and (layout.deep or layout.extras > 1 or layout.unnamed)):
         # Pillow delivers no more than four planes, and of them the upper bytes.
-        return _by_rows(path, range, bands, MAX_SIDE * MAX_SIDE)
+        return _by_rows(path, range, bands, MAX_SIDE * MAX_SIDE, nodata)
     if layout.planes:
         _use_libtiff(picture)
+    tags = dict(picture.tag_v2) if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
+    rule = void_rule(nodata, layout, tags, str(path))
     simple = layout.colors < 4 and layout.alpha is None and layout.key is None and bands is None
-    if simple and not layout.deep and picture.mode in _SIMPLE:
+    if rule is None and simple and not layout.deep and picture.mode in _SIMPLE:
         image_hwc = decode_jpeg(picture)
         return ReadPicture(_plain_rgb(picture) if image_hwc is None else image_hwc, None)
     levels = Levels(range)
-    rgb_hwc = to_rgb(_samples(picture, layout, path), layout, levels)
+    samples = _samples(picture, layout, path)
+    rgb_hwc = to_rgb(samples, layout, levels)
+    if rule is not None:
+        rgb_hwc = marked(rgb_hwc, rule.valid(samples, layout))
     return ReadPicture(rgb_hwc, levels.seen)
 
 
@@ -192,9 +226,15 @@ def _plain_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _by_rows(path: Path, range: Range | None, bands: Bands | None, max_pixels: int) -> ReadPicture:
+def _by_rows(
+    path: Path,
+    range: Range | None,
+    bands: Bands | None,
+    max_pixels: int,
+    nodata: Nodata | None,
+) -> ReadPicture:
     """Read a TIFF by libvips that Pillow does not take."""
-    rows = open_rows(path, range=range, bands=bands)
+    rows = open_rows(path, range=range, bands=bands, region=Region(nodata=nodata))
     if rows.width * rows.height > max_pixels:
         raise too_large(path, (rows.height, rows.width), max_pixels)
     image_hwc = read_all(rows)
@@ -202,7 +242,11 @@ def _by_rows(path: Path, range: Range | None, bands: Bands | None, max_pixels: i
 
 
 def _read_text(
-    picture: Image.Image, what: str, range: Range | None, bands: Bands | None
+    picture: Image.Image,
+    what: str,
+    range: Range | None,
+    bands: Bands | None,
+    nodata: Nodata | None,
 ) -> NDArray[np.uint8]:
     """Read a PBM, or a PGM or PPM whose values are written as text."""
     assert isinstance(picture, ImageFile.ImageFile)
@@ -211,8 +255,11 @@ def _read_text(
     if picture.mode == "F":
         got = "a PFM file of floats"
         raise DataError(message(what, DEPTH_RULE, got, DEPTH_REMEDY))
-    if bands is not None:
-        rule, remedy = "bands need a binary file", "save it as binary, P5 or P6"
+    if bands is not None or isinstance(nodata, int):
+        rule = "bands need a binary file"
+        if bands is None:
+            rule = "a nodata value needs a binary file"
+        remedy = "save it as binary, P5 or P6"
         raise DataError(message(what, rule, "text", remedy))
     if range is not None and isinstance(most, int) and most > 255:
         rule = "a range needs the values as they are stored"

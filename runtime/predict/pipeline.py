@@ -195,21 +195,37 @@ def _count(parts: list[_Part[T]]) -> int:
 
 
 def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
-    """Yield a picture's tiles; one that breaks on the way is put aside."""
+    """Yield a picture's tiles; one that breaks on the way, or needs no model, is put aside."""
     if work.picture is None:
         broken.append(_end(work, work.error))
         return
-    left, batches = work.picture.count, work.picture.batches()
-    while left and not work.ended:
-        start = time.perf_counter()
-        try:
-            tiles = next(batches)
-        except _TROUBLE as error:
-            broken.append(_end(work, error))
+    batches = work.picture.batches()
+    tiles = _next_tiles(work, batches, broken)
+    if tiles is None and not work.ended:
+        broken.append(_end(work, None))
+    while tiles is not None:
+        # One batch ahead: only the picture knows which is the last.
+        following = _next_tiles(work, batches, broken)
+        if work.ended:
             return
+        yield _Part(work, tiles, last=following is None)
+        tiles = following
+
+
+def _next_tiles(
+    work: Work[T], batches: Iterator[NDArray[Any]], broken: deque[Finished[T]]
+) -> NDArray[Any] | None:
+    """Return a picture's next tiles, None where there are none, or it breaks or broke before."""
+    if work.ended:
+        return None
+    start = time.perf_counter()
+    try:
+        return next(batches, None)
+    except _TROUBLE as error:
+        broken.append(_end(work, error))
+        return None
+    finally:
         work.seconds += time.perf_counter() - start
-        left -= len(tiles)
-        yield _Part(work, tiles, last=left == 0)
 
 
 def on_cpu(backend: Backend) -> bool:

@@ -30,6 +30,7 @@ from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
+from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.urls import is_url
@@ -64,6 +65,7 @@ class Predictor:
     overlap: int | None = None
     tta: Tta | None = None
     wanted: ResultRequest | None = None
+    region: Region | None = None
     batch: int | None = None
     max_pixels: int = MAX_PIXELS
 
@@ -122,6 +124,7 @@ class Predictor:
                 format=self.format,
                 wanted=self.wanted,
                 overlay=self.overlay,
+                region=self.region,
                 batch=self.batch,
                 max_pixels=self.max_pixels,
             ):

@@ -153,6 +153,8 @@ class Tally:
         self._counts = np.zeros(len(classes), np.int64)
         self._total = 0
         self._confidence: int | None = None
+        self._unlabeled = 0
+        """Void pixels with confidence 0: the model was not asked about them."""
 
     def add(self, rows: Prediction) -> None:
         """Count the next rows of an image."""
@@ -163,6 +165,7 @@ class Tally:
         self._total += labels_hw.size
         if rows.confidence is not None:
             self._confidence = (self._confidence or 0) + int(rows.confidence.sum(dtype=np.int64))
+            self._unlabeled += int(np.count_nonzero((labels_hw == VOID) & (rows.confidence == 0)))
 
     @property
     def pixels(self) -> dict[str, int]:
@@ -174,7 +177,8 @@ class Tally:
 
     @property
     def confidence(self) -> float | None:
-        """Mean confidence over all pixels, 0..1."""
-        if self._confidence is None:
+        """Mean confidence over all pixels that were labeled, 0..1."""
+        labeled = self._total - self._unlabeled
+        if self._confidence is None or not labeled:
             return None
-        return round(self._confidence / (255 * self._total), 6)
+        return round(self._confidence / (255 * labeled), 6)

@@ -25,7 +25,9 @@ from fcnkit.runtime.predict.layouts import Layout, layout_of, layout_of_tiff, to
 from fcnkit.runtime.predict.levels import DEEPEST, Levels, LevelsSeen, Range, check_range
 from fcnkit.runtime.predict.passes import Rows
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS, format_of, worded
+from fcnkit.runtime.predict.region import Region, VoidRule, check_same_size, marked, void_rule
 from fcnkit.runtime.predict.tiff import tags_of
+from fcnkit.runtime.predict.window import Window
 
 __all__ = ["FileRows", "open_plain", "open_rows", "read_all"]
 
@@ -38,7 +40,10 @@ _HEADER_BYTES: Final = 4096
 
 
 class FileRows(Rows, Protocol):
-    """The rows of a file."""
+    """The rows of a file, or those of a window of it."""
+
+    whole: tuple[int, int]
+    """Height and width of the picture in the file."""
 
     @property
     def seen(self) -> LevelsSeen | None:
@@ -46,7 +51,11 @@ class FileRows(Rows, Protocol):
 
 
 def open_rows(
-    path: str | Path, *, range: Range | None = None, bands: Bands | None = None
+    path: str | Path,
+    *,
+    range: Range | None = None,
+    bands: Bands | None = None,
+    region: Region | None = None,
 ) -> FileRows:
     """Open a picture that is read row by row; its pixels are those that ``read_picture`` gives.
 
@@ -54,9 +63,11 @@ def open_rows(
         path: The file.
         range: As for ``read_picture``.
         bands: As for ``read_picture``.
+        region: The part that is read, and which of its pixels are labeled; its mask is a file.
 
     Returns:
-        Its rows as RGB, as a viewer shows them.
+        Its rows as RGB, as a viewer shows them. They have a fourth channel where the region leaves
+        out pixels of this file.
 
     Raises:
         DataError: The file is of another kind, broken, has a layout whose colors are not known,
@@ -66,33 +77,45 @@ def open_rows(
         ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
     path, range = check_path("open_rows: path", path), check_range("range", range)
-    bands = check_bands("bands", bands)
+    bands, region = check_bands("bands", bands), region or Region()
+    rows = _open(path, range, bands, region)
+    if region.mask is None:
+        return rows
+    return _MaskedRows(rows, region.mask, _open(region.mask, None, None, region.of_mask))
+
+
+def _open(path: Path, range: Range | None, bands: Bands | None, region: Region) -> FileRows:
     with worded(path, "picture file", MAX_PIXELS):
-        plain = open_plain(path, range=range, bands=bands)
+        plain = open_plain(path, range=range, bands=bands, region=region)
         if plain is not None:
             return plain
         layout, orientation = _header_of(path, bands)
+        tags = (tags_of(path) or {}) if format_of(path) == "TIFF" else {}
+        rule = void_rule(region.nodata, layout, tags, str(path))
     if layout.planes and layout.tiles:
-        rule, remedy = "a picture read row by row must not have planes in tiles", "use strips"
-        raise DataError(message(str(path), rule, "a TIFF of tiles in separate planes", remedy))
+        needs, remedy = "a picture read row by row must not have planes in tiles", "use strips"
+        raise DataError(message(str(path), needs, "a TIFF of tiles in separate planes", remedy))
     if orientation not in (0, 1):
-        rule = "a picture read row by row must be stored upright"
+        needs = "a picture read row by row must be stored upright"
         remedy = "rotate it first, with vips autorot"
-        raise DataError(message(str(path), rule, f"orientation {orientation}", remedy))
+        raise DataError(message(str(path), needs, f"orientation {orientation}", remedy))
     try:
         vips: Any = import_module("pyvips")
     except (ImportError, OSError):  # OSError: the package without libvips itself
         raise missing_extra(f"{path}: reading row by row", "pyvips", "large") from None
-    return _VipsRows(path, vips, layout, Levels(range))
+    return _VipsRows(path, vips, layout, Levels(range), region.window, rule)
 
 
-def open_plain(path: Path, *, range: Range | None, bands: Bands | None) -> FileRows | None:
+def open_plain(
+    path: Path, *, range: Range | None, bands: Bands | None, region: Region
+) -> FileRows | None:
     """Open a binary PPM or PGM.
 
     Args:
         path: The file.
         range: As for ``read_picture``, checked.
         bands: As for ``read_picture``, checked.
+        region: As for ``open_rows``; its mask is not used.
 
     Returns:
         Its rows; None for other files.
@@ -103,11 +126,11 @@ def open_plain(path: Path, *, range: Range | None, bands: Bands | None) -> FileR
     """
     with path.open("rb") as file:
         head = _PLAIN.match(file.read(_HEADER_BYTES))
-    return None if head is None else _PlainRows(path, head, range, bands)
+    return None if head is None else _PlainRows(path, head, range, bands, region)
 
 
 def read_all(rows: Rows) -> NDArray[np.uint8]:
-    """Read all rows at once, uint8 (H, W, 3), the caller's own."""
+    """Read all rows at once, uint8 (H, W, 3 or 4), the caller's own."""
     return np.ascontiguousarray(rows.read(rows.height))
 
 
@@ -159,16 +182,25 @@ class _PlainRows:
     """PPM or PGM, 8 or 16 bits."""
 
     def __init__(
-        self, path: Path, head: re.Match[bytes], range: Range | None, bands: Bands | None
+        self,
+        path: Path,
+        head: re.Match[bytes],
+        range: Range | None,
+        bands: Bands | None,
+        region: Region,
     ) -> None:
-        kind, self.width, self.height, most = (int(head[i]) for i in (1, 2, 3, 4))
+        kind, width, height, most = (int(head[i]) for i in (1, 2, 3, 4))
         self._path, self._channels = path, 3 if kind == 6 else 1
-        if not 1 <= most <= DEEPEST or min(self.width, self.height) < 1:
+        if not 1 <= most <= DEEPEST or min(width, height) < 1:
             rule = "a PPM has sides and a largest value of 1 or more"
-            got = f"{self.width}x{self.height}, {most}"
+            got = f"{width}x{height}, {most}"
             raise DataError(message(str(path), rule, got, "replace the file"))
-        layout = with_bands(Layout(colors=self._channels), bands, str(path))
-        self._picked = None if layout.bands is None else [band - 1 for band in layout.bands]
+        self._layout = with_bands(Layout(colors=self._channels), bands, str(path))
+        self._rule = void_rule(region.nodata, self._layout, {}, str(path))
+        self.whole = (height, width)
+        window = region.window or Window(0, height, 0, width)
+        window.check(str(path), height, width)
+        (self.height, self.width), self._left = window.size, window.left
         self._bytes = 1 if most < 256 else 2
         # As Pillow scales.
         scaled = np.arange(DEEPEST + 1) / most
@@ -179,7 +211,7 @@ class _PlainRows:
         self._table = table.astype(np.uint8)
         self._levels = Levels(range, most=most, table=self._table)
         self._file: IO[bytes] = path.open("rb")
-        self._file.seek(head.end())
+        self._file.seek(head.end() + window.top * width * self._channels * self._bytes)
 
     @property
     def seen(self) -> LevelsSeen | None:
@@ -188,21 +220,24 @@ class _PlainRows:
 
     def read(self, count: int) -> NDArray[np.uint8]:
         """Return the next rows."""
-        shape = (count, self.width, self._channels)
-        data = self._file.read(count * self.width * self._channels * self._bytes)
+        shape = (count, self.whole[1], self._channels)
+        data = self._file.read(int(np.prod(shape)) * self._bytes)
         if len(data) < np.prod(shape) * self._bytes:
             rule, got = "must be a whole picture file", "a file that ends early"
             raise DataError(message(str(self._path), rule, got, "replace the file"))
+        stored = np.frombuffer(data, ">u2" if self._bytes == 2 else np.uint8).reshape(shape)
+        stored = stored[:, self._left : self._left + self.width]
         if self._bytes == 2:
-            values = self._levels.scale(np.frombuffer(data, ">u2").astype(np.uint16))
+            values = self._levels.scale(stored.astype(np.uint16))
         else:
-            values = self._table[np.frombuffer(data, np.uint8)]
-        values = values.reshape(shape)
-        if self._picked is not None:
-            values = values[..., self._picked]
+            values = self._table[stored]
+        if self._layout.bands is not None:
+            values = values[..., [band - 1 for band in self._layout.bands]]
         elif self._channels == 1:
             values = np.repeat(values, 3, axis=2)
-        return values
+        return (
+            values if self._rule is None else marked(values, self._rule.valid(stored, self._layout))
+        )
 
     def __del__(self) -> None:
         # Also where a picture is given up half-way.
@@ -213,8 +248,16 @@ class _PlainRows:
 class _VipsRows:
     """PNG, JPEG and TIFF."""
 
-    def __init__(self, path: Path, vips: Any, layout: Layout, levels: Levels) -> None:
-        self._path, self._error, self._levels = path, vips.Error, levels
+    def __init__(
+        self,
+        path: Path,
+        vips: Any,
+        layout: Layout,
+        levels: Levels,
+        window: Window | None,
+        void: VoidRule | None,
+    ) -> None:
+        self._path, self._error, self._levels, self._void = path, vips.Error, levels, void
         try:
             # A source and not a name: in names libvips looks for options, and it keeps opened files
             # by name, so it would show what a file held before it was replaced.
@@ -226,6 +269,10 @@ class _VipsRows:
             image = vips.Image.new_from_source(source, "", access="sequential", fail_on=least)
         except vips.Error as error:
             raise self._broken(error) from None
+        self.whole = (int(image.height), int(image.width))
+        if window is not None:
+            window.check(str(path), *self.whole)
+            image = image.crop(window.left, window.top, *reversed(window.size))
         self.height, self.width = int(image.height), int(image.width)
         self._bands = int(image.bands)
         self._layout = _delivered(layout, self._bands)
@@ -252,11 +299,14 @@ class _VipsRows:
         self._at += count
         dtype = np.uint16 if self._layout.deep else np.uint8
         samples: NDArray[Any] = np.frombuffer(data, dtype).reshape(count, self.width, self._bands)
+        valid_hw = None if self._void is None else self._void.valid(samples, self._layout)
         if self._layout == Layout(colors=3):
-            return np.ascontiguousarray(samples[..., :3])
-        if self._layout.inverted:
-            samples = DEEPEST - samples  # libvips has inverted them
-        return to_rgb(samples, self._layout, self._levels)
+            rgb_hwc = np.ascontiguousarray(samples[..., :3])
+        else:
+            if self._layout.inverted:
+                samples = DEEPEST - samples  # libvips has inverted them
+            rgb_hwc = to_rgb(samples, self._layout, self._levels)
+        return rgb_hwc if valid_hw is None else marked(rgb_hwc, valid_hw)
 
     def _broken(self, error: Exception) -> DataError:
         got = " ".join(str(error).split())
@@ -266,6 +316,25 @@ class _VipsRows:
         return DataError(
             message(str(self._path), "must be a whole picture file", got, "replace it")
         )
+
+
+class _MaskedRows:
+    """A picture whose mask is read beside it."""
+
+    def __init__(self, rows: FileRows, mask: Path, mask_rows: FileRows) -> None:
+        check_same_size(mask, mask_rows.whole, rows.whole)
+        self.height, self.width, self.whole = rows.height, rows.width, rows.whole
+        self._rows, self._mask = rows, mask_rows
+
+    @property
+    def seen(self) -> LevelsSeen | None:
+        """See ``FileRows``."""
+        return self._rows.seen
+
+    def read(self, count: int) -> NDArray[np.uint8]:
+        """Return the next rows."""
+        mask_hwc = self._mask.read(count)
+        return marked(self._rows.read(count), mask_hwc.max(axis=2))
 
 
 def _delivered(layout: Layout, bands: int) -> Layout | None:

@@ -36,8 +36,10 @@ from fcnkit.runtime.predict.pipeline import (
     on_cpu,
     run_works,
 )
+from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
+from fcnkit.runtime.predict.tiff_out import check_tifffile
 
 __all__ = ["FolderRun", "context_of", "options_of"]
 
@@ -49,6 +51,7 @@ def options_of(
     wanted: ResultRequest | None = None,
     results: Results | None = None,
     overlay: OverlayStyle | None = None,
+    region: Region | None = None,
 ) -> Options:
     """Say what a result depends on besides the picture and the model."""
     backend, mapped = segmenter.backend, results is not None and results.labels is not None
@@ -65,6 +68,7 @@ def options_of(
         void_below=wanted.void_below if wanted else None,
         confidence=bool(results and results.needs_confidence),
         overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
+        **(region or Region()).facts(),
     )
 
 
@@ -75,6 +79,7 @@ def context_of(
     overlay: OverlayStyle | None,
     model_sha256: str,
     max_pixels: int,
+    region: Region | None = None,
     *,
     hash_inputs: bool = False,
 ) -> RunContext:
@@ -82,7 +87,8 @@ def context_of(
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: format is unknown, or max_pixels is below 1.
+        ValueError: format is unknown, max_pixels is below 1, or the mask is not there.
+        MissingExtraError: format is tif, and tifffile is not installed.
     """
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
@@ -95,6 +101,11 @@ def context_of(
             raise BadValueError(message("predict: overlay", rule, f"format {format}", remedy))
     _check_positive("max_pixels", max_pixels)
     _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
+    if format == "tif":
+        check_tifffile()
+    region = Region() if region is None else region
+    check_type("predict: region", region, Region)
+    region.check_mask()
     wanted = ResultRequest() if wanted is None else wanted
     check_type("predict: wanted", wanted, ResultRequest)
     results = wanted.resolve(segmenter.spec, confidence=format == "confidence")
@@ -102,11 +113,17 @@ def context_of(
     return RunContext(
         segmenter=segmenter,
         options=options_of(
-            segmenter, format=format, wanted=wanted, results=results, overlay=overlay
+            segmenter,
+            format=format,
+            wanted=wanted,
+            results=results,
+            overlay=overlay,
+            region=region,
         ),
         results=results,
         model_sha256=model_sha256,
         max_pixels=max_pixels,
+        region=region,
         hash_inputs=check_flag("predict: hash_inputs", hash_inputs),
     )
 
@@ -170,19 +187,22 @@ class FolderRun:
         backend = self.context.segmenter.backend
         run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
         self._ended = False  # pictures that follow a video are a run again
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
-            works = self._works(pool, jobs, place)
-            finished = self._watched(run_works(backend.spec, run, works, batch=self._batch))
-            behind = Behind(pool, _finish, limit=self._limit)
-            try:
-                for records in behind.results(finished):
-                    keep(records)
-                    yield from records
-            finally:
-                # Interrupted: what the model has gets written, and the manifest says so.
-                self._ended = True
-                behind.drain(finished, keep)
-                self.context.drop_unfinished()
+        try:
+            with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
+                works = self._works(pool, jobs, place)
+                finished = self._watched(run_works(backend.spec, run, works, batch=self._batch))
+                behind = Behind(pool, _finish, limit=self._limit)
+                try:
+                    for records in behind.results(finished):
+                        keep(records)
+                        yield from records
+                finally:
+                    # Interrupted: what the model has gets written, and the manifest says so.
+                    self._ended = True
+                    behind.drain(finished, keep)
+        finally:
+            # The pool has ended: nothing begins any more.
+            self.context.drop_unfinished()
 
     def halted(self) -> bool:
         """Whether nothing is begun any more."""

@@ -201,8 +201,7 @@ class Segmenter:
             check_output("Segmenter: out", out, size, np.uint8, (image_hwc,))
         one = self.begin(image_hwc, plan, rows, sure=sure)
         for batch in one.batches():
-            whole = filled(batch, self.spec.shapes.min[0])
-            one.take(self._backend.infer(whole)[: len(batch)])
+            one.take(self._backend.infer(filled(batch, self.spec.shapes.min[0]))[: len(batch)])
         one.finish()
         made = rows.joined()
         if out is not None:
@@ -218,6 +217,7 @@ class Segmenter:
         *,
         sure: bool = False,
         in_worker: bool = False,
+        shows: bool = True,
     ) -> Pass:
         """Begin an image with this segmenter's model and test-time augmentation.
 
@@ -227,6 +227,7 @@ class Segmenter:
             sink: Gets the rows of the image and what the model says of them.
             sure: Whether it gets confidence too.
             in_worker: As for ``passes.begin``.
+            shows: As for ``passes.begin``.
 
         Returns:
             The pass.
@@ -241,6 +242,7 @@ class Segmenter:
             in_worker=in_worker,
             sure=sure,
             flip=self.tta == "flip",
+            shows=shows,
         )
 
     def check_confidence(self, confidence: bool) -> bool:

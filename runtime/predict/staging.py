@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.outputs import Format, open_output
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
@@ -66,6 +67,11 @@ class Staging:
         self._numbers = count()
         self._made: set[Path] = set()
         self._unlisted: set[str] = set()
+
+    @property
+    def out(self) -> Path:
+        """The output folder."""
+        return self._out
 
     def announce(self, output: str, line: bytes) -> None:
         """Write a result's line to the journal, before the result comes under its name.
@@ -173,6 +179,7 @@ class StagedOutput:
         *,
         format: Format,
         style: OverlayStyle | None = None,
+        facts: FileFacts | None = None,
     ) -> None:
         """Begin a result.
 
@@ -182,12 +189,15 @@ class StagedOutput:
             spec: As for ``open_output``.
             format: As for ``open_output``.
             style: As for ``open_output``.
+            facts: As for ``open_output``.
 
         Raises:
             OSError: The file cannot be made.
         """
         self._staging, self.path = staging, staging.path()
-        self._output, self._let_go = open_output(self.path, *size, spec, format=format, style=style)
+        self._output, self._let_go = open_output(
+            self.path, *size, spec, format=format, style=style, facts=facts
+        )
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows; see ``Output.write``."""

@@ -191,6 +191,6 @@ def check_video_format(format: Format) -> None:
     Raises:
         ValueError: It has none.
     """
-    if format == "npy":
+    if format in ("npy", "tif"):
         rule = "a video holds labels, color, overlay or confidence"
         raise BadValueError(message("predict", rule, format, "pass --frames for a file per frame"))

@@ -129,7 +129,7 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
         ),
         (
             ["--format", "gif"],
-            "--format: must be one of labels, color, overlay, npy, confidence, got gif; "
+            "--format: must be one of labels, color, overlay, npy, confidence, tif, got gif; "
             "choose one of these",
         ),
         (

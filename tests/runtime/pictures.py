@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fcnkit.runtime.predict.folder import MANIFEST
@@ -86,3 +87,9 @@ def break_some(folder: Path, *, every: int) -> dict[str, int]:
 
 def manifest_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / MANIFEST).read_text().splitlines()]
+
+
+def noise(height: int, width: int) -> NDArray[np.uint8]:
+    """An image (H, W, 3) of random bytes, the same for the same size."""
+    random = np.random.default_rng(height * 999 + width)
+    return random.integers(0, 256, (height, width, 3), np.uint8)

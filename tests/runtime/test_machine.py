@@ -137,3 +137,36 @@ print(faults() - before)
     }
     # 20 times 5 arrays of 147 pages, if every page is fetched again.
     assert told["keep"] < 1000 < told["plain"]
+
+
+FREED = """
+import ctypes, resource
+from pathlib import Path
+from fcnkit.runtime.machine import return_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() >> 20
+blocks = [libc.malloc(50_000) for _ in range(2000)]
+for block in blocks:
+    ctypes.memset(block, 1, 50_000)
+for block in blocks[:-1]:  # the last one holds the end of the heap
+    libc.free(block)
+before = resident()
+return_freed_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc keeps freed memory")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], check=True, capture_output=True, text=True)
+    if "glibc" not in (os.confstr("CS_GNU_LIBC_VERSION") or ""):
+        pytest.skip("another C library")
+    assert int(done.stdout) > 50  # of 100 MB
+
+
+def test_without_glibc_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    machine.return_freed_memory()

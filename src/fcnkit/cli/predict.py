@@ -31,6 +31,7 @@ from fcnkit.cli.options import (
     cover_request,
     use_factory,
 )
+from fcnkit.cli.predict_region import Mask, Nodata, Window, region_of
 from fcnkit.cli.predict_tally import Tally
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
@@ -134,6 +135,9 @@ def predict(
     alpha: Alpha = None,
     outline: Outline = False,
     legend: Legend = None,
+    window: Window = None,
+    nodata: Nodata = None,
+    mask: Mask = None,
     cover: Cover = None,
     tile: Tile = None,
     overlap: Annotated[
@@ -179,6 +183,7 @@ def predict(
     Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
     share, camera = _share(part, given, root), _only_camera(given, seconds)
+    region = region_of(window, nodata, mask, camera)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
     files = given if camera is None else []
     suffix = SUFFIX_OF[format]
@@ -190,6 +195,7 @@ def predict(
         listed = Listed() if camera is None else Listed(1, complete=True)
         run = partial(predict_files, segmenter, listing, batch=batch, part=part, listed=listed)
         run = partial(run, resume=resume, fail_fast=fail_fast, hash_inputs=hash_inputs)
+        run = partial(run, region=region)
         if camera is not None:
             run = partial(predict_camera, segmenter, camera, seconds=seconds)
         tally = Tally(listed)

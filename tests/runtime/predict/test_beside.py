@@ -58,6 +58,18 @@ def test_the_rows_are_those_of_the_source(data: st.DataObject, height: int, widt
     assert np.array_equal(np.concatenate(parts), image)
 
 
+def test_rows_that_were_put_back_come_again() -> None:
+    image = picture(300, 4)
+    rows = RowsAhead(CountedRows(image))
+    parts = [rows.read(100)]
+    rows.unread(parts[0][70:])
+    parts.append(rows.read(64))
+    rows.unread(parts[1])
+    parts.append(rows.read(230))
+    for part, begin in zip(parts, (0, 70, 70), strict=True):
+        assert np.array_equal(part, image[begin : begin + len(part)])
+
+
 def test_no_more_is_read_ahead_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beside, "_BYTES_AHEAD", 3 * 64 * 3 * 10)  # three times 64 rows of 10
     source = CountedRows(picture(2000, 10))

@@ -29,12 +29,7 @@ from fcnkit.runtime.predict.rows import open_rows
 from tests.conftest import SHARED
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
-
-
-def picture(height: int, width: int) -> NDArray[np.uint8]:
-    return np.random.default_rng(height * 999 + width).integers(
-        0, 256, (height, width, 3), np.uint8
-    )
+from tests.runtime.pictures import noise as picture
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +71,7 @@ def test_streamed_equals_whole(tmp_path: Path, tiled: Segmenter, height: int) ->
         assert np.array_equal(read(tmp_path / "out" / "a.png"), tiled(image))
 
 
-@pytest.mark.parametrize("format", ["labels", "color", "overlay", "npy"])
+@pytest.mark.parametrize("format", ["labels", "color", "overlay", "npy", "confidence", "tif"])
 def test_streamed_equals_whole_in_every_format(
     tmp_path: Path, tiled: Segmenter, format: Format
 ) -> None:
@@ -325,7 +320,7 @@ def test_without_pyvips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (77, 33)])
-@pytest.mark.parametrize("format", ["labels", "color", "overlay", "npy", "confidence"])
+@pytest.mark.parametrize("format", list(SUFFIX_OF))
 def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format) -> None:
     """The PNG is checked chunk by chunk, for Pillow forgives much."""
     spec = make_spec("labels")
@@ -340,11 +335,11 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
         assert read_size(str(path)) is None
     output.close()
     assert read_size(str(path)) == size
-    if format in ("labels", "npy"):
+    if format in ("labels", "npy", "tif"):
         assert np.array_equal(read(path), labels)
     if format == "confidence":
         assert np.array_equal(read(path), labels + 9)
-    if format != "npy":
+    if SUFFIX_OF[format] == ".png":
         assert _chunks(path.read_bytes())[0] == "IHDR"
 
 

@@ -193,7 +193,7 @@ def test_a_predictor_overwrites_nothing(tmp_path: Path, model: Path) -> None:
         text = f"Predictor: {rule}, got {full[-1]}; choose another out or rename one"
         with refusal(ValueError, text):
             list(Predictor(model=str(model), root=root, **given)(full))
-    rule = "Predictor: format must be one of labels, color, overlay, npy, confidence"
+    rule = "Predictor: format must be one of labels, color, overlay, npy, confidence, tif"
     with refusal(ValueError, f"{rule}, got gif; leave it out for labels"):
         list(Predictor(model=str(model), root=root, out=out, format="gif")([]))  # type: ignore[arg-type]
 
