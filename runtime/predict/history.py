@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
-from fcnkit.runtime.predict.identity import Origin, Stamp
+from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.parts import is_manifest
+from fcnkit.runtime.predict.stamp import Stamp
 
 __all__ = [
     "HAS_RESULT",

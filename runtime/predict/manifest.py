@@ -13,15 +13,15 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.predict.history import History, parsed
-from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_replaces
+from fcnkit.runtime.predict.identity import Origin, RealFolders, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, found_in
-from fcnkit.runtime.predict.region import Region
+from fcnkit.runtime.predict.region import Region, mask_stamp
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "Record",
     "is_wanted",
     "line_of",
-    "mask_stamp",
     "record_of",
     "region_of",
 ]
@@ -331,22 +330,6 @@ def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
 def region_of(options: Options) -> Region:
     """Return the region of the masks of a run."""
     return Region(mask=None if options.mask is None else Path(options.mask))
-
-
-def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
-    """Return the stamp of the mask of an image, None where there is none.
-
-    Args:
-        region: Of the run.
-        output: Name of the result.
-    """
-    if region.mask is None:
-        return None
-    try:
-        mask = region.of(Path(output)).mask
-    except DataError:  # told when the image is read
-        return None
-    return None if mask is None else Stamp.of(mask)
 
 
 def line_of(record: Record) -> bytes:

@@ -18,9 +18,9 @@ from typing import IO, Final, Self
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History, check_separate, parsed
-from fcnkit.runtime.predict.identity import Stamp
 from fcnkit.runtime.predict.parts import Found, Part, found_in, manifest_name
 from fcnkit.runtime.predict.staging import read_journal
+from fcnkit.runtime.predict.stamp import Stamp
 
 __all__ = ["ManifestFile", "begin_run"]
 

@@ -14,6 +14,7 @@ from fcnkit.errors import BadTypeError, BadValueError, DataError, message
 from fcnkit.runtime.predict.layouts import Layout
 from fcnkit.runtime.predict.levels import DEEPEST
 from fcnkit.runtime.predict.picture_file import SUFFIXES
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.tiff import Tags
 from fcnkit.runtime.predict.window import Window
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_no_region",
     "check_same_size",
     "marked",
+    "mask_stamp",
     "void_rule",
 ]
 
@@ -237,3 +239,19 @@ def check_same_size(mask: Path, got: tuple[int, int], size: tuple[int, int]) -> 
     if got != size:
         rule = f"a mask has the size of its image, {size[0]}x{size[1]}"
         raise DataError(message(str(mask), rule, f"{got[0]}x{got[1]}", "make it as large"))
+
+
+def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
+    """Return the stamp of the mask of an image, None where there is none.
+
+    Args:
+        region: Of the run.
+        output: Name of the result.
+    """
+    if region.mask is None:
+        return None
+    try:
+        mask = region.of(Path(output)).mask
+    except DataError:  # told when the image is read
+        return None
+    return None if mask is None else Stamp.of(mask)

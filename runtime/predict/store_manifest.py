@@ -18,18 +18,19 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from fcnkit.runtime.predict.history import History
-from fcnkit.runtime.predict.identity import Origin, Stamp, refuse_another
+from fcnkit.runtime.predict.identity import Origin, refuse_another
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.manifest import (
     Options,
     Record,
     is_wanted,
     line_of,
-    mask_stamp,
     record_of,
     region_of,
 )
 from fcnkit.runtime.predict.parts import is_manifest, piece_name
+from fcnkit.runtime.predict.region import mask_stamp
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url
 

@@ -15,12 +15,13 @@ from typing import Final
 
 from fcnkit.errors import message
 from fcnkit.runtime.predict.file_task import Place, one_line
-from fcnkit.runtime.predict.identity import Origin, Stamp
+from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.job_stream import Item
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.pipeline import ahead_of
 from fcnkit.runtime.predict.staging import Publishable, Staging
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.store_manifest import StoreManifest, origin_of
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url

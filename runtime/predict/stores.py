@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fcnkit.errors import BadValueError, DataError, MissingExtraError, message, missing_extra
-from fcnkit.runtime.predict.identity import Stamp
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.urls import Url
 
 __all__ = ["Store"]

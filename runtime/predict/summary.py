@@ -64,8 +64,8 @@ class _Folder:
 @contextmanager
 def _opened(out: Path | Url) -> Iterator[_Folder]:
     if isinstance(out, Url):
-        with TemporaryDirectory() as name, _on_store(out, Path(name)) as found:
-            yield found
+        with TemporaryDirectory() as name, _on_store(out, Path(name)) as folder:
+            yield folder
         return
     if not out.is_dir():
         rule, remedy = "must be an output folder of fcnkit predict", "name the folder given to -o"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from fcnkit.runtime.predict.identity import Stamp
+    from fcnkit.runtime.predict.stamp import Stamp
 
 __all__ = ["FILE", "Url", "is_url", "path_or_url"]
 

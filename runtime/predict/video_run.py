@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from fcnkit.errors import DataError, FcnkitError, message
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.file_task import Place, RunContext, one_line
-from fcnkit.runtime.predict.identity import Origin, Stamp
+from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.live import Newest
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.results import Tally
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_in import (
     Frame,
     VideoSource,

@@ -20,11 +20,12 @@ from PIL import Image
 from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.predict.folder import MANIFEST, Job, find_jobs, predict_files
-from fcnkit.runtime.predict.identity import Origin, Stamp
+from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import search
 from fcnkit.runtime.predict.jobs import checked
 from fcnkit.runtime.predict.predictor import Predictor
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.tree import in_words
 from tests.refusal import refusal
 from tests.runtime.pictures import manifest_of

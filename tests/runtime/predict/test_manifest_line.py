@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fcnkit.runtime.predict.identity import Stamp
 from fcnkit.runtime.predict.manifest import Options, Record, line_of
 from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
 
 OPTIONS = Options(
