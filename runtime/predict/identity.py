@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.files import sha256_of
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.urls import Url, is_url
 
 __all__ = [
@@ -28,30 +29,6 @@ __all__ = [
     "refuse_another",
     "relative_path",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What tells a file from another of the same name."""
-
-    bytes: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Stamp | None:
-        """Return a file's stamp, None where there is no such file."""
-        try:
-            found = path.stat()
-        except (OSError, ValueError):  # ValueError: a manifest may name what cannot be a path
-            return None
-        return cls(bytes=found.st_size, mtime_ns=found.st_mtime_ns)
-
-    @classmethod
-    def read(cls, data: object) -> Stamp | None:
-        """Return the stamp that a JSON value holds, None where it holds none."""
-        if not isinstance(data, dict) or set(data) != {"bytes", "mtime_ns"}:
-            return None
-        return cls(**data)
 
 
 def real_path(source: Path | Url) -> str:
