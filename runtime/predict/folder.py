@@ -86,7 +86,7 @@ def predict_files(
     Args:
         segmenter: The model; used by this thread only.
         jobs: What ``find_jobs`` found, or a ``Listing``; each has an output name that no other
-            has. The first 4,096 are found and checked before anything is written, the others
+            has. The first 4,096 are taken and checked before anything is written, the others
             as the run comes to them.
         out: The output folder, made where needed; one run at a time writes into it. Or the address
             of one on a store, such as ``s3://bucket/labels``.

@@ -82,7 +82,7 @@ def left_to_do(
     """Decide about pictures as they are found.
 
     Args:
-        jobs: The pictures of all parts, as they are found.
+        jobs: The pictures of all parts, taken one by one.
         out: The output folder.
         listed: Counts the pictures of this part.
         earlier: Returns the record of an earlier run whose result still stands.

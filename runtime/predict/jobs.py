@@ -103,7 +103,7 @@ def checked(
     The names so far are in a temporary database on disk, so any number of jobs takes little memory.
 
     Args:
-        jobs: Asked for one by one.
+        jobs: Taken one by one.
         out: The output folder.
         fold: Whether names that differ in case alone are one name there.
         named: Returns the name that a job's result gets.

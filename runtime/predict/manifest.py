@@ -110,7 +110,6 @@ _LATER: Final[dict[str, Any]] = {
 }
 """Options that the first manifests do not have."""
 
-
 _MADE: Final = re.compile(
     rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
 )
@@ -208,9 +207,8 @@ class Manifest:
         None says nothing: a line of an older version has other bytes.
         """
         path = f"{self._out}{os.sep}{output}"
-        looked = look_at(path)
         try:
-            read = os.stat(given)  # noqa: PTH116 - of every picture
+            read, looked = os.stat(given), look_at(path)  # noqa: PTH116 - of every picture
         except (OSError, ValueError):
             return None
         if looked is None:

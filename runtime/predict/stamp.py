@@ -1,4 +1,4 @@
-"""What tells a file from another of the same name."""
+"""What tells a file or an object from another one of the same name."""
 
 from __future__ import annotations
 

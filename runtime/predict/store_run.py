@@ -43,7 +43,7 @@ def label_on_stores(
 
     Args:
         label: Labels files of this machine.
-        items: Asked for as the run comes to them.
+        items: Taken as the run comes to them.
         store: The output folder.
         manifest: Of the run; gets every record before it is handed out.
         folder: A temporary folder for what is under way.

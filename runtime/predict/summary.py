@@ -70,14 +70,14 @@ def _opened(out: Path | Url) -> Iterator[_Folder]:
     if not out.is_dir():
         rule, remedy = "must be an output folder of fcnkit predict", "name the folder given to -o"
         raise DataError(message(str(out), rule, "no folder", remedy))
-    found = found_in(out)
-    paths = found.readable
+    written = found_in(out)
+    paths = written.readable
     if not paths:
         raise _none(out)
     with History(paths) as history:
         yield _Folder(
             manifests=[path.name for path in paths],
-            parts=[*found.manifests, *(None for _ in found.pieces)],
+            parts=[*written.manifests, *(None for _ in written.pieces)],
             history=history,
             exists=lambda output: os.path.lexists(out / output),
         )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from fcnkit.runtime.predict.stamp import Stamp
+from fcnkit.runtime.predict.stamp import Stamp
 
 __all__ = ["FILE", "Url", "is_url", "path_or_url"]
 
