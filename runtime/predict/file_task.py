@@ -24,12 +24,12 @@ from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.identity import Origin, Stamp
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
-from fcnkit.runtime.predict.manifest import Options, Record, mask_stamp
+from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Pass, Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture, too_large
 from fcnkit.runtime.predict.pictures import take_image
 from fcnkit.runtime.predict.pipeline import Finished, Work
-from fcnkit.runtime.predict.region import Region
+from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.results import Results, Tally
 from fcnkit.runtime.predict.rows import FileRows, open_rows, read_all
 from fcnkit.runtime.predict.segmenter import Segmenter

@@ -13,7 +13,6 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.precisions import full_name
 from fcnkit.runtime.predict.history import History, parsed
 from fcnkit.runtime.predict.identity import Origin, RealFolders, Stamp, check_replaces
@@ -21,19 +20,10 @@ from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import Part, found_in
-from fcnkit.runtime.predict.region import Region
+from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
-__all__ = [
-    "Manifest",
-    "Options",
-    "Record",
-    "is_wanted",
-    "line_of",
-    "mask_stamp",
-    "record_of",
-    "region_of",
-]
+__all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +138,7 @@ class Manifest:
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
         self._hashed = hashed
-        self._masks = region_of(options)
+        self._masks = Region.of_masks(options.mask)
         self._last: Origin | None = None
         head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
         self._wanted_bytes = head.encode()
@@ -326,27 +316,6 @@ def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
     before = Origin.read(parsed(begin + b"}") or {})
     now = Origin(input=path, input_path=path, input_stamp=stamp)
     return before is not None and replace(before, input_stamp=stamp).is_same_picture(now)
-
-
-def region_of(options: Options) -> Region:
-    """Return the region of the masks of a run."""
-    return Region(mask=None if options.mask is None else Path(options.mask))
-
-
-def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
-    """Return the stamp of the mask of an image, None where there is none.
-
-    Args:
-        region: Of the run.
-        output: Name of the result.
-    """
-    if region.mask is None:
-        return None
-    try:
-        mask = region.of(Path(output)).mask
-    except DataError:  # told when the image is read
-        return None
-    return None if mask is None else Stamp.of(mask)
 
 
 def line_of(record: Record) -> bytes:
