@@ -24,8 +24,8 @@ __all__ = [
     "VoidRule",
     "check_no_region",
     "check_same_size",
-    "mask_stamp",
     "marked",
+    "mask_stamp",
     "void_rule",
 ]
 
