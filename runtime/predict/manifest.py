@@ -24,15 +24,7 @@ from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
 
-__all__ = [
-    "Manifest",
-    "Options",
-    "Record",
-    "is_wanted",
-    "line_of",
-    "record_of",
-    "region_of",
-]
+__all__ = ["Manifest", "Options", "Record", "is_wanted", "line_of", "record_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +138,7 @@ class Manifest:
         self._out, self._options, self._sha256 = out, options, model_sha256
         self._resume, self._wanted = resume, json.loads(json.dumps(asdict(options)))
         self._hashed = hashed
-        self._masks = region_of(options)
+        self._masks = Region.of_masks(options.mask)
         self._last: Origin | None = None
         head = f'{json.dumps(self._wanted)}, "model_sha256": {json.dumps(model_sha256)}, '
         self._wanted_bytes = head.encode()
@@ -323,11 +315,6 @@ def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
     before = Origin.read(parsed(begin + b"}") or {})
     now = Origin(input=path, input_path=path, input_stamp=stamp)
     return before is not None and replace(before, input_stamp=stamp).is_same_picture(now)
-
-
-def region_of(options: Options) -> Region:
-    """Return the region of the masks of a run."""
-    return Region(mask=None if options.mask is None else Path(options.mask))
 
 
 def line_of(record: Record) -> bytes:

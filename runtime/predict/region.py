@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadTypeError, BadValueError, DataError, message
+from fcnkit.runtime.predict.identity import Stamp
 from fcnkit.runtime.predict.layouts import Layout
 from fcnkit.runtime.predict.levels import DEEPEST
 from fcnkit.runtime.predict.picture_file import SUFFIXES
@@ -95,6 +96,11 @@ class Region:
             value = int(nodata)
         return cls(window=None if window is None else Window.parse(window), nodata=value, mask=mask)
 
+    @classmethod
+    def of_masks(cls, mask: str | None) -> Self:
+        """Return the region of the masks alone that the options of a run name."""
+        return cls(mask=None if mask is None else Path(mask))
+
     def of(self, output: Path) -> Region:
         """Return the region of one image: its mask is a file.
 
@@ -134,6 +140,22 @@ class Region:
         """Return the fields as values of JSON; nothing for a whole image."""
         named = {"window": self.window, "nodata": self.nodata, "mask": self.mask}
         return {name: str(value) for name, value in named.items() if value is not None}
+
+
+def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
+    """Return the stamp of the mask of an image, None where there is none.
+
+    Args:
+        region: Of the run.
+        output: Name of the result.
+    """
+    if region.mask is None:
+        return None
+    try:
+        mask = region.of(Path(output)).mask
+    except DataError:  # told when the image is read
+        return None
+    return None if mask is None else Stamp.of(mask)
 
 
 @dataclass(frozen=True)

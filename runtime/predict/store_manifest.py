@@ -20,16 +20,9 @@ from typing import Any, Final, Self
 from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, refuse_another
 from fcnkit.runtime.predict.jobs import Job
-from fcnkit.runtime.predict.manifest import (
-    Options,
-    Record,
-    is_wanted,
-    line_of,
-    record_of,
-    region_of,
-)
+from fcnkit.runtime.predict.manifest import Options, Record, is_wanted, line_of, record_of
 from fcnkit.runtime.predict.parts import is_manifest, piece_name
-from fcnkit.runtime.predict.region import mask_stamp
+from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url
@@ -140,7 +133,7 @@ class StoreManifest:
             if before is None or not (told.is_last and self._is_wanted(told.line)):
                 continue
             stands = Stamp.read(told.line.get("output_stamp")) == stamp
-            mask = mask_stamp(region_of(self._options), job.output)
+            mask = mask_stamp(Region.of_masks(self._options.mask), job.output)
             stands = stands and Stamp.read(told.line.get("mask_stamp")) == mask
             if before.is_unchanged(now) and stands and before.is_same_picture(now):
                 return record_of(told.line, now, self._options, self._sha256)
