@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadTypeError, BadValueError, DataError, message
-from fcnkit.runtime.predict.identity import Stamp
 from fcnkit.runtime.predict.layouts import Layout
 from fcnkit.runtime.predict.levels import DEEPEST
 from fcnkit.runtime.predict.picture_file import SUFFIXES
@@ -261,19 +260,3 @@ def check_same_size(mask: Path, got: tuple[int, int], size: tuple[int, int]) -> 
     if got != size:
         rule = f"a mask has the size of its image, {size[0]}x{size[1]}"
         raise DataError(message(str(mask), rule, f"{got[0]}x{got[1]}", "make it as large"))
-
-
-def mask_stamp(region: Region, output: Path | str) -> Stamp | None:
-    """Return the stamp of the mask of an image, None where there is none.
-
-    Args:
-        region: Of the run.
-        output: Name of the result.
-    """
-    if region.mask is None:
-        return None
-    try:
-        mask = region.of(Path(output)).mask
-    except DataError:  # told when the image is read
-        return None
-    return None if mask is None else Stamp.of(mask)
