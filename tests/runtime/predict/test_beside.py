@@ -142,7 +142,7 @@ def failing(after: int, error: BaseException) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("after", [0, 1, 4])
-def test_a_full_disk_ends_the_run_and_leaves_nothing(
+def test_a_full_disk_ends_the_run_and_leaves_finished_bands(
     after: int, tiled: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the last rows are those that do not fit."""
@@ -152,7 +152,12 @@ def test_a_full_disk_ends_the_run_and_leaves_nothing(
     with pytest.raises(OSError, match="No space") as caught:
         run(tiled, tmp_path / "a.ppm", tmp_path / "out")
     assert caught.value.filename == "a.png"
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.jsonl"]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == [".fcnkit-bands", "manifest.jsonl"]
+    monkeypatch.undo()
+    (record,) = run(tiled, tmp_path / "a.ppm", tmp_path / "out")
+    assert record.status == "done"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "manifest.jsonl"]
 
 
 def test_a_broken_picture_fails_alone_and_its_rows_are_dropped(
@@ -167,7 +172,7 @@ def test_a_broken_picture_fails_alone_and_its_rows_are_dropped(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.jsonl"]
 
 
-def test_an_interruption_leaves_no_thread_and_no_file(
+def test_an_interruption_leaves_no_thread_and_finished_bands(
     tiled: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(picture(600, 70)).save(tmp_path / "a.ppm")
@@ -182,7 +187,8 @@ def test_an_interruption_leaves_no_thread_and_no_file(
     monkeypatch.setattr(tiled.backend, "stream", lambda batches: map(interrupted, batches))
     with pytest.raises(KeyboardInterrupt):
         run(tiled, tmp_path / "a.ppm", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.jsonl"]
+    left = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert left == [".fcnkit-bands", "manifest.jsonl"]
     (record,) = run_again(tiled, infer, tmp_path, monkeypatch)
     assert record.status == "done"
 
