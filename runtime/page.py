@@ -37,6 +37,28 @@ figure.own-size img { width: auto; max-width: 100%; }
   background: #fdf3e7; }
 .fine { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #2a9d6f;
   background: #ebf7f2; }
+tr.note td { padding: 0 0 .4rem; text-align: left; white-space: normal; }
+tr.note p { margin: 0; }
+table.cards th { white-space: normal; vertical-align: bottom; }
+table.cards th, table.cards td { padding: .3rem .4rem; }
+@media (max-width: 40rem) {
+  body { padding: 1rem .8rem 3rem; }
+  h1 { font-size: 1.3rem; overflow-wrap: anywhere; }
+  h3 { overflow-wrap: anywhere; }
+  table.facts, table.facts tbody, table.facts tr, table.facts td { display: block; }
+  table.facts td { white-space: normal; overflow-wrap: anywhere; border: 0; padding: 0 0 .2rem; }
+  table.facts td:first-child { color: var(--dim); }
+  table.cards thead { display: none; }
+  table.cards, table.cards tbody { display: block; }
+  table.cards tr { display: grid; grid-template-columns: 1fr 1fr; padding: .5rem 0;
+    border-bottom: 1px solid var(--line); }
+  table.cards td { display: flex; justify-content: space-between; gap: .4rem; border: 0;
+    padding: .1rem .4rem; white-space: normal; }
+  table.cards td::before { content: attr(data-name); color: var(--dim); text-align: left; }
+  table.cards td:first-child, table.cards tr.note td { display: block; grid-column: 1 / -1; }
+  table.cards td:first-child { font-weight: 600; overflow-wrap: anywhere; }
+  table.cards td:first-child::before { content: none; }
+}
 """
 
 
@@ -64,6 +86,8 @@ def table(
     *,
     strong: Sequence[str] = (),
     colors: Sequence[str] = (),
+    notes: Sequence[Sequence[str]] = (),
+    cards: bool = False,
 ) -> str:
     """Return a table.
 
@@ -72,16 +96,27 @@ def table(
         rows: Cells as plain text.
         strong: First cells of the rows that stand out.
         colors: A CSS color per row, drawn as a square in its last cell; none by default.
+        notes: Warnings of each row, which stand below it; none by default.
+        cards: Show each row as a card on a narrow screen, with the titles beside the cells.
     """
     titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    names = [f' data-name="{escape(cell)}"' for cell in head] if cards else [""] * len(head)
     body = []
     for number, row in enumerate(rows):
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        cells = "".join(
+            f"<td{name}>{escape(cell)}</td>"
+            for name, cell in zip(names or [""] * len(row), row, strict=True)
+        )
         if colors:
             color = escape(colors[number])
             cells += f'<td><span class="swatch" style="background:{color}"></span></td>'
         kind = ' class="total"' if row[0] in strong else ""
         body.append(f"<tr{kind}>{cells}</tr>")
+        for line in notes[number] if notes else ():
+            text = f'<p class="warn">{escape(line)}</p>'
+            body.append(f'<tr class="note"><td colspan="{len(row)}">{text}</td></tr>')
     top = f"<thead><tr>{titles}</tr></thead>" if head else ""
     kind = "" if head else ' class="facts"'
+    if cards:
+        kind = ' class="cards"'
     return f'<div class="scroll"><table{kind}>{top}<tbody>{"".join(body)}</tbody></table></div>'

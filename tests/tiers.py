@@ -25,6 +25,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/faults/": "test",
     "tests/faults/test_short.py::test_the_page_states_every_promise": "check",
     "tests/runtime/backends/test_backends.py::test_opening_and_running_prints_nothing": "test",
+    "tests/runtime/bench/test_own_process.py": "test",
     "tests/runtime/bench/test_page.py": "test",
     "tests/runtime/pixels/test_upsampling.py::test_every_label_is_right": "test",
     "tests/runtime/pixels/test_upsampling.py::test_sets_that_round_once_agree": "test",

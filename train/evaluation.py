@@ -14,7 +14,7 @@ from fcnkit.runtime.pixels.metrics import Scores, confusion, scores
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train.data.voc import Sample, VocFolder, drop_smaller, no_labels, read_pair
 
-__all__ = ["Measure", "PictureScore", "Protocol", "evaluate", "measure"]
+__all__ = ["Measure", "PictureScore", "Protocol", "check_classes", "evaluate", "measure"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,10 +191,7 @@ def measure(
         ValueError: The model gives no confidence, and calibration is to be measured.
     """
     classes, protocol = segmenter.spec.classes, protocol or Protocol()
-    if classes != folder.classes:
-        rule = f"the data's classes must be the model's, {', '.join(classes)}"
-        got = ", ".join(folder.classes)
-        raise DataError(message(str(folder.root), rule, got, "give the data it was trained for"))
+    check_classes(classes, folder)
     # The model's own scale and bands, whatever the folder was opened with.
     folder = folder.seen_by(segmenter.spec)
     samples = protocol.samples(folder)
@@ -232,3 +229,19 @@ def measure(
         protocol=protocol,
         calibration=sure,
     )
+
+
+def check_classes(classes: tuple[str, ...], folder: VocFolder) -> None:
+    """Refuse data with other classes than the model's.
+
+    Args:
+        classes: The model's.
+        folder: The data.
+
+    Raises:
+        DataError: They are not the same.
+    """
+    if classes != folder.classes:
+        rule = f"the data's classes must be the model's, {', '.join(classes)}"
+        got = ", ".join(folder.classes)
+        raise DataError(message(str(folder.root), rule, got, "give the data it was trained for"))

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.artifacts.description import ModelKind
+from fcnkit.runtime.artifacts.precisions import Compute
 from fcnkit.runtime.artifacts.spec import Precision
 
 __all__ = ["BACKENDS", "BackendRow", "Device", "auto_rows", "rows_for"]
@@ -45,6 +46,9 @@ class BackendRow:
     """Whether ``backend="auto"`` may take it for ONNX files."""
     best_for: tuple[Precision, ...] = ()
     """Precisions for which ``auto`` tries it before other backends of the same device."""
+    computes: tuple[Compute, ...] = ()
+    """What it can be told to compute in instead of the file's own precision, where that may be
+    faster; ``fcnkit bench matrix`` tries them."""
     uninstall: str = ""
     """A package that must go first, because both have the same import name."""
 
@@ -141,6 +145,7 @@ _ROWS: Final = (
         # benchmarks/backends.py on x86-64: faster in int8. In float32 ONNX Runtime takes 0.8 to
         # 0.95 of its time with the head logits, and the same with labels.
         best_for=("int8",),
+        computes=("bf16", "fp16"),
     ),
     BackendRow(
         name="tensorrt",
@@ -171,6 +176,8 @@ _ROWS: Final = (
         extra="train",
         opener="fcnkit.train.backend:open_checkpoint",
         prober="fcnkit.train.backend:probe",
+        # PyTorch takes float16 on a CPU too, many times slower.
+        computes=("bf16",),
     ),
 )
 

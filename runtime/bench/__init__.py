@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from fcnkit.runtime.bench.budget import Budget, BudgetAnswer
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.compare import Comparison, compare_reports, parse_limit
+    from fcnkit.runtime.bench.drawing import draw, save_figure
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.latency import Case, Series, measure_case, measure_latency, open_timed
     from fcnkit.runtime.bench.live import measure_live
     from fcnkit.runtime.bench.load import LoadResult
     from fcnkit.runtime.bench.page import latency_page, throughput_page
-    from fcnkit.runtime.bench.plots import PLOTS, draw, save_figure
+    from fcnkit.runtime.bench.plots import PLOTS
     from fcnkit.runtime.bench.report import latency_report, read_report, to_csv
     from fcnkit.runtime.bench.throughput import measure_folder, measure_load, throughput_report
 else:
@@ -29,6 +30,7 @@ else:
             "fcnkit.runtime.bench.budget": ["Budget", "BudgetAnswer"],
             "fcnkit.runtime.bench.calls": ["Effort"],
             "fcnkit.runtime.bench.compare": ["Comparison", "compare_reports", "parse_limit"],
+            "fcnkit.runtime.bench.drawing": ["draw", "save_figure"],
             "fcnkit.runtime.bench.environment": ["describe_environment"],
             "fcnkit.runtime.bench.latency": [
                 "Case",
@@ -40,7 +42,7 @@ else:
             "fcnkit.runtime.bench.live": ["measure_live"],
             "fcnkit.runtime.bench.load": ["LoadResult"],
             "fcnkit.runtime.bench.page": ["latency_page", "throughput_page"],
-            "fcnkit.runtime.bench.plots": ["PLOTS", "draw", "save_figure"],
+            "fcnkit.runtime.bench.plots": ["PLOTS"],
             "fcnkit.runtime.bench.report": ["latency_report", "read_report", "to_csv"],
             "fcnkit.runtime.bench.throughput": [
                 "measure_folder",

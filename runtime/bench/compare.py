@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fcnkit.errors import BadValueError, message
-from fcnkit.runtime.bench.report import case_title
+from fcnkit.runtime.bench.report import case_titles, case_warnings
 
 __all__ = [
     "GATED",
@@ -137,6 +137,8 @@ class Compared:
     """What of A is not in B: cases, and stages of GATED in cases that both hold."""
     notes: list[str]
     """What else is different."""
+    warnings: dict[str, list[str]]
+    """By the title of a case: the warnings of both its measurements."""
 
 
 def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> Compared:
@@ -160,23 +162,30 @@ def compare_reports(a: dict[str, Any], b: dict[str, Any]) -> Compared:
         rule, remedy = "the earlier report must have a case", "measure it again"
         raise BadValueError(message("bench compare", rule, "none", remedy))
     cases_a, cases_b = _by_key(a), _by_key(b)
+    titles = {
+        id(case): title
+        for report in (a, b)
+        for case, title in zip(report["cases"], case_titles(report["cases"]), strict=True)
+    }
     pairs = [(case, cases_b[key]) for key, case in cases_a.items() if key in cases_b]
     alone = [case for key, case in cases_a.items() if key not in cases_b]
-    missing = [case_title(case) for case in alone]
-    notes = [f"only in A: {case_title(case)}" for case in alone]
-    notes += [f"only in B: {case_title(cases_b[key])}" for key in cases_b if key not in cases_a]
+    missing = [titles[id(case)] for case in alone]
+    notes = [f"only in A: {title}" for title in missing]
+    notes += [f"only in B: {titles[id(cases_b[key])]}" for key in cases_b if key not in cases_a]
     if not pairs and len(cases_a) == len(cases_b) == 1:
         pairs = [(a["cases"][0], b["cases"][0])]
-        notes = [f"comparing {case_title(pairs[0][0])} with {case_title(pairs[0][1])}"]
+        one, other = (titles[id(case)] for case in pairs[0])
+        notes = [f"comparing {one} with {other}"]
     rows = []
-    titles: Counter[str] = Counter()
+    warned: dict[str, list[str]] = {}
     for pair in pairs:
-        title = case_title(pair[0])
-        titles[title] += 1
-        number = f" (number {titles[title]})" if titles[title] > 1 else ""
-        rows += _compare_case(f"{title}{number}", *pair)
-        missing += _missing_stages(*pair)
-    return Compared(rows=rows, missing=missing, notes=notes + _differences(a, b))
+        title = titles[id(pair[0])]
+        rows += _compare_case(title, *pair)
+        missing += _missing_stages(*pair, title=title)
+        sides = zip("AB", pair, strict=True)
+        warned[title] = [f"{side}: {line}" for side, case in sides for line in case_warnings(case)]
+    notes += _differences(a, b)
+    return Compared(rows=rows, missing=missing, notes=notes, warnings=warned)
 
 
 def _by_key(report: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -193,12 +202,12 @@ def _by_key(report: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
     return found
 
 
-def _missing_stages(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+def _missing_stages(a: dict[str, Any], b: dict[str, Any], *, title: str) -> list[str]:
     measured = [
         {stage["name"] for stage in case["stages"] if stage["samples_ms"]} for case in (a, b)
     ]
     lost = [name for name in GATED if name in measured[0] - measured[1]]
-    return [f"{name} of {case_title(a)}" for name in lost]
+    return [f"{name} of {title}" for name in lost]
 
 
 def _compare_case(title: str, a: dict[str, Any], b: dict[str, Any]) -> list[Comparison]:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from fcnkit.runtime.bench.plots import FOLDER_PLOTS, PLOTS, draw, save_figure
-from fcnkit.runtime.bench.report import case_title, stage_rows
+from fcnkit.runtime.bench.drawing import NARROW, Plot, draw, save_figure
+from fcnkit.runtime.bench.plots import FOLDER_PLOTS, PLOTS
+from fcnkit.runtime.bench.report import (
+    Overview,
+    case_titles,
+    case_warnings,
+    in_digits,
+    latency_overview,
+    stage_rows,
+)
+from fcnkit.runtime.bench.throughput import loads_overview, runs_overview
 from fcnkit.runtime.page import document, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["latency_page", "throughput_page"]
+__all__ = [
+    "environment_table",
+    "figures",
+    "heading",
+    "latency_page",
+    "overview",
+    "throughput_page",
+]
 
 _FIGURES: Final = ("p50", "p90", "p95", "p99", "p99_9", "max", "mean", "std", "min")
 
@@ -28,11 +44,12 @@ def latency_page(report: dict[str, Any]) -> str:
     Returns:
         The HTML; plots are inside it, it loads nothing.
     """
-    body = [_heading("Latency", report), _overview(report["cases"])]
-    body += _figures(draw(report, PLOTS))
+    body = [heading("Latency", report), overview(latency_overview(report))]
+    body += figures(report, PLOTS)
     body.append("<h2>Every stage</h2>")
-    body += [part for case in report["cases"] for part in _case(case)]
-    body.append(_environment(report["environment"]))
+    titled = zip(case_titles(report["cases"]), report["cases"], strict=True)
+    body += [part for title, case in titled for part in _case(title, case)]
+    body.append(environment_table(report["environment"]))
     return document("fcnkit bench latency", body)
 
 
@@ -45,51 +62,18 @@ def throughput_page(report: dict[str, Any]) -> str:
     Returns:
         The HTML; plots are inside it, it loads nothing.
     """
-    body = [_heading(f"Throughput of {report['model']} over {report['data']}", report)]
+    body = [heading(f"Throughput of {report['model']} over {report['data']}", report)]
     if report["runs"]:
-        head = ("way", "pictures", "images/s", "seconds of each round")
-        rows = [
-            (
-                run["title"],
-                str(run["pictures"]),
-                f"{run['images_per_second']:.2f}",
-                " ".join(f"{value:.2f}" for value in run["seconds"]),
-            )
-            for run in report["runs"]
-        ]
-        body += ["<h2>As fast as it goes</h2>", table(head, rows)]
-        body += _warnings([line for run in report["runs"] for line in run["warnings"]])
+        body += ["<h2>As fast as it goes</h2>", overview(runs_overview(report))]
     if report["loads"]:
-        body += ["<h2>Under load</h2>", _loads(report["loads"])]
-        body += _warnings([line for row in report["loads"] for line in row["warnings"]])
-    body += _figures(draw(report, FOLDER_PLOTS))
-    body.append(_environment(report["environment"]))
+        body += ["<h2>Under load</h2>", overview(loads_overview(report))]
+    body += figures(report, FOLDER_PLOTS)
+    body.append(environment_table(report["environment"]))
     return document("fcnkit bench throughput", body)
 
 
-def _loads(loads: Sequence[dict[str, Any]]) -> str:
-    head = (
-        "requests/s",
-        "way",
-        "requests",
-        "busy",
-        "p50 ms",
-        "p95",
-        "p99",
-        "p99.9",
-        "max",
-        "keeps up",
-    )
-    rows = []
-    for row in loads:
-        times = row["latency"]
-        cells = [f"{times[f'{name}_ms']:.1f}" for name in ("p50", "p95", "p99", "p99_9", "max")]
-        busy, fits = f"{100 * row['busy']:.0f} %", "yes" if row["keeps_up"] else "no"
-        rows.append((f"{row['rate']:.2f}", row["title"], str(row["requests"]), busy, *cells, fits))
-    return table(head, rows)
-
-
-def _heading(title: str, report: dict[str, Any]) -> str:
+def heading(title: str, report: dict[str, Any]) -> str:
+    """Return the title of a page and the machine that its report is of."""
     machine = report["environment"]["cpu"]
     gpus = report["environment"]["gpus"]
     gpu = ", ".join(one["name"] for one in gpus) if gpus else "no GPU: its figures are missing"
@@ -103,28 +87,14 @@ def _heading(title: str, report: dict[str, Any]) -> str:
     )
 
 
-def _overview(cases: Sequence[dict[str, Any]]) -> str:
-    head = ("case", "infer p50", "p99", "end to end p50", "p99", "images/s", "first call", "memory")
-    rows = []
-    for case in cases:
-        times = dict(stage_rows(case))
-        cells = [
-            _number((times.get(name) or {}).get(f"{figure}_ms"))
-            for name in ("infer", "end_to_end")
-            for figure in ("p50", "p99")
-        ]
-        rates = case["images_per_second"]
-        first = case["first_call"]
-        cold = (first["import_ms"] or 0) + first["open_ms"] + first["infer_ms"]
-        rate = _number(rates.get("end_to_end", rates["infer"]))
-        memory = case["memory_mb"]["host_peak"]
-        size = "missing" if memory is None else f"{memory:.0f} MiB"
-        rows.append((case_title(case), *cells, rate, f"{cold:.0f} ms", size))
-    return table(head, rows)
+def overview(found: Overview) -> str:
+    """Return a table whose rows carry their warnings."""
+    notes = [["; ".join(lines)] if lines else [] for lines in found.warnings]
+    return table(found.head, found.rows, notes=notes, cards=True)
 
 
-def _case(case: dict[str, Any]) -> Iterator[str]:
-    yield f"<h3>{escape(case_title(case))}</h3>"
+def _case(title: str, case: dict[str, Any]) -> Iterator[str]:
+    yield f"<h3>{escape(title)}</h3>"
     details = ", ".join(f"{key} {value}" for key, value in case["details"].items())
     yield (
         f'<p class="dim">{escape(case["architecture"])}, head {escape(case["head"])}, '
@@ -132,10 +102,7 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
         f"backend is given {escape(case['compute_shape'])}; pictures {escape(case['picture'])}; "
         f"sha256 {escape(case['model_sha256'][:12])}</p>"
     )
-    lines = [
-        f"{name}: {line}" for name, loop in case["stability"].items() for line in loop["warnings"]
-    ]
-    yield from _warnings(lines)
+    yield from _warnings(case_warnings(case))
     head = ("stage", "samples", *(name.replace("_", ".") for name in _FIGURES), "cv")
     rows = []
     for name, summary in stage_rows(case):
@@ -143,18 +110,19 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
         if summary is None:
             rows.append((words, *(["missing"] + [""] * (len(head) - 2))))
             continue
-        cells = [_number(summary[f"{figure}_ms"]) for figure in _FIGURES]
+        cells = [in_digits(summary[f"{figure}_ms"]) for figure in _FIGURES]
         rows.append((words, str(summary["samples"]), *cells, f"{summary['cv']:.3f}"))
     yield table(head, rows, strong=("end to end", "infer (backend alone)"))
-    first, memory = case["first_call"], case["memory_mb"]
+    first = case["first_call"]
     imported = first["import_ms"]
+    sizes = ", ".join(
+        f"{name.replace('_', ' ')} {in_digits(size)}" for name, size in case["memory_mb"].items()
+    )
     yield (
-        f'<p class="dim">First call: import {_number(imported)} ms'
+        f'<p class="dim">First call: import {in_digits(imported)} ms'
         f"{'' if imported is not None else ' (not timed by itself)'}, open "
-        f"{_number(first['open_ms'])} ms, first inference {_number(first['infer_ms'])} ms. "
-        f"Memory in MiB: {', '.join(f'{k} {_number(v)}' for k, v in memory.items())}.</p>".replace(
-            "_", " "
-        )
+        f"{in_digits(first['open_ms'])} ms, first inference {in_digits(first['infer_ms'])} ms. "
+        f"Memory in MiB: {sizes}.</p>"
     )
 
 
@@ -164,14 +132,34 @@ def _warnings(lines: Sequence[str]) -> list[str]:
     return [f'<p class="warn">{escape(line)}</p>' for line in dict.fromkeys(lines)]
 
 
-def _figures(figures: dict[str, Figure]) -> Iterator[str]:
-    for name, figure in figures.items():
-        data = base64.b64encode(save_figure(figure, kind="svg")).decode("ascii")
+def figures(report: dict[str, Any], plots: Mapping[str, Plot]) -> Iterator[str]:
+    """Yield the plots of a report as HTML, each for wide and for narrow screens.
+
+    Args:
+        report: In its JSON form.
+        plots: Name to plot.
+
+    Yields:
+        A figure per plot that the report has enough for.
+    """
+    narrow = draw(report, plots, width=NARROW)
+    for name, wide in draw(report, plots).items():
+        small, large = (_data(figure) for figure in (narrow[name], wide))
         words = escape(name.replace("-", " "))
-        yield f'<figure><img alt="{words}" src="data:image/svg+xml;base64,{data}"></figure>'
+        yield (
+            f'<figure><picture><source media="(max-width: 40rem)" srcset="{small}">'
+            f'<img alt="{words}" src="{large}"></picture></figure>'
+        )
 
 
-def _environment(environment: dict[str, Any]) -> str:
+def _data(figure: Figure) -> str:
+    """Return a figure as an address that holds it."""
+    data = base64.b64encode(save_figure(figure, kind="svg")).decode("ascii")
+    return f"data:image/svg+xml;base64,{data}"
+
+
+def environment_table(environment: dict[str, Any]) -> str:
+    """Return all that is known about the machine, at the end of a page."""
     rows = []
     for key, value in environment.items():
         if isinstance(value, dict):
@@ -185,9 +173,3 @@ def _environment(environment: dict[str, Any]) -> str:
             text = "missing" if value is None else str(value)
         rows.append(f'<tr><td>{escape(key)}</td><td class="wide">{escape(text)}</td></tr>')
     return f'<h2>Environment</h2><div class="scroll"><table>{"".join(rows)}</table></div>'
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "missing"
-    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +24,20 @@ from fcnkit.runtime.bench.statistics import summarize
 
 __all__ = [
     "FORMAT",
+    "Overview",
     "case_title",
+    "case_titles",
+    "case_warnings",
+    "in_digits",
+    "latency_overview",
     "latency_report",
     "read_report",
     "report_head",
+    "short_titles",
     "stage_rows",
     "to_csv",
+    "unique_names",
+    "unique_rows",
 ]
 
 FORMAT: Final = "fcnkit-bench-latency-1"
@@ -170,14 +179,160 @@ def read_report(path: Path) -> dict[str, Any]:
 
 def case_title(case: dict[str, Any]) -> str:
     """Name a case of a report in a few words: file, backend, precision, shape, cover."""
+    return ", ".join(filter(None, _title_parts(case)))
+
+
+def _title_parts(case: dict[str, Any]) -> list[str]:
+    """Return what a title is made of, the same parts for every case; empty where one has none."""
     details = case["details"]
     graphs = details.get("cuda_graphs")
-    return (
-        f"{case['model']}, {case['backend']} {details.get('compute', '')}, "
-        f"{details.get('threads', '?')} threads"
-        f"{f', CUDA graphs {graphs}' if graphs is not None else ''}, {case['shape']}, "
-        f"cover {case['cover']}"
-    )
+    return [
+        case["model"],
+        f"{case['backend']} {details.get('compute', '')}",
+        f"{details.get('threads', '?')} threads",
+        "" if graphs is None else f"CUDA graphs {graphs}",
+        case["shape"],
+        f"cover {case['cover']}",
+    ]
+
+
+def short_titles(cases: Sequence[dict[str, Any]]) -> list[str]:
+    """Name every case by what tells it from the others, for plots.
+
+    Args:
+        cases: Of one report.
+
+    Returns:
+        All different. A single case has its whole title.
+    """
+    parts = [_title_parts(case) for case in cases]
+    if len(cases) == 1:
+        return [case_title(cases[0])]
+    columns = list(zip(*parts, strict=True))
+    told = [place for place, column in enumerate(columns) if len(set(column)) > 1] or [0, 1]
+    names = [", ".join(filter(None, (one[place] for place in told))) for one in parts]
+    return _told_apart(names, cases)
+
+
+def case_titles(cases: Sequence[dict[str, Any]]) -> list[str]:
+    """Name every case of a report by a title that no other case has.
+
+    Args:
+        cases: Of one report.
+
+    Returns:
+        ``case_title`` of each. Files of one name are told apart by their hash, and what is still
+        the same is numbered.
+    """
+    return _told_apart([case_title(case) for case in cases], cases)
+
+
+def _told_apart(names: Sequence[str], cases: Sequence[dict[str, Any]]) -> list[str]:
+    named = list(zip(names, (case["model_sha256"][:8] for case in cases), strict=True))
+    files = Counter(name for name, _ in set(named))
+    return unique_names(f"{name}, sha256 {sha}" if files[name] > 1 else name for name, sha in named)
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Number the names that come again: ``a``, ``a (number 2)``.
+
+    Args:
+        names: In the order of what they name.
+
+    Returns:
+        As many names, all different.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        number, unique = 1, name
+        while unique in found:
+            number += 1
+            unique = f"{name} (number {number})"
+        found[unique] = None
+    return list(found)
+
+
+def unique_rows(rows: Iterable[dict[str, Any]], *, key: str) -> list[dict[str, Any]]:
+    """Number the titles of rows that would be named alike.
+
+    Args:
+        rows: Each with a ``title``.
+        key: What else tells rows apart, such as ``rate``; a row may lack it.
+
+    Returns:
+        The rows, no two with one title and one value of the key.
+    """
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        same = [one["title"] for one in found if one.get(key) == row.get(key)]
+        found.append({**row, "title": unique_names([*same, row["title"]])[-1]})
+    return found
+
+
+def case_warnings(case: dict[str, Any]) -> list[str]:
+    """Return the warnings of a case, each with the loop that it is about."""
+    return [
+        f"{name.replace('_', ' ')}: {line}"
+        for name, loop in case["stability"].items()
+        for line in loop["warnings"]
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """A table of a whole report, and the warnings of its rows."""
+
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    warnings: list[list[str]]
+    """Of each row."""
+
+
+def latency_overview(report: dict[str, Any]) -> Overview:
+    """Put all cases of a latency report into one table, the fastest of each shape first.
+
+    Args:
+        report: In its JSON form.
+
+    Returns:
+        A row per case. ``speed`` compares its median with that of the first measured case of the
+        same shape: end to end where all cases have that, else the backend alone.
+    """
+    cases = report["cases"]
+    times = [dict(stage_rows(case)) for case in cases]
+    stage = "end_to_end" if all(held.get("end_to_end") for held in times) else "infer"
+    medians = [(held[stage] or {})["p50_ms"] for held in times]
+    first: dict[str, float] = {}
+    for case, median in zip(cases, medians, strict=True):
+        first.setdefault(case["shape"], median)
+    titles = case_titles(cases)
+    pixels = [[int(side) for side in case["shape"].split("x")] for case in cases]
+    order = sorted(range(len(cases)), key=lambda at: (pixels[at], medians[at]))
+    rows = []
+    for at in order:
+        case, held = cases[at], times[at]
+        cells = [
+            in_digits((held.get(name) or {}).get(f"{figure}_ms"))
+            for name in ("infer", "end_to_end")
+            for figure in ("p50", "p99")
+        ]
+        rates, cold = case["images_per_second"], case["first_call"]
+        rate = in_digits(rates.get("end_to_end", rates["infer"]))
+        total = (cold["import_ms"] or 0) + cold["open_ms"] + cold["infer_ms"]
+        memory = case["memory_mb"]["host_peak"]
+        size = "missing" if memory is None else f"{memory:.0f}"
+        speed = f"{first[case['shape']] / medians[at]:.2f}x"
+        rows.append((titles[at], speed, *cells, rate, f"{total:.0f}", size))
+    times_head = ("infer p50 ms", "p99", "end to end p50 ms", "p99")
+    head = ("case", "speed", *times_head, "images/s", "first call ms", "memory MiB")
+    return Overview(head=head, rows=rows, warnings=[case_warnings(cases[at]) for at in order])
+
+
+def in_digits(value: float | None) -> str:
+    """Return a number with as many digits as say something; ``missing`` for None."""
+    if value is None:
+        return "missing"
+    return f"{value:.3f}" if value < 10 else f"{value:.2f}" if value < 100 else f"{value:.1f}"
 
 
 def stage_rows(case: dict[str, Any]) -> Iterator[tuple[str, dict[str, float] | None]]:

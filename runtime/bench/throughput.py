@@ -15,7 +15,7 @@ from typing import Any, Final
 from fcnkit.errors import BadValueError, DataError, message
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.bench.load import in_threads, poisson_arrivals, run_load
-from fcnkit.runtime.bench.report import report_head
+from fcnkit.runtime.bench.report import Overview, report_head, unique_rows
 from fcnkit.runtime.bench.stages import write_labels
 from fcnkit.runtime.bench.statistics import check_stability, summarize
 from fcnkit.runtime.machine import LoadMeter
@@ -25,7 +25,15 @@ from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
 
-__all__ = ["THROUGHPUT_FORMAT", "label_all", "measure_folder", "measure_load", "throughput_report"]
+__all__ = [
+    "THROUGHPUT_FORMAT",
+    "label_all",
+    "loads_overview",
+    "measure_folder",
+    "measure_load",
+    "runs_overview",
+    "throughput_report",
+]
 
 THROUGHPUT_FORMAT: Final = "fcnkit-bench-throughput-1"
 
@@ -222,7 +230,50 @@ def throughput_report(
         "model": model.name,
         "model_sha256": sha256,
         "data": data,
-        "runs": runs,
-        "loads": loads,
+        "runs": unique_rows(runs, key="streams"),
+        "loads": unique_rows(loads, key="rate"),
         "host": host,
     }
+
+
+def runs_overview(report: dict[str, Any]) -> Overview:
+    """Put the folder runs of a report into a table, the fastest first.
+
+    Args:
+        report: From ``throughput_report``.
+
+    Returns:
+        A row per run; ``speed`` compares it with the first one that was measured.
+    """
+    runs = report["runs"]
+    ranked = sorted(runs, key=lambda run: -float(run["images_per_second"]))
+    rows = []
+    for run in ranked:
+        rate = run["images_per_second"]
+        pace = sorted(run["pictures"] / seconds for seconds in run["seconds"])
+        figures = [f"{value:.2f}" for value in (rate, pace[-1], pace[0])]
+        speed = rate / runs[0]["images_per_second"]
+        rows.append((run["title"], str(run["pictures"]), f"{speed:.2f}x", *figures))
+    head = ("way", "pictures", "speed", "images/s", "fastest round", "slowest")
+    return Overview(head=head, rows=rows, warnings=[run["warnings"] for run in ranked])
+
+
+def loads_overview(report: dict[str, Any]) -> Overview:
+    """Put the loads of a report into a table, in the order of measuring.
+
+    Args:
+        report: From ``throughput_report``.
+
+    Returns:
+        A row per way and rate.
+    """
+    names = ("p50", "p90", "p95", "p99", "p99_9", "max")
+    rows = []
+    for row in report["loads"]:
+        times = [f"{row['latency'][f'{name}_ms']:.2f}" for name in names]
+        about = (row["title"], f"{row['rate']:.2f}", str(row["requests"]))
+        fits = "yes" if row["keeps_up"] else "no"
+        rows.append((*about, f"{100 * row['busy']:.0f} %", *times, fits))
+    figures = (f"{name.replace('_', '.')} ms" for name in names)
+    head = ("way", "requests/s", "requests", "busy", *figures, "keeps up")
+    return Overview(head=head, rows=rows, warnings=[row["warnings"] for row in report["loads"]])

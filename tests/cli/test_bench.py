@@ -65,7 +65,8 @@ def test_latency_as_text(model: Path) -> None:
     arguments = ("--shape", "40x50", "--backend", "onnxruntime")
     done = fcnkit("bench", "latency", model, *arguments, *QUICK)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    # What the stability checks say depends on what else the machine does.
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("warning: ")]
     assert lines[2] == (f"{model.name} (sha256 {sha256_of(model)[:12]}), conv5, head labels, fp32")
     assert lines[3].endswith("on CPUExecutionProvider, compute fp32, 1 threads")
     assert lines[4] == ("1x40x50, cover pad, the backend is given 1x64x64; milliseconds per call:")
@@ -250,7 +251,12 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert {path.name for path in out.iterdir()} == names
     lines = done.stdout.splitlines()
     assert lines[3].split()[:2] == ["way", "pictures"]
-    assert lines[4].startswith("onnxruntime fp32, 1 stream of 1 threads, batch 1, 1 workers")
+    ranked = sorted(report["runs"], key=lambda run: -float(run["images_per_second"]))
+    shown = [line for line in lines[4:] if "warning: " not in line][:4]
+    for run, line in zip(ranked, shown, strict=True):
+        assert line.startswith(f"{run['title']}  ")
+    titles = {run["title"] for run in report["runs"]}
+    assert "onnxruntime fp32, 1 stream of 1 threads, batch 1, 1 workers" in titles
     assert "latency from arrival to file, Poisson arrivals:" in lines
     host = report["host"]
     assert host["pictures"] == 4

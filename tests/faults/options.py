@@ -96,6 +96,10 @@ def command_lines(given: Path) -> dict[tuple[str, ...], tuple[list[str], list[st
         ("predict",): ([model, pictures], ["--out=out"]),
         ("bench", "latency"): ([model], ["--runs=1", "--warmup=1", "--shape=32x32"]),
         ("bench", "throughput"): ([model, pictures], ["--rounds=1", "--duration=0.1"]),
+        ("bench", "matrix"): (
+            [model, pictures],
+            ["--backend=onnxruntime", "--minutes=0.05", "--shape=32x32", "--threads=1"],
+        ),
         ("bench", "compare"): ([str(given / "bench" / "report.json")] * 2, []),
         ("info",): ([model], []),
         ("doctor",): ([], []),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from fcnkit.cli import bench_text
 from fcnkit.cli.bench_across import across
+from fcnkit.cli.bench_matrix import matrix
 from fcnkit.cli.bench_runs import (
     budget_of,
     measure_cases,
@@ -21,6 +21,7 @@ from fcnkit.cli.bench_runs import (
     run_live,
     run_streams,
     stream_counts,
+    write_report,
 )
 from fcnkit.cli.options import (
     BackendOptions,
@@ -42,6 +43,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast a model runs here.")
 app.command()(across)
+app.command()(matrix)
 
 _Backends = Annotated[
     list[str] | None,
@@ -115,9 +117,10 @@ def latency(
     """Time every model on every backend at every shape and batch, stage by stage."""
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.bench.calls import Effort
+    from fcnkit.runtime.bench.drawing import check_matplotlib
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.page import latency_page
-    from fcnkit.runtime.bench.plots import PLOTS, check_matplotlib
+    from fcnkit.runtime.bench.plots import PLOTS
     from fcnkit.runtime.bench.report import latency_report, to_csv
     from fcnkit.runtime.bench.variants import device_variants
     from fcnkit.runtime.files import sha256_of
@@ -146,7 +149,7 @@ def latency(
     report = latency_report(measured, machine)
     if out is not None:
         page, drawn = (latency_page, PLOTS) if plots else (None, {})
-        _write(report, out, csv=to_csv(report), page=page, plots=drawn)
+        write_report(report, out, csv=to_csv(report), page=page, plots=drawn)
     say(json.dumps(report) if as_json else bench_text.latency_text(report))
 
 
@@ -192,10 +195,11 @@ def throughput(
     as_json: Json = False,
 ) -> None:
     """Label a folder as predict does, and pictures that arrive at random; count all of it."""
+    from fcnkit.runtime.bench.drawing import check_matplotlib
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.host import measure_host
     from fcnkit.runtime.bench.page import throughput_page
-    from fcnkit.runtime.bench.plots import FOLDER_PLOTS, check_matplotlib
+    from fcnkit.runtime.bench.plots import FOLDER_PLOTS
     from fcnkit.runtime.bench.throughput import throughput_report
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.predict.inputs import search
@@ -234,7 +238,7 @@ def throughput(
     )
     if out is not None:
         page, drawn = (throughput_page, FOLDER_PLOTS) if plots else (None, {})
-        _write(report, out, csv=None, page=page, plots=drawn)
+        write_report(report, out, csv=None, page=page, plots=drawn)
     say(json.dumps(report) if as_json else bench_text.throughput_text(report))
 
 
@@ -256,7 +260,7 @@ def live(
 ) -> None:
     """Show frames at a fixed rate, as a camera does: age of the results, drops, jitter."""
     from fcnkit.runtime.bench.environment import describe_environment
-    from fcnkit.runtime.bench.report import report_head
+    from fcnkit.runtime.bench.report import report_head, unique_rows
     from fcnkit.runtime.files import sha256_of
 
     use_factory(factory)
@@ -272,7 +276,7 @@ def live(
         "model": model.name,
         "model_sha256": sha256_of(model),
         "shape": f"{used[0]}x{used[1]}",
-        "runs": runs,
+        "runs": unique_rows(runs, key="rate"),
     }
     say(json.dumps(report) if as_json else bench_text.live_text(report))
 
@@ -333,24 +337,3 @@ def _parse_rate(text: str) -> tuple[float, bool]:
     if rate == 0:
         raise BadValueError(message("--load", rule, text, remedy))
     return rate, text.strip().endswith("%")
-
-
-def _write(
-    report: dict[str, Any],
-    out: Path,
-    *,
-    csv: str | None,
-    page: Callable[[dict[str, Any]], str] | None,
-    plots: Any,
-) -> None:
-    from fcnkit.runtime.bench.plots import draw, save_figure
-    from fcnkit.runtime.files import atomic_write
-
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_write(out / "report.json", json.dumps(report).encode())
-    if csv is not None:
-        atomic_write(out / "report.csv", csv.encode())
-    for name, figure in draw(report, plots).items():
-        atomic_write(out / f"{name}.png", save_figure(figure, kind="png"))
-    if page is not None:
-        atomic_write(out / "report.html", page(report).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -27,6 +28,7 @@ __all__ = [
     "run_live",
     "run_streams",
     "stream_counts",
+    "write_report",
 ]
 
 
@@ -246,3 +248,36 @@ def stream_counts(
             yield count, threads[number if len(threads) > 1 else 0]
         else:
             yield count, max(1, (cores or 1) // count)
+
+
+def write_report(
+    report: dict[str, Any],
+    out: Path,
+    *,
+    csv: str | None,
+    page: Callable[[dict[str, Any]], str] | None,
+    plots: Any,
+) -> None:
+    """Write a report as JSON, CSV, PNGs and a page.
+
+    Args:
+        report: In its JSON form.
+        out: The folder; it is created.
+        csv: The lines of report.csv; None for none.
+        page: Writes report.html; None for none.
+        plots: Name to plot, for the PNGs.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    from fcnkit.runtime.bench.drawing import draw, save_figure
+    from fcnkit.runtime.files import atomic_write
+
+    out.mkdir(parents=True, exist_ok=True)
+    atomic_write(out / "report.json", json.dumps(report).encode())
+    if csv is not None:
+        atomic_write(out / "report.csv", csv.encode())
+    for name, figure in draw(report, plots).items():
+        atomic_write(out / f"{name}.png", save_figure(figure, kind="png"))
+    if page is not None:
+        atomic_write(out / "report.html", page(report).encode())

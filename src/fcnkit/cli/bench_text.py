@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fcnkit.runtime.bench.compare import Compared, Comparison, Interval
+    from fcnkit.runtime.bench.report import Overview
 
 __all__ = [
     "aligned",
@@ -14,6 +15,8 @@ __all__ = [
     "latency_text",
     "live_text",
     "machine",
+    "matrix_text",
+    "overview_lines",
     "throughput_text",
 ]
 
@@ -27,11 +30,16 @@ def latency_text(report: dict[str, Any]) -> str:
         report: In its JSON form.
 
     Returns:
-        The lines: machine, then a table per case.
+        The lines: machine, a table per case, and one of all cases.
     """
+    from fcnkit.runtime.bench.report import latency_overview
+
     lines = [machine(report["environment"])]
     for case in report["cases"]:
         lines += ["", *_case(case)]
+    if len(report["cases"]) > 1:
+        lines += ["", "all cases, the fastest of each shape first:"]
+        lines += overview_lines(latency_overview(report))
     return "\n".join(lines)
 
 
@@ -47,6 +55,8 @@ def machine(environment: dict[str, Any]) -> str:
 
 
 def _case(case: dict[str, Any]) -> Iterator[str]:
+    from fcnkit.runtime.bench.report import case_warnings
+
     details = case["details"]
     yield (
         f"{case['model']} (sha256 {case['model_sha256'][:12]}), {case['architecture']}, "
@@ -70,6 +80,7 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
         figures = [f"{held[f'{name}_ms']:.3f}" for name in _FIGURES]
         rows.append([words, str(held["samples"]), *figures, f"{held['cv']:.3f}"])
     yield from aligned(rows)
+    yield from (f"warning: {line}" for line in case_warnings(case))
     for name, rate in case["images_per_second"].items():
         yield f"{name.replace('_', ' ')}: {rate:.2f} images/s"
     if "budget" in case:
@@ -84,8 +95,6 @@ def _case(case: dict[str, Any]) -> Iterator[str]:
         f"{name.replace('_', ' ')} {'missing' if size is None else f'{size:.0f} MiB'}"
         for name, size in memory.items()
     )
-    for name, loop in case["stability"].items():
-        yield from (f"warning: {name}: {line}" for line in loop["warnings"])
 
 
 def _budget(answer: dict[str, Any]) -> str:
@@ -106,7 +115,7 @@ def live_text(report: dict[str, Any]) -> str:
         report: In its JSON form.
 
     Returns:
-        The lines: machine, a table with a row per rate, warnings.
+        The lines: machine, and a table with a row per rate.
     """
     lines = [machine(report["environment"]), f"{report['model']}, {report['shape']}", ""]
     names = ("p50", "p95", "p99", "max")
@@ -124,10 +133,8 @@ def live_text(report: dict[str, Any]) -> str:
                 "" if jitter is None else f"{jitter:.2f}",
             ]
         )
-    lines += aligned(rows)
-    for run in report["runs"]:
-        lines += [f"warning: {run['title']}, {run['rate']:g}/s: {one}" for one in run["warnings"]]
-    return "\n".join(lines)
+    notes = [run["warnings"] for run in report["runs"]]
+    return "\n".join([*lines, *aligned(rows, notes)])
 
 
 def throughput_text(report: dict[str, Any]) -> str:
@@ -137,30 +144,17 @@ def throughput_text(report: dict[str, Any]) -> str:
         report: In its JSON form.
 
     Returns:
-        The lines: machine, a table of the folder runs, what lies around the model, a table of the
-        loads, warnings.
+        The lines: machine, a table of the folder runs, what lies around the model, and a table of
+        the loads.
     """
+    from fcnkit.runtime.bench.throughput import loads_overview, runs_overview
+
     head = f"{report['model']} (sha256 {report['model_sha256'][:12]}) over {report['data']}"
     lines = [machine(report["environment"]), head, ""]
-    rows = [["way", "pictures", "images/s", "fastest round", "slowest"]]
-    for run in report["runs"]:
-        pace = [run["pictures"] / seconds for seconds in run["seconds"]]
-        figures = [f"{value:.2f}" for value in (run["images_per_second"], max(pace), min(pace))]
-        rows.append([run["title"], str(run["pictures"]), *figures])
-    lines += [*aligned(rows), "", _host(report["host"])]
+    lines += [*overview_lines(runs_overview(report)), "", _host(report["host"])]
     if report["loads"]:
-        names = ("p50", "p90", "p95", "p99", "p99_9", "max")
-        head_row = ["requests/s", "way", "requests", "busy"]
-        rows = [[*head_row, *(f"{name.replace('_', '.')} ms" for name in names), "keeps up"]]
-        for row in report["loads"]:
-            times = [f"{row['latency'][f'{name}_ms']:.2f}" for name in names]
-            about = [f"{row['rate']:.2f}", row["title"], str(row["requests"])]
-            fits = "yes" if row["keeps_up"] else "no"
-            rows.append([*about, f"{100 * row['busy']:.0f} %", *times, fits])
-        lines += ["", "latency from arrival to file, Poisson arrivals:", *aligned(rows)]
-    for row in (*report["runs"], *report["loads"]):
-        title = f"{row['title']}, {row['rate']:.2f}/s" if "rate" in row else row["title"]
-        lines += [f"warning: {title}: {line}" for line in row["warnings"]]
+        lines += ["", "latency from arrival to file, Poisson arrivals:"]
+        lines += overview_lines(loads_overview(report))
     return "\n".join(lines)
 
 
@@ -172,6 +166,36 @@ def _host(host: dict[str, Any]) -> str:
     )
 
 
+def overview_lines(found: Overview) -> Iterator[str]:
+    """Yield a table with the first warning of each row below it; the report holds all."""
+    notes = []
+    for lines in found.warnings:
+        more = f"; {len(lines) - 1} more in the report" if len(lines) > 1 else ""
+        notes.append([f"{line}{more}" for line in lines[:1]])
+    return aligned([found.head, *found.rows], notes)
+
+
+def matrix_text(report: dict[str, Any]) -> str:
+    """Write a report of ``bench matrix`` as text.
+
+    Args:
+        report: In its JSON form.
+
+    Returns:
+        The lines: machine, one table, what was not measured, the recommendation.
+    """
+    from fcnkit.runtime.bench.matrix_page import scored_on
+    from fcnkit.runtime.bench.matrix_report import matrix_overview, not_measured
+
+    lines = [machine(report["environment"]), scored_on(report), ""]
+    lines += overview_lines(matrix_overview(report))
+    if left := not_measured(report):
+        lines += ["", *(f"{status}: {name}: {reason}" for name, status, reason in left)]
+    if found := report["recommendation"]:
+        lines += ["", f"recommended: {found['name']}", found["reason"]]
+    return "\n".join(lines)
+
+
 def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: float | None) -> str:
     """Write a comparison as text.
 
@@ -181,21 +205,42 @@ def comparison_text(compared: Compared, slower: Sequence[Comparison], limit: flo
         limit: The limit they fail; None where there is none.
 
     Returns:
-        The lines: a table per case, the notes, the verdict.
+        The lines: a table per case, one of all cases, the notes, the verdict.
     """
     lines: list[str] = []
-    for title in dict.fromkeys(row.case for row in compared.rows):
+    titles = list(dict.fromkeys(row.case for row in compared.rows))
+    for title in titles:
         table = [
             ["stage", "A median ms", "95 % of A", "B median ms", "95 % of B", "B/A", "95 %", ""]
         ]
         for row in (row for row in compared.rows if row.case == title):
             ratio = f"{row.ratio.estimate:.3f}"
-            verdict = ("slower" if row.ratio.low > 1 else "faster") if row.differs else "same"
-            cells = [*_interval(row.a), *_interval(row.b), ratio, _span(row.ratio), verdict]
+            cells = [*_interval(row.a), *_interval(row.b), ratio, _span(row.ratio), _word(row)]
             table.append([row.stage.replace("_", " "), *cells])
-        lines += [title, *aligned(table), ""]
+        lines += [title, *aligned(table)]
+        lines += [*(f"warning: {line}" for line in compared.warnings[title]), ""]
+    if len(titles) > 1:
+        lines += ["all cases:", *_all_compared(compared, titles), ""]
     lines += [f"note: {note}" for note in compared.notes]
     return "\n".join([*lines, *(() if limit is None else _verdict(compared, slower, limit))])
+
+
+def _all_compared(compared: Compared, titles: Sequence[str]) -> Iterator[str]:
+    """Yield a table of what counts in every case: backend alone, and files to files."""
+    found = {(row.case, row.stage): row for row in compared.rows}
+    stages = ("infer", "end_to_end")
+    table = [["case", *(f"{stage.replace('_', ' ')} B/A" for stage in stages)]]
+    for title in titles:
+        rows = [found.get((title, stage)) for stage in stages]
+        cells = [f"{row.ratio.estimate:.3f} {_word(row)}" if row else "missing" for row in rows]
+        table.append([title, *cells])
+    yield from aligned(table, [compared.warnings[title] for title in titles])
+
+
+def _word(row: Comparison) -> str:
+    if not row.differs:
+        return "same"
+    return "slower" if row.ratio.low > 1 else "faster"
 
 
 def _verdict(compared: Compared, slower: Sequence[Comparison], limit: float) -> Iterator[str]:
@@ -218,19 +263,22 @@ def _span(interval: Interval) -> str:
     return f"{interval.low:.3f}..{interval.high:.3f}"
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def aligned(rows: Sequence[Sequence[str]], notes: Sequence[Sequence[str]] = ()) -> Iterator[str]:
     """Align the first column left and the others right.
 
     Args:
-        rows: Of cells, all of one length.
+        rows: Cells, the titles of the columns first.
+        notes: Warnings of each row below the titles, which stand below it; none by default.
 
     Yields:
-        A line per row.
+        The lines.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
+    below = [(), *notes] if notes else [()] * len(rows)
+    for row, lines in zip(rows, below, strict=True):
         first, *others = (
             cell.ljust(width) if at == 0 else cell.rjust(width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield "  ".join((first, *others)).rstrip()
+        yield from (f"  warning: {line}" for line in lines)

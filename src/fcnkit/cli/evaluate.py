@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fcnkit.train.data.voc import VocFolder
     from fcnkit.train.evaluation import Measure
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "warnings_of"]
 
 
 def evaluate(
@@ -103,7 +103,7 @@ def evaluate(
         facts["protocol"] = protocol.note(folder)
         facts["without_truth"] = list(measured.without_truth)
         facts["expected_calibration_error"] = measured.calibration_error
-        facts["warnings"] = _warnings(measured, folder)
+        facts["warnings"] = warnings_of(measured, folder)
         if write_report and report:
             write_report(report, measured, segmenter, folder, facts=facts)
     for line in facts["warnings"]:
@@ -128,7 +128,13 @@ def _report_writer() -> Callable[..., None]:
     return write_report
 
 
-def _warnings(measured: Measure, folder: VocFolder) -> list[str]:
+def warnings_of(measured: Measure, folder: VocFolder) -> list[str]:
+    """Return why the scores of a measure may say nothing; nothing where they say something.
+
+    Args:
+        measured: What was measured.
+        folder: On what.
+    """
     if measured.tells:
         return []
     shown = next(name for name in measured.classes if name not in measured.without_truth)

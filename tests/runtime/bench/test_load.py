@@ -122,8 +122,8 @@ def test_a_folder_is_labeled_and_timed(pictures: Path, tmp_path: Path) -> None:
         model,
         "0" * 64,
         data="pictures",
-        runs=[run],
-        loads=[load],
+        runs=[{"title": "a", **run}],
+        loads=[{"title": "a", **load}],
         host=measure_host(segmenters[0], jobs, rounds=1),
         environment=describe_environment(),
     )

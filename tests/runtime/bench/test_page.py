@@ -13,14 +13,9 @@ import pytest
 from PIL import Image
 
 from fcnkit.errors import MissingExtraError
+from fcnkit.runtime.bench.drawing import check_matplotlib, draw, save_figure
 from fcnkit.runtime.bench.page import latency_page, throughput_page
-from fcnkit.runtime.bench.plots import (
-    FOLDER_PLOTS,
-    PLOTS,
-    check_matplotlib,
-    draw,
-    save_figure,
-)
+from fcnkit.runtime.bench.plots import FOLDER_PLOTS, PLOTS
 from fcnkit.runtime.bench.statistics import summarize
 from tests.refusal import refusal
 from tests.runtime.bench.browser import open_page
@@ -69,7 +64,7 @@ class Outside(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.loads += [str(value) for name, value in attrs if name in ("src", "href")]
+        self.loads += [str(value) for name, value in attrs if name in ("src", "srcset", "href")]
 
     def handle_data(self, data: str) -> None:
         self.text.append(data)
