@@ -82,9 +82,8 @@ class OnnxRuntimeBackend(CheckedBackend):
         spec = read_onnx_file(path).spec(where=str(path))
         threads, options = request.cpu_threads, request.options
         precision = check_graph_compute(request.compute, spec, name=name)
-        session = create_session(
-            str(path), name=name, threads=threads, where=str(path), options=options
-        )
+        create = partial(create_session, str(path), name=name, where=str(path), options=options)
+        session = create(threads=threads)
         check_session(session, spec, where=str(path))
         info = BackendInfo(
             library="onnxruntime",
@@ -95,22 +94,21 @@ class OnnxRuntimeBackend(CheckedBackend):
             precision=precision,
         )
         super().__init__(spec, name=name, info=info)
-        self._session: Any = session
-        # A stream runs several batches at a time, each on fewer threads.
+        # A stream runs several batches at a time, each on fewer threads. Every session holds the
+        # weights, so a model that is only streamed has no other one.
         self._calls = calls_at_a_time(threads)
-        self._create = partial(
-            create_session,
-            str(path),
-            name=name,
-            threads=threads // self._calls,
-            where=str(path),
-            options=options,
-        )
+        self._create = create
+        self._single: Any = session
         self._many: Any = session if self._calls == 1 else None
+        self._singly = False
+        """Whether ``infer`` was called."""
         self._pool: ThreadPoolExecutor | None = None
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        return self._call(self._session, batch)
+        self._singly = True
+        if self._single is None:
+            self._single = self._create(threads=self.info.threads)
+        return self._call(self._single, batch)
 
     def _call(self, session: Any, batch: NDArray[Any]) -> NDArray[Any]:
         spec = self._spec
@@ -120,7 +118,9 @@ class OnnxRuntimeBackend(CheckedBackend):
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run several calls at a time, each on fewer threads: less waiting at every layer."""
         if self._many is None:
-            self._many = self._create()
+            if not self._singly:
+                self._single = None
+            self._many = self._create(threads=self.info.threads // self._calls)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._calls, thread_name_prefix="fcnkit-onnxruntime")
         pool, session = self._pool, self._many
@@ -134,7 +134,7 @@ class OnnxRuntimeBackend(CheckedBackend):
     def _free(self) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-        self._session = self._many = self._pool = None
+        self._single = self._many = self._pool = None
 
 
 def probe(name: str) -> str:
@@ -200,6 +200,8 @@ def create_session(
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.inter_op_num_threads = 1
+    # A pattern of memory is planned after the first run of a shape, whose memory then stays unused.
+    session_options.enable_mem_pattern = False
     session_options.log_severity_level = 3  # errors; warnings would go to the user's stderr
     if name != "onnxruntime":
         session_options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
