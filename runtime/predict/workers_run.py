@@ -143,7 +143,7 @@ class WorkersRun:
         done: frozenset[str] = frozenset()
         with contextlib.suppress(OSError):  # none was made yet
             names = [path.name for path in (place.staging.out / job.output).iterdir()]
-            done = frozenset(name for name in names if is_done(job.source, job.output / name))
+            done = frozenset(name for name in names if is_done(job.file, job.output / name))
         return Task(job, done)
 
     # --- who gets what ---------------------------------------------------------------------------
