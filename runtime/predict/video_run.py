@@ -21,8 +21,8 @@ from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.live import Newest
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.results import Tally
-from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.staging import Publishable
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_in import (
     Frame,
     VideoSource,
