@@ -27,7 +27,7 @@ from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.predict.claims import Claims
 from fcnkit.runtime.predict.covering import Cover
 from fcnkit.runtime.predict.folder import run_into
-from fcnkit.runtime.predict.identity import Stamp, real_path, relative_path
+from fcnkit.runtime.predict.identity import real_path, relative_path
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
@@ -39,6 +39,7 @@ from fcnkit.runtime.predict.results import ResultRequest
 from fcnkit.runtime.predict.run import RunRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.urls import is_url
 
 __all__ = ["Predictor"]

@@ -192,11 +192,10 @@ def predict(
     crew = CrewRequest(processes=processes, device=device, ray=ray, gpus=ray_gpus, factory=factory)
     crew.check_camera(camera)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
-    files = given if camera is None else []
-    suffix = SUFFIX_OF[format]
-    listing = Listing(files, out, suffix=suffix, root=root, on_data_set=say_data_set)
-    read = partial(backend_request, backend=backend, threads=threads, compute=compute)
-    request = read(backend_options=backend_options, spec=spec)
+    read = partial(Listing, suffix=SUFFIX_OF[format], root=root, on_data_set=say_data_set)
+    listing = read(given if camera is None else [], out)
+    asked = partial(backend_request, backend=backend, threads=threads, compute=compute)
+    request = asked(backend_options=backend_options, spec=spec)
     covering = cover_request(cover, tile=tile, overlap=overlap, tta=tta)
     with (
         crew.open(model, request, covering) as segmenter,
