@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.pictures import read_picture
     from fcnkit.runtime.predict.predictor import Predictor
+    from fcnkit.runtime.predict.ray import RayWorkers
     from fcnkit.runtime.predict.region import Region
     from fcnkit.runtime.predict.results import ResultRequest
     from fcnkit.runtime.predict.rows import open_rows
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from fcnkit.runtime.predict.stream import Labelled
     from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
     from fcnkit.runtime.predict.window import Window
+    from fcnkit.runtime.predict.workers import Workers
 else:
     __getattr__, __dir__ = lazy_face(
         __name__,
@@ -113,6 +115,7 @@ else:
             "fcnkit.runtime.predict.outputs": ["Format"],
             "fcnkit.runtime.predict.pictures": ["read_picture"],
             "fcnkit.runtime.predict.predictor": ["Predictor"],
+            "fcnkit.runtime.predict.ray": ["RayWorkers"],
             "fcnkit.runtime.predict.region": ["Region"],
             "fcnkit.runtime.predict.results": ["ResultRequest"],
             "fcnkit.runtime.predict.rows": ["open_rows"],
@@ -120,6 +123,7 @@ else:
             "fcnkit.runtime.predict.stream": ["Labelled"],
             "fcnkit.runtime.predict.video_records": ["FrameRecord", "VideoRecord"],
             "fcnkit.runtime.predict.window": ["Window"],
+            "fcnkit.runtime.predict.workers": ["Workers"],
         },
     )
 
@@ -151,6 +155,7 @@ __all__ = [
     "Precision",
     "Prediction",
     "Predictor",
+    "RayWorkers",
     "Record",
     "Region",
     "ResultRequest",
@@ -163,6 +168,7 @@ __all__ = [
     "Tta",
     "VideoRecord",
     "Window",
+    "Workers",
     "bench",
     "build_info",
     "choose_covering",

@@ -22,6 +22,7 @@ __all__ = [
     "host_memory",
     "keep_freed_memory",
     "parse_cpu_times",
+    "peak_memory_mb",
     "reset_peak",
     "return_freed_memory",
 ]
@@ -103,6 +104,20 @@ def host_memory() -> dict[str, float | None]:
     return {
         name: kilobytes[key] / 1024 if key in kilobytes else None for name, key in names.items()
     }
+
+
+def peak_memory_mb() -> float | None:
+    """Return the most memory this process has held so far, in 10^6 bytes; None if unknown."""
+    if sys.platform == "win32":
+        return None
+    # The kernel's figure of this program alone, where there is one; getrusage includes the parent.
+    peak_mb = host_memory()["peak_mb"]
+    if peak_mb is not None:
+        return round(peak_mb * 1.048576, 1)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024), 1)
 
 
 def reset_peak() -> bool:

@@ -35,8 +35,11 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/predict/test_large.py": "test",
     "tests/runtime/predict/test_parts.py": "test",
     "tests/runtime/predict/test_races.py": "test",
+    "tests/runtime/predict/test_ray.py": "test",
     "tests/runtime/predict/test_resume.py": "test",
     "tests/runtime/predict/test_signals.py": "test",
+    "tests/runtime/predict/test_spark.py": "test",
+    "tests/runtime/predict/test_workers.py": "test",
     "tests/test_peers.py": "test",
     "tests/test_tiers.py::test_a_": "test",
     "tests/test_tiers.py::test_no_test_is_a_failure": "test",
@@ -56,6 +59,9 @@ TIERS: Final[dict[str, Tier]] = {
     "test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures[scene]": "all",
     "tests/export/test_precision.py::"
     "test_fp16_computes_in_fp16_and_keeps_its_inputs_and_outputs[scene]": "all",
+    "tests/runtime/predict/test_ray.py::test_an_input_that_kills_three_workers_fails": "all",
+    "tests/runtime/predict/test_ray.py::test_two_thousand_images": "all",
+    "tests/runtime/predict/test_workers.py::test_a_fault_of_every_input_ends_the_run": "all",
     "tests/test_peers.py::test_every_way_gives_the_same_labels": "all",
     "tests/train/test_benchmark.py::test_it_runs_and_says_what_it_measured": "all",
     "tests/train/test_foreign.py::test_two_processes_train_it": "all",
@@ -72,6 +78,10 @@ PARTS: Final = {
     "training": ["tests/train"],
     "export": ["tests/export"],
     "benchmarks": ["tests/benchmarks"],
+    "workers": [
+        "tests/runtime/predict/test_ray.py",
+        "tests/runtime/predict/test_workers.py",
+    ],
     "peers": ["tests/test_peers.py"],
 }
 """What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from fcnkit.errors import (
     ArtifactError,
+    BackendUnavailableError,
     BadValueError,
     FcnkitError,
     message,
@@ -33,7 +34,7 @@ from fcnkit.runtime.backends.settings import Compute
 from fcnkit.runtime.machine import return_freed_memory
 from fcnkit.runtime.pixels.upsampling import Upsampling
 
-__all__ = ["open_backend", "open_model", "read_last_layer"]
+__all__ = ["check_device", "open_backend", "open_model", "read_last_layer"]
 
 
 def open_backend(
@@ -166,10 +167,55 @@ def _check_fits(path: Path, kind: ModelKind, request: BackendRequest) -> None:
         raise BadValueError(message(what, rule, str(request.spec_from), "leave it out"))
 
 
+def check_device(path: str | Path, request: BackendRequest) -> None:
+    """Refuse a GPU for a backend that has none, before a process is started for it.
+
+    Args:
+        path: The model.
+        request: Its ``device`` is a number.
+
+    Raises:
+        ArtifactError: The file is missing or broken.
+        BackendUnavailableError: There is no GPU.
+        ValueError: The named backend runs on the CPU, or an option of it names a GPU too.
+    """
+    path = Path(path)
+    if request.backend != "auto":
+        _on_device(BACKENDS[request.backend], request)
+    elif kind_of(path) == "onnx":
+        if not has_driver():
+            raise _no_gpu(request)
+    else:
+        _on_device(rows_for(kind_of(path))[0], request)
+
+
+def _no_gpu(request: BackendRequest) -> BackendUnavailableError:
+    rule, remedy = "a device is the number of an NVIDIA GPU", "see fcnkit doctor"
+    got = f"{request.device} on a machine without a driver"
+    return BackendUnavailableError(message("open_backend", rule, got, remedy))
+
+
+def _on_device(row: BackendRow, request: BackendRequest) -> BackendRequest:
+    """Return a request whose options choose the device, by the name that the library has for it."""
+    if request.device is None:
+        return request
+    if row.device_option is None:
+        rule, remedy = f"backend {row.name} runs on the CPU and takes no device", "leave it out"
+        raise BadValueError(message("open_backend", rule, request.device, remedy))
+    key, value = row.device_option
+    if key in request.options:
+        rule, remedy = f"the option {key} is set by the device", "give one of them"
+        got = f"device {request.device} and {key}={request.options[key]}"
+        raise BadValueError(message("open_backend", rule, got, remedy))
+    if not has_driver():
+        raise _no_gpu(request)
+    return replace(request, options={**request.options, key: value.format(request.device)})
+
+
 def _open(row: BackendRow, path: Path, request: BackendRequest) -> CheckedBackend:
     if row.runs == "onnx" and row.name in read_onnx_file(path).differs:
         warn_of_model(message(str(path), _DIFFERS, row.name, "use --backend onnxruntime"))
-    opened: CheckedBackend = row.load(row.opener)(path, request)
+    opened: CheckedBackend = row.load(row.opener)(path, _on_device(row, request))
     return opened
 
 
@@ -183,7 +229,11 @@ def _open_fastest(path: Path, request: BackendRequest) -> CheckedBackend:
     last: Exception = AssertionError("there are always candidates")
     file = read_onnx_file(path)
     precision = file.spec(where=str(path)).precision
-    for row in auto_rows(precision, gpu=has_driver()):
+    rows = auto_rows(precision, gpu=has_driver())
+    if request.device is not None:
+        rows = [row for row in rows if row.needs_gpu]
+        last = _no_gpu(request)
+    for row in rows:
         if row.name in file.differs:
             passed.append(f"no {row.name} (it gave other labels when the file was exported)")
             continue

@@ -49,6 +49,8 @@ class BackendRow:
     computes: tuple[Compute, ...] = ()
     """What it can be told to compute in instead of the file's own precision, where that may be
     faster; ``fcnkit bench matrix`` tries them."""
+    device_option: tuple[str, str] | None = None
+    """The option that chooses a GPU, and its value with ``{}`` for the number; None on a CPU."""
     uninstall: str = ""
     """A package that must go first, because both have the same import name."""
 
@@ -115,6 +117,7 @@ _ROWS: Final = (
         opener=f"{_HERE}.onnxruntime_cuda:open_onnxruntime_cuda",
         prober=f"{_HERE}.onnxruntime_cuda:probe",
         auto=True,
+        device_option=("device_id", "{}"),
         # TensorRT multiplies float32 in TensorFloat-32. The CUDA provider is told not to.
         best_for=("fp32",),
         uninstall="onnxruntime",
@@ -129,6 +132,7 @@ _ROWS: Final = (
         opener=f"{_HERE}.onnxruntime_cuda:open_onnxruntime_cuda",
         prober=f"{_HERE}.onnxruntime_cuda:probe",
         auto=True,
+        device_option=("device_id", "{}"),
         best_for=("fp16", "int8"),
         uninstall="onnxruntime",
     ),
@@ -156,6 +160,7 @@ _ROWS: Final = (
         extra="tensorrt",
         opener=f"{_HERE}.tensorrt:open_engine",
         prober=f"{_HERE}.tensorrt_tiny:probe",
+        device_option=("device_id", "{}"),
     ),
     BackendRow(
         name="tensorrt-rtx",
@@ -166,6 +171,7 @@ _ROWS: Final = (
         extra="tensorrt-rtx",
         opener=f"{_HERE}.tensorrt:open_engine",
         prober=f"{_HERE}.tensorrt_tiny:probe",
+        device_option=("device_id", "{}"),
     ),
     BackendRow(
         name="torch",
@@ -178,6 +184,7 @@ _ROWS: Final = (
         prober="fcnkit.train.backend:probe",
         # PyTorch takes float16 on a CPU too, many times slower.
         computes=("bf16",),
+        device_option=("device", "cuda:{}"),
     ),
 )
 

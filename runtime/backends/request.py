@@ -11,10 +11,12 @@ from typing import Final
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.backends.registry import BACKENDS
 from fcnkit.runtime.backends.settings import Compute, check_compute, check_threads, usable_cores
+from fcnkit.runtime.checks import check_int
 
 __all__ = ["BackendRequest"]
 
 _WHAT: Final = "open_backend"
+_MOST_DEVICES: Final = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,8 @@ class BackendRequest:
 
     Raises:
         TypeError: backend is not a str, threads is not an int, options do not map str to str, or
-            spec_from is not a path.
-        ValueError: The backend or precision is unknown, or threads is out of range.
+            device or spec_from is of another type.
+        ValueError: The backend or precision is unknown, or threads or device is out of range.
     """
 
     backend: str = "auto"
@@ -37,6 +39,8 @@ class BackendRequest:
     """The precision to compute in; ``auto`` is the file's own."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The library's own options, by the library's names."""
+    device: int | None = None
+    """Number of the GPU that runs the model; None leaves it to the backend."""
     spec_from: str | Path | None = None
     """For an engine without a sidecar: the ONNX file that it was built from."""
 
@@ -46,6 +50,8 @@ class BackendRequest:
         check_threads(self.threads, what=_WHAT)
         object.__setattr__(self, "compute", check_compute(self.compute, what=_WHAT))
         object.__setattr__(self, "options", _checked_options(self.options))
+        if self.device is not None:
+            check_int(f"{_WHAT}: device", self.device, 0, _MOST_DEVICES)
         _check_path(self.spec_from)
 
     @property

@@ -96,7 +96,7 @@ def _one_camera(
     video: VideoRequest,
     seconds: float | None,
 ) -> Generator[Record, None, None]:
-    with opened_folder(context, out, resume=False) as (_, place, _):
+    with opened_folder(context.options, context.model_sha256, out, resume=False) as (_, place, _):
         for record in label_camera(context, camera, name, place, video, seconds=seconds):
             if isinstance(record, VideoRecord):
                 place.keep(record)

@@ -23,7 +23,7 @@ from fcnkit.runtime.predict.continuing import continued
 from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
-from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
+from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner, WarnOfRange
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Pass, Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture, too_large
@@ -71,7 +71,7 @@ class RunContext:
     max_pixels: int
     region: Region = field(default_factory=Region)
     """Which pixels of every image are labeled."""
-    warn: RangeWarner = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
+    warn: WarnOfRange = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
     hash_inputs: bool = False
     """Whether pictures are told by their hash."""
     unfinished: set[FileTask] = field(default_factory=set)

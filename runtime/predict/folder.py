@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import replace
-from itertools import chain, groupby, islice
+from collections.abc import Generator, Iterable
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -15,9 +14,10 @@ from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_flag, check_type
 from fcnkit.runtime.predict.band_store import BandFolder
 from fcnkit.runtime.predict.claims import Claims, read_claim
+from fcnkit.runtime.predict.crew import Crew, Labeling
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, Listing, find_jobs
-from fcnkit.runtime.predict.job_stream import Item, Listed, UntilError, left_to_do, together
+from fcnkit.runtime.predict.job_stream import Listed, left_to_do, together
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
@@ -26,16 +26,14 @@ from fcnkit.runtime.predict.parts import MANIFEST, PARTIAL, Part
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
-from fcnkit.runtime.predict.run import FolderRun, context_of, options_of
+from fcnkit.runtime.predict.run import FolderRun, RunControl, RunRequest, context_of, options_of
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.store_manifest import StoreManifest
 from fcnkit.runtime.predict.store_run import label_on_stores
 from fcnkit.runtime.predict.stores import Store
 from fcnkit.runtime.predict.urls import Url, is_url, path_or_url
-from fcnkit.runtime.predict.video_in import is_video
-from fcnkit.runtime.predict.video_records import VideoRecord
-from fcnkit.runtime.predict.video_run import OnFrame, VideoRequest, label_clip
+from fcnkit.runtime.predict.video_run import OnFrame
 
 __all__ = [
     "MANIFEST",
@@ -57,7 +55,7 @@ _ON_STORE: Final = 8
 
 
 def predict_files(
-    segmenter: Segmenter,
+    segmenter: Segmenter | Crew,
     jobs: Iterable[Job],
     out: str | Path,
     *,
@@ -84,7 +82,8 @@ def predict_files(
     written ends the run, because the next ones would fail too.
 
     Args:
-        segmenter: The model; used by this thread only.
+        segmenter: The model, used by this thread only; or ``Workers``, which hold it open in
+            several processes, or ``RayWorkers``.
         jobs: What ``find_jobs`` found, or a ``Listing``; each has an output name that no other
             has. The first 4,096 are taken and checked before anything is written, the others
             as the run comes to them.
@@ -130,35 +129,39 @@ def predict_files(
         DataError: Another run writes into the folder, or a result would replace one of another
             picture; from the iterator, before anything is written for that picture.
         OSError: A result cannot be written; from the iterator.
+        FcnkitError: Every worker process has ended; from the iterator.
     """
-    check_type("predict_files: segmenter", segmenter, Segmenter)
     if workers is None and is_url(out):
         workers = _ON_STORE
-    run = FolderRun(
-        context_of(
-            segmenter,
-            format,
-            wanted,
-            overlay,
-            model_sha256,
-            max_pixels,
-            region,
-            hash_inputs=hash_inputs,
-        ),
+    request = RunRequest(
+        model_sha256=model_sha256,
+        format=format,
+        wanted=wanted,
+        overlay=overlay,
+        max_pixels=max_pixels,
+        region=region,
         batch=batch,
         workers=workers,
-        fail_fast=check_flag("predict: fail_fast", fail_fast),
-        stop=stop,
+        frames=check_flag("predict: frames", frames),
+        hash_inputs=hash_inputs,
     )
+    control = RunControl(
+        fail_fast=check_flag("predict: fail_fast", fail_fast),
+        stop=stop or threading.Event(),
+        on_frame=on_frame,
+    )
+    run: Labeling
+    if isinstance(segmenter, Crew):
+        run = segmenter.begin(request, control)
+    else:
+        check_type("predict_files: segmenter", segmenter, Segmenter)
+        run = FolderRun(segmenter, request, control)
     place = path_or_url(out)
     share = None if part is None else Part.parse(part)
-    video = VideoRequest(
-        frames=check_flag("predict: frames", frames), stop=run.stop, on_frame=on_frame
-    )
     check_flag("predict: resume", resume)
     listed = Listed() if listed is None else listed
     check_type("predict_files: listed", listed, Listed)
-    return _anywhere(run, jobs, place, video, listed=listed, resume=resume, part=share)
+    return _anywhere(run, request, jobs, place, listed=listed, resume=resume, part=share)
 
 
 def run_into(
@@ -166,14 +169,7 @@ def run_into(
     jobs: Iterable[Job],
     staging: Staging,
     claims: Claims,
-    *,
-    model_sha256: str,
-    format: Format = "labels",
-    wanted: ResultRequest | None = None,
-    overlay: OverlayStyle | None = None,
-    region: Region | None = None,
-    max_pixels: int = MAX_PIXELS,
-    batch: int | None = None,
+    request: RunRequest,
 ) -> Generator[Record, None, None]:
     """Label pictures as ``predict_files`` does, without a manifest.
 
@@ -182,13 +178,7 @@ def run_into(
         jobs: Asked for as the run comes to them.
         staging: Where results are written until they are whole; says the output folder.
         claims: Of the same output folder.
-        model_sha256: As for ``predict_files``.
-        format: As for ``predict_files``.
-        wanted: As for ``predict_files``.
-        overlay: As for ``predict_files``.
-        region: As for ``predict_files``.
-        max_pixels: As for ``predict_files``.
-        batch: As for ``predict_files``.
+        request: What is made of them.
 
     Returns:
         As for ``predict_files``.
@@ -198,16 +188,15 @@ def run_into(
         DataError: A result would replace another picture's; from the iterator.
         OSError: A result cannot be written; from the iterator.
     """
-    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels, region)
     place = Place(staging=staging, publish=claims.publish, keep=lambda _: None)
-    return FolderRun(context, batch=batch).records(jobs, place)
+    return FolderRun(segmenter, request).records(jobs, place)
 
 
 def _anywhere(
-    run: FolderRun,
+    run: Labeling,
+    request: RunRequest,
     jobs: Iterable[Job],
     out: Path | Url,
-    video: VideoRequest,
     *,
     listed: Listed,
     resume: bool,
@@ -219,14 +208,15 @@ def _anywhere(
     first = list(islice(left, 1))  # of a list, the first says where all are
     on_store |= any(isinstance(job.source, Url) for job in first)
     label = _with_stores if on_store else _with_manifest
-    yield from label(run, chain(first, left), out, video, listed=listed, resume=resume, part=part)
+    files = chain(first, left)
+    yield from label(run, request, files, out, listed=listed, resume=resume, part=part)
 
 
 def _with_manifest(
-    run: FolderRun,
+    run: Labeling,
+    request: RunRequest,
     jobs: Iterable[Job],
     out: Path | Url,
-    video: VideoRequest,
     *,
     listed: Listed,
     resume: bool,
@@ -234,7 +224,15 @@ def _with_manifest(
 ) -> Generator[Record, None, None]:
     out = Path(out)
     bands = BandFolder(out)
-    with opened_folder(run.context, out, resume=resume, part=part) as (manifest, place, staging):
+    opened = opened_folder(
+        run.options,
+        request.model_sha256,
+        out,
+        resume=resume,
+        part=part,
+        hashed=request.hash_inputs,
+    )
+    with opened as (manifest, place, staging):
 
         def earlier(job: Job) -> Record | None:
             record = manifest.earlier(job.input_name, job.output_name)
@@ -248,28 +246,34 @@ def _with_manifest(
             listed,
             earlier=earlier,
             check=lambda job: manifest.check(job.file, job.output, read_claim(out, job.output)),
-            format=run.context.options.format,
-            frames=video.frames,
+            format=request.format,
+            frames=request.frames,
             fold=staging.folds_case(),
             part=part,
-            region=run.context.region,
+            region=request.region or Region(),
         )
-        video = replace(video, earlier=manifest.earlier)
-        yield from _labeled(run, together(items), place, video)
+
+        def is_done(source: Path, output: Path) -> bool:
+            return manifest.earlier(source, output) is not None
+
+        yield from run.labeled(together(items), place, is_done)
 
 
 def _with_stores(
-    run: FolderRun,
+    run: Labeling,
+    request: RunRequest,
     jobs: Iterable[Job],
     out: Path | Url,
-    video: VideoRequest,
     *,
     listed: Listed,
     resume: bool,
     part: Part | None,
 ) -> Generator[Record, None, None]:
-    options, sha256 = run.context.options, run.context.model_sha256
-    if run.context.hash_inputs:
+    options, sha256 = run.options, request.model_sha256
+    if not run.sees_this_machine:
+        rule, remedy = "Ray labels files that every node sees", "mount the store"
+        raise BadValueError(message("predict", rule, str(out), remedy))
+    if request.hash_inputs:
         rule = "objects are told by their size and time, not by a hash"
         raise BadValueError(message("predict", rule, f"a hash and {out}", "leave the hash out"))
     store = Store(out)
@@ -286,13 +290,13 @@ def _with_stores(
             earlier=manifest.earlier,
             check=manifest.check,
             format=options.format,
-            frames=video.frames,
+            frames=request.frames,
             fold=isinstance(out, Path) and _folds_case(out),
             part=part,
-            region=run.context.region,
+            region=request.region or Region(),
         )
         yield from label_on_stores(
-            lambda items, place: _labeled(run, items, place, video),
+            lambda items, place: run.labeled(items, place, lambda *_: False),
             together(manifest.announced(items)),
             store,
             manifest,
@@ -304,33 +308,3 @@ def _folds_case(out: Path) -> bool:
     out.mkdir(parents=True, exist_ok=True)
     with Staging(out, name=f"{PARTIAL}-{secrets.token_hex(8)}") as staging:
         return staging.folds_case()
-
-
-def _labeled(
-    run: FolderRun, items: Iterable[Item], place: Place, video: VideoRequest
-) -> Generator[Record, None, None]:
-    """Label pictures and videos as they come; an error of theirs waits for what was begun."""
-    until_error = UntilError(items)
-    for is_clip, some in groupby(until_error, key=_is_clip):
-        if not is_clip:
-            yield from run.records(some, place)
-        for job in some if is_clip else ():
-            assert isinstance(job, Job)
-            yield from _clip(run, job, place, video)
-            if run.halted():
-                return
-        if run.halted():
-            return
-    until_error.check()
-
-
-def _is_clip(item: Item) -> bool:
-    return isinstance(item, Job) and is_video(item.source)
-
-
-def _clip(run: FolderRun, job: Job, place: Place, video: VideoRequest) -> Iterator[Record]:
-    for record in label_clip(run.context, job, place, video):
-        if isinstance(record, VideoRecord):
-            place.keep(record)
-            run.note(record)
-        yield record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ __all__ = [
     "LevelsSeen",
     "Range",
     "RangeWarner",
+    "WarnOfRange",
     "check_range",
 ]
 
@@ -153,6 +155,10 @@ class Levels:
             used=(0, self._most) if self._range is None else self._range,
             given=self._range is not None,
         )
+
+
+WarnOfRange = Callable[[str, LevelsSeen | None], None]
+"""Gets each file and what values it has; see ``RangeWarner``."""
 
 
 class RangeWarner:

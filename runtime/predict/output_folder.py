@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fcnkit.runtime.predict.claims import read_claim
-from fcnkit.runtime.predict.file_task import Place, RunContext
-from fcnkit.runtime.predict.manifest import Manifest, Record, line_of
+from fcnkit.runtime.predict.file_task import Place
+from fcnkit.runtime.predict.manifest import Manifest, Options, Record, line_of
 from fcnkit.runtime.predict.parts import Part, partial_name
 from fcnkit.runtime.predict.staging import Publishable, Staging
 
@@ -17,15 +17,23 @@ __all__ = ["opened_folder"]
 
 @contextmanager
 def opened_folder(
-    context: RunContext, out: Path, *, resume: bool, part: Part | None = None
+    options: Options,
+    sha256: str,
+    out: Path,
+    *,
+    resume: bool,
+    part: Part | None = None,
+    hashed: bool = False,
 ) -> Iterator[tuple[Manifest, Place, Staging]]:
     """Open the manifest of an output folder, and the place beside it for results.
 
     Args:
-        context: Of the run.
+        options: Of the run.
+        sha256: Of its model.
         out: The folder, made where needed.
         resume: Whether results of earlier runs count as done.
         part: The part that the run labels; None for all inputs.
+        hashed: Whether inputs are told by their hash.
 
     Yields:
         The manifest, where results go, and where they are written until they are whole.
@@ -35,7 +43,6 @@ def opened_folder(
         OSError: The folder or the manifest cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    options, sha256 = context.options, context.model_sha256
     with (
         Manifest(
             out,
@@ -43,7 +50,7 @@ def opened_folder(
             model_sha256=sha256,
             resume=resume,
             part=part,
-            hashed=context.hash_inputs,
+            hashed=hashed,
         ) as manifest,
         Staging(out, name=partial_name(part)) as staging,
     ):

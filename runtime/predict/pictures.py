@@ -16,7 +16,14 @@ from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.frames import Color, rgb_image
 from fcnkit.runtime.predict.jpeg import decode_jpeg
 from fcnkit.runtime.predict.layouts import Layout, layout_of, to_rgb
-from fcnkit.runtime.predict.levels import Levels, LevelsSeen, Range, RangeWarner, check_range
+from fcnkit.runtime.predict.levels import (
+    Levels,
+    LevelsSeen,
+    Range,
+    RangeWarner,
+    WarnOfRange,
+    check_range,
+)
 from fcnkit.runtime.predict.picture_file import (
     MAX_PIXELS,
     UnknownLayoutError,
@@ -88,7 +95,7 @@ def take_image(
     max_pixels: int,
     range: Range | None,
     bands: Bands | None,
-    warn: RangeWarner,
+    warn: WarnOfRange,
     color: Color = "RGB",
     region: Region | None = None,
 ) -> NDArray[np.uint8]:
@@ -120,7 +127,7 @@ def take_image(
 
 def _read_warned(
     path: str | Path,
-    warn: RangeWarner,
+    warn: WarnOfRange,
     *,
     formats: tuple[str, ...] | None = None,
     max_pixels: int,

@@ -2,20 +2,23 @@
 
 Spark's ``mapPartitions``, Ray Data's ``map_batches`` and the like call a function with a share of
 the paths, in their own process. ``Predictor`` is such a function: it can be pickled, opens the
-model where it runs, and returns plain dictionaries. There is no manifest, and the folder is not
-locked: the engine tracks which shares are done. A small file per result says which image it was
-made from, so that no other image replaces it.
+model where it runs and keeps it open for the next share, and returns plain values. There is no
+manifest, and the folder is not locked: the engine tracks which shares are done. A small file per
+result says which image it was made from, so that no other image replaces it.
 """
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, overload
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import Tta
@@ -26,13 +29,17 @@ from fcnkit.runtime.predict.covering import Cover
 from fcnkit.runtime.predict.folder import run_into
 from fcnkit.runtime.predict.identity import real_path, relative_path
 from fcnkit.runtime.predict.inputs import Job
+from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
+from fcnkit.runtime.predict.run import RunRequest
+from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
+from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.urls import is_url
 
 __all__ = ["Predictor"]
@@ -69,31 +76,78 @@ class Predictor:
     batch: int | None = None
     max_pixels: int = MAX_PIXELS
 
-    def __call__(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # a mapping iterates over its keys
+        self, paths: Mapping[str, Any]
+    ) -> dict[str, list[Any]]: ...
+
+    @overload
+    def __call__(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]: ...
+
+    def __call__(
+        self, paths: Mapping[str, Any] | Iterable[str]
+    ) -> dict[str, list[Any]] | Iterator[dict[str, Any]]:
         """Label pictures.
 
         Args:
-            paths: Files below ``root``.
+            paths: Files below ``root``; or, as Ray Data has them, columns by name: the column
+                ``path``, or the only one, holds the files.
 
-        Yields:
-            One dictionary per picture, as a line of the manifest.
+        Returns:
+            One dictionary per picture, as a line of the manifest. For columns, columns: the same
+            keys, and what is neither str nor number as JSON.
 
         Raises:
             ArtifactError: The model cannot be read.
             DataError: A result would replace one of another picture.
             ValueError: A path lies outside ``root``, two of this share would have the same
-                result, ``out`` is ``root``, or an option does not fit.
+                result, ``out`` is ``root``, an option does not fit, or no column holds files.
             OSError: A result cannot be written.
         """
-        from fcnkit.runtime.predict.opening import load
-
         if self.format not in SUFFIX_OF:
             rule = f"format must be one of {', '.join(SUFFIX_OF)}"
             raise BadValueError(message("Predictor", rule, self.format, "leave it out for labels"))
         _check_here(self.root)
         _check_here(self.out)
+        if isinstance(paths, Mapping):
+            return _as_columns(self._records(_file_column(paths)))
+        return self._records(paths)
+
+    def _records(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
         out = Path(self.out)
         out.mkdir(parents=True, exist_ok=True)
+        # Its own name: other processes write into the same folder.
+        name = f"{PARTIAL}-{os.getpid()}-{secrets.token_hex(4)}"
+        seen: dict[Path, str] = {}
+        with (
+            _KEPT.lent(self._model_key(), self._open) as model,
+            closing(Claims(out)) as claims,
+            Staging(out, name=name) as staging,
+        ):
+            jobs = (self._job(path, seen, claims) for path in paths)
+            request = RunRequest(
+                model_sha256=model.sha256,
+                format=self.format,
+                wanted=self.wanted,
+                overlay=self.overlay,
+                region=self.region,
+                batch=self.batch,
+                max_pixels=self.max_pixels,
+            )
+            for record in run_into(model.segmenter, jobs, staging, claims, request):
+                yield asdict(record)
+
+    def _model_key(self) -> tuple[object, ...]:
+        """Return what an open model depends on; a fork has none of its library's threads."""
+        options = None if self.options is None else tuple(sorted(self.options.items()))
+        asked = (self.backend, self.threads, self.compute, options, self.spec)
+        covering = (self.cover, self.tile, self.overlap, self.tta)
+        return os.getpid(), self.model, Stamp.of(Path(self.model)), asked, covering
+
+    def _open(self) -> _Model:
+        from fcnkit.runtime.predict.opening import load
+
+        sha256 = sha256_of(Path(self.model))
         opened = load(
             self.model,
             backend=self.backend,
@@ -106,29 +160,7 @@ class Predictor:
             overlap=self.overlap,
             tta=self.tta,
         )
-        # Its own name: other processes write into the same folder.
-        name = f"{PARTIAL}-{os.getpid()}-{secrets.token_hex(4)}"
-        seen: dict[Path, str] = {}
-        with (
-            opened as segmenter,
-            closing(Claims(out)) as claims,
-            Staging(out, name=name) as staging,
-        ):
-            jobs = (self._job(path, seen, claims) for path in paths)
-            for record in run_into(
-                segmenter,
-                jobs,
-                staging,
-                claims,
-                model_sha256=sha256_of(Path(self.model)),
-                format=self.format,
-                wanted=self.wanted,
-                overlay=self.overlay,
-                region=self.region,
-                batch=self.batch,
-                max_pixels=self.max_pixels,
-            ):
-                yield asdict(record)
+        return _Model(opened, sha256)
 
     def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""
@@ -153,3 +185,74 @@ def _check_here(place: str) -> None:
     if is_url(place):
         rule, remedy = "takes files of this machine", "mount the store, or run fcnkit predict"
         raise BadValueError(message("Predictor", rule, place, remedy))
+
+
+@dataclass(frozen=True)
+class _Model:
+    segmenter: Segmenter
+    sha256: str
+
+
+class _Kept:
+    """The model that was used last in this process, still open."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: tuple[tuple[object, ...], _Model] | None = None
+
+    @contextmanager
+    def lent(self, key: tuple[object, ...], open_it: Callable[[], _Model]) -> Iterator[_Model]:
+        """Give the model to one user at a time, or open another one.
+
+        Args:
+            key: What it depends on.
+            open_it: Opens it.
+        """
+        kept = self._swapped(None)
+        if kept is None or kept[0] != key:
+            if kept is not None and kept[0][0] == key[0]:
+                kept[1].segmenter.close()
+            kept = (key, open_it())
+        try:
+            yield kept[1]
+        except BaseException:
+            kept[1].segmenter.close()
+            raise
+        before = self._swapped(kept)
+        if before is not None:
+            before[1].segmenter.close()
+
+    def _swapped(
+        self, kept: tuple[tuple[object, ...], _Model] | None
+    ) -> tuple[tuple[object, ...], _Model] | None:
+        with self._lock:
+            before, self._kept = self._kept, kept
+        return before
+
+    def close(self) -> None:
+        """Close what is kept."""
+        kept = self._swapped(None)
+        if kept is not None and kept[0][0] == os.getpid():
+            kept[1].segmenter.close()
+
+
+_KEPT: Final = _Kept()
+atexit.register(_KEPT.close)
+
+
+def _file_column(columns: Mapping[str, Any]) -> list[str]:
+    name = "path" if "path" in columns else next(iter(columns), None)
+    if name is None or (name != "path" and len(columns) > 1):
+        rule, got = "a batch has a column path, or one column", ", ".join(columns) or "none"
+        raise BadValueError(message("Predictor", rule, got, "select the column of the files"))
+    return [str(path) for path in columns[name]]
+
+
+def _as_columns(records: Iterable[dict[str, Any]]) -> dict[str, list[Any]]:
+    rows = list(records)
+    return {field.name: [_plain(row[field.name]) for row in rows] for field in fields(Record)}
+
+
+def _plain(value: object) -> object:
+    """Return a value that a table of any engine can hold."""
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""One run over many pictures in one process: a bounded pipeline from picture files to result files.
+"""One run over pictures and videos in one process: a bounded pipeline from files to results.
 
 Decoding and cutting into tiles, and stitching, coloring, encoding and writing run on worker
 threads beside the model, which is used from the caller's thread only. What is in flight is
@@ -11,19 +11,22 @@ import operator
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import get_args
 
 from fcnkit.errors import BadTypeError, BadValueError, message
 from fcnkit.runtime.checks import MAX_THREADS, check_flag, check_type
 from fcnkit.runtime.machine import keep_freed_memory
 from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
-from fcnkit.runtime.predict.job_stream import Item
+from fcnkit.runtime.predict.job_stream import Item, UntilError
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.manifest import Options, Record
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
+from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.pipeline import (
     Behind,
     Finished,
@@ -40,8 +43,11 @@ from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.tiff_out import check_tifffile
+from fcnkit.runtime.predict.video_in import is_video
+from fcnkit.runtime.predict.video_records import VideoRecord
+from fcnkit.runtime.predict.video_run import IsDone, OnFrame, VideoRequest, label_clip
 
-__all__ = ["FolderRun", "context_of", "options_of"]
+__all__ = ["FolderRun", "RunControl", "RunRequest", "context_of", "options_of"]
 
 
 def options_of(
@@ -150,34 +156,114 @@ _Task = FileTask | list[Record]
 """A picture on its way, or what earlier runs recorded, which goes along."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a run makes of its inputs; see ``predict_files``."""
+
+    model_sha256: str
+    format: Format = "labels"
+    wanted: ResultRequest | None = None
+    overlay: OverlayStyle | None = None
+    region: Region | None = None
+    max_pixels: int = MAX_PIXELS
+    batch: int | None = None
+    workers: int | None = None
+    frames: bool = False
+    hash_inputs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunControl:
+    """What a run obeys, and whom it tells how far it is; see ``predict_files``."""
+
+    fail_fast: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
+    on_frame: OnFrame | None = None
+
+
 class FolderRun:
-    """One run over many pictures in this process."""
+    """One run over many pictures and videos in this process."""
+
+    sees_this_machine = True
+    """See ``Labeling``."""
 
     def __init__(
-        self,
-        context: RunContext,
-        *,
-        batch: int | None = None,
-        workers: int | None = None,
-        fail_fast: bool = False,
-        stop: threading.Event | None = None,
+        self, segmenter: Segmenter, request: RunRequest, control: RunControl | None = None
     ) -> None:
-        backend = context.segmenter.backend
+        """Check what is wanted; see ``predict_files``.
+
+        Raises:
+            TypeError: As for ``predict_files``.
+            ValueError: As for ``predict_files``.
+        """
+        self.context = context_of(
+            segmenter,
+            request.format,
+            request.wanted,
+            request.overlay,
+            request.model_sha256,
+            request.max_pixels,
+            request.region,
+            hash_inputs=request.hash_inputs,
+        )
+        workers, batch = request.workers, request.batch
         if workers is None:
-            workers = default_workers(backend)
+            workers = default_workers(segmenter.backend)
         if batch is None:
-            batch = default_batch(backend)
+            batch = default_batch(segmenter.backend)
         _check_positive("batch", batch)
         _check_positive("workers", workers, most=MAX_THREADS)
-        self.context = context
         self._batch, self._workers = batch, workers
         self._limit = most_ahead(workers)
-        self._fail_fast, self.stop = fail_fast, stop or threading.Event()
+        self._control, self._frames = control or RunControl(), request.frames
         self._failed = self._ended = False
-        """Each is set when no further picture is begun; ``stop`` belongs to the caller."""
+        """Each is set when no further picture is begun; the event belongs to the caller."""
+
+    @property
+    def options(self) -> Options:
+        """What results depend on besides the picture and the model."""
+        return self.context.options
+
+    def labeled(self, items: Iterable[Item], place: Place, is_done: IsDone) -> Iterator[Record]:
+        """Do the work; see ``Labeling.labeled``."""
+        until_error = UntilError(items)
+        for is_clip, some in groupby(until_error, key=_is_clip):
+            if not is_clip:
+                yield from self.records(some, place)
+            for job in some if is_clip else ():
+                assert isinstance(job, Job)
+                yield from self.video(job, place, is_done)
+                if self._halted():
+                    return
+            if self._halted():
+                return
+        until_error.check()
+
+    def video(self, job: Job, place: Place, is_done: IsDone) -> Iterator[Record]:
+        """Label one video; every record is kept before it is handed out.
+
+        Args:
+            job: The video.
+            place: Where its result goes.
+            is_done: As for ``Labeling.labeled``.
+        """
+        control = self._control
+        request = VideoRequest(
+            frames=self._frames, stop=control.stop, on_frame=control.on_frame, is_done=is_done
+        )
+        for record in label_clip(self.context, job, place, request):
+            if isinstance(record, VideoRecord):
+                place.keep(record)
+                self._failed |= control.fail_fast and record.status != "done"
+            yield record
 
     def records(self, jobs: Iterable[Item], place: Place) -> Generator[Record, None, None]:
-        """Do the work; see ``predict_files``. Every record is kept before it is handed out."""
+        """Label pictures; every record is kept before it is handed out.
+
+        Args:
+            jobs: Asked for as the run comes to them.
+            place: Where results go.
+        """
         keep_freed_memory()
 
         def keep(records: list[Record]) -> None:
@@ -186,7 +272,7 @@ class FolderRun:
 
         backend = self.context.segmenter.backend
         run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
-        self._ended = False  # pictures that follow a video are a run again
+        self._ended = False  # a worker has many runs, and pictures may follow a video
         try:
             with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
                 works = self._works(pool, jobs, place)
@@ -204,18 +290,14 @@ class FolderRun:
             # The pool has ended: nothing begins any more.
             self.context.drop_unfinished()
 
-    def halted(self) -> bool:
+    def _halted(self) -> bool:
         """Whether nothing is begun any more."""
-        return self._failed or self.stop.is_set()
-
-    def note(self, record: Record) -> None:
-        """Note what became of a video: after a failure nothing more is begun, where wanted."""
-        self._failed |= self._fail_fast and record.status != "done"
+        return self._failed or self._control.stop.is_set()
 
     def _watched(self, finished: Iterator[Finished[_Task]]) -> Iterator[Finished[_Task]]:
         """Begin nothing more after a failure, where that is wanted."""
         for one in finished:
-            self._failed |= self._fail_fast and one.error is not None
+            self._failed |= self._control.fail_fast and one.error is not None
             yield one
 
     def _sparing(self) -> bool:
@@ -237,12 +319,16 @@ class FolderRun:
             return Work(item, None)
 
         def halted() -> bool:
-            return self._ended or self.halted()
+            return self._ended or self._halted()
 
         for work in ahead_of(pool, begin, jobs, limit=self._limit, halted=halted):
-            self._failed |= self._fail_fast and work.error is not None
+            self._failed |= self._control.fail_fast and work.error is not None
             yield work
 
 
 def _finish(one: Finished[_Task]) -> list[Record]:
     return [one.owner.finish(one)] if isinstance(one.owner, FileTask) else one.owner
+
+
+def _is_clip(item: Item) -> bool:
+    return isinstance(item, Job) and is_video(item.source)

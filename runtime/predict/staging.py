@@ -27,7 +27,7 @@ from fcnkit.runtime.predict.outputs import Format, open_output
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.parts import PARTIAL
 
-__all__ = ["Publishable", "StagedOutput", "Staging", "read_journal"]
+__all__ = ["Publishable", "StagedFile", "StagedOutput", "Staging", "read_journal"]
 
 _JOURNAL: Final = "manifest.jsonl"
 
@@ -60,18 +60,47 @@ class Staging:
         Raises:
             OSError: It cannot be made.
         """
-        self._out = out
-        self._folder = out / name
+        self._join(out, name, "")
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir()
+
+    def _join(self, out: Path, name: str, prefix: str) -> None:
+        self._out, self._folder, self._prefix = out, out / name, prefix
         self._numbers = count()
         self._made: set[Path] = set()
         self._unlisted: set[str] = set()
+
+    @classmethod
+    def shared(cls, out: Path, *, name: str, prefix: str) -> Self:
+        """Join the folder of a run of another process, which publishes what is written there.
+
+        Args:
+            out: The output folder.
+            name: Of the folder; that run has made it, and closes it.
+            prefix: What the names of files begin with; another one for every process.
+        """
+        made = cls.__new__(cls)
+        made._join(out, name, prefix)
+        return made
+
+    @property
+    def folder(self) -> Path:
+        """The folder in which results are written until they are whole."""
+        return self._folder
 
     @property
     def out(self) -> Path:
         """The output folder."""
         return self._out
+
+    def remove(self, *, prefix: str) -> None:
+        """Remove what a process left that joined and has ended."""
+        for path in self._folder.glob(f"{prefix}*"):
+            path.unlink(missing_ok=True)
+
+    def file(self, name: str) -> StagedFile:
+        """Return a whole file that a process has written that joined."""
+        return StagedFile(self, self._folder / name)
 
     def announce(self, output: str, line: bytes) -> None:
         """Write a result's line to the journal, before the result comes under its name.
@@ -106,7 +135,7 @@ class Staging:
 
     def path(self) -> Path:
         """Return a path to write to, another one each time."""
-        return self._folder / str(next(self._numbers))
+        return self._folder / f"{self._prefix}{next(self._numbers)}"
 
     def publish(self, temporary: Path, output: Path, *, check: Callable[[], object]) -> None:
         """Put a whole file under its name.
@@ -168,7 +197,19 @@ class Publishable(Protocol):
         """Put it under its name; see ``Staging.publish``."""
 
 
-class StagedOutput:
+class StagedFile:
+    """A whole file that somebody wrote into the folder of a run, and that waits for its name."""
+
+    def __init__(self, staging: Staging, path: Path) -> None:
+        """Take over a file of that folder."""
+        self._staging, self.path = staging, path
+
+    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
+        """Put it under its name; see ``Staging.publish``."""
+        self._staging.publish(self.path, output, check=check)
+
+
+class StagedOutput(StagedFile):
     """One result: written beside its name, put under it when whole."""
 
     def __init__(
@@ -194,7 +235,7 @@ class StagedOutput:
         Raises:
             OSError: The file cannot be made.
         """
-        self._staging, self.path = staging, staging.path()
+        super().__init__(staging, staging.path())
         self._output, self._let_go = open_output(
             self.path, *size, spec, format=format, style=style, facts=facts
         )
@@ -206,10 +247,6 @@ class StagedOutput:
     def end(self) -> None:
         """End the file: it is whole now."""
         self._output.close()
-
-    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
-        """Put it under its name; see ``Staging.publish``."""
-        self._staging.publish(self.path, output, check=check)
 
     def drop(self) -> None:
         """Remove what is left of it; nothing is left of a published one."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Protocol
 
 from fcnkit.errors import BadValueError, message
@@ -12,14 +11,13 @@ from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.staging import Publishable, StagedOutput, Staging
+from fcnkit.runtime.predict.staging import Publishable, StagedFile, StagedOutput, Staging
 from fcnkit.runtime.predict.video_in import Frame, VideoSource
 from fcnkit.runtime.predict.video_out import VideoOutput, cut_to_whole
 
 __all__ = [
     "FrameFiles",
     "OneVideo",
-    "Staged",
     "VideoResult",
     "check_video_format",
     "frame_name",
@@ -53,7 +51,7 @@ class VideoResult(Protocol):
             OSError: It cannot be written.
         """
 
-    def end(self, *, rescue: bool) -> Staged | None:
+    def end(self, *, rescue: bool) -> Publishable | None:
         """End the result.
 
         Args:
@@ -68,12 +66,6 @@ class VideoResult(Protocol):
 
     def notes(self) -> list[str]:
         """Say what of the frames the result does not keep."""
-
-
-class Staged(Publishable, Protocol):
-    """A file that is whole and waits for its name."""
-
-    path: Path
 
 
 class _Result:
@@ -122,7 +114,7 @@ class OneVideo(_Result):
                 )
             self._video.write(frame.image_hwc, rows, frame.ticks)
 
-    def end(self, *, rescue: bool) -> StagedVideo | None:
+    def end(self, *, rescue: bool) -> StagedFile | None:
         """End the video; see ``VideoResult.end``."""
         if self._video is None:
             return None
@@ -130,28 +122,17 @@ class OneVideo(_Result):
             self._video.abandon()
             with contextlib.suppress(OSError):
                 if cut_to_whole(self._path):
-                    return StagedVideo(self._staging, self._path)
+                    return StagedFile(self._staging, self._path)
             return None
         with self.writing():
             self._video.close()
-        return StagedVideo(self._staging, self._path)
+        return StagedFile(self._staging, self._path)
 
     def notes(self) -> list[str]:
         """Say where frames grew; see ``VideoResult.notes``."""
         if self._video is None or not self._video.is_padded:
             return []
         return ["odd sides are one pixel longer: this kind of video has even sides"]
-
-
-class StagedVideo:
-    """A video that is whole and waits for its name."""
-
-    def __init__(self, staging: Staging, path: Path) -> None:
-        self._staging, self.path = staging, path
-
-    def publish(self, output: Path, *, check: Callable[[], object]) -> None:
-        """Put it under its name; see ``Staging.publish``."""
-        self._staging.publish(self.path, output, check=check)
 
 
 class FrameFiles(_Result):

@@ -21,6 +21,7 @@ from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.live import Newest
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.results import Tally
+from fcnkit.runtime.predict.staging import Publishable
 from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_in import (
     Frame,
@@ -33,16 +34,18 @@ from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
 from fcnkit.runtime.predict.video_result import (
     FrameFiles,
     OneVideo,
-    Staged,
     VideoResult,
     frame_name,
 )
 
-__all__ = ["OnFrame", "VideoRequest", "label_camera", "label_clip"]
+__all__ = ["IsDone", "OnFrame", "VideoRequest", "label_camera", "label_clip"]
 
 OnFrame = Callable[[str, int, int | None], None]
 """Called after each frame with the name of the video, how many frames of it are labeled, and how
 many it has, None where that is not known."""
+
+IsDone = Callable[[Path, Path], bool]
+"""Whether the result of an earlier run still stands, given the input and the name of the result."""
 
 _TROUBLE = (FcnkitError, ValueError, OSError, MemoryError)
 """What ends one video without the others suffering."""
@@ -52,9 +55,8 @@ def _refuse() -> None:
     raise FileExistsError
 
 
-def _never(source: Path, output: Path) -> Record | None:
-    del source, output
-    return None
+def _never(*_: Path) -> bool:
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,8 @@ class VideoRequest:
     stop: threading.Event = field(default_factory=threading.Event)
     """Once set, the video under way ends with the frames that the model has."""
     on_frame: OnFrame | None = None
-    earlier: Callable[[Path, Path], Record | None] = _never
-    """Returns the record of an image of a frame that need not be made again."""
+    is_done: IsDone = _never
+    """Asked for the images of frames."""
 
 
 def label_clip(
@@ -253,7 +255,7 @@ class _VideoTask:
         if not self._request.frames:
             return False
         name = self._output / frame_name(index, self._context.options.format)
-        return self._request.earlier(path, name) is not None
+        return self._request.is_done(path, name)
 
     def _check_pixels(self, source: VideoSource, what: str) -> None:
         height, width = source.stored_size
@@ -344,7 +346,7 @@ class _VideoTask:
         got = f"{why} after {self._labeled} frames"
         return DataError(message(self._origin.input, rule, got, remedy))
 
-    def _published(self, made: Staged | None, error: Exception | None, start: float) -> Record:
+    def _published(self, made: Publishable | None, error: Exception | None, start: float) -> Record:
         some = self._labeled + self._skipped > 0
         record = VideoRecord(
             **self._about(self._output.as_posix(), None if made is None else Stamp.of(made.path)),

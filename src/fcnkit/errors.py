@@ -32,6 +32,7 @@ __all__ = [
     "ModelWarning",
     "PictureWarning",
     "VerifyError",
+    "WorkerWarning",
     "message",
     "missing_extra",
     "parts",
@@ -156,6 +157,10 @@ class ModelWarning(FcnkitWarning):
 
 class PictureWarning(FcnkitWarning):
     """A picture was read under an assumption that its file does not confirm."""
+
+
+class WorkerWarning(FcnkitWarning):
+    """A worker process ended before its time; others do its work."""
 
 
 def message(what: str, rule: str, got: object, remedy: str) -> Message:

@@ -25,7 +25,8 @@ from fcnkit.cli import (
     train,
     verify,
 )
-from fcnkit.cli.say import escape_unknown, say
+from fcnkit.cli.predict_crew import PredictCommand
+from fcnkit.cli.say import escape_unknown, ignore_warnings_of_pillow, say
 from fcnkit.errors import FcnkitError, FcnkitWarning, printable
 
 __all__ = ["app", "main"]
@@ -72,7 +73,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("adopt")(adopt.adopt)
 app.add_typer(export.app, name="export")
 app.command("verify")(verify.verify)
-app.command("predict")(predict.predict)
+app.command("predict", cls=PredictCommand)(predict.predict)
 app.command("manifest")(manifest.manifest)
 app.add_typer(bench.app, name="bench")
 app.command("info")(info.info)
@@ -141,8 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: What follows ``fcnkit``; by default the process's own.
     """
     escape_unknown()
-    # Pillow warns of damaged metadata that it goes on without, in lines that name its own source.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    ignore_warnings_of_pillow()
     _show_warnings()
     try:
         app(arguments, prog_name="fcnkit")

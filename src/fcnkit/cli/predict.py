@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnkit.cli.interrupts import interruptible
 from fcnkit.cli.options import (
     Backend,
     BackendOptions,
@@ -29,7 +27,16 @@ from fcnkit.cli.options import (
     backend_request,
     choice,
     cover_request,
-    use_factory,
+)
+from fcnkit.cli.predict_crew import (
+    CrewRequest,
+    Device,
+    Processes,
+    RayAddress,
+    RayGpus,
+    abandon_of,
+    facts,
+    memory,
 )
 from fcnkit.cli.predict_region import Mask, Nodata, Window, region_of
 from fcnkit.cli.predict_tally import Tally
@@ -38,7 +45,6 @@ from fcnkit.errors import BadValueError, message, printable
 from fcnkit.runtime.predict.outputs import FORMATS_SAY, SUFFIX_OF, Format
 
 if TYPE_CHECKING:
-    from fcnkit.runtime import Segmenter
     from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.overlays import OverlayStyle
     from fcnkit.runtime.predict.parts import Part
@@ -144,6 +150,10 @@ def predict(
         int | None, typer.Option(help="Pixels that tiles share at least; 64 by default.")
     ] = None,
     tta: Tta = None,
+    processes: Processes = None,
+    device: Device = None,
+    ray: RayAddress = None,
+    ray_gpus: RayGpus = None,
     backend: Backend = "auto",
     threads: Threads = None,
     compute: Compute = "auto",
@@ -165,38 +175,38 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Label every pixel of pictures and videos and write one result each, of the same size."""
-    from PIL import Image
-
     from fcnkit.runtime.files import sha256_of
+    from fcnkit.runtime.machine import peak_memory_mb
     from fcnkit.runtime.predict.camera import predict_camera
     from fcnkit.runtime.predict.folder import predict_files
     from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.job_stream import Listed
-    from fcnkit.runtime.predict.opening import open_segmenter
     from fcnkit.runtime.predict.picture_file import MAX_PIXELS
     from fcnkit.runtime.predict.results import ResultRequest
+    from fcnkit.runtime.predict.segmenter import Segmenter
 
     style = _overlay_style(format, alpha, outline, legend)
-    use_factory(factory)
-    # This process reads pictures only through read_picture, whose own limit takes the place of
-    # Pillow's, which no option could raise.
-    Image.MAX_IMAGE_PIXELS = None
     given = _given(inputs, lists)
     share, camera = _share(part, given, root), _only_camera(given, seconds)
     region = region_of(window, nodata, mask, camera)
+    crew = CrewRequest(processes=processes, device=device, ray=ray, gpus=ray_gpus, factory=factory)
+    crew.check_camera(camera)
     wanted = ResultRequest(map=class_map, keep=keep, void_below=void_below, confidence=confidence)
-    files = given if camera is None else []
-    suffix = SUFFIX_OF[format]
-    listing = Listing(files, out, suffix=suffix, root=root, on_data_set=say_data_set)
-    read = partial(backend_request, backend=backend, threads=threads, compute=compute)
-    request = read(backend_options=backend_options, spec=spec)
+    read = partial(Listing, suffix=SUFFIX_OF[format], root=root, on_data_set=say_data_set)
+    listing = read(given if camera is None else [], out)
+    asked = partial(backend_request, backend=backend, threads=threads, compute=compute)
+    request = asked(backend_options=backend_options, spec=spec)
     covering = cover_request(cover, tile=tile, overlap=overlap, tta=tta)
-    with open_segmenter(model, request, covering) as segmenter, _interruptible() as stop:
+    with (
+        crew.open(model, request, covering) as segmenter,
+        interruptible(abandon_of(segmenter)) as interrupt,
+    ):
         listed = Listed() if camera is None else Listed(1, complete=True)
         run = partial(predict_files, segmenter, listing, batch=batch, part=part, listed=listed)
         run = partial(run, resume=resume, fail_fast=fail_fast, hash_inputs=hash_inputs)
         run = partial(run, region=region)
         if camera is not None:
+            assert isinstance(segmenter, Segmenter)  # check_camera says so
             run = partial(predict_camera, segmenter, camera, seconds=seconds)
         tally = Tally(listed)
         records = run(
@@ -207,7 +217,7 @@ def predict(
             overlay=style,
             max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
             frames=frames,
-            stop=stop,
+            stop=interrupt.stop,
             on_frame=tally.on_frame,
         )
         start = time.perf_counter()
@@ -219,23 +229,23 @@ def predict(
             **tally.totals.facts(),
             "manifest": _manifest(out, listing, share),
             "format": format,
-            **_how(segmenter),
-            **({"peak_memory_mb": _peak_memory()} if stats else {}),
+            **facts(segmenter),
+            **({"peak_memory_mb": peak_memory_mb()} if stats else {}),
         }
     # Ctrl-C is how a camera ends.
-    stopped = stop.is_set() and camera is None
-    _conclude(summary, listing, as_json=as_json, stopped=stopped)
+    code = interrupt.code if camera is None else 0
+    _conclude(summary, listing, as_json=as_json, code=code)
 
 
-def _conclude(summary: dict[str, Any], listing: Listing, *, as_json: bool, stopped: bool) -> None:
+def _conclude(summary: dict[str, Any], listing: Listing, *, as_json: bool, code: int) -> None:
     """Say what was done, and set the exit code."""
     from fcnkit.runtime.predict.tree import in_words
 
     say(json.dumps(summary) if as_json else _sentence(summary))
     if listing.passed_over and not as_json:
         say(f"passed over, not pictures: {printable(in_words(listing.passed_over))}")
-    if stopped:
-        raise typer.Exit(130)
+    if code:
+        raise typer.Exit(code)
     if summary["done"] + summary["skipped"] < summary["found"]:
         raise typer.Exit(1)
 
@@ -326,56 +336,6 @@ def _counted(listing: Listing, tally: Tally, seconds: float) -> dict[str, Any]:
     }
 
 
-def _how(segmenter: Segmenter) -> dict[str, Any]:
-    tile = segmenter.tile
-    return {
-        "cover": segmenter.cover,
-        "tile": None if tile is None else f"{tile[0]}x{tile[1]}",
-        "overlap": segmenter.overlap,
-        "tta": segmenter.tta,
-        "backend": segmenter.backend.name,
-        **segmenter.backend.details,
-    }
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into an event; a second one stops at once."""
-    stop = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    # Where Ctrl-C is ignored, as under nohup, it stays ignored.
-    if before is not signal.default_int_handler:
-        yield stop
-        return
-
-    def on_interrupt(*_: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.stderr.write("\nstopping: what is in flight is finished first; again to stop now\n")
-
-    signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _peak_memory() -> float | None:
-    """Return the most memory this process has held so far, in MB; None if unknown."""
-    if sys.platform == "win32":
-        return None
-    from fcnkit.runtime.machine import host_memory
-
-    # The kernel's figure of this program alone, where there is one; getrusage includes the parent.
-    peak_mb = host_memory()["peak_mb"]
-    if peak_mb is not None:
-        return round(peak_mb * 1.048576, 1)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3 / 1.024), 1)
-
-
 def _sentence(summary: dict[str, Any]) -> str:
     in_part = summary.get("partial", 0)
     untried = summary["found"] - summary["done"] - summary["failed"] - summary["skipped"] - in_part
@@ -385,11 +345,10 @@ def _sentence(summary: dict[str, Any]) -> str:
     rest += "" if summary["found_all"] else ", the others not listed"
     rest += f", {summary['frames']} frames" if "frames" in summary else ""
     rest += f", {summary['dropped']} dropped" if summary.get("dropped") else ""
-    memory = summary.get("peak_memory_mb")
     return (
         f"{summary['done']} done, {summary['failed']} failed{rest} "
         f"in {summary['seconds']:.1f} s, {summary['images_per_second']:.1f} images/s "
         f"with {summary['library']} on {summary['provider']} in {summary['compute']}"
-        + (f", at most {memory:.0f} MB of memory" if memory else "")
+        + memory(summary)
         + f"; see {summary['manifest']}"
     )

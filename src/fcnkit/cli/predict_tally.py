@@ -56,20 +56,20 @@ class Tally:
         self.videos: dict[str, int] = {}
         """Counts of the videos: ``partial``, and ``frames`` that are labeled; empty without any."""
         self.totals = Totals()
-        self._under_way = 0
-        """Frames of the video under way."""
+        self._under_way: dict[str, int] = {}
+        """Frames of the videos under way; several processes label several of them at once."""
         self._advance: Advance | None = None
 
     @property
     def labeled(self) -> int:
         """Pictures and frames that this run has labeled."""
         # What an earlier run did and what fails says nothing about how fast this one labels.
-        return self.counts["done"] + self.videos.get("frames", 0) + self._under_way
+        return self.counts["done"] + self.videos.get("frames", 0) + sum(self._under_way.values())
 
     def on_frame(self, name: str, labeled: int, total: int | None) -> None:
         """Show how far a video is; see ``OnFrame``."""
-        self._under_way = labeled
-        if self._advance is not None:
+        self._under_way[name] = labeled
+        if self._advance is not None and name == next(iter(self._under_way)):
             self._advance(printable(name), labeled, total)
 
     def consume(self, records: Iterable[Record]) -> None:
@@ -102,7 +102,7 @@ class Tally:
             self._advance("predict", done, total)
 
     def _count_video(self, record: VideoRecord) -> None:
-        self._under_way = 0
+        self._under_way.pop(record.input, None)
         for key, more in {
             "partial": int(record.status == "partial"),
             "frames": record.frames,

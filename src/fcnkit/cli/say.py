@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
-__all__ = ["escape_unknown", "say"]
+__all__ = ["escape_unknown", "ignore_warnings_of_pillow", "say"]
 
 
 def escape_unknown() -> None:
@@ -17,6 +18,11 @@ def escape_unknown() -> None:
         reconfigure = getattr(stream, "reconfigure", None)  # not every stream has an encoding
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def ignore_warnings_of_pillow() -> None:
+    """Pass over warnings of damaged metadata, in lines that name Pillow's own source."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def say(text: str, *, err: bool = False) -> None:
