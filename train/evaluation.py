@@ -98,7 +98,9 @@ class PictureScore:
     """
 
     sample: Sample
+    """The picture and its mask."""
     pixel_accuracy: float
+    """Share of pixels with the right label."""
     mean_iou: float
     """Over the classes in its truth or its prediction."""
 
@@ -108,11 +110,13 @@ class Measure:
     """The confusion matrix of a split and what follows from it."""
 
     classes: tuple[str, ...]
+    """K names; a class's label is its place."""
     confusion: NDArray[np.int64]
     """(K, K): entry [t, p] counts the pixels of class t that were labeled p."""
     pictures: Sequence[PictureScore]
     """In the split's order; pictures that are void all over have no score and are left out."""
     protocol: Protocol
+    """How pictures and masks were read."""
     calibration: Calibration | None = None
     """How well the confidence fits; None where it was not measured."""
 

@@ -59,8 +59,9 @@ class LoadedWeights:
     """What load_weights took from a file."""
 
     path: Path
+    """The file that was read."""
     architecture: str
-    """The file's."""
+    """Of the network in the file."""
     loaded: tuple[str, ...]
     """Names of the network's tensors that came from the file."""
     left: tuple[str, ...]

@@ -84,32 +84,20 @@ class Upsampling:
             ValueError: A shape, layout or value is wrong.
         """
         what = "Upsampling"
-        self._stride = check_int(f"{what}: stride", stride, 2, 64)
-        if self._stride % 2:
+        self.stride: Final = check_int(f"{what}: stride", stride, 2, 64)
+        """Pixels from a score to the next."""
+        if self.stride % 2:
             raise BadValueError(message(f"{what}: stride", "must be even", stride, _OTHER_HEAD))
-        self._border: Border = check_choice(f"{what}: border", border, ("zero", "edge"))
-        kernels = _checked_weights(weights, self._stride)
-        self._classes = len(kernels)
-        offsets = _checked_bias(bias, self._classes)
+        self.border: Final[Border] = check_choice(f"{what}: border", border, ("zero", "edge"))
+        """What scores outside of a tile are taken to be."""
+        kernels = _checked_weights(weights, self.stride)
+        self.classes: Final = len(kernels)
+        """Classes, 1..255."""
+        offsets = _checked_bias(bias, self.classes)
         self.weights, self.bias = kernels.copy(), offsets.copy()
         """As they were given; the bias is zeros where there was none."""
-        self._kernel = _kernels.Upsampling(kernels, offsets, self._stride, border == "edge")
+        self._kernel = _kernels.Upsampling(kernels, offsets, self.stride, border == "edge")
         self._largest_bias = float(np.abs(offsets).max())
-
-    @property
-    def stride(self) -> int:
-        """Pixels from a score to the next."""
-        return self._stride
-
-    @property
-    def classes(self) -> int:
-        """Classes, 1..255."""
-        return self._classes
-
-    @property
-    def border(self) -> Border:
-        """What scores outside of a tile are taken to be."""
-        return self._border
 
     def _largest_score(self, plan: TilePlan) -> float:
         """Return how large a score may be for no logit to overflow."""

@@ -354,23 +354,26 @@ def test_a_graph_that_the_library_cannot_parse(model: Path) -> None:
     assert [path.name for path in model.parent.iterdir()] == ["m.onnx"]
 
 
-def test_a_file_without_a_spec(model: Path) -> None:
-    write_model(model, make_spec("labels"), metadata={})
-    text = (
-        f"{model}: the ONNX file must hold a model spec (fcnkit.spec), got none; "
-        "export the model with fcnkit export onnx"
-    )
-    with refusal(ArtifactError, text):
-        build(model)
-
-
-def test_a_file_with_the_spec_of_another_head(model: Path) -> None:
-    write_model(model, make_spec("labels"), metadata={"fcnkit.spec": make_spec("logits").to_json()})
-    text = (
-        f"{model}: the input must be image float32 (any, 3, any, any) as its spec says, "
-        "got image uint8 (N, 32*h, 32*w, 3); export the model again with fcnkit export onnx"
-    )
-    with refusal(ArtifactError, text):
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        pytest.param(
+            {},
+            "the ONNX file must hold a model spec (fcnkit.spec), got none; "
+            "export the model with fcnkit export onnx",
+            id="no spec",
+        ),
+        pytest.param(
+            {"fcnkit.spec": make_spec("logits").to_json()},
+            "the input must be image float32 (any, 3, any, any) as its spec says, "
+            "got image uint8 (N, 32*h, 32*w, 3); export the model again with fcnkit export onnx",
+            id="the spec of another head",
+        ),
+    ],
+)
+def test_a_file_without_its_spec(model: Path, metadata: dict[str, str], text: str) -> None:
+    write_model(model, make_spec("labels"), metadata=metadata)
+    with refusal(ArtifactError, f"{model}: {text}"):
         build(model)
 
 
