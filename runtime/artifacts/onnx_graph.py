@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from fcnkit.runtime.artifacts.onnx_wire import (
     MAX_NUMBERS,
@@ -36,8 +36,7 @@ class OnnxType(IntEnum):
     STRING = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """A declared input or output."""
 
     name: str
@@ -48,8 +47,7 @@ class TensorInfo:
     """Numbers, or names such as ``32*h`` where any number is legal."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Node:
+class Node(NamedTuple):
     """One operation."""
 
     op: str

@@ -46,13 +46,10 @@ class CudaDriver(Protocol):
     earlier work at any later call. ``release`` is how to give back.
     """
 
-    @property
-    def lost(self) -> str:
-        """The first error after which this process can no longer use the GPU; empty before."""
-
-    @property
-    def device(self) -> int:
-        """The GPU's index."""
+    lost: str
+    """The first error after which this process can no longer use the GPU; empty before."""
+    device: int
+    """The GPU's index."""
 
     @property
     def name(self) -> str:
@@ -240,13 +237,7 @@ class BindingsDriver:
             device: The GPU's index.
         """
         self._cuda = runtime
-        self.device: Final = device
-        self._lost = ""
-
-    @property
-    def lost(self) -> str:
-        """The first error after which this process can no longer use the GPU; empty before."""
-        return self._lost
+        self.device, self.lost = device, ""
 
     @property
     def name(self) -> str:
@@ -362,7 +353,7 @@ class BindingsDriver:
             what, rule = f"GPU {self.device}", f"{function} must succeed"
             got = _error_text(self._cuda, code)
             if code.name in _STICKY:
-                self._lost = self._lost or got
+                self.lost = self.lost or got
                 raise GpuLostError(message(what, rule, got, RESTART))
             remedy = _REMEDIES.get(code.name, "see fcnkit doctor")
             raise FcnkitError(message(what, rule, got, remedy))

@@ -361,11 +361,11 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_onnx_file_without_a_spec(tmp_path: Path, backend: str) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"), metadata={"classes": "a,b"})
-    text = (
-        f"{path}: the ONNX file must hold a model spec (fcnkit.spec), got none; "
-        "export the model with fcnkit export onnx"
+    rule, remedy = (
+        "must hold a model spec (fcnkit.spec)",
+        "export the model with fcnkit export onnx",
     )
-    with refusal(ArtifactError, text):
+    with refusal(ArtifactError, f"{path}: the ONNX file {rule}, got none; {remedy}"):
         open_backend(path, backend=backend)
 
 
