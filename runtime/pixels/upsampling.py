@@ -175,7 +175,18 @@ class TileScores(TileByTile):
     _argument = "scores_chw"
 
     def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
-        """Prepare for an image; see ``UpsampleStitcher``."""
+        """Prepare for an image.
+
+        Args:
+            height: Rows of the image, as in the plan.
+            width: Columns of the image, as in the plan.
+            plan: Where the tiles lie.
+            upsampling: The last layer.
+
+        Raises:
+            TypeError: An argument has a wrong type.
+            ValueError: The plan is for another size, or its tiles are not multiples of the stride.
+        """
         self._shape = _checked_shape("UpsampleStitcher", plan, upsampling)
         super().__init__("UpsampleStitcher", height, width, plan)
         self._upsampling = upsampling
@@ -252,21 +263,6 @@ class UpsampleStitcher(TileScores):
         (8, (32, 32), True)
     """
 
-    def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
-        """Prepare for an image.
-
-        Args:
-            height: Rows of the image, as in the plan.
-            width: Columns of the image, as in the plan.
-            plan: Where the tiles lie.
-            upsampling: The last layer.
-
-        Raises:
-            TypeError: An argument has a wrong type.
-            ValueError: The plan is for another size, or its tiles are no multiples of the stride.
-        """
-        super().__init__(height, width, plan, upsampling)
-
     def add(
         self, scores_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
     ) -> tuple[int, NDArray[np.uint8]] | None:
@@ -279,9 +275,7 @@ class UpsampleStitcher(TileScores):
             threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
 
         Returns:
-            None until a row of tiles is complete; then the number of the first finished image row
-            and the labels of the finished rows, uint8 (rows, width). Put together, these are the
-            image, top to bottom.
+            As ``Stitcher.add``.
 
         Raises:
             TypeError: The scores have a wrong type or dtype.

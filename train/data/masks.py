@@ -98,7 +98,7 @@ def read_image_levels(
     """Read a data set's picture, and which values of more than 8 bits there were.
 
     Args:
-        path: As for ``read_image``.
+        path: The picture's file.
         range: As for ``read_image``.
         bands: As for ``read_image``.
 
