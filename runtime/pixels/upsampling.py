@@ -123,8 +123,8 @@ def upsample_argmax(
         plan: Where the tiles lie.
         upsampling: The last layer.
         bfloat16: scores_tchw is uint16 and holds the bits of bfloat16.
-        out: Array for the result, uint8 (plan.height, plan.width); None makes one.
-        threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
+        out: As for ``stitch``.
+        threads: As for ``stitch``.
 
     Returns:
         The labels, uint8 (plan.height, plan.width): out where given.
@@ -178,9 +178,9 @@ class TileScores(TileByTile):
         """Prepare for an image.
 
         Args:
-            height: Rows of the image, as in the plan.
-            width: Columns of the image, as in the plan.
-            plan: Where the tiles lie.
+            height: Rows of the image.
+            width: Columns of the image.
+            plan: Where the tiles of an image of this size lie.
             upsampling: The last layer.
 
         Raises:
@@ -255,12 +255,10 @@ class UpsampleStitcher(TileScores):
         >>> corner = np.array([0.25, 0.75, 0.75, 0.25], np.float32)  # bilinear, by 2
         >>> kernels = np.stack([np.outer(corner, corner)] * 3)
         >>> twice = Upsampling(kernels, None, stride=2, border="edge")
-        >>> stitcher = UpsampleStitcher(40, 32, TilePlan(40, 32, 32, 32, (0, 8), (0,)), twice)
-        >>> stitcher.add(np.zeros((3, 16, 16), np.float32))[1].shape
-        (8, 32)
-        >>> first_row, labels = stitcher.add(np.ones((3, 16, 16), np.float32))
-        >>> first_row, labels.shape, stitcher.done
-        (8, (32, 32), True)
+        >>> plan = TilePlan(40, 32, 32, 32, (0, 8), (0,))
+        >>> stitcher = UpsampleStitcher(40, 32, plan, twice)
+        >>> [stitcher.add(np.zeros((3, 16, 16), np.float32))[0] for _ in plan]  # first rows
+        [0, 8]
     """
 
     def add(

@@ -103,7 +103,7 @@ def read_image_levels(
         bands: As for ``read_image``.
 
     Returns:
-        The picture and its values.
+        The picture, and which values of more than 8 bits there were.
 
     Raises:
         DataError: As for ``read_image``.
