@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +104,11 @@ class PictureScore:
     """Share of pixels with the right label."""
     mean_iou: float
     """Over the classes in its truth or its prediction."""
+
+    @classmethod
+    def of(cls, sample: Sample, scores: Scores) -> Self:
+        """Keep what matters of a picture's scores."""
+        return cls(sample=sample, pixel_accuracy=scores.pixel_accuracy, mean_iou=scores.mean_iou)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,12 +222,7 @@ def measure(
         of_picture = confusion(target_hw, labels_hw, len(classes))
         matrix += of_picture
         if of_picture.any():
-            own = scores(of_picture, classes)
-            pictures.append(
-                PictureScore(
-                    sample=sample, pixel_accuracy=own.pixel_accuracy, mean_iou=own.mean_iou
-                )
-            )
+            pictures.append(PictureScore.of(sample, scores(of_picture, classes)))
         if on_picture:
             on_picture(done, len(samples))
     if not matrix.any():
