@@ -132,14 +132,11 @@ class LastLayer:
 
 @dataclass(frozen=True, kw_only=True)
 class ShapeRange:
-    """Legal input shapes (N, H, W)."""
+    """Legal input shapes (N, H, W); opt is the one a builder tunes for."""
 
     min: Shape
-    """No side is smaller, and no batch."""
     opt: Shape
-    """The shape that a builder tunes for."""
     max: Shape
-    """No side is larger, and no batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
