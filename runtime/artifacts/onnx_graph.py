@@ -47,7 +47,8 @@ class TensorInfo(NamedTuple):
     """Numbers, or names such as ``32*h`` where any number is legal."""
 
 
-class Node(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Node:
     """One operation."""
 
     op: str
