@@ -131,12 +131,19 @@ def on_timm_flat() -> nn.Module:
     return net.eval()
 
 
-class Caffe(nn.Module):
+class Around(nn.Module):
+    """Something around a network."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+
+class Caffe(Around):
     """Takes BGR of 0..255 and subtracts its own mean, as networks from Caffe do."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.net = lraspp()
+        super().__init__(lraspp())
         self.register_buffer("mean", torch.tensor([104.0, 117.0, 123.0]).reshape(1, 3, 1, 1))
 
     def forward(self, image_nchw: Tensor) -> Tensor:
@@ -144,24 +151,16 @@ class Caffe(nn.Module):
         return scores
 
 
-class Argmax(nn.Module):
+class Argmax(Around):
     """Takes the argmax itself."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
 
     def forward(self, image_nchw: Tensor) -> Tensor:
         labels: Tensor = self.net(image_nchw)["out"].argmax(1)
         return labels
 
 
-class OutOf(nn.Module):
+class OutOf(Around):
     """The scores alone."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
 
     def forward(self, image_nchw: Tensor) -> Tensor:
         result = self.net(image_nchw)

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.markdown import write_rows
+from benchmarks.markdown import Place, write_rows
 from fcnkit.errors import FcnkitError
 from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
 from fcnkit.export.calibration import Calibration, open_calibration, sized_pictures
@@ -59,8 +59,9 @@ from tests.train.networks import lively
 
 CLASSES = 21
 VERIFY_PIXELS = 64 * 96
-CSV = "export.csv"
-BEGIN, END = "<!-- summary: python -m benchmarks.export_table -->", "<!-- end of summary -->"
+PLACE = Place(
+    "export.csv", "<!-- summary: python -m benchmarks.export_table -->", "<!-- end of summary -->"
+)
 
 
 class Remembering(Subject):
@@ -235,7 +236,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         [
             f"- {len(rows)} rows: {len(values(rows, 'network'))} networks, heads "
-            f"{', '.join(heads)}, precisions {', '.join(lowest)}. All rows: [{CSV}]({CSV}).",
+            f"{', '.join(heads)}, precisions {', '.join(lowest)}. All rows: "
+            f"[{PLACE.csv_name}]({PLACE.csv_name}).",
             f"- Lowest label agreement: {agreement}. Out of tolerance: {failed} rows. Refused by "
             f"TensorRT-RTX: {refused} rows.",
             f"- Measured in {minutes:.0f} minutes on {cpu_name()}, {os.cpu_count()} cores. Times "
@@ -269,8 +271,7 @@ def main() -> None:
     rows = in_order(read_rows(options.rows))
     if not rows:
         raise SystemExit(f"--networks must match a network, got {options.networks}")
-    lines = [cells(row) for row in rows]
-    write_rows(lines, summary(rows), options.out, csv_name=CSV, begin=BEGIN, end=END)
+    write_rows([cells(row) for row in rows], summary(rows), options.out, PLACE)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import write_rows
+from benchmarks.markdown import Place, write_rows
 from fcnkit.train.models import ARCHITECTURES, create_model
 
-CSV = "one-epoch.csv"
-BEGIN, END = "<!-- summary: python -m benchmarks.family -->", "<!-- end of summary -->"
+PLACE = Place(
+    "one-epoch.csv", "<!-- summary: python -m benchmarks.family -->", "<!-- end of summary -->"
+)
 
 
 def train(network: str, data: Path, run: Path, *, epochs: int, crop: str) -> None:
@@ -79,7 +80,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
     return "\n".join(
         [
             f"- {len(rows)} networks, from {ends('millions_of_parameters', 1)} million parameters. "
-            f"All rows: [{CSV}]({CSV}).",
+            f"All rows: [{PLACE.csv_name}]({PLACE.csv_name}).",
             f"- Mean IoU: {ends('mean_iou', 3)}.",
             f"- Pixel accuracy: {ends('pixel_accuracy', 3)}.",
         ]
@@ -108,8 +109,7 @@ def main() -> None:
     rows = rows_in(options.runs)
     if not rows:
         raise SystemExit(f"{options.runs} must hold rows, got none; leave --table out")
-    lines = [cells(row) for row in rows]
-    write_rows(lines, summary(rows), options.out, csv_name=CSV, begin=BEGIN, end=END)
+    write_rows([cells(row) for row in rows], summary(rows), options.out, PLACE)
 
 
 if __name__ == "__main__":

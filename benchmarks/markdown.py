@@ -6,8 +6,19 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["csv_text", "put_between", "table", "write_rows"]
+__all__ = ["Place", "csv_text", "put_between", "table", "write_rows"]
+
+
+class Place(NamedTuple):
+    """Where a page has a summary, and which file beside it has the rows."""
+
+    csv_name: str
+    begin: str
+    """The line before the summary."""
+    end: str
+    """The line after it."""
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,10 +48,7 @@ def write_rows(
     rows: Sequence[Mapping[str, str]],
     summary: str,
     page: Path | None,
-    *,
-    csv_name: str,
-    begin: str,
-    end: str,
+    place: Place,
 ) -> None:
     """Write rows as CSV beside a page and their summary into it; without a page, print both."""
     text = csv_text(rows)
@@ -48,5 +56,5 @@ def write_rows(
         print(text)
         print(summary)
         return
-    page.with_name(csv_name).write_text(text, encoding="utf-8")
-    put_between(page, begin, end, summary)
+    page.with_name(place.csv_name).write_text(text, encoding="utf-8")
+    put_between(page, place.begin, place.end, summary)

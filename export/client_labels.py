@@ -24,18 +24,13 @@ __all__ = ["ClientReport", "ImageDifference", "compare_client_labels", "require_
 Segment = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 """Takes an image (H, W, 3), gives labels (H, W)."""
 
-_WORST: Final = 5
-_EDGE: Final = 16
-"""Pixels from the image's border up to which a difference lies at the border."""
-_BETTER: Final = 0.02
-"""Share of pixels that another reading of the client must agree on more, before it is named."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDifference:
     """Where the labels of one image differ."""
 
     name: str
+    """The image, as the data set names it."""
     agreement: float
     """Share of equal labels."""
     box: tuple[int, int, int, int] | None
@@ -47,7 +42,9 @@ class ClientReport:
     """What a comparison with a client's labels measured."""
 
     folder: str
+    """Where the client's labels lie."""
     images: int
+    """Images that were compared."""
     agreement: float
     """Share of equal labels over all images."""
     confused: tuple[tuple[str, str, int], ...]
@@ -161,6 +158,13 @@ def _pairs(folder: Path, data: ComparisonData) -> tuple[list[tuple[Path, Path]],
         raise DataError(message(f"--labels {folder}", rule, got, remedy))
     pairs = [(images[name], mask) for name, mask in masks.items()]
     return pairs, len(images) - len(pairs)
+
+
+_WORST: Final = 5
+_EDGE: Final = 16
+"""Pixels from the image's border up to which a difference lies at the border."""
+_BETTER: Final = 0.02
+"""Share of pixels that another reading of the client must agree on more, before it is named."""
 
 
 class _Meter:

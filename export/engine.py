@@ -41,10 +41,15 @@ class EngineReport:
     """What was built, and what is known of it."""
 
     flavor: Flavor
+    """Which of the two libraries built it."""
     library: str
+    """Module and version, such as ``tensorrt_rtx 1.7.1.116``."""
     profiles: tuple[ShapeRange, ...]
+    """Ranges of shapes that the engine takes."""
     compute_capability: tuple[str, ...]
+    """The GPU generations that it runs on, as far as the builder told."""
     bytes: int
+    """Size of the plan."""
     precision: str
     """What the parsed network's layers compute in."""
     check: EngineCheck

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from fcnkit.runtime.artifacts.spec import ModelSpec, Shape, ShapeRange
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_model, read_last_layer
 from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.files import sha256_of
 from fcnkit.runtime.pixels.tiling import plan_tiles
 from fcnkit.runtime.pixels.upsampling import upsample_argmax
@@ -60,7 +61,7 @@ class Answer:
     """Probability of the labels; None where the model does not say it."""
 
 
-class Subject:
+class Subject(Closing):
     """An opened model and what identifies it."""
 
     def __init__(
@@ -183,12 +184,6 @@ class Subject:
     def close(self) -> None:
         """Close the backend."""
         self.backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_subject(path: Path, request: BackendRequest | None = None) -> Subject:

@@ -11,7 +11,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from fcnkit.errors import ArtifactError, BadValueError, message
 from fcnkit.runtime.artifacts.description import kind_of
@@ -28,8 +28,7 @@ Device = Literal["auto", "cpu", "gpu"]
 _TYPES: Final = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TritonReport:
+class TritonReport(NamedTuple):
     """What was written."""
 
     name: str

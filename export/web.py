@@ -70,13 +70,6 @@ _RUNTIMES: Final = {
 }
 """Script, glue and binary of each build; only browsers with WebGPU load the second one."""
 
-_MOST_PIXELS: Final = 1_000_000
-"""Larger pictures are scaled down: one thread of WebAssembly takes seconds for as many."""
-_TEST_SHAPE: Final = (1, 97, 131)
-"""Of the picture that compares WebGPU with WebAssembly; a graph for any size cuts it into four."""
-_SAME: Final = 0.9999
-"""Share of labels that sums in another order may leave, at ties of two classes."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class WebReport:
@@ -144,6 +137,12 @@ def _spec_of(model: Path) -> ModelSpec:
     return spec
 
 
+_TEST_SHAPE: Final = (1, 97, 131)
+"""Of the picture that compares WebGPU with WebAssembly; a graph for any size cuts it into four."""
+_SAME: Final = 0.9999
+"""Share of labels that sums in another order may leave, at ties of two classes."""
+
+
 def _copy_model(model: Path, target: Path, spec: ModelSpec) -> None:
     """Write the graph for browsers, after a comparison with the given one."""
     graph = onnx.load(model)
@@ -184,6 +183,10 @@ def _runtime_files(ort: Path) -> list[Path]:
 def _digest(path: Path, name: str) -> str:
     with path.open("rb") as file:
         return base64.b64encode(hashlib.file_digest(file, name).digest()).decode()
+
+
+_MOST_PIXELS: Final = 1_000_000
+"""Larger pictures are scaled down: one thread of WebAssembly takes seconds for as many."""
 
 
 def _facts(spec: ModelSpec, name: str, model: Path, address: str) -> dict[str, Any]:

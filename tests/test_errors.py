@@ -12,31 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fcnkit
-from fcnkit.errors import (
-    ArtifactError,
-    BackendUnavailableError,
-    BadTypeError,
-    BadValueError,
-    DataError,
-    FcnkitError,
-    MissingExtraError,
-    VerifyError,
-    message,
-    parts,
-    printable,
-    within,
-)
+from fcnkit import errors
+from fcnkit.errors import message, parts, printable, within
 from fcnkit.runtime import palette
 
 KINDS = [
-    FcnkitError,
-    ArtifactError,
-    DataError,
-    BackendUnavailableError,
-    MissingExtraError,
-    VerifyError,
-    BadTypeError,
-    BadValueError,
+    errors.FcnkitError,
+    errors.ArtifactError,
+    errors.DataError,
+    errors.BackendUnavailableError,
+    errors.MissingExtraError,
+    errors.VerifyError,
+    errors.BadTypeError,
+    errors.BadValueError,
 ]
 
 
@@ -82,9 +70,9 @@ def test_an_error_is_made_of_a_plain_text_as_libraries_re_raise_it(kind: Any) ->
 
 
 def test_argument_errors_are_the_errors_that_python_users_catch() -> None:
-    assert issubclass(BadTypeError, TypeError)
-    assert issubclass(BadValueError, ValueError)
-    assert not issubclass(BadTypeError, FcnkitError)
+    assert issubclass(errors.BadTypeError, TypeError)
+    assert issubclass(errors.BadValueError, ValueError)
+    assert not issubclass(errors.BadTypeError, errors.FcnkitError)
 
 
 @given(st.text(), st.text(), st.text() | st.integers(), st.text())
@@ -108,7 +96,7 @@ def test_parts_of_any_error() -> None:
 
 
 def test_a_place_goes_in_front_of_a_message() -> None:
-    text = within("m.onnx", DataError(message("spec", "must be 1", 2, "give 1")))
+    text = within("m.onnx", errors.DataError(message("spec", "must be 1", 2, "give 1")))
     assert text == "m.onnx: spec: must be 1, got 2; give 1"
     assert (text.what, text.rule, text.remedy) == ("m.onnx: spec", "must be 1", "give 1")
     plain = within("m.onnx", OSError("disk\nfull"))
@@ -123,7 +111,9 @@ def test_errors_that_are_raised_on_purpose_keep_their_parts(tmp_path: Path) -> N
         (lambda: palette.voc_palette(0), "must be", ""),
         (lambda: fcnkit.load(missing), "must be a model file", "check the path"),
     ):
-        with pytest.raises((FcnkitError, BadTypeError, BadValueError)) as caught:
+        with pytest.raises(
+            (errors.FcnkitError, errors.BadTypeError, errors.BadValueError)
+        ) as caught:
             call()
         error = caught.value
         assert rule in error.rule

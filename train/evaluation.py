@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,9 +99,16 @@ class PictureScore:
     """
 
     sample: Sample
+    """The picture and its mask."""
     pixel_accuracy: float
+    """Share of pixels with the right label."""
     mean_iou: float
     """Over the classes in its truth or its prediction."""
+
+    @classmethod
+    def of(cls, sample: Sample, scores: Scores) -> Self:
+        """Keep what matters of a picture's scores."""
+        return cls(sample=sample, pixel_accuracy=scores.pixel_accuracy, mean_iou=scores.mean_iou)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +116,13 @@ class Measure:
     """The confusion matrix of a split and what follows from it."""
 
     classes: tuple[str, ...]
+    """K names; a class's label is its place."""
     confusion: NDArray[np.int64]
     """(K, K): entry [t, p] counts the pixels of class t that were labeled p."""
     pictures: Sequence[PictureScore]
     """In the split's order; pictures that are void all over have no score and are left out."""
     protocol: Protocol
+    """How pictures and masks were read."""
     calibration: Calibration | None = None
     """How well the confidence fits; None where it was not measured."""
 
@@ -212,12 +222,7 @@ def measure(
         of_picture = confusion(target_hw, labels_hw, len(classes))
         matrix += of_picture
         if of_picture.any():
-            own = scores(of_picture, classes)
-            pictures.append(
-                PictureScore(
-                    sample=sample, pixel_accuracy=own.pixel_accuracy, mean_iou=own.mean_iou
-                )
-            )
+            pictures.append(PictureScore.of(sample, scores(of_picture, classes)))
         if on_picture:
             on_picture(done, len(samples))
     if not matrix.any():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torchvision
@@ -54,13 +55,13 @@ class ModelOptions:
     """Do not train the transposed convolutions."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedWeights:
+class LoadedWeights(NamedTuple):
     """What load_weights took from a file."""
 
     path: Path
+    """The file that was read."""
     architecture: str
-    """The file's."""
+    """Of the network in the file."""
     loaded: tuple[str, ...]
     """Names of the network's tensors that came from the file."""
     left: tuple[str, ...]

@@ -28,15 +28,6 @@ __all__ = ["Report", "Stage", "run_stages"]
 State = Literal["running", "done", "failed", "crashed", "timeout", "memory", "stopped", "skipped"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LEAST: Final = 5.0
-"""With fewer seconds left, a stage is not begun."""
-MOST_FINDINGS: Final = 2000
-MOST_LINE: Final = 1 << 18
-MOST_BYTES: Final = 4 << 20
-MOST_LEVELS: Final = 30
-"""Bounds of what is kept of a stage, so that a flood does not make the report unreadable."""
-MOST_OUTPUT: Final = 4000
-"""Characters of a stage's own output that are kept: the last ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +35,7 @@ class Stage:
     """One process."""
 
     name: str
+    """Its key in the report."""
     target: str
     """The function, as ``module:function``; it is called with a Context."""
     seconds: float
@@ -77,6 +69,10 @@ class Report:
                 temporary.write_text(text + "\n", encoding="utf-8")
 
 
+LEAST: Final = 5.0
+"""With fewer seconds left, a stage is not begun."""
+
+
 def run_stages(
     stages: Sequence[Stage], report: Report, settings: Settings, *, budget: float, memory: int
 ) -> None:
@@ -105,6 +101,15 @@ def run_stages(
         print(f"{stage.name}: {record['state']}, {record['seconds']} s", file=sys.stderr)
     report.content["state"] = "finished"
     report.write()
+
+
+MOST_FINDINGS: Final = 2000
+MOST_LINE: Final = 1 << 18
+MOST_BYTES: Final = 4 << 20
+MOST_LEVELS: Final = 30
+"""Bounds of what is kept of a stage, so that a flood does not make the report unreadable."""
+MOST_OUTPUT: Final = 4000
+"""Characters of a stage's own output that are kept: the last ones."""
 
 
 class _Running:

@@ -13,8 +13,6 @@ from fcnkit.export.adopt.normalization import OwnNormalization
 __all__ = ["Normalization", "choose_normalization"]
 
 Triple = tuple[float, float, float]
-_CLOSE: Final = 0.02
-"""Difference of two means, of values 0..1, up to which they are the same one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +22,7 @@ class Normalization:
     mean: Triple
     """Per RGB channel, of values 0..1, as a ModelSpec has it."""
     std: Triple
+    """What each channel is divided by after that, of values 0..1."""
     color: ColorOrder
     """The network's order of channels."""
     scale: int
@@ -106,6 +105,10 @@ def _unsaid(
     rule = "the mean and the deviation of its input must be known"
     remedy = f"add {IMAGENET} for ImageNet's, or --mean 0,0,0 --std 1,1,1 for plain values"
     raise BadValueError(message(where, rule, "no --mean and no --std", remedy))
+
+
+_CLOSE: Final = 0.02
+"""Difference of two means, of values 0..1, up to which they are the same one."""
 
 
 def _doubts(mean: Triple, scale: int, own: OwnNormalization | None) -> list[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from enum import IntEnum
+from typing import Final, NamedTuple
 
 from fcnkit.runtime.artifacts.onnx_wire import (
     MAX_NUMBERS,
@@ -26,18 +27,24 @@ __all__ = ["MAX_DEPTH", "Graph", "Node", "TensorInfo", "read_graph"]
 MAX_DEPTH: Final = 100
 """Graphs inside graphs, at most."""
 
-FLOAT: Final = 1
-INT64: Final = 7
-STRING: Final = 8
+
+class OnnxType(IntEnum):
+    """Types of tensors that an attribute of a node holds, by their number in ONNX."""
+
+    FLOAT = 1
+    INT64 = 7
+    STRING = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """A declared input or output: a dimension is a number, or a name such as ``32*h``."""
+class TensorInfo(NamedTuple):
+    """A declared input or output."""
 
     name: str
+    """As the graph declares it."""
     dtype: str
+    """As numpy spells it, such as ``float32``."""
     dims: tuple[int | str, ...]
+    """Numbers, or names such as ``32*h`` where any number is legal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +54,11 @@ class Node:
     op: str
     """The operator; ``domain::Op`` where it is not one of ONNX's own."""
     name: str
+    """Its name; often empty."""
     inputs: tuple[str, ...]
+    """Names of the tensors that it reads; an optional one that is left out is empty."""
     outputs: tuple[str, ...]
+    """Names of the tensors that it computes."""
     integers: dict[str, int]
     """Attributes that hold one integer, such as ``to`` of a Cast."""
     held: int
@@ -163,7 +173,14 @@ def _read_node(data: Source, start: int, stop: int, *, depth: int) -> Node:
     )
 
 
-_VALUES: Final = {2: FLOAT, 3: INT64, 4: STRING, 7: FLOAT, 8: INT64, 9: STRING}
+_VALUES: Final = {
+    2: OnnxType.FLOAT,
+    3: OnnxType.INT64,
+    4: OnnxType.STRING,
+    7: OnnxType.FLOAT,
+    8: OnnxType.INT64,
+    9: OnnxType.STRING,
+}
 """Fields of an attribute that hold numbers or strings themselves, with their ONNX type."""
 
 

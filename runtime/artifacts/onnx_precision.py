@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fcnkit.errors import ArtifactError, message
-from fcnkit.runtime.artifacts.onnx_graph import FLOAT, INT64, Graph, Node
+from fcnkit.runtime.artifacts.onnx_graph import Graph, Node, OnnxType
 from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES, Precision
 
 __all__ = [
@@ -164,7 +164,7 @@ _MOVES: Final = frozenset(
 """Operations through which a weight stays the weight that is stored."""
 
 _FIXED: Final[dict[str, int]] = {
-    **dict.fromkeys(["Shape", "Size", "ArgMax", "ArgMin", "NonZero"], INT64),
+    **dict.fromkeys(["Shape", "Size", "ArgMax", "ArgMin", "NonZero"], OnnxType.INT64),
     **dict.fromkeys(["ConvInteger", "MatMulInteger"], _INT32),
     **dict.fromkeys(
         [
@@ -237,7 +237,7 @@ def _walk(graph: Graph, outer: _Scope, found: LayerTypes) -> list[int]:
         if node.op == "Loop":
             results = results[1:]  # the first is the condition
         if node.op == "DynamicQuantizeLinear":
-            results = [_UINT8, FLOAT, _UINT8]
+            results = [_UINT8, OnnxType.FLOAT, _UINT8]
         for place, name in enumerate(node.outputs):
             scope.types[name] = results[min(place, len(results) - 1)] if results else 0
             scope.makers[name] = node
@@ -251,7 +251,7 @@ def _result(node: Node, types: Mapping[str, int]) -> int:
         if node.integers.get(attribute):
             return node.integers[attribute]
     if node.held or node.op in ("Constant", "ConstantOfShape"):
-        return node.held or FLOAT
+        return node.held or OnnxType.FLOAT
     if node.op in _FIXED:
         return _FIXED[node.op]
     place = _TYPED_BY.get(node.op, 0)

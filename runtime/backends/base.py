@@ -6,7 +6,7 @@ Shapes: logits_nchw (N, classes, H, W), labels_nhw (N, H, W).
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from fcnkit.errors import ArtifactError, BadTypeError, BadValueError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, OutputSpec, Shape, format_shape
 from fcnkit.runtime.backends.registry import Device
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.pixels.upsampling import Upsampling
 
 __all__ = [
@@ -139,7 +140,7 @@ class Backend(Protocol):
         """Close the backend."""
 
 
-class CheckedBackend(ABC):
+class CheckedBackend(Closing):
     """The half of a Backend that all of them share: check first, then run.
 
     A subclass implements ``_run``, which may trust the batch, and ``_free``; where the library
@@ -246,12 +247,6 @@ class CheckedBackend(ABC):
         if not self._closed:
             self._closed = True
             self._free()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _checked(self, batch: NDArray[Any], what: str) -> NDArray[Any]:
         self._check_open(what)

@@ -46,13 +46,10 @@ class CudaDriver(Protocol):
     earlier work at any later call. ``release`` is how to give back.
     """
 
-    @property
-    def lost(self) -> str:
-        """The first error after which this process can no longer use the GPU; empty before."""
-
-    @property
-    def device(self) -> int:
-        """The GPU's index."""
+    lost: str
+    """The first error after which this process can no longer use the GPU; empty before."""
+    device: int
+    """The GPU's index."""
 
     @property
     def name(self) -> str:
@@ -240,28 +237,17 @@ class BindingsDriver:
             device: The GPU's index.
         """
         self._cuda = runtime
-        self._device = device
-        self._lost = ""
-
-    @property
-    def lost(self) -> str:
-        """The first error after which this process can no longer use the GPU; empty before."""
-        return self._lost
-
-    @property
-    def device(self) -> int:
-        """The GPU's index."""
-        return self._device
+        self.device, self.lost = device, ""
 
     @property
     def name(self) -> str:
         """The GPU's name."""
-        properties = self._call("cudaGetDeviceProperties", self._device)
+        properties = self._call("cudaGetDeviceProperties", self.device)
         return bytes(properties.name).split(b"\0")[0].decode(errors="replace")
 
     def activate(self) -> None:
         """Make this GPU the calling thread's."""
-        self._call("cudaSetDevice", self._device)
+        self._call("cudaSetDevice", self.device)
 
     def free_bytes(self) -> int:
         """Return the free bytes of device memory."""
@@ -364,10 +350,10 @@ class BindingsDriver:
         """Call the CUDA runtime; return its first result, if it has one."""
         code, *results = getattr(self._cuda, function)(*arguments)
         if code != self._cuda.cudaError_t.cudaSuccess:
-            what, rule = f"GPU {self._device}", f"{function} must succeed"
+            what, rule = f"GPU {self.device}", f"{function} must succeed"
             got = _error_text(self._cuda, code)
             if code.name in _STICKY:
-                self._lost = self._lost or got
+                self.lost = self.lost or got
                 raise GpuLostError(message(what, rule, got, RESTART))
             remedy = _REMEDIES.get(code.name, "see fcnkit doctor")
             raise FcnkitError(message(what, rule, got, remedy))

@@ -54,25 +54,16 @@ class Work(Protocol):
 class Executor(Protocol):
     """A model that a library holds on the GPU."""
 
-    @property
-    def scratch_bytes(self) -> int:
-        """Device memory that the contexts of one slot share: only one of them runs at a time."""
-
-    @property
-    def stream(self) -> int | None:
-        """The only stream that the library computes on; None where any will do."""
-
-    @property
-    def capturable(self) -> bool:
-        """Whether what a context queues may be captured as a graph from outside."""
-
-    @property
-    def contexts(self) -> int:
-        """Contexts that a slot keeps, one per shape; 1 where one does for all shapes."""
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the model promises."""
+    spec: ModelSpec
+    """What the model promises."""
+    scratch_bytes: int
+    """Device memory that the contexts of one slot share: only one of them runs at a time."""
+    stream: int | None
+    """The only stream that the library computes on; None where any will do."""
+    capturable: bool
+    """Whether what a context queues may be captured as a graph from outside."""
+    contexts: int
+    """Contexts that a slot keeps, one per shape; 1 where one does for all shapes."""
 
     def create(self, scratch: int) -> Work:
         """Create a context that uses this scratch memory, 0 for none."""

@@ -189,24 +189,16 @@ class OnnxRuntimeExecutor:
             kind: ONNX Runtime's name for where the buffers lie, ``cuda``.
             where: The file, for errors.
         """
-        self._session, self._spec, self._driver = session, spec, driver
-        self._stream, self._kind, self._where = stream, kind, where
-
-    @property
-    def spec(self) -> ModelSpec:
-        """What the model promises."""
-        return self._spec
-
-    @property
-    def stream(self) -> int | None:
-        """The stream that the session computes on."""
-        return self._stream
+        self.spec = spec
+        self.stream: int | None = stream
+        self._session, self._driver = session, driver
+        self._kind, self._where = kind, where
 
     def create(self, scratch: int) -> Work:  # noqa: ARG002 - the session has its own memory
         """Create a binding."""
         return _Binding(
             self._session,
-            self._spec,
+            self.spec,
             kind=self._kind,
             device=self._driver.device,
             where=self._where,
@@ -214,9 +206,9 @@ class OnnxRuntimeExecutor:
 
     def free(self) -> None:
         """Drop the session, then its stream."""
-        release(self._driver.drain, self._stream)
+        release(self._driver.drain, self.stream)
         self._session = None
-        release(self._driver.destroy_stream, self._stream)
+        release(self._driver.destroy_stream, self.stream)
 
 
 class _Binding:

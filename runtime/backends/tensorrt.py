@@ -160,7 +160,10 @@ class TensorRtExecutor:
             for attribute, (enumeration, default) in _STRATEGIES.items()
             if rtx
         }
-        self._contexts = max(1, int_option(options, "contexts", _CONTEXTS)) if rtx else 1
+        # TensorRT-RTX captures graphs by itself, each shape in its own context.
+        self.capturable = not rtx
+        self.contexts = max(1, int_option(options, "contexts", _CONTEXTS)) if rtx else 1
+        self.stream: int | None = None
         self._logger = logger_of(trt)
         self._logger.first_error = None
         self._runtime: Any = trt.Runtime(self._logger)
@@ -176,6 +179,8 @@ class TensorRtExecutor:
         inputs, outputs = _tensors(trt, self._engine)
         check_signature(inputs, outputs, file.spec, where=str(file.path))
         self._file = _with_profiles(self._engine, file)
+        self.spec = self._file.spec
+        self.scratch_bytes = int(self._engine.device_memory_size_v2)
         self._config: Any = self._runtime_config() if rtx else None
         keep = rtx and one_of(options, CACHE, ("0", "1"), "1") == "1"
         self._cache = RuntimeCache(trt, self._config, file) if keep else None
@@ -191,35 +196,10 @@ class TensorRtExecutor:
         return config
 
     @property
-    def spec(self) -> ModelSpec:
-        """What the model promises."""
-        return self._file.spec
-
-    @property
-    def stream(self) -> int | None:
-        """None: a context computes on any stream."""
-        return None
-
-    @property
-    def capturable(self) -> bool:
-        """Whether graphs are captured from outside; TensorRT-RTX does it by itself."""
-        return not self._strategies
-
-    @property
-    def contexts(self) -> int:
-        """Contexts that a slot keeps; several where each captures its own shape's graph."""
-        return self._contexts
-
-    @property
     def graph_strategy(self) -> str:
         """How TensorRT-RTX captures graphs by itself; empty for TensorRT."""
         strategy = self._strategies.get("cuda_graph_strategy")
         return "" if strategy is None else str(strategy.name)
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Device memory that the contexts of a slot share."""
-        return int(self._engine.device_memory_size_v2)
 
     def create(self, scratch: int) -> Work:
         """Create an execution context."""

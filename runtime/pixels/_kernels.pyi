@@ -1,8 +1,10 @@
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+_Bytes: TypeAlias = NDArray[np.uint8]
 
 class BuildInfo(TypedDict):
     compiler: str
@@ -11,7 +13,7 @@ class BuildInfo(TypedDict):
     active: str
 
 class Encoder:
-    def __init__(self, keys: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None: ...
+    def __init__(self, keys: _Bytes, labels: _Bytes) -> None: ...
 
 class Plan:
     def __init__(
@@ -48,42 +50,19 @@ class Normalize:
     ) -> None: ...
 
 def decode(
-    labels: NDArray[np.uint8],
-    palette: NDArray[np.uint8],
-    void_color: Sequence[int],
-    rgb: NDArray[np.uint8],
-    threads: int,
+    labels: _Bytes, palette: _Bytes, void_color: Sequence[int], rgb: _Bytes, threads: int
 ) -> bool: ...
-def encode(
-    rgb: NDArray[np.uint8],
-    encoder: Encoder,
-    unknown: int,
-    labels: NDArray[np.uint8],
-    threads: int,
-) -> int: ...
+def encode(rgb: _Bytes, encoder: Encoder, unknown: int, labels: _Bytes, threads: int) -> int: ...
 def overlay(
-    image: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    palette: NDArray[np.uint8],
-    weight: int,
-    out: NDArray[np.uint8],
-    threads: int,
+    image: _Bytes, labels: _Bytes, palette: _Bytes, weight: int, out: _Bytes, threads: int
 ) -> bool: ...
-def cut(image: NDArray[np.uint8], plan: Plan, out: NDArray[np.uint8], threads: int) -> None: ...
+def cut(image: _Bytes, plan: Plan, out: _Bytes, threads: int) -> None: ...
 def gather(
-    image: NDArray[np.uint8],
-    plan: Plan,
-    normalize: Normalize,
-    out: NDArray[np.floating[Any]],
-    threads: int,
+    image: _Bytes, plan: Plan, normalize: Normalize, out: NDArray[np.floating[Any]], threads: int
 ) -> None: ...
-def argmax(logits: NDArray[Any], labels: NDArray[np.uint8], threads: int) -> None: ...
+def argmax(logits: NDArray[Any], labels: _Bytes, threads: int) -> None: ...
 def stitch(
-    logits: NDArray[Any],
-    plan: Plan,
-    labels: NDArray[np.uint8],
-    sure: NDArray[np.uint8] | None,
-    threads: int,
+    logits: NDArray[Any], plan: Plan, labels: _Bytes, sure: _Bytes | None, threads: int
 ) -> None: ...
 def add_tile(
     logits: NDArray[Any],
@@ -92,8 +71,8 @@ def add_tile(
     j: int,
     below: NDArray[np.float32],
     right: NDArray[np.float32],
-    labels: NDArray[np.uint8],
-    sure: NDArray[np.uint8] | None,
+    labels: _Bytes,
+    sure: _Bytes | None,
     threads: int,
 ) -> None: ...
 def largest_score(scores: NDArray[Any]) -> float: ...
@@ -104,16 +83,12 @@ def upsample_argmax(
     first: int,
     top: int,
     bounded: bool,
-    labels: NDArray[np.uint8],
-    sure: NDArray[np.uint8] | None,
+    labels: _Bytes,
+    sure: _Bytes | None,
     threads: int,
 ) -> None: ...
 def confusion(
-    target: NDArray[np.uint8],
-    predicted: NDArray[np.uint8],
-    ignore: int,
-    counts: NDArray[np.int64],
-    threads: int,
+    target: _Bytes, predicted: _Bytes, ignore: int, counts: NDArray[np.int64], threads: int
 ) -> bool: ...
 def build_info() -> BuildInfo: ...
 def select(name: str) -> None: ...

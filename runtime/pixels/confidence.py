@@ -35,11 +35,11 @@ def stitch_confident(
     """Join the logits of all tiles as ``stitch`` does, with the softmax of their mean.
 
     Args:
-        logits_tchw: (tiles, K, h, w), 1 <= K <= 256, float32, float16 or bfloat16, C-contiguous.
+        logits_tchw: As for ``stitch``.
         plan: Where the tiles lie.
-        bfloat16: logits_tchw is uint16 and holds the bits of bfloat16.
+        bfloat16: As for ``stitch``.
         out: Array for the labels, uint8 (plan.height, plan.width); None makes one.
-        threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
+        threads: As for ``stitch``.
 
     Returns:
         The labels of ``stitch``, bit for bit, with confidence and margin. Both are within half a
@@ -96,9 +96,9 @@ def upsample_confident(
         scores_tchw: As for ``upsample_argmax``.
         plan: Where the tiles lie.
         upsampling: The last layer.
-        bfloat16: scores_tchw is uint16 and holds the bits of bfloat16.
+        bfloat16: As for ``upsample_argmax``.
         out: Array for the labels, uint8 (plan.height, plan.width); None makes one.
-        threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
+        threads: As for ``upsample_argmax``.
 
     Returns:
         The labels of ``upsample_argmax``, bit for bit, with confidence and margin. Both are within

@@ -32,7 +32,9 @@ class TilePlan:
     width: int
     """Columns of the image."""
     tile_height: int
+    """Rows of every tile."""
     tile_width: int
+    """Columns of every tile."""
     tops: tuple[int, ...]
     """First image row of each row of tiles, ascending from 0."""
     lefts: tuple[int, ...]

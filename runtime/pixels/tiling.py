@@ -232,7 +232,18 @@ class TileSums(TileByTile):
     _argument = "logits_chw"
 
     def __init__(self, height: int, width: int, classes: int, plan: TilePlan) -> None:
-        """Prepare for an image; see ``Stitcher``."""
+        """Prepare for an image.
+
+        Args:
+            height: Rows of the image, as in the plan.
+            width: Columns of the image, as in the plan.
+            classes: Planes of each tile's logits, 1..256.
+            plan: Where the tiles lie.
+
+        Raises:
+            TypeError: An argument has a wrong type.
+            ValueError: The plan is for another size, or classes is out of range.
+        """
         super().__init__("Stitcher", height, width, plan)
         self._classes = check_int("Stitcher: classes", classes, 1, 256)
         rows, columns, steps = kernel_plan(plan).held
@@ -279,21 +290,6 @@ class Stitcher(TileSums):
         >>> first_row, labels.shape, stitcher.done
         (8, (32, 32), True)
     """
-
-    def __init__(self, height: int, width: int, classes: int, plan: TilePlan) -> None:
-        """Prepare for an image.
-
-        Args:
-            height: Rows of the image, as in the plan.
-            width: Columns of the image, as in the plan.
-            classes: Planes of each tile's logits, 1..256.
-            plan: Where the tiles lie.
-
-        Raises:
-            TypeError: An argument has a wrong type.
-            ValueError: The plan is for another size, or classes is out of range.
-        """
-        super().__init__(height, width, classes, plan)
 
     def add(
         self, logits_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None

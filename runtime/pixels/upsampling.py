@@ -84,32 +84,20 @@ class Upsampling:
             ValueError: A shape, layout or value is wrong.
         """
         what = "Upsampling"
-        self._stride = check_int(f"{what}: stride", stride, 2, 64)
-        if self._stride % 2:
+        self.stride: Final = check_int(f"{what}: stride", stride, 2, 64)
+        """Pixels from a score to the next."""
+        if self.stride % 2:
             raise BadValueError(message(f"{what}: stride", "must be even", stride, _OTHER_HEAD))
-        self._border: Border = check_choice(f"{what}: border", border, ("zero", "edge"))
-        kernels = _checked_weights(weights, self._stride)
-        self._classes = len(kernels)
-        offsets = _checked_bias(bias, self._classes)
+        self.border: Final[Border] = check_choice(f"{what}: border", border, ("zero", "edge"))
+        """What scores outside of a tile are taken to be."""
+        kernels = _checked_weights(weights, self.stride)
+        self.classes: Final = len(kernels)
+        """Classes, 1..255."""
+        offsets = _checked_bias(bias, self.classes)
         self.weights, self.bias = kernels.copy(), offsets.copy()
         """As they were given; the bias is zeros where there was none."""
-        self._kernel = _kernels.Upsampling(kernels, offsets, self._stride, border == "edge")
+        self._kernel = _kernels.Upsampling(kernels, offsets, self.stride, border == "edge")
         self._largest_bias = float(np.abs(offsets).max())
-
-    @property
-    def stride(self) -> int:
-        """Pixels from a score to the next."""
-        return self._stride
-
-    @property
-    def classes(self) -> int:
-        """Classes, 1..255."""
-        return self._classes
-
-    @property
-    def border(self) -> Border:
-        """What scores outside of a tile are taken to be."""
-        return self._border
 
     def _largest_score(self, plan: TilePlan) -> float:
         """Return how large a score may be for no logit to overflow."""
@@ -135,8 +123,8 @@ def upsample_argmax(
         plan: Where the tiles lie.
         upsampling: The last layer.
         bfloat16: scores_tchw is uint16 and holds the bits of bfloat16.
-        out: Array for the result, uint8 (plan.height, plan.width); None makes one.
-        threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
+        out: As for ``stitch``.
+        threads: As for ``stitch``.
 
     Returns:
         The labels, uint8 (plan.height, plan.width): out where given.
@@ -187,7 +175,18 @@ class TileScores(TileByTile):
     _argument = "scores_chw"
 
     def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
-        """Prepare for an image; see ``UpsampleStitcher``."""
+        """Prepare for an image.
+
+        Args:
+            height: Rows of the image.
+            width: Columns of the image.
+            plan: Where the tiles of an image of this size lie.
+            upsampling: The last layer.
+
+        Raises:
+            TypeError: An argument has a wrong type.
+            ValueError: The plan is for another size, or its tiles are not multiples of the stride.
+        """
         self._shape = _checked_shape("UpsampleStitcher", plan, upsampling)
         super().__init__("UpsampleStitcher", height, width, plan)
         self._upsampling = upsampling
@@ -256,28 +255,11 @@ class UpsampleStitcher(TileScores):
         >>> corner = np.array([0.25, 0.75, 0.75, 0.25], np.float32)  # bilinear, by 2
         >>> kernels = np.stack([np.outer(corner, corner)] * 3)
         >>> twice = Upsampling(kernels, None, stride=2, border="edge")
-        >>> stitcher = UpsampleStitcher(40, 32, TilePlan(40, 32, 32, 32, (0, 8), (0,)), twice)
-        >>> stitcher.add(np.zeros((3, 16, 16), np.float32))[1].shape
-        (8, 32)
-        >>> first_row, labels = stitcher.add(np.ones((3, 16, 16), np.float32))
-        >>> first_row, labels.shape, stitcher.done
-        (8, (32, 32), True)
+        >>> plan = TilePlan(40, 32, 32, 32, (0, 8), (0,))
+        >>> stitcher = UpsampleStitcher(40, 32, plan, twice)
+        >>> [stitcher.add(np.zeros((3, 16, 16), np.float32))[0] for _ in plan]  # first rows
+        [0, 8]
     """
-
-    def __init__(self, height: int, width: int, plan: TilePlan, upsampling: Upsampling) -> None:
-        """Prepare for an image.
-
-        Args:
-            height: Rows of the image, as in the plan.
-            width: Columns of the image, as in the plan.
-            plan: Where the tiles lie.
-            upsampling: The last layer.
-
-        Raises:
-            TypeError: An argument has a wrong type.
-            ValueError: The plan is for another size, or its tiles are no multiples of the stride.
-        """
-        super().__init__(height, width, plan, upsampling)
 
     def add(
         self, scores_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
@@ -291,9 +273,7 @@ class UpsampleStitcher(TileScores):
             threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
 
         Returns:
-            None until a row of tiles is complete; then the number of the first finished image row
-            and the labels of the finished rows, uint8 (rows, width). Put together, these are the
-            image, top to bottom.
+            As ``Stitcher.add``.
 
         Raises:
             TypeError: The scores have a wrong type or dtype.

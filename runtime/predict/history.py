@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.parts import is_manifest
 from fcnkit.runtime.predict.stamp import Stamp
@@ -64,7 +65,7 @@ class Told:
     """Whether no line about this result follows, such as one of a failure."""
 
 
-class History:
+class History(Closing):
     """The lines of several manifests, found by the name of the result; for any thread."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -223,12 +224,6 @@ class History:
         """Close the files; closing twice is fine."""
         while self._open:
             self._open.popitem()[1].close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def check_separate(path: Path) -> None:

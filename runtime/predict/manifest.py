@@ -11,9 +11,10 @@ import os
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 from fcnkit.runtime.artifacts.precisions import full_name
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.predict.history import History, parsed
 from fcnkit.runtime.predict.identity import Origin, RealFolders, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
@@ -108,7 +109,7 @@ _MADE: Final = re.compile(
 """What a line says between the stamp of a result and the options, from its height on."""
 
 
-class Manifest:
+class Manifest(Closing):
     """The manifest of one run, open and locked, and what all manifests of its folder say."""
 
     def __init__(
@@ -292,12 +293,6 @@ class Manifest:
         """Unlock the manifest; closing twice is fine."""
         self._history.close()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _said(stamp: Stamp) -> str:

@@ -13,9 +13,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, Final
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.files import lock_file
 from fcnkit.runtime.predict.history import History, check_separate, parsed
 from fcnkit.runtime.predict.parts import Found, Part, found_in, manifest_name
@@ -28,7 +29,7 @@ _TURNS: Final = ".fcnkit-parts"
 """Name of the file that a part holds locked while it begins."""
 
 
-class ManifestFile:
+class ManifestFile(Closing):
     """A manifest, open for appending, and locked."""
 
     def __init__(self, path: Path) -> None:
@@ -99,12 +100,6 @@ class ManifestFile:
     def close(self) -> None:
         """Unlock the manifest; closing twice is fine."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _lock(file: IO[bytes]) -> None:

@@ -24,6 +24,7 @@ from fcnkit.runtime.checks import (
     check_int,
     check_output,
 )
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.pixels.tiling import TilePlan
@@ -49,7 +50,7 @@ _WARMUP_CALLS: Final = 3
 """A CUDA graph is recorded in the second call of a shape and launched from the third on."""
 
 
-class Segmenter:
+class Segmenter(Closing):
     """A model with everything around it that turns a picture into labels.
 
     How a picture is covered depends on the model's head. ``logits`` and ``scores``: ``average``
@@ -374,12 +375,6 @@ class Segmenter:
     def close(self) -> None:
         """Close the backend; closing twice is fine."""
         self._backend.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _listed(shapes: object) -> list[object]:

@@ -15,12 +15,13 @@ import shutil
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.outputs import Format, open_output
@@ -47,7 +48,7 @@ def read_journal(partial: Path) -> list[bytes]:
     return path.read_bytes().splitlines()
 
 
-class Staging:
+class Staging(Closing):
     """Where the results of one run are written until they are whole."""
 
     def __init__(self, out: Path, *, name: str = PARTIAL) -> None:
@@ -180,12 +181,6 @@ class Staging:
         for path in self._folder.iterdir():
             if path.name != _JOURNAL:
                 path.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Publishable(Protocol):

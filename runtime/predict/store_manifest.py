@@ -15,8 +15,9 @@ from dataclasses import asdict
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.predict.history import History
 from fcnkit.runtime.predict.identity import Origin, refuse_another
 from fcnkit.runtime.predict.jobs import Job
@@ -92,7 +93,7 @@ class ResultStamps:
         return self._listed("" if folder == "." else folder).get(output.name)
 
 
-class StoreManifest:
+class StoreManifest(Closing):
     """The manifest of one run, and what those of earlier runs say."""
 
     def __init__(
@@ -211,9 +212,3 @@ class StoreManifest:
         """
         self._history.close()
         self._flush()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

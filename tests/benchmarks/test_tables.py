@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kernels_page
-from benchmarks.markdown import csv_text, put_between, table, write_rows
+from benchmarks.markdown import Place, csv_text, put_between, table, write_rows
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -45,12 +45,12 @@ def test_rows_go_beside_the_page_and_their_summary_into_it(
 ) -> None:
     page, rows = tmp_path / "page.md", [{"a": "1", "b": "2"}]
     page.write_text("<!-- x -->\n<!-- end -->\n")
-    marks = {"csv_name": "rows.csv", "begin": "<!-- x -->", "end": "<!-- end -->"}
-    write_rows(rows, "- 1 row", page, **marks)
+    place = Place("rows.csv", begin="<!-- x -->", end="<!-- end -->")
+    write_rows(rows, "- 1 row", page, place)
     assert (tmp_path / "rows.csv").read_text() == "a,b\n1,2\n"
     assert page.read_text() == "<!-- x -->\n- 1 row\n<!-- end -->\n"
     assert capsys.readouterr().out == ""
-    write_rows(rows, "- 1 row", None, **marks)
+    write_rows(rows, "- 1 row", None, place)
     assert capsys.readouterr().out == "a,b\n1,2\n\n- 1 row\n"
 
 

@@ -15,6 +15,7 @@ from fcnkit.cli import app
 from fcnkit.errors import DataError, VerifyError
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from tests.export.adopt import graphs
+from tests.train.folders import empty_folder
 
 PLAIN = ("--mean", "0", "--std", "1", "--color", "RGB", "--scale", "1")
 
@@ -139,10 +140,8 @@ def test_data_shows_wrong_claims(
     source = graphs.save(tmp_path / "net.onnx", nodes)
     del first
     folder = tmp_path / "voc"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (folder / name).mkdir(parents=True)
     names = [sample.image for sample in open_voc(shapes_folder, split="val").samples]
-    (folder / "labelmap.txt").write_text("".join(f"c{n}:{n * 40},0,0::\n" for n in range(5)))
+    empty_folder(folder, "".join(f"c{n}:{n * 40},0,0::\n" for n in range(5)))
     for path in names:
         image_hwc = np.asarray(Image.open(path).convert("RGB"))
         Image.fromarray(image_hwc).save(folder / "JPEGImages" / f"{path.stem}.png")

@@ -23,6 +23,7 @@ from fcnkit.train.checkpoint import load_checkpoint
 from tests.cli.shell import called, refused
 from tests.cli.test_adopt import PLAIN
 from tests.export.adopt import graphs
+from tests.train.folders import empty_folder
 
 NAMES = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}
 
@@ -57,9 +58,7 @@ def spec_of(path: Path) -> ModelSpec:
 def fields(tmp_path: Path) -> Path:
     """Pictures of five gray samples; sample 4 alone shows where the plants are."""
     root = tmp_path / "fields"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    (root / "labelmap.txt").write_text("background:0,0,0::\nplant:0,200,0::\n")
+    empty_folder(root, "background:0,0,0::\nplant:0,200,0::\n")
     random = np.random.default_rng(0)
     for split, names in NAMES.items():
         (root / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names))

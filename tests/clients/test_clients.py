@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -43,13 +44,21 @@ def picture(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
+class Example(NamedTuple):
+    """A model, a picture, and the labels that fcnkit gives."""
+
+    model: Path
+    picture: Path
+    labels_hw: NDArray[np.uint8]
+
+
 @pytest.fixture(scope="module")
-def expected(picture: Path, exported: dict[str, Path]) -> NDArray[np.uint8]:
-    """What fcnkit gives."""
+def example(picture: Path, exported: dict[str, Path]) -> Example:
+    """The picture with fcnkit's labels."""
     with Image.open(picture) as image, fcnkit.load(exported["scene"]) as segmenter:
         labels_hw = segmenter(np.asarray(image))
     assert len(np.unique(labels_hw)) > 1
-    return labels_hw
+    return Example(exported["scene"], picture, labels_hw)
 
 
 def same(labels: bytes | NDArray[np.uint8], expected: NDArray[np.uint8]) -> None:
@@ -65,13 +74,7 @@ def node_modules() -> Path:
     return npm_folder("clients", NODE_PACKAGES) / "node_modules"
 
 
-def test_onnxruntime_node(
-    node_modules: Path,
-    exported: dict[str, Path],
-    picture: Path,
-    expected: NDArray[np.uint8],
-    tmp_path: Path,
-) -> None:
+def test_onnxruntime_node(node_modules: Path, example: Example, tmp_path: Path) -> None:
     script = tmp_path / "client.js"
     script.write_text(
         code("segment.js")
@@ -85,22 +88,20 @@ segment(model, picture).then((labels) => {
     )
     out = tmp_path / "labels.bin"
     modules = str(node_modules)
-    done = run("node", script, exported["scene"], picture, out, NODE_PATH=modules)
+    done = run("node", script, example.model, example.picture, out, NODE_PATH=modules)
     assert done.returncode == 0, done.stderr
-    height, width = expected.shape
+    height, width = example.labels_hw.shape
     assert done.stdout.strip() == f'["uint8",1,{height},{width}]'
-    same(out.read_bytes(), expected)
+    same(out.read_bytes(), example.labels_hw)
 
 
-def test_openvino(
-    exported: dict[str, Path], picture: Path, expected: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_openvino(example: Example, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     script = tmp_path / "client.py"
     script.write_text(code("segment.py"))
-    labels_hw = runpy.run_path(str(script))["segment"](exported["scene"], picture)
-    assert labels_hw.shape == expected.shape
-    same(labels_hw, expected)
+    labels_hw = runpy.run_path(str(script))["segment"](example.model, example.picture)
+    assert labels_hw.shape == example.labels_hw.shape
+    same(labels_hw, example.labels_hw)
 
 
 def build(folder: Path, header: str, *options: object) -> Path:
@@ -116,18 +117,14 @@ def build(folder: Path, header: str, *options: object) -> Path:
     return out
 
 
-def run_client(
-    client: Path, exported: dict[str, Path], picture: Path, expected: NDArray[np.uint8]
-) -> None:
+def run_client(client: Path, example: Example) -> None:
     out = client.with_name("labels.bin")
-    done = run(client, exported["scene"], picture.with_suffix(".ppm"), out)
+    done = run(client, example.model, example.picture.with_suffix(".ppm"), out)
     assert done.returncode == 0, done.stderr
-    same(out.read_bytes(), expected)
+    same(out.read_bytes(), example.labels_hw)
 
 
-def test_cpp_with_openvino(
-    exported: dict[str, Path], picture: Path, expected: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_cpp_with_openvino(example: Example, tmp_path: Path) -> None:
     openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed")
     home = Path(openvino.__file__).parent
     libraries = sorted((home / "libs").glob("libopenvino.so*"))
@@ -135,16 +132,10 @@ def test_cpp_with_openvino(
         pytest.skip("this OpenVINO package has no C++ headers")
     options = ("-isystem", home / "include", libraries[0], f"-Wl,-rpath,{home / 'libs'}")
     client = build(tmp_path, "openvino.hpp", *options)
-    run_client(client, exported, picture, expected)
+    run_client(client, example)
 
 
-def test_cpp_with_onnxruntime(
-    node_modules: Path,
-    exported: dict[str, Path],
-    picture: Path,
-    expected: NDArray[np.uint8],
-    tmp_path: Path,
-) -> None:
+def test_cpp_with_onnxruntime(node_modules: Path, example: Example, tmp_path: Path) -> None:
     include = Path(os.environ.get("ONNXRUNTIME_INCLUDE", "/usr/include/onnxruntime"))
     if not (include / "onnxruntime_cxx_api.h").is_file():
         pytest.skip("no C++ headers of ONNX Runtime; ONNXRUNTIME_INCLUDE names their folder")
@@ -153,4 +144,4 @@ def test_cpp_with_onnxruntime(
         pytest.skip("onnxruntime-node has no library for this machine")
     options = ("-isystem", include, libraries[0], f"-Wl,-rpath,{libraries[0].parent}")
     client = build(tmp_path, "onnxruntime.hpp", *options)
-    run_client(client, exported, picture, expected)
+    run_client(client, example)

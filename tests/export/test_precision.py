@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,7 @@ from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_bytes, read_onnx_file
 from fcnkit.runtime.artifacts.onnx_precision import layer_types
 from fcnkit.runtime.artifacts.spec import Head, Precision
-from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, load_model, save_checkpoint
-from fcnkit.train.recipe import RECIPES
+from fcnkit.train.checkpoint import checkpoint_spec, load_checkpoint, load_model, save_checkpoint
 from tests.refusal import refusal
 from tests.train.networks import lively
 
@@ -327,21 +327,13 @@ def test_too_few_pictures_are_refused(
 
 def overflowing(checkpoint: Path, out: Path, factor: float) -> Path:
     """Write the same function with activations in one block that are larger by a factor."""
-    net, loaded = load_model(checkpoint)
+    net, _ = load_model(checkpoint)
     block = net.backbone.layer2[1]
     with torch.no_grad():
         block.bn1.weight *= factor
         block.bn1.bias *= factor
         block.conv2.weight /= factor
-    content = Checkpoint(
-        spec=loaded.spec,
-        model=net.state_dict(),
-        resume=None,
-        epoch=1,
-        recipe=RECIPES["modern"],
-        scores={},
-    )
-    save_checkpoint(out, content)
+    save_checkpoint(out, replace(load_checkpoint(checkpoint), model=net.state_dict()))
     return out
 
 

@@ -26,6 +26,7 @@ from tests.faults.guarded import guarded
 from tests.faults.outputs import save_good, write_pictures
 from tests.faults.table import Setting, Trial, promise
 from tests.runtime.models import CLASSES, PALETTE, make_spec, write_model
+from tests.train.folders import empty_folder
 
 VALUES = (
     *("", " ", "x", "=", "a=b", "--", "\n", "\x1b[2J", "é", "\udcff", "a" * 5000),
@@ -180,13 +181,11 @@ def prepare(given: Path) -> None:
     save_good(given / "best.pt")
     names = write_pictures(given / "in", 2, side=40)
     data = given / "data"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (data / folder).mkdir(parents=True)
     rows = [
         f"{name}:{','.join(map(str, color))}::"
         for name, color in zip(CLASSES, PALETTE, strict=True)
     ]
-    (data / "labelmap.txt").write_text("\n".join(rows) + "\n")
+    empty_folder(data, "\n".join(rows) + "\n")
     labels_hw = np.arange(40 * 40, dtype=np.uint8).reshape(40, 40) % len(CLASSES)
     for name in names:
         stem = Path(name).stem

@@ -63,13 +63,9 @@ class FakeTensorRt:
     DynamicShapesKernelSpecializationStrategy = Specialization
     EngineInvalidityDiagnostics = Diagnostics
 
-    @property
-    def __version__(self) -> str:
-        return "1.7.1.116" if self.rtx else "10.9.0.34"
-
-    @property
-    def __name__(self) -> str:
-        return "tensorrt_rtx" if self.rtx else "tensorrt"
+    def __post_init__(self) -> None:
+        self.__name__ = "tensorrt_rtx" if self.rtx else "tensorrt"
+        self.__version__ = "1.7.1.116" if self.rtx else "10.9.0.34"
 
     def Runtime(self, logger: Any) -> Any:
         runtime = SimpleNamespace()

@@ -12,11 +12,16 @@ LABELMAP = "background:0,0,0::\ncat:255,0,0::\ndog:0,255,0::\n"
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-def make_folder(root: Path, **splits: list[str]) -> Path:
-    """Write a data set of three classes; every picture is 6 x 8 and its mask all cat."""
+def empty_folder(root: Path, labelmap: str) -> None:
+    """Write a data set without images: its folders and its label map."""
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (root / name).mkdir(parents=True)
-    (root / "labelmap.txt").write_text(LABELMAP)
+    (root / "labelmap.txt").write_text(labelmap, encoding="utf-8")
+
+
+def make_folder(root: Path, **splits: list[str]) -> Path:
+    """Write a data set of three classes; every picture is 6 x 8 and its mask all cat."""
+    empty_folder(root, LABELMAP)
     for split, names in splits.items():
         (root / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(names) + "\n")
         for name in names:

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
-from fcnkit.cli.train import _MODEL_HELP
+from fcnkit.cli import app
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import (
     ARCHITECTURES,
@@ -263,7 +264,8 @@ def test_the_family() -> None:
     families = ("fcn32s", "fcn16s", "fcn8s", "fpn", "unet", "deeplabv3", "deeplabv3os8")
     expected = {f"{family}-{backbone}" for family in families for backbone in RESNETS}
     assert set(ARCHITECTURES) == expected | {"unet"}
-    assert all(word in _MODEL_HELP for name in ARCHITECTURES for word in name.split("-"))
+    shown = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output
+    assert all(word in shown for name in ARCHITECTURES for word in name.split("-"))
 
 
 def test_a_new_network_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from fcnkit.train.evaluation import PictureScore, measure
 from fcnkit.train.report import worst_apart, write_report
 from tests.cli.shell import fcnkit as shell
 from tests.cli.shell import refused
+from tests.train.folders import empty_folder
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
@@ -99,13 +100,11 @@ def test_the_chapters_protocol_on_the_command_line(run_folder: Path, tmp_path: P
     from fcnkit.train.data.shapes import SHAPES
 
     root = tmp_path / "data"
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
     lines = [
         f"{name}:{','.join(map(str, color))}::"
         for name, color in zip(SHAPES.classes, SHAPES.palette, strict=True)
     ]
-    (root / "labelmap.txt").write_text("\n".join(lines) + "\n")
+    empty_folder(root, "\n".join(lines) + "\n")
     (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
     Image.new("RGB", (500, 330), (9, 9, 9)).save(root / "JPEGImages/a.png")
     Image.new("L", (500, 330), 255).save(root / "SegmentationClass/a.png")

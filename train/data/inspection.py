@@ -175,10 +175,14 @@ def about_pictures(
     checks = (_void, _transparent, _repainted, _turned, _mixed, _swapped)
     found = [remark for check in checks for remark in check(root, every)]
     warnings, notes = list(found), list[Remark]()
-    splits = [split for split in ("train", "val", "test") if split in listed]
-    for pair in combinations(splits, 2):
-        warnings += _copies(root, pair, listed, pictures)
-        notes += _alike(root, pair, listed, pictures)
+    splits = [
+        _Split(split, [pictures[name] for name in listed[split]])
+        for split in ("train", "val", "test")
+        if split in listed
+    ]
+    for first, second in combinations(splits, 2):
+        warnings += _copies(root, first, second)
+        notes += _alike(root, first, second)
     return Remarks(tuple(warnings), tuple(notes))
 
 
@@ -257,46 +261,43 @@ def _swapped(root: Path, pictures: Sequence[Picture]) -> Iterator[Remark]:
         yield Remark("swapped", message(str(root), rule, got, remedy))
 
 
-def _copies(
-    root: Path,
-    pair: tuple[str, str],
-    listed: Mapping[str, Sequence[str]],
-    pictures: Mapping[str, Picture],
-) -> Iterator[Remark]:
+class _Split(NamedTuple):
+    """The pictures on one list."""
+
+    name: str
+    pictures: Sequence[Picture]
+
+    def not_on(self, other: _Split) -> list[Picture]:
+        """Return the pictures whose names are not on another list."""
+        names = {picture.name for picture in other.pictures}
+        return [picture for picture in self.pictures if picture.name not in names]
+
+
+def _copies(root: Path, first: _Split, second: _Split) -> Iterator[Remark]:
     """Find pictures that two splits share under different names."""
-    first, second = pair
-    digests = {pictures[name].digest: name for name in listed[first] if pictures[name].digest}
+    digests = {picture.digest: picture.name for picture in first.pictures if picture.digest}
     pairs = [
-        f"{digests[pictures[name].digest]} = {name}"
-        for name in listed[second]
-        if pictures[name].digest in digests and name not in listed[first]
+        f"{digests[picture.digest]} = {picture.name}"
+        for picture in second.not_on(first)
+        if picture.digest in digests
     ]
     if pairs:
         got = f"{len(pairs)} identical under two names ({named(pairs)})"
-        yield Remark("copies", shared_text(root, first, second, got))
+        yield Remark("copies", shared_text(root, first.name, second.name, got))
 
 
-def _alike(
-    root: Path,
-    pair: tuple[str, str],
-    listed: Mapping[str, Sequence[str]],
-    pictures: Mapping[str, Picture],
-) -> Iterator[Remark]:
+def _alike(root: Path, first: _Split, second: _Split) -> Iterator[Remark]:
     """Find pictures of two splits that look alike. Shared names and copies have a warning."""
-    first, second = pair
-    held = {pictures[name].digest for name in listed[first]}
+    held = {picture.digest for picture in first.pictures}
+    others = [picture for picture in second.not_on(first) if picture.digest not in held]
     found = matches(
-        {name: pictures[name].look for name in listed[first]},
-        {
-            name: pictures[name].look
-            for name in listed[second]
-            if name not in listed[first] and pictures[name].digest not in held
-        },
+        {picture.name: picture.look for picture in first.pictures},
+        {picture.name: picture.look for picture in others},
     )
     if found:
-        rule = f"pictures of {first}.txt and {second}.txt should not look alike"
+        rule = f"pictures of {first.name}.txt and {second.name}.txt should not look alike"
         shown = named([f"{name} like {other}" for other, name in found])
-        got = f"{len(found)} of {len(listed[second])} in {second}.txt that do ({shown}): "
+        got = f"{len(found)} of {len(second.pictures)} in {second.name}.txt that do ({shown}): "
         got += f"at most {NEAR} of the 64 bits of a hash differ"
         remedy = "if they are frames of one scene, keep them on one list with fcnkit data split "
         remedy += "--force --group REGEX"

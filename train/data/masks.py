@@ -98,12 +98,12 @@ def read_image_levels(
     """Read a data set's picture, and which values of more than 8 bits there were.
 
     Args:
-        path: As for ``read_image``.
+        path: The picture's file.
         range: As for ``read_image``.
         bands: As for ``read_image``.
 
     Returns:
-        The picture and its values.
+        The picture, and which values of more than 8 bits there were.
 
     Raises:
         DataError: As for ``read_image``.

@@ -54,8 +54,7 @@ class SegmentationNet(nn.Module, ABC):
         Raises:
             ValueError: A side is not a multiple of 32.
         """
-        self._check_sides(image_nchw)
-        logits: Tensor = self.last_step(self.body(image_nchw))
+        logits: Tensor = self.last_step(self._features(image_nchw))
         return logits
 
     def labels(self, image_nchw: Tensor) -> Tensor:
@@ -70,8 +69,7 @@ class SegmentationNet(nn.Module, ABC):
         Raises:
             ValueError: A side is not a multiple of 32.
         """
-        self._check_sides(image_nchw)
-        x_nchw, last_step = self.body(image_nchw), self.last_step
+        x_nchw, last_step = self._features(image_nchw), self.last_step
         if isinstance(last_step, SubpixelConvTranspose2d):
             return last_step.labels(x_nchw)
         best: Tensor = last_step(x_nchw).argmax(1)
@@ -87,10 +85,9 @@ class SegmentationNet(nn.Module, ABC):
             Logits (N, M, K, P), where M * P counts the pixels and a border around them.
 
         Raises:
-            ValueError: A side is not a multiple of 32.
+            ValueError: As in forward.
         """
-        self._check_sides(image_nchw)
-        x_nchw, last_step = self.body(image_nchw), self.last_step
+        x_nchw, last_step = self._features(image_nchw), self.last_step
         if isinstance(last_step, SubpixelConvTranspose2d):
             return last_step.pieces(x_nchw)
         logits: Tensor = last_step(x_nchw)
@@ -108,9 +105,11 @@ class SegmentationNet(nn.Module, ABC):
             return last_step.pieces_of(labels_nhw, outside=outside)
         return labels_nhw.flatten(1)[:, None]
 
-    def _check_sides(self, image_nchw: Tensor) -> None:
+    def _features(self, image_nchw: Tensor) -> Tensor:
+        """Run the body on images of legal sides."""
         height, width = image_nchw.shape[-2:]
         if height % MULTIPLE or width % MULTIPLE:
             fit = f"pad to {-height % MULTIPLE + height}x{-width % MULTIPLE + width}"
             rule = f"sides must be multiples of {MULTIPLE}"
             raise BadValueError(message(type(self).__name__, rule, f"{height}x{width}", fit))
+        return self.body(image_nchw)

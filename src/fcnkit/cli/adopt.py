@@ -7,86 +7,67 @@ from typing import Annotated, Any
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import PictureBands, choice, parse_bands
+from fcnkit.cli.options import GraphPrecision, PictureBands, QuantizedTo, parse_bands
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
-from fcnkit.export.choices import Activations
-from fcnkit.runtime.artifacts.precisions import Precision
 from fcnkit.runtime.artifacts.spec import Head, parse_shape
 
 __all__ = ["adopt"]
 
 
+@documented
 def adopt(
     source: Annotated[
         str, typer.Argument(help="An .onnx file, a state dict, or package.module:factory.")
     ],
     *,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="The .onnx, .pt or .safetensors file to write.")
-    ],
-    classes: Annotated[int | None, typer.Option(help="Number of classes.")] = None,
-    labelmap: Annotated[
-        Path | None, typer.Option(help="File that names the classes, name:r,g,b:: a line.")
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(help="What is subtracted from the input's channels: 0.485,0.456,0.406."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option(help="What they are divided by after that: 0.229,0.224,0.225.")
-    ] = None,
-    scale: Annotated[
-        int | None, typer.Option(help="255 where mean and std are of 0..255, 1 where of 0..1.")
-    ] = None,
-    color: Annotated[
-        str | None, typer.Option(help="The network's order of channels: RGB or BGR.")
-    ] = None,
-    multiple: Annotated[
-        int | None, typer.Option(help="What the sides of an image divide by; tried by default.")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the network.")] = None,
-    output: Annotated[
-        str | None, typer.Option(help="The output of an ONNX file that is adopted.")
-    ] = None,
-    upsample: Annotated[
-        str | None,
-        typer.Option(help="How coarse scores are enlarged: bilinear (default) or align-corners."),
-    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    classes: int | None = None,
+    labelmap: Path | None = None,
+    mean: str | None = None,
+    std: str | None = None,
+    scale: int | None = None,
+    color: str | None = None,
+    multiple: int | None = None,
+    name: str | None = None,
+    output: str | None = None,
+    upsample: str | None = None,
     bands: PictureBands = None,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML or JSON file with these options by name.")
-    ] = None,
-    head: Annotated[
-        Head | None, choice("--head", Head, "logits where the network gives scores by default.")
-    ] = None,
-    precision: Annotated[
-        Precision,
-        choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
-    ] = "fp32",
-    keep_fp32: Annotated[
-        str | None, typer.Option(help="Parts that stay in fp32, by comma: net.head.")
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="For int8 and fp16: VOC folder, or one of at least 16 images."),
-    ] = None,
-    activations: Annotated[
-        Activations,
-        choice("--activations", Activations, "for int8; uint8 is fastest on CPUs."),
-    ] = "uint8",
-    shape: Annotated[
-        str | None, typer.Option(help="The only NxHxW that the graph takes: 1x320x480.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Labeled images in VOC layout: score these claims and others on them."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which list of --data; val by default.")] = None,
+    config: Path | None = None,
+    head: Head | None = None,
+    precision: GraphPrecision = "fp32",
+    keep_fp32: str | None = None,
+    calibration: Path | None = None,
+    activations: QuantizedTo = "uint8",
+    shape: str | None = None,
+    data: Path | None = None,
+    split: str | None = None,
 ) -> None:
-    """Take over a network from elsewhere, and keep the file only if it agrees with its source."""
+    """Take over a network from elsewhere, and keep the file only if it agrees with its source.
+
+    Options:
+        out: The .onnx, .pt or .safetensors file to write.
+        classes: Number of classes.
+        labelmap: File that names the classes, name:r,g,b:: a line.
+        mean: What is subtracted from the input's channels: 0.485,0.456,0.406.
+        std: What they are divided by after that: 0.229,0.224,0.225.
+        scale: 255 where mean and std are of 0..255, 1 where of 0..1.
+        color: The network's order of channels: RGB or BGR.
+        multiple: What the sides of an image divide by; tried by default.
+        name: What to call the network.
+        output: The output of an ONNX file that is adopted.
+        upsample: How coarse scores are enlarged: bilinear (default) or align-corners.
+        config: YAML or JSON file with these options by name.
+        head: logits where the network gives scores by default.
+        keep_fp32: Parts that stay in fp32, by comma: net.head.
+        calibration: For int8 and fp16: VOC folder, or one of at least 16 images.
+        shape: The only NxHxW that the graph takes: 1x320x480.
+        data: Labeled images in VOC layout: score these claims and others on them.
+        split: Which list of --data; val by default.
+    """
     try:
         from fcnkit.export.adopt.adopting import adopt as run
         from fcnkit.export.adopt.claims import Claims, read_claims

@@ -23,6 +23,7 @@ from fcnkit.cli.bench_runs import (
     stream_counts,
     write_report,
 )
+from fcnkit.cli.documented import documented
 from fcnkit.cli.options import (
     BackendOptions,
     Cover,
@@ -66,55 +67,47 @@ _Plots = Annotated[
 
 
 @app.command()
+@documented
 def latency(
     models: Annotated[
         list[Path], typer.Argument(metavar="MODEL...", help="best.pt, or exported models.")
     ],
     *,
     backend: _Backends = None,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(help="HxW of the pictures, such as 320x480; by default the model's own."),
-    ] = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(help="Pictures per call; 1 by default.")
-    ] = None,
+    shape: list[str] | None = None,
+    batch: list[int] | None = None,
     threads: Threads = None,
     cover: Cover = None,
     backend_options: BackendOptions = None,
     factory: Factory = None,
-    runs: Annotated[
-        int | None, typer.Option(help="Samples; 200 unless --duration is given.")
-    ] = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds to measure for.")] = None,
-    warmup: Annotated[
-        int | None, typer.Option(help="Calls before the first sample; until stable by default.")
-    ] = None,
-    picture: Annotated[
-        Path | None, typer.Option(help="A picture to measure with; a made-up one by default.")
-    ] = None,
+    runs: int | None = None,
+    duration: float | None = None,
+    warmup: int | None = None,
+    picture: Path | None = None,
     cuda_graphs: Annotated[
         CudaGraphs, choice("--cuda-graphs", CudaGraphs, "for engines; both gives one row each.")
     ] = "both",
-    stages: Annotated[
-        bool, typer.Option("--stages/--no-stages", help="Also time files to label files.")
-    ] = True,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="33ms",
-            help="Time per frame: also time calls, array in and labels out, and say whether they "
-            "keep it, and the largest shape that does.",
-        ),
-    ] = None,
-    percentile: Annotated[
-        float | None, typer.Option(help="Of the calls, compared with --budget; 99 by default.")
-    ] = None,
+    stages: Annotated[bool, typer.Option("--stages/--no-stages")] = True,
+    budget: Annotated[str | None, typer.Option(metavar="33ms")] = None,
+    percentile: float | None = None,
     out: _Out = None,
     plots: _Plots = True,
     as_json: Json = False,
 ) -> None:
-    """Time every model on every backend at every shape and batch, stage by stage."""
+    """Time every model on every backend at every shape and batch, stage by stage.
+
+    Options:
+        shape: HxW of the pictures, such as 320x480; by default the model's own.
+        batch: Pictures per call; 1 by default.
+        runs: Samples; 200 unless --duration is given.
+        duration: Seconds to measure for.
+        warmup: Calls before the first sample; until stable by default.
+        picture: A picture to measure with; a made-up one by default.
+        stages: Also time files to label files.
+        budget: Time per frame: also time calls, array in and labels out, and say whether they keep
+            it, and the largest shape that does.
+        percentile: Of the calls, compared with --budget; 99 by default.
+    """
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.bench.calls import Effort
     from fcnkit.runtime.bench.drawing import check_matplotlib
@@ -154,6 +147,7 @@ def latency(
 
 
 @app.command()
+@documented
 def throughput(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     data: Annotated[
@@ -161,40 +155,34 @@ def throughput(
     ],
     *,
     backend: _Backends = None,
-    streams: Annotated[
-        list[int] | None,
-        typer.Option(help="Models run side by side, one thread each; may be repeated."),
-    ] = None,
-    threads: Annotated[
-        list[int] | None,
-        typer.Option(help="CPU threads of each model, once or per --streams; all cores shared."),
-    ] = None,
+    streams: list[int] | None = None,
+    threads: list[int] | None = None,
     cover: Cover = None,
-    batch: Annotated[
-        list[int] | None, typer.Option(help="Tiles per batch, as for predict; may be repeated.")
-    ] = None,
-    workers: Annotated[
-        list[int] | None,
-        typer.Option(help="Threads that decode and write beside each model; may be repeated."),
-    ] = None,
+    batch: list[int] | None = None,
+    workers: list[int] | None = None,
     backend_options: BackendOptions = None,
     factory: Factory = None,
-    rounds: Annotated[int, typer.Option(help="Times the whole folder is labeled.")] = 3,
-    limit: Annotated[int | None, typer.Option(help="Take the first pictures only.", min=1)] = None,
-    load: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RATE",
-            help="Also let pictures arrive at random moments, this many per second, or 80% of "
-            "what the folder reached; may be repeated.",
-        ),
-    ] = None,
-    duration: Annotated[float, typer.Option(help="Seconds of arrivals per --load.")] = 20.0,
+    rounds: int = 3,
+    limit: Annotated[int | None, typer.Option(min=1)] = None,
+    load: Annotated[list[str] | None, typer.Option(metavar="RATE")] = None,
+    duration: float = 20.0,
     out: _Out = None,
     plots: _Plots = True,
     as_json: Json = False,
 ) -> None:
-    """Label a folder as predict does, and pictures that arrive at random; count all of it."""
+    """Label a folder as predict does, and pictures that arrive at random; count all of it.
+
+    Options:
+        streams: Models run side by side, one thread each; may be repeated.
+        threads: CPU threads of each model, once or per --streams; all cores shared.
+        batch: Tiles per batch, as for predict; may be repeated.
+        workers: Threads that decode and write beside each model; may be repeated.
+        rounds: Times the whole folder is labeled.
+        limit: Take the first pictures only.
+        load: Also let pictures arrive at random moments, this many per second, or 80% of what the
+            folder reached; may be repeated.
+        duration: Seconds of arrivals per --load.
+    """
     from fcnkit.runtime.bench.drawing import check_matplotlib
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.host import measure_host
@@ -243,22 +231,27 @@ def throughput(
 
 
 @app.command()
+@documented
 def live(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     *,
-    rate: Annotated[list[float], typer.Option(help="Frames per second; may be repeated.")],
+    rate: list[float],
     backend: _Backends = None,
-    shape: Annotated[
-        str | None, typer.Option(help="HxW of the frames; by default the model's own.")
-    ] = None,
+    shape: str | None = None,
     threads: Threads = None,
     cover: Cover = None,
     backend_options: BackendOptions = None,
     factory: Factory = None,
-    duration: Annotated[float, typer.Option(help="Seconds for each rate.")] = 20.0,
+    duration: float = 20.0,
     as_json: Json = False,
 ) -> None:
-    """Show frames at a fixed rate, as a camera does: age of the results, drops, jitter."""
+    """Show frames at a fixed rate, as a camera does: age of the results, drops, jitter.
+
+    Options:
+        rate: Frames per second; may be repeated.
+        shape: HxW of the frames; by default the model's own.
+        duration: Seconds for each rate.
+    """
     from fcnkit.runtime.bench.environment import describe_environment
     from fcnkit.runtime.bench.report import report_head, unique_rows
     from fcnkit.runtime.files import sha256_of

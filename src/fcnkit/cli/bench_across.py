@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnkit.cli.bench_text import aligned, machine
+from fcnkit.cli.documented import documented
 from fcnkit.cli.options import (
     BackendOptions,
     Cover,
@@ -25,38 +26,32 @@ if TYPE_CHECKING:
 __all__ = ["across"]
 
 
+@documented
 def across(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     *,
-    versions: Annotated[
-        str,
-        typer.Option(
-            metavar="PACKAGE==V,V",
-            help="The library and its versions, such as onnxruntime==1.27,1.31. pip installs each "
-            "into an environment that is removed at the end.",
-        ),
-    ],
-    backend: Annotated[
-        str | None,
-        typer.Option(help="Of the package's backends; by default the first. See fcnkit doctor."),
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="HxW of an image; by default the model's own.")
-    ] = None,
-    picture: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="An image whose labels are compared; may be repeated. Else made-up ones."
-        ),
-    ] = None,
+    versions: Annotated[str, typer.Option(metavar="PACKAGE==V,V")],
+    backend: str | None = None,
+    shape: str | None = None,
+    picture: list[Path] | None = None,
     threads: Threads = None,
     cover: Cover = None,
     backend_options: BackendOptions = None,
-    runs: Annotated[int, typer.Option(help="Calls of each version in a round.")] = 40,
-    rounds: Annotated[int, typer.Option(help="Times that the versions take turns.")] = 5,
+    runs: int = 40,
+    rounds: int = 5,
     as_json: Json = False,
 ) -> None:
-    """Run a model with other versions of its library: the time of a call, and the labels."""
+    """Run a model with other versions of its library: the time of a call, and the labels.
+
+    Options:
+        versions: The library and its versions, such as onnxruntime==1.27,1.31. pip installs each
+            into an environment that is removed at the end.
+        backend: Of the package's backends; by default the first. See fcnkit doctor.
+        shape: HxW of an image; by default the model's own.
+        picture: An image whose labels are compared; may be repeated. Else made-up ones.
+        runs: Calls of each version in a round.
+        rounds: Times that the versions take turns.
+    """
     from dataclasses import asdict
 
     from fcnkit.runtime.bench.across import (

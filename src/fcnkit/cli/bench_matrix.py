@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, get_args
 import typer
 
 from fcnkit.cli.bench_runs import write_report
+from fcnkit.cli.documented import documented
 from fcnkit.cli.options import Cover, Factory, Json, Threads, cover_request, parse_size
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
@@ -26,6 +27,7 @@ _MOST_MINUTES: Final = 10_000
 """A week; the operating system does not wait for a process much longer at a time."""
 
 
+@documented
 def matrix(
     sources: Annotated[
         list[Path],
@@ -36,59 +38,37 @@ def matrix(
         ),
     ],
     *,
-    split: Annotated[
-        str | None, typer.Option(help="Which list of DATA is scored; val by default.")
-    ] = None,
-    head: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Exported from a checkpoint; may be repeated. By default scores, or logits where "
-            "the network has none, and labels."
-        ),
-    ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(help="The same; by default fp32, fp16 and int8."),
-    ] = None,
+    split: str | None = None,
+    head: list[str] | None = None,
+    precision: list[str] | None = None,
     backend: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend",
-            metavar="NAME[:COMPUTE]",
-            help="Only these; may be repeated. By default all, in every faster precision too.",
-        ),
+        list[str] | None, typer.Option("--backend", metavar="NAME[:COMPUTE]")
     ] = None,
-    shape: Annotated[
-        str | None,
-        typer.Option(help="HxW of the picture whose latency is measured; the model's own."),
-    ] = None,
+    shape: str | None = None,
     threads: Threads = None,
     cover: Cover = None,
     factory: Factory = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(help="Stop then, and say what was not reached; exports take half at most."),
-    ] = None,
-    max_drop: Annotated[
-        float,
-        typer.Option(help="How far below the source a recommended row may score."),
-    ] = 0.01,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--out",
-            help="Folder for report.json, report.html, PNGs and exported models. A later run goes "
-            "on where one stopped. Without it nothing is kept.",
-        ),
-    ] = None,
-    plots: Annotated[
-        bool,
-        typer.Option("--plots/--no-plots", help="Draw PNGs and report.html; needs matplotlib."),
-    ] = True,
+    minutes: float | None = None,
+    max_drop: float = 0.01,
+    out: Annotated[Path | None, typer.Option("-o", "--out")] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots")] = True,
     as_json: Json = False,
 ) -> None:
-    """Score and time every backend and precision that runs here, and recommend one."""
+    """Score and time every backend and precision that runs here, and recommend one.
+
+    Options:
+        split: Which list of DATA is scored; val by default.
+        head: Exported from a checkpoint; may be repeated. By default scores, or logits where the
+            network has none, and labels.
+        precision: The same; by default fp32, fp16 and int8.
+        backend: Only these; may be repeated. By default all, in every faster precision too.
+        shape: HxW of the picture whose latency is measured; the model's own.
+        minutes: Stop then, and say what was not reached; exports take half at most.
+        max_drop: How far below the source a recommended row may score.
+        out: Folder for report.json, report.html, PNGs and exported models. A later run goes on
+            where one stopped. Without it nothing is kept.
+        plots: Draw PNGs and report.html; needs matplotlib.
+    """
     from fcnkit.cli.bench_text import matrix_text
     from fcnkit.cli.matrix_run import MatrixRequest, run_matrix
     from fcnkit.runtime.bench.drawing import check_matplotlib

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import Json
 from fcnkit.cli.say import say
@@ -23,52 +24,42 @@ _SHOWN = 8
 """Old classes that are named per new class; --json names all."""
 
 
+@documented
 def import_data_set(
     source: Annotated[
         Path | None,
         typer.Argument(help="A folder, a zip file, or a JSON file of COCO.", show_default=False),
     ] = None,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, new or empty.")],
-    format: Annotated[
-        str,
-        typer.Option(
-            help="voc (CVAT, Datumaro), coco, labelme, cityscapes, ade20k, folders, or auto: "
-            "what SOURCE looks like."
-        ),
-    ] = "auto",
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images, where SOURCE has no usual one.")
-    ] = None,
-    masks: Annotated[
-        Path | None, typer.Option(help="Folder of the masks, named like the images.")
-    ] = None,
-    labelmap: Annotated[
-        Path | None, typer.Option(help="A labelmap.txt with names and colors of the classes.")
-    ] = None,
-    class_map: Annotated[
-        str | None,
-        typer.Option(
-            "--map",
-            metavar="OLD=NEW,...",
-            help="Which class becomes which. OLD is an id, a class or * for the rest, NEW a class "
-            "or void. @FILE reads the rules from a file.",
-        ),
-    ] = None,
-    keep: Annotated[
-        str | None,
-        typer.Option(metavar="A,B", help="Keep these classes; the others become void."),
-    ] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of linking.")] = False,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out what has labels and no image.")
-    ] = False,
-    crowd: Annotated[str, typer.Option(help="What COCO's crowds become: class or void.")] = "class",
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    format: str = "auto",
+    images: Path | None = None,
+    masks: Path | None = None,
+    labelmap: Path | None = None,
+    class_map: Annotated[str | None, typer.Option("--map", metavar="OLD=NEW,...")] = None,
+    keep: Annotated[str | None, typer.Option(metavar="A,B")] = None,
+    copy: Annotated[bool, typer.Option("--copy")] = False,
+    skip_missing: Annotated[bool, typer.Option("--skip-missing")] = False,
+    crowd: str = "class",
     as_json: Json = False,
 ) -> None:
     """Make a data set in VOC layout of what an annotation tool exports.
 
     Reads CVAT, Datumaro, COCO, LabelMe, Cityscapes, ADE20K, or a folder of images and one of masks.
+
+    Options:
+        out: Folder to write, new or empty.
+        format: voc (CVAT, Datumaro), coco, labelme, cityscapes, ade20k, folders, or auto: what
+            SOURCE looks like.
+        images: Folder of the images, where SOURCE has no usual one.
+        masks: Folder of the masks, named like the images.
+        labelmap: A labelmap.txt with names and colors of the classes.
+        class_map: Which class becomes which. OLD is an id, a class or * for the rest, NEW a class
+            or void. @FILE reads the rules from a file.
+        keep: Keep these classes; the others become void.
+        copy: Copy images instead of linking.
+        skip_missing: Leave out what has labels and no image.
+        crowd: What COCO's crowds become: class or void.
     """
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.artifacts.classmap import parse_class_map

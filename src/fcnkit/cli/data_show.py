@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.options import PictureBands, ValueRange, parse_bands, parse_levels, parse_size
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
@@ -21,25 +22,29 @@ if TYPE_CHECKING:
 __all__ = ["show_data_set"]
 
 
+@documented
 def show_data_set(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write, new or empty.")],
-    split: Annotated[str, typer.Option(help="The list to show images of.")] = "train",
-    count: Annotated[int, typer.Option(help="Number of images, spread over the list.", min=1)] = 24,
-    augmented: Annotated[
-        bool, typer.Option("--augmented", help="Show what training sees: augmented crops.")
-    ] = False,
-    recipe: Annotated[
-        str, typer.Option(help="With --augmented: the recipe of fcnkit train, d2l or modern.")
-    ] = "d2l",
-    crop: Annotated[
-        str | None, typer.Option(help="With --augmented: HxW, as for fcnkit train.")
-    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    split: str = "train",
+    count: Annotated[int, typer.Option(min=1)] = 24,
+    augmented: Annotated[bool, typer.Option("--augmented")] = False,
+    recipe: str = "d2l",
+    crop: str | None = None,
     value_range: ValueRange = None,
     bands: PictureBands = None,
 ) -> None:
-    """Draw images with their masks and a legend of the classes."""
+    """Draw images with their masks and a legend of the classes.
+
+    Options:
+        out: Folder to write, new or empty.
+        split: The list to show images of.
+        count: Number of images, spread over the list.
+        augmented: Show what training sees: augmented crops.
+        recipe: With --augmented: the recipe of fcnkit train, d2l or modern.
+        crop: With --augmented: HxW, as for fcnkit train.
+    """
     from fcnkit.cli.progress import progress_of
     from fcnkit.train.data.show import save_sheets, spread
     from fcnkit.train.data.voc import open_voc

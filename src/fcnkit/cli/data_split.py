@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import Json
 from fcnkit.cli.say import say
@@ -19,28 +20,26 @@ if TYPE_CHECKING:
 __all__ = ["split_data_set"]
 
 
+@documented
 def split_data_set(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
     *,
-    ratios: Annotated[
-        str,
-        typer.Option(metavar="TRAIN/VAL/TEST", help="Shares of the lists; 80/20 makes no test."),
-    ] = "70/10/20",
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="Images with the same match of its one group stay together, such as the frames "
-            "of one drive: '^(drive[0-9]+)_'.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Which of many equally good lists.", min=0)] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace lists that are there.")] = False,
+    ratios: Annotated[str, typer.Option(metavar="TRAIN/VAL/TEST")] = "70/10/20",
+    group: Annotated[str | None, typer.Option(metavar="REGEX")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    force: Annotated[bool, typer.Option("--force")] = False,
     as_json: Json = False,
 ) -> None:
     """Divide the labeled images of a data set, every class in its share.
 
     Writes the lists train.txt, val.txt and test.txt.
+
+    Options:
+        ratios: Shares of the lists; 80/20 makes no test.
+        group: Images with the same match of its one group stay together, such as the frames of one
+            drive: '^(drive[0-9]+)_'.
+        seed: Which of many equally good lists.
+        force: Replace lists that are there.
     """
     from fcnkit.cli.progress import progress_of
     from fcnkit.train.data.split import split_folder

@@ -9,21 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnkit.cli import options
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import (
-    Backend,
-    BackendOptions,
-    Compute,
-    Cover,
-    Factory,
-    Json,
-    SpecFrom,
-    Threads,
-    Tta,
-    backend_request,
-    cover_request,
-    use_factory,
-)
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra
 
@@ -34,34 +22,33 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "warnings_of"]
 
 
+@documented
 def evaluate(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout.")],
     *,
-    split: Annotated[str, typer.Option(help="Which list.")] = "val",
-    cover: Cover = None,
-    tta: Tta = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Folder for a page with confusions and worst pictures.")
-    ] = None,
-    d2l_protocol: Annotated[
-        bool,
-        typer.Option(
-            "--d2l-protocol", help="As the d2l.ai chapter: random crops, void as background."
-        ),
-    ] = False,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the crops of --d2l-protocol; 0 by default.", min=0)
-    ] = None,
-    backend: Backend = "auto",
-    compute: Compute = "auto",
-    threads: Threads = None,
-    backend_option: BackendOptions = None,
-    spec: SpecFrom = None,
-    factory: Factory = None,
-    as_json: Json = False,
+    split: str = "val",
+    cover: options.Cover = None,
+    tta: options.Tta = None,
+    report: Path | None = None,
+    d2l_protocol: Annotated[bool, typer.Option("--d2l-protocol")] = False,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    backend: options.Backend = "auto",
+    compute: options.Compute = "auto",
+    threads: options.Threads = None,
+    backend_option: options.BackendOptions = None,
+    spec: options.SpecFrom = None,
+    factory: options.Factory = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Score a model on a labeled folder: full pictures, void ignored."""
+    """Score a model on a labeled folder: full pictures, void ignored.
+
+    Options:
+        split: Which list.
+        report: Folder for a page with confusions and worst pictures.
+        d2l_protocol: As the d2l.ai chapter: random crops, void as background.
+        seed: Of the crops of --d2l-protocol; 0 by default.
+    """
     from fcnkit.cli.progress import progress_of
     from fcnkit.runtime.artifacts.description import kind_of
     from fcnkit.runtime.predict.joining import gives_confidence
@@ -69,7 +56,7 @@ def evaluate(
     from fcnkit.train.data.voc import open_voc
     from fcnkit.train.evaluation import Protocol, measure
 
-    use_factory(factory)
+    options.use_factory(factory)
     # Before anything is measured: a report needs more packages than the measure does.
     write_report = _report_writer() if report else None
     folder = open_voc(data, split=split)
@@ -79,14 +66,14 @@ def evaluate(
     protocol = Protocol.of_the_chapter(seed=seed or 0) if d2l_protocol else Protocol()
     opened = open_segmenter(
         model,
-        backend_request(
+        options.backend_request(
             backend=backend,
             threads=threads,
             compute=compute,
             backend_options=backend_option,
             spec=spec,
         ),
-        cover_request(cover, tta=tta),
+        options.cover_request(cover, tta=tta),
     )
     with opened as segmenter, progress_of(unit="images") as advance:
         measured = measure(

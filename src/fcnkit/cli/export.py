@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.export_engine import engine
 from fcnkit.cli.export_triton import triton
 from fcnkit.cli.export_web import web
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import Factory, Tta, choice, use_factory
+from fcnkit.cli.options import Factory, GraphPrecision, QuantizedTo, Tta, use_factory
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
-from fcnkit.export.choices import Activations
-from fcnkit.runtime.artifacts.spec import Head, Precision, parse_shape
+from fcnkit.runtime.artifacts.spec import Head, parse_shape
 
 __all__ = ["app"]
 
@@ -27,53 +27,36 @@ app = typer.Typer(
 
 
 @app.command()
+@documented
 def onnx(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .onnx file to write.")],
-    head: Annotated[
-        Head | None,
-        choice(
-            "--head",
-            Head,
-            "scores for fcnkit's runtime, the default where the network has them, else logits; "
-            "labels and scene take and give uint8, scene of any size.",
-        ),
-    ] = None,
-    precision: Annotated[
-        Precision,
-        choice("--precision", Precision, "of the graph; inputs and outputs keep their types."),
-    ] = "fp32",
-    keep_fp32: Annotated[
-        str | None,
-        typer.Option(help="Parts that stay in fp32, by comma: final_conv,backbone.conv1."),
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="For int8 and fp16: VOC folder, or one of at least 16 pictures."),
-    ] = None,
-    activations: Annotated[
-        Activations,
-        choice("--activations", Activations, "for int8: fastest on CPUs, or for TensorRT."),
-    ] = "uint8",
-    max_miou_drop: Annotated[
-        float | None,
-        typer.Option(help="For int8: largest loss of mean IoU on the held-out split; 0.01."),
-    ] = None,
-    shape: Annotated[
-        str | None, typer.Option(help="The only NxHxW that the graph takes: 1x320x480.")
-    ] = None,
-    confidence: Annotated[
-        bool,
-        typer.Option("--confidence", help="For labels and scene: also give 255 x probability."),
-    ] = False,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    head: Head | None = None,
+    precision: GraphPrecision = "fp32",
+    keep_fp32: str | None = None,
+    calibration: Path | None = None,
+    activations: QuantizedTo = "uint8",
+    max_miou_drop: float | None = None,
+    shape: str | None = None,
+    confidence: Annotated[bool, typer.Option("--confidence")] = False,
     tta: Tta = None,
-    opset: Annotated[
-        int, typer.Option(help="Operator set, 18 to 20; lower for older libraries.")
-    ] = 20,
+    opset: int = 20,
     factory: Factory = None,
 ) -> None:
-    """Write ONNX, run it against PyTorch, and keep the file only if both agree."""
+    """Write ONNX, run it against PyTorch, and keep the file only if both agree.
+
+    Options:
+        out: The .onnx file to write.
+        head: scores for fcnkit's runtime, the default where the network has them, else logits;
+            labels and scene take and give uint8, scene of any size.
+        keep_fp32: Parts that stay in fp32, by comma: final_conv,backbone.conv1.
+        calibration: For int8 and fp16: VOC folder, or one of at least 16 pictures.
+        max_miou_drop: For int8: largest loss of mean IoU on the held-out split; 0.01.
+        shape: The only NxHxW that the graph takes: 1x320x480.
+        confidence: For labels and scene: also give 255 x probability.
+        opset: Operator set, 18 to 20; lower for older libraries.
+    """
     try:
         from fcnkit.export.to_onnx import export_onnx
     except ModuleNotFoundError as error:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import choice
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra
@@ -23,46 +23,40 @@ if TYPE_CHECKING:
 __all__ = ["engine"]
 
 
+@documented
 def engine(
     model: Annotated[Path, typer.Argument(help="An .onnx file that fcnkit exported.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .engine file to write.")],
-    flavor: Annotated[
-        FlavorChoice,
-        choice("--flavor", FlavorChoice, "the library; tensorrt builds for its own GPU."),
-    ] = "auto",
-    low: Annotated[str | None, typer.Option("--min", help="Smallest NxHxW.")] = None,
-    opt: Annotated[str | None, typer.Option("--opt", help="NxHxW to tune for.")] = None,
-    high: Annotated[str | None, typer.Option("--max", help="Largest NxHxW.")] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(help="MIN,OPT,MAX in place of the three; again for another profile."),
-    ] = None,
-    workspace: Annotated[
-        int | None, typer.Option(help="MiB of GPU memory that a layer may use for itself.")
-    ] = None,
-    optimization_level: Annotated[
-        int | None, typer.Option(help="0 to 5: how long to look for fast kernels.")
-    ] = None,
-    timing_cache: Annotated[
-        Path | None,
-        typer.Option(help="Measured times to start from and add to; tensorrt only."),
-    ] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Run in later versions; tensorrt only.")
-    ] = False,
-    hardware_compatibility: Annotated[
-        HardwareCompatibility | None,
-        choice("--hardware-compatibility", HardwareCompatibility, "other GPUs; tensorrt only."),
-    ] = None,
-    compute_capability: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="GPU generation such as 8.9, again for more, or current; tensorrt-rtx only."
-        ),
-    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    flavor: FlavorChoice = "auto",
+    low: Annotated[str | None, typer.Option("--min")] = None,
+    opt: Annotated[str | None, typer.Option("--opt")] = None,
+    high: Annotated[str | None, typer.Option("--max")] = None,
+    profile: list[str] | None = None,
+    workspace: int | None = None,
+    optimization_level: int | None = None,
+    timing_cache: Path | None = None,
+    version_compatible: Annotated[bool, typer.Option("--version-compatible")] = False,
+    hardware_compatibility: HardwareCompatibility | None = None,
+    compute_capability: list[str] | None = None,
 ) -> None:
-    """Build a TensorRT engine: a pure plan, and its spec beside it."""
+    """Build a TensorRT engine: a pure plan, and its spec beside it.
+
+    Options:
+        out: The .engine file to write.
+        flavor: the library; tensorrt builds for its own GPU.
+        low: Smallest NxHxW.
+        opt: NxHxW to tune for.
+        high: Largest NxHxW.
+        profile: MIN,OPT,MAX in place of the three; again for another profile.
+        workspace: MiB of GPU memory that a layer may use for itself.
+        optimization_level: 0 to 5: how long to look for fast kernels.
+        timing_cache: Measured times to start from and add to; tensorrt only.
+        version_compatible: Run in later versions; tensorrt only.
+        hardware_compatibility: other GPUs; tensorrt only.
+        compute_capability: GPU generation such as 8.9, again for more, or current; tensorrt-rtx
+            only.
+    """
     try:
         from fcnkit.export.engine import build_engine
     except ModuleNotFoundError as error:

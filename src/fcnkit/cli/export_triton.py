@@ -7,26 +7,34 @@ from typing import Annotated
 
 import typer
 
-from fcnkit.cli.options import choice
+from fcnkit.cli.documented import documented
 from fcnkit.cli.say import say
 from fcnkit.export.triton import Device
 
 __all__ = ["triton"]
 
 
+@documented
 def triton(
     model: Annotated[Path, typer.Argument(help="An .onnx file, or an engine for tensorrt.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The model repository.")],
-    name: Annotated[str | None, typer.Option(help="What clients call it; the file's name.")] = None,
-    version: Annotated[int, typer.Option(help="The version's folder.")] = 1,
-    device: Annotated[Device, choice("--device", Device, "where the model runs.")] = "auto",
-    instances: Annotated[int, typer.Option(help="Requests computed at the same time.")] = 1,
-    queue_delay: Annotated[
-        int, typer.Option(help="Microseconds that a request may wait to share a batch.")
-    ] = 1000,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    name: str | None = None,
+    version: int = 1,
+    device: Device = "auto",
+    instances: int = 1,
+    queue_delay: int = 1000,
 ) -> None:
-    """Write a model and its config.pbtxt for NVIDIA Triton Inference Server."""
+    """Write a model and its config.pbtxt for NVIDIA Triton Inference Server.
+
+    Options:
+        out: The model repository.
+        name: What clients call it; the file's name.
+        version: The version's folder.
+        device: where the model runs.
+        instances: Requests computed at the same time.
+        queue_delay: Microseconds that a request may wait to share a batch.
+    """
     from fcnkit.export.triton import write_triton_repository
 
     report = write_triton_repository(

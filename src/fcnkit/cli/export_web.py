@@ -8,26 +8,26 @@ from typing import Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
 
 __all__ = ["web"]
 
 
+@documented
 def web(
     model: Annotated[Path, typer.Argument(help="An .onnx file with head scene or labels.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The page's folder, new or empty.")],
-    ort: Annotated[
-        Path | None,
-        typer.Option(
-            "--ort",
-            metavar="DIR",
-            help="Where npm installed onnxruntime-web; the page then works offline.",
-        ),
-    ] = None,
+    out: Annotated[Path, typer.Option("-o", "--out")],
+    ort: Annotated[Path | None, typer.Option("--ort", metavar="DIR")] = None,
 ) -> None:
-    """Write a page that labels pictures in the browser; nothing is uploaded."""
+    """Write a page that labels pictures in the browser; nothing is uploaded.
+
+    Options:
+        out: The page's folder, new or empty.
+        ort: Where npm installed onnxruntime-web; the page then works offline.
+    """
     try:
         from fcnkit.export.web import write_web_page
     except ModuleNotFoundError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.options import Json
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
@@ -24,6 +25,7 @@ _SHOWN = 20
 """Names of one kind that are printed; ``--json`` has all of them."""
 
 
+@documented
 def manifest(
     out: Annotated[str, typer.Argument(metavar="DIR", help="The output folder of predict.")],
     inputs: Annotated[
@@ -31,15 +33,16 @@ def manifest(
         typer.Argument(metavar="[INPUT...]", help="What predict labels, to count what is left."),
     ] = None,
     *,
-    root: Annotated[
-        str | None, typer.Option(metavar="DIR", help="As for predict, with INPUT.")
-    ] = None,
-    lines: Annotated[
-        bool, typer.Option("--lines", help="Print the last line of every result, as JSON.")
-    ] = False,
+    root: Annotated[str | None, typer.Option(metavar="DIR")] = None,
+    lines: Annotated[bool, typer.Option("--lines")] = False,
     as_json: Json = False,
 ) -> None:
-    """Count what is done and failed, over all parts, and find duplicates and missing results."""
+    """Count what is done and failed, over all parts, and find duplicates and missing results.
+
+    Options:
+        root: As for predict, with INPUT.
+        lines: Print the last line of every result, as JSON.
+    """
     from fcnkit.runtime.predict.inputs import Listing
     from fcnkit.runtime.predict.jobs import checked
     from fcnkit.runtime.predict.summary import last_lines, summarize

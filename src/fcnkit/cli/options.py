@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from fcnkit.errors import BadValueError, message, missing_extra
+from fcnkit.export.choices import Activations
 from fcnkit.runtime.artifacts import precisions, spec
 from fcnkit.runtime.checks import check_choice
 from fcnkit.runtime.predict import covering
@@ -23,8 +24,10 @@ __all__ = [
     "Compute",
     "Cover",
     "Factory",
+    "GraphPrecision",
     "Json",
     "PictureBands",
+    "QuantizedTo",
     "SpecFrom",
     "Threads",
     "Tta",
@@ -105,6 +108,16 @@ Json = Annotated[bool, typer.Option("--json", help="Answer with JSON.")]
 SpecFrom = Annotated[
     Path | None,
     typer.Option("--spec", help="For an engine without its .json: the ONNX file of it."),
+]
+GraphPrecision = Annotated[
+    precisions.Precision,
+    choice(
+        "--precision", precisions.Precision, "of the graph; inputs and outputs keep their types."
+    ),
+]
+QuantizedTo = Annotated[
+    Activations,
+    choice("--activations", Activations, "for int8; uint8 is fastest on CPUs, int8 for TensorRT."),
 ]
 Threads = Annotated[
     int | None, typer.Option("--threads", help="CPU threads of the model; every core by default.")

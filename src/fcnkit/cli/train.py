@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
 from fcnkit.cli.options import (
     PictureBands,
@@ -39,104 +40,85 @@ __all__ = ["RECIPE_HELP", "train"]
 
 RECIPE_HELP = "\n\n".join(["What the recipes set:", *recipe_lines()])
 
-_MODEL_HELP = (
-    "NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output stride 8) "
-    "on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own encoder. Or "
-    "package.module:factory, a network of your own, or torchvision:NAME."
-)
 
-
+@documented
 def train(
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout with train and val lists.")],
     *,
-    run: Annotated[Path, typer.Option("-o", "--run", help="Run folder to write.")],
+    run: Annotated[Path, typer.Option("-o", "--run")],
     recipe: Annotated[
         str,
         choice("--recipe", RECIPES, "as in the d2l.ai chapter, or from scratch with augmentation."),
     ] = "d2l",
-    model: Annotated[str, typer.Option(help=_MODEL_HELP)] = "fcn32s-resnet18",
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101; with "
-            "fcn32s, fcn16s, fcn8s and fpn also timm:NAME, a convolutional backbone of timm."
-        ),
-    ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Start from ImageNet weights (a download).")
-    ] = False,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Start from a checkpoint, or from a state dict of the d2l.ai chapter or of a "
-            "torchvision ResNet."
-        ),
-    ] = None,
-    upsample_init: Annotated[
-        UpsampleInit, choice("--upsample-init", UpsampleInit, "how transposed convolutions start.")
-    ] = "bilinear",
-    freeze_upsample: Annotated[
-        bool, typer.Option("--freeze-upsample", help="Do not train them (fcn, deeplabv3).")
-    ] = False,
-    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
-    crop: Annotated[
-        str | None,
-        typer.Option(help="HxW; by default 320x480, or less where most pictures are smaller."),
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    optimizer: Annotated[
-        Optimizer | None,
-        choice("--optimizer", Optimizer, "plain, Nesterov with 0.9, Adam or AdamW."),
-    ] = None,
-    precision: Annotated[
-        TrainingPrecision | None,
-        choice("--precision", TrainingPrecision, "the recipe's by default."),
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="L2; with adamw decoupled.")] = None,
-    schedule: Annotated[
-        Schedule | None, choice("--schedule", Schedule, "poly: warm-up, then down to 0.")
-    ] = None,
-    loss: Annotated[
-        Loss | None,
-        choice("--loss", Loss, "focal: hard pixels count more; ohem: only hard pixels count."),
-    ] = None,
-    class_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="none, frequency (rare classes count more), or by hand: pole=5,car=2, others 1."
-        ),
-    ] = None,
-    dice: Annotated[float | None, typer.Option(help="Weight of an added Dice loss.")] = None,
-    ema: Annotated[
-        float | None, typer.Option(help="Decay of the averaged weights, such as 0.999.")
-    ] = None,
-    scale: Annotated[
-        str | None, typer.Option(help="LOW..HIGH by which pictures are resized, such as 0.5..2.")
-    ] = None,
-    half_size: Annotated[
-        float | None, typer.Option(help="Share of the epochs, the first ones, at half the size.")
-    ] = None,
-    flip: Annotated[
-        bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the pictures.")
-    ] = None,
-    color: Annotated[
-        float | None, typer.Option(help="Strength of the color augmentation, such as 0.3.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order and crops.")] = None,
+    model: str = "fcn32s-resnet18",
+    backbone: str | None = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained")] = False,
+    init_from: Path | None = None,
+    upsample_init: UpsampleInit = "bilinear",
+    freeze_upsample: Annotated[bool, typer.Option("--freeze-upsample")] = False,
+    epochs: int | None = None,
+    batch: int | None = None,
+    crop: str | None = None,
+    lr: float | None = None,
+    optimizer: Optimizer | None = None,
+    precision: TrainingPrecision | None = None,
+    weight_decay: float | None = None,
+    schedule: Schedule | None = None,
+    loss: Loss | None = None,
+    class_weights: str | None = None,
+    dice: float | None = None,
+    ema: float | None = None,
+    scale: str | None = None,
+    half_size: float | None = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip")] = None,
+    color: float | None = None,
+    seed: int | None = None,
     value_range: ValueRange = None,
     bands: PictureBands = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that read pictures.", min=0, max=256)] = 1,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the training step (torch.compile).")
-    ] = False,
-    validate_every: Annotated[
-        int, typer.Option(help="Epochs from one validation to the next.", min=1)
-    ] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run.")] = False,
+    device: str = "auto",
+    workers: Annotated[int, typer.Option(min=0, max=256)] = 1,
+    compiled: Annotated[bool, typer.Option("--compile")] = False,
+    validate_every: Annotated[int, typer.Option(min=1)] = 1,
+    resume: Annotated[bool, typer.Option("--resume")] = False,
 ) -> None:
-    """Train a network and keep the best and the last checkpoint."""
+    """Train a network and keep the best and the last checkpoint.
+
+    Options:
+        run: Run folder to write.
+        model: NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output
+            stride 8) on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own
+            encoder. Or package.module:factory, a network of your own, or torchvision:NAME.
+        backbone: Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101; with
+            fcn32s, fcn16s, fcn8s and fpn also timm:NAME, a convolutional backbone of timm.
+        pretrained: Start from ImageNet weights (a download).
+        init_from: Start from a checkpoint, or from a state dict of the d2l.ai chapter or of a
+            torchvision ResNet.
+        upsample_init: how transposed convolutions start.
+        freeze_upsample: Do not train them (fcn, deeplabv3).
+        epochs: Default: the recipe's.
+        batch: Default: the recipe's.
+        crop: HxW; by default 320x480, or less where most pictures are smaller.
+        lr: Peak learning rate.
+        optimizer: plain, Nesterov with 0.9, Adam or AdamW.
+        precision: the recipe's by default.
+        weight_decay: L2; with adamw decoupled.
+        schedule: poly: warm-up, then down to 0.
+        loss: focal: hard pixels count more; ohem: only hard pixels count.
+        class_weights: none, frequency (rare classes count more), or by hand: pole=5,car=2, others
+            1.
+        dice: Weight of an added Dice loss.
+        ema: Decay of the averaged weights, such as 0.999.
+        scale: LOW..HIGH by which pictures are resized, such as 0.5..2.
+        half_size: Share of the epochs, the first ones, at half the size.
+        flip: Mirror half of the pictures.
+        color: Strength of the color augmentation, such as 0.3.
+        seed: Of weights, order and crops.
+        device: auto, cpu, cuda or cuda:N.
+        workers: Processes that read pictures.
+        compiled: Compile the training step (torch.compile).
+        validate_every: Epochs from one validation to the next.
+        resume: Continue the run.
+    """
     from fcnkit.cli.progress import progress_of
 
     options = {

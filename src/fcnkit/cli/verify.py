@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fcnkit.cli.options import (
-    Backend,
-    BackendOptions,
-    Compute,
-    Factory,
-    Json,
-    SpecFrom,
-    Threads,
-    backend_request,
-    cover_request,
-    use_factory,
-)
+from fcnkit.cli import options
+from fcnkit.cli.documented import documented
 from fcnkit.cli.progress import progress_of
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, missing_extra, printable
@@ -31,49 +21,47 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 
+@documented
 def verify(
     a: Annotated[Path, typer.Argument(help="The model that is right: .pt, .onnx or .engine.")],
     b: Annotated[Path | None, typer.Argument(help="The model in question.")] = None,
     *,
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="In place of B: PNG labels of another client for the images of --data."),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(help="Folder in VOC layout or of pictures to compare on too.")
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Which list of --data; val by default.")] = None,
-    max_pixels: Annotated[
-        int, typer.Option(help="Pixels of a batch; larger shapes are cut down.", min=1024)
-    ] = 2**18,
-    max_error: Annotated[
-        float | None, typer.Option(help="Largest error of a logit, as a share of the largest.")
-    ] = None,
-    min_agreement: Annotated[
-        float | None, typer.Option(help="Smallest share of equal labels, with and without data.")
-    ] = None,
-    max_miou_drop: Annotated[
-        float | None, typer.Option(help="Largest loss of mean IoU on --data.")
-    ] = None,
-    backend: Backend = "auto",
-    threads: Threads = None,
-    compute: Compute = "auto",
-    backend_options: BackendOptions = None,
-    spec: SpecFrom = None,
-    factory: Factory = None,
-    as_json: Json = False,
+    labels: Path | None = None,
+    data: Path | None = None,
+    split: str | None = None,
+    max_pixels: Annotated[int, typer.Option(min=1024)] = 2**18,
+    max_error: float | None = None,
+    min_agreement: float | None = None,
+    max_miou_drop: float | None = None,
+    backend: options.Backend = "auto",
+    threads: options.Threads = None,
+    compute: options.Compute = "auto",
+    backend_options: options.BackendOptions = None,
+    spec: options.SpecFrom = None,
+    factory: options.Factory = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Compare two models on the same pictures; a difference out of tolerance is an error."""
+    """Compare two models on the same pictures; a difference out of tolerance is an error.
+
+    Options:
+        labels: In place of B: PNG labels of another client for the images of --data.
+        data: Folder in VOC layout or of pictures to compare on too.
+        split: Which list of --data; val by default.
+        max_pixels: Pixels of a batch; larger shapes are cut down.
+        max_error: Largest error of a logit, as a share of the largest.
+        min_agreement: Smallest share of equal labels, with and without data.
+        max_miou_drop: Largest loss of mean IoU on --data.
+    """
     try:
         from fcnkit.export import verification as module
         from fcnkit.export.subject import open_subject
         from fcnkit.export.verify_data import open_comparison_data
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit verify", str(error.name), "export") from error
-    use_factory(factory)
+    options.use_factory(factory)
     limits = {"--max-error": max_error, "--max-miou-drop": max_miou_drop}
     _check_sides(b, labels, data, split, limits)
-    request = backend_request(
+    request = options.backend_request(
         backend=backend,
         threads=threads,
         compute=compute,
@@ -163,7 +151,7 @@ def _verify_labels(
     from fcnkit.runtime.predict.opening import open_segmenter
 
     with (
-        open_segmenter(model, request, cover_request(None)) as segmenter,
+        open_segmenter(model, request, options.cover_request(None)) as segmenter,
         progress_of(unit="images") as advance,
     ):
         report = compare_client_labels(

@@ -189,11 +189,8 @@ def test_files_that_hold_no_state_dict(tmp_path: Path, run_folder: Path) -> None
         adopt(best, out)
     two = tmp_path / "two.pt"
     torch.save({"model": {"a": torch.zeros(1)}, "net": {"a": torch.zeros(1)}}, two)
-    text = (
-        f"{two}: must hold a state dict, got 2 under model, net; save one of them alone, with "
-        "torch.save(net.state_dict(), 'weights.pt')"
-    )
-    with refusal(ArtifactError, text):
+    remedy = "save one of them alone, with torch.save(net.state_dict(), 'weights.pt')"
+    with refusal(ArtifactError, f"{two}: must hold a state dict, got 2 under model, net; {remedy}"):
         adopt(two, out)
 
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import pytest
 import fcnkit
 from fcnkit import runtime
 from fcnkit.errors import BackendUnavailableError
-from fcnkit.runtime import BackendInfo, BackendRequest, open_backend
+from fcnkit.runtime import BackendRequest, open_backend
 from fcnkit.runtime.artifacts.spec import Precision
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow, auto_rows, rows_for
 from tests.refusal import refusal
@@ -120,10 +120,10 @@ def test_a_request_keeps_a_copy_of_the_options() -> None:
 
 
 def test_details_are_the_plain_form_of_info() -> None:
-    info = BackendInfo(
+    info = replace(
+        make_info("gpu"),
         library="lib",
         version="1.2",
-        device="gpu",
         device_name="cuda:0 L4",
         threads=3,
         precision="int8",

@@ -82,6 +82,11 @@ class Engine:
         executor = self.executor(**options)
         return CudaBackend(self.cuda, executor, name=self.file.flavor, info=make_info())
 
+    def refuses(self, text: str) -> None:
+        """Assert that the file is refused with this text after its path."""
+        with refusal(ArtifactError, f"{self.file.path}: {text}"):
+            self.executor()
+
     def expected(self, batch: np.ndarray) -> np.ndarray:
         return np.asarray(self.session.run(None, {"image": batch})[0])
 
@@ -280,12 +285,10 @@ def test_profiles_come_from_the_engine_where_there_is_no_sidecar(tmp_path: Path)
     spec = engine.executor().spec
     assert (spec.shapes.min, spec.shapes.max) == (SMALL.min, LARGE.max)
     engine.file = replace(engine.file, profiles=(SMALL,))
-    text = (
-        f"{engine.file.path}: its profiles must be {(SMALL,)}, as its sidecar says, "
-        f"got {(SMALL, LARGE)}; build it again: {REBUILD}"
+    engine.refuses(
+        f"its profiles must be {(SMALL,)}, as its sidecar says, got {(SMALL, LARGE)}; "
+        f"build it again: {REBUILD}"
     )
-    with refusal(ArtifactError, text):
-        engine.executor()
 
 
 def test_a_shape_between_the_profiles(tmp_path: Path) -> None:
@@ -351,23 +354,19 @@ def test_what_tensorrt_rtx_finds_invalid_is_not_deserialized(
 def test_an_engine_that_the_library_cannot_load(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     engine.trt.loads = False
-    text = (
-        f"{engine.file.path}: tensorrt 10.9.0.34 must be able to load the engine, "
-        f"got the plan is from another planet; build it again: {REBUILD}"
+    engine.refuses(
+        "tensorrt 10.9.0.34 must be able to load the engine, got the plan is from another planet; "
+        f"build it again: {REBUILD}"
     )
-    with refusal(ArtifactError, text):
-        engine.executor()
 
 
 def test_an_engine_that_is_not_what_its_spec_says(tmp_path: Path) -> None:
     engine = Engine(tmp_path)
     engine.file = replace(engine.file, spec=make_spec("logits"))
-    text = (
-        f"{engine.file.path}: the input must be image float32 (any, 3, any, any) as its spec "
-        "says, got image uint8 (?, ?, ?, 3); export the model again with fcnkit export onnx"
+    engine.refuses(
+        "the input must be image float32 (any, 3, any, any) as its spec says, "
+        "got image uint8 (?, ?, ?, 3); export the model again with fcnkit export onnx"
     )
-    with refusal(ArtifactError, text):
-        engine.executor()
 
 
 @pytest.mark.parametrize(

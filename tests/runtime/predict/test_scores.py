@@ -36,6 +36,9 @@ from tests.runtime.models import (
 LAYERS: tuple[tuple[Border, Form], ...] = (("zero", "dense"), ("edge", "diagonal"))
 
 
+AGAIN = "export the model again with fcnkit export onnx"
+
+
 def mean_logits(
     image: NDArray[np.uint8], plan: TilePlan, layer: LastLayerWeights
 ) -> NDArray[np.float64]:
@@ -136,11 +139,8 @@ def test_weights_that_are_not_those_of_the_spec(tmp_path: Path) -> None:
     layer = make_layer()
     other = LastLayerWeights(weight=layer.weight + 1, bias=layer.bias, border="zero")
     write_model(path, make_spec("scores", layer=layer), layer=other)
-    text = (
-        f"{path}: must hold the weights of the last layer that its spec describes, got others; "
-        "export the model again with fcnkit export onnx"
-    )
-    with refusal(ArtifactError, text):
+    rule = "must hold the weights of the last layer that its spec describes"
+    with refusal(ArtifactError, f"{path}: {rule}, got others; {AGAIN}"):
         load(path)
 
 
@@ -152,11 +152,9 @@ def test_weights_that_are_missing(tmp_path: Path) -> None:
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
     onnx.save(model, path)
-    text = (
-        f"{path}: must hold the weights of its last layer, as its spec says, "
-        "got no tensor fcnkit.last_layer.bias; export the model again with fcnkit export onnx"
-    )
-    with refusal(ArtifactError, text):
+    got = "no tensor fcnkit.last_layer.bias"
+    rule = "must hold the weights of its last layer, as its spec says"
+    with refusal(ArtifactError, f"{path}: {rule}, got {got}; {AGAIN}"):
         load(path)
 
 

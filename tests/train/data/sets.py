@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from tests.train.folders import empty_folder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -47,11 +49,9 @@ class Drawing:
 
     def write(self, root: Path) -> Path:
         """Write the data set; every class occurs in every split."""
-        for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-            (root / name).mkdir(parents=True)
         colors = [",".join(map(str, self.color(n))) for n in range(len(self.classes))]
         lines = [f"{name}:{rgb}::\n" for name, rgb in zip(self.classes, colors, strict=True)]
-        (root / "labelmap.txt").write_text("".join(lines), encoding="utf-8")
+        empty_folder(root, "".join(lines))
         random = np.random.default_rng(self.seed)
         for split, count in self.splits.items():
             names = [f"{split}{number}" for number in range(count)]

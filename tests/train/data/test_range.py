@@ -17,6 +17,7 @@ from fcnkit.train.data.check import check_folder
 from fcnkit.train.data.voc import open_voc, read_pair
 from fcnkit.train.loop import open_data
 from fcnkit.train.recipe import RECIPES
+from tests.train.folders import empty_folder
 
 
 def spec_with(range: tuple[int, int] | None) -> ModelSpec:
@@ -28,9 +29,7 @@ def spec_with(range: tuple[int, int] | None) -> ModelSpec:
 def deep(tmp_path: Path) -> Path:
     """A data set of 12-bit values in 16-bit files."""
     root = tmp_path / "data"
-    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / folder).mkdir(parents=True)
-    (root / "labelmap.txt").write_text("background:0,0,0::\nred:255,0,0::\n")
+    empty_folder(root, "background:0,0,0::\nred:255,0,0::\n")
     for split in ("train", "val"):
         values = np.random.default_rng(len(split)).integers(0, 4096, (40, 50), np.uint16)
         values[0, 0] = 4095

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["is_ade20k", "open_ade20k"]
 
-_IMAGES, _MASKS = "images", "annotations"
+_IMAGES: Final = "images"
+_MASKS: Final = "annotations"
 _NAMES: Final = "objectInfo150.txt"
 
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fcnkit.errors import DataError
 from fcnkit.train.data.importers.importing import ImportReport, import_data
 from fcnkit.train.data.labelmap import read_labelmap
 from tests.corpus.make_exports import (
@@ -25,8 +26,13 @@ from tests.corpus.make_exports import (
     labels_of,
     name_of,
 )
+from tests.refusal import refusal
 
 Labels = NDArray[np.uint8]
+
+LABELMAP = "# label:color_rgb:parts:actions\ncar:200,0,0::\nbackground:0,0,0::\nvoid:9,9,9::\n"
+ROW = np.array([[1, 0, 0, 2]], np.uint8)
+COLORS = np.array([(200, 0, 0), (0, 0, 0), (9, 9, 9)], np.uint8)
 
 
 def save(path: Path, array: NDArray[Any]) -> Path:
@@ -216,3 +222,34 @@ def zipped(folder: Path, archive: Path) -> Path:
         for path in sorted(folder.rglob("*")):
             opened.write(path, path.relative_to(folder))
     return archive
+
+
+def refused(root: Path, text: str, **options: Any) -> None:
+    """Assert that an import is refused with this text, and leaves nothing beside its source."""
+    before = sorted(path.name for path in root.parent.iterdir())
+    with refusal(DataError, text):
+        imported(root, root.parent / "out", **options)
+    nothing_left(root.parent, *before)
+
+
+def cvat(root: Path, *names: str, colors: bool = True, lists: str = "default") -> Path:
+    """Write an export: background in the middle of the label map, void is a line of it."""
+    for number, name in enumerate(names):
+        save(root / "JPEGImages" / f"{name}.png", noise(number, 1, 4))
+        save(root / "SegmentationClass" / f"{name}.png", COLORS[ROW] if colors else ROW)
+    folder = root / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    (folder / f"{lists}.txt").write_text("".join(f"{name}\n" for name in names))
+    (root / "labelmap.txt").write_text(LABELMAP)
+    return root
+
+
+def cityscapes(root: Path, *ids: list[int]) -> Path:
+    """Write images and masks of one row each: the first for training, the others for validation."""
+    for number, row in enumerate(ids):
+        stem = f"{'val' if number else 'train'}/bonn/bonn_{number:06d}_000019"
+        save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", noise(number, 1, len(row)))
+        values = np.array([row], np.uint8)
+        save(root / "gtFine" / f"{stem}_gtFine_labelIds.png", values)
+        save(root / "gtFine" / f"{stem}_gtFine_instanceIds.png", values)
+    return root

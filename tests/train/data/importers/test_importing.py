@@ -93,21 +93,21 @@ def test_a_name_that_no_file_system_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "split", "name"),
+    ("path", "expected"),
     [
-        ("train/a", "train", "a"),
-        ("x/training/y/a", "train", "x/y/a"),
-        ("val2017/a", "val", "a"),
-        ("Validation/a", "val", "a"),
-        ("valid/a", "val", "a"),
-        ("testing/a", "test", "a"),
-        ("trains/a", "", "trains/a"),
-        ("contest/a", "", "contest/a"),
-        ("train", "", "train"),
+        ("train/a", ("train", "a")),
+        ("x/training/y/a", ("train", "x/y/a")),
+        ("val2017/a", ("val", "a")),
+        ("Validation/a", ("val", "a")),
+        ("valid/a", ("val", "a")),
+        ("testing/a", ("test", "a")),
+        ("trains/a", ("", "trains/a")),
+        ("contest/a", ("", "contest/a")),
+        ("train", ("", "train")),
     ],
 )
-def test_folders_that_name_a_split(path: str, split: str, name: str) -> None:
-    assert split_of(PurePosixPath(path)) == (split, name)
+def test_folders_that_name_a_split(path: str, expected: tuple[str, str]) -> None:
+    assert split_of(PurePosixPath(path)) == expected
 
 
 def test_names_of_lists() -> None:

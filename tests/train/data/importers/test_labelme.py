@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from fcnkit.errors import DataError
-from tests.refusal import refusal
 from tests.train.data.importers.sources import (
     imported,
     labels_in,
@@ -21,6 +20,7 @@ from tests.train.data.importers.sources import (
     nothing_left,
     packed,
     polygon,
+    refused,
     save,
     write_labelme,
 )
@@ -40,13 +40,6 @@ def names_in(root: Path, out: Path) -> np.ndarray:
     imported(root, out)
     [labels] = labels_in(out).values()
     return np.array(labels, object)
-
-
-def refused(tmp_path: Path, text: str, **options: Any) -> None:
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with refusal(DataError, text):
-        imported(tmp_path / "in", tmp_path / "out", **options)
-    nothing_left(tmp_path, *before)
 
 
 def test_polygons_rectangles_and_circles(tmp_path: Path) -> None:
@@ -141,7 +134,7 @@ def test_images_outside_of_the_source_are_refused(name: str, tmp_path: Path) -> 
     save(tmp_path / "a.png", noise(1, *SIZE))
     write_labelme(tmp_path / "in" / "a.json", name, [SQUARE], SIZE)
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{tmp_path}/in/a.json: imagePath: names must be relative paths that stay inside the "
         f"source, got {name!r}; pass --images DIR",
     )
@@ -152,7 +145,7 @@ def test_missing_images(tmp_path: Path) -> None:
     write(tmp_path / "in", SQUARE, name="b")
     (tmp_path / "in" / "b.png").unlink()
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{tmp_path}/in/b.json: imagePath: must name an image, got b.png, no such file; "
         "add it, pass --images DIR, or pass --skip-missing",
     )
@@ -211,7 +204,7 @@ POINTS = [[1, 1], [2, 2]]
 )
 def test_hostile_shapes(shape: dict[str, Any], text: str, tmp_path: Path) -> None:
     write(tmp_path / "in", shape)
-    refused(tmp_path, f"{tmp_path}/{text}")
+    refused(tmp_path / "in", f"{tmp_path}/{text}")
 
 
 def test_a_mask_that_is_no_png(tmp_path: Path) -> None:
@@ -228,7 +221,7 @@ def test_a_mask_that_is_no_png(tmp_path: Path) -> None:
 def test_a_file_of_another_size(tmp_path: Path) -> None:
     write(tmp_path / "in", SQUARE, imageHeight=30, imageWidth=20)
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{tmp_path}/in/a.json: must have the image's size, 20x30, got 30x20; "
         "put the image there that was labeled",
     )

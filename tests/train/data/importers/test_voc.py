@@ -14,37 +14,25 @@ from fcnkit.train.data.labelmap import read_labelmap
 from tests.refusal import refusal
 from tests.train.data.importers.sources import (
     ade20k,
+    cityscapes,
+    cvat,
     imported,
     labels_in,
     listed,
     noise,
-    nothing_left,
+    refused,
     save,
 )
 
-LABELMAP = "# label:color_rgb:parts:actions\ncar:200,0,0::\nbackground:0,0,0::\nvoid:9,9,9::\n"
-ROW = np.array([[1, 0, 0, 2]], np.uint8)
-COLORS = np.array([(200, 0, 0), (0, 0, 0), (9, 9, 9)], np.uint8)
 SHOWN = [["background", "car", "car", "void"]]
 
 
-def cvat(root: Path, *names: str, colors: bool = True, lists: str = "default") -> Path:
-    """Write an export: background in the middle of the label map, void is a line of it."""
-    for number, name in enumerate(names):
-        save(root / "JPEGImages" / f"{name}.png", noise(number, 1, 4))
-        save(root / "SegmentationClass" / f"{name}.png", COLORS[ROW] if colors else ROW)
-    folder = root / "ImageSets" / "Segmentation"
-    folder.mkdir(parents=True)
-    (folder / f"{lists}.txt").write_text("".join(f"{name}\n" for name in names))
-    (root / "labelmap.txt").write_text(LABELMAP)
-    return root
-
-
-def refused(tmp_path: Path, text: str, **options: object) -> None:
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with refusal(DataError, text):
-        imported(tmp_path / "in", tmp_path / "out", **options)
-    nothing_left(tmp_path, *before)
+def refused_without_image(root: Path, folder: str, *, mask: str, name: str) -> None:
+    """Assert that a mask without its image is named, and can be left out."""
+    rule = "must hold the image of every mask"
+    refused(root, f"{folder}: {rule}, got none for {mask}; add it, or pass --skip-missing")
+    report = imported(root, root.parent / "out", skip_missing=True)
+    assert report.left_out == (f"1 masks without an image ({name})",)
 
 
 @pytest.mark.parametrize("colors", [True, False])
@@ -69,7 +57,7 @@ def test_an_export_without_images(tmp_path: Path) -> None:
         f"{root}: must hold JPEGImages/, got no such folder; "
         "export with images, or pass --images DIR"
     )
-    refused(tmp_path, text)
+    refused(tmp_path / "in", text)
     imported(root, tmp_path / "out", images=tmp_path / "photos")
     assert sorted(labels_in(tmp_path / "out")) == ["a", "c"]
 
@@ -81,7 +69,7 @@ def test_lists_of_tools_and_what_they_leave_out(tmp_path: Path) -> None:
     (folder / "Validation.txt").write_text("c\n")
     (folder / "trainval.txt").write_text("a\nc\n")
     save(root / "JPEGImages" / "z.png", noise())
-    save(root / "SegmentationClass" / "y.png", ROW)
+    save(root / "SegmentationClass" / "y.png", np.array([[1, 0, 0, 2]], np.uint8))
     report = imported(root, tmp_path / "out")
     assert listed(tmp_path / "out") == {"train": ["a", "b"], "val": ["c"]}
     assert report.left_out == (
@@ -116,7 +104,7 @@ def test_a_name_in_two_splits(tmp_path: Path) -> None:
     folder = root / "ImageSets" / "Segmentation"
     (folder / "val.txt").write_text("b\n")
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{folder}/val.txt:1: a name is in one of train, val and test, "
         f"got b in {folder}/train.txt:2 too; take it off one list",
     )
@@ -128,7 +116,7 @@ def test_listed_names_that_climb_out(name: str, tmp_path: Path) -> None:
     file = root / "ImageSets" / "Segmentation" / "default.txt"
     file.write_text(f"b\n{name}\n")
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{file}:2: names must be relative paths that stay inside the source, got {name!r}; "
         "write the path below JPEGImages",
     )
@@ -137,13 +125,7 @@ def test_listed_names_that_climb_out(name: str, tmp_path: Path) -> None:
 def test_a_mask_without_its_image(tmp_path: Path) -> None:
     root = cvat(tmp_path / "in", "a", "b")
     (root / "JPEGImages" / "b.png").unlink()
-    refused(
-        tmp_path,
-        f"{root}/JPEGImages: must hold the image of every mask, got none for b; "
-        "add it, or pass --skip-missing",
-    )
-    report = imported(root, tmp_path / "out", skip_missing=True)
-    assert report.left_out == ("1 masks without an image (b)",)
+    refused_without_image(root, f"{root}/JPEGImages", mask="b", name="b")
 
 
 def test_no_label_map_and_no_lists_are_said(tmp_path: Path) -> None:
@@ -177,7 +159,7 @@ def test_malformed_label_maps(line: str, text: str, tmp_path: Path) -> None:
     root = cvat(tmp_path / "in", "a")
     (root / "labelmap.txt").write_text(f"{line}\n")
     number = 1 + line.count("\n")
-    refused(tmp_path, f"{root}/labelmap.txt:{number}: {text}")
+    refused(tmp_path / "in", f"{root}/labelmap.txt:{number}: {text}")
 
 
 def test_a_class_that_a_label_map_cannot_name(tmp_path: Path) -> None:
@@ -186,21 +168,10 @@ def test_a_class_that_a_label_map_cannot_name(tmp_path: Path) -> None:
         "class: a class of labelmap.txt has no colon, no # in front and no blanks around it, "
         "got 'a:b'; give it another name with --map '\"a:b\"=NAME'"
     )
-    refused(tmp_path, text, class_map=parse_class_map("car=a:b"))
+    refused(tmp_path / "in", text, class_map=parse_class_map("car=a:b"))
 
 
 # Cityscapes and ADE20K.
-
-
-def cityscapes(root: Path, *ids: list[int]) -> Path:
-    """Write images and masks of one row each: the first for training, the others for validation."""
-    for number, row in enumerate(ids):
-        stem = f"{'val' if number else 'train'}/bonn/bonn_{number:06d}_000019"
-        save(root / "leftImg8bit" / f"{stem}_leftImg8bit.png", noise(number, 1, len(row)))
-        values = np.array([row], np.uint8)
-        save(root / "gtFine" / f"{stem}_gtFine_labelIds.png", values)
-        save(root / "gtFine" / f"{stem}_gtFine_instanceIds.png", values)
-    return root
 
 
 def test_the_19_classes_of_cityscapes(tmp_path: Path) -> None:
@@ -232,7 +203,7 @@ def test_ids_that_cityscapes_does_not_have(tmp_path: Path) -> None:
     root = cityscapes(tmp_path / "in", [7, 77, 77, 3], [7, 7, 7, 7])
     mask = "gtFine/train/bonn/bonn_000000_000019_gtFine_labelIds.png"
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{root}/{mask}: ids are those of the 34 classes or 255, got 77 (2 px); "
         "mend the mask, or read it with --images, --masks and --map",
     )
@@ -242,13 +213,8 @@ def test_cityscapes_without_an_image(tmp_path: Path) -> None:
     root = cityscapes(tmp_path / "in", [7, 7], [7, 7])
     (root / "leftImg8bit/val/bonn/bonn_000001_000019_leftImg8bit.png").unlink()
     mask = f"{root}/gtFine/val/bonn/bonn_000001_000019_gtFine_labelIds.png"
-    refused(
-        tmp_path,
-        f"{root}/leftImg8bit: must hold the image of every mask, got none for {mask}; "
-        "add it, or pass --skip-missing",
-    )
-    report = imported(root, tmp_path / "out", skip_missing=True)
-    assert report.left_out == ("1 masks without an image (val/bonn/bonn_000001_000019)",)
+    name = "val/bonn/bonn_000001_000019"
+    refused_without_image(root, f"{root}/leftImg8bit", mask=mask, name=name)
 
 
 def test_ade20k_names_and_void(tmp_path: Path) -> None:
@@ -281,7 +247,7 @@ def test_ade20k_without_names(tmp_path: Path) -> None:
     root = ade20k(tmp_path / "in")
     (root / "objectInfo150.txt").unlink()
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{root}: must hold objectInfo150.txt, got no such file; "
         "add it, or name the classes in a file for --labelmap",
     )
@@ -310,7 +276,7 @@ def test_cityscapes_without_its_folder_of_images(tmp_path: Path) -> None:
     root = cityscapes(tmp_path / "in", [7, 7], [7, 7])
     (root / "leftImg8bit").rename(tmp_path / "photos")
     refused(
-        tmp_path,
+        tmp_path / "in",
         f"{root}/leftImg8bit: must be a folder of images, got no such folder; "
         "add it, or pass --images DIR",
     )
