@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,12 @@ if shutil.which("java") is None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
-def test_map_partitions(model: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+def test_map_partitions(
+    model: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pyspark.sql import SparkSession
 
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # else the first python3 of the PATH
     source = write_pictures(tmp_path / "in", 12)
     listed, out = tmp_path / "list.txt", tmp_path / "out"
     listed.write_text("".join(f"{path}\n" for path in sorted(source.iterdir())))
