@@ -103,6 +103,12 @@ _LATER: Final[dict[str, Any]] = {
 }
 """Options that the first manifests do not have."""
 
+_SAID: Final = (
+    b', "input_stamp": {"bytes": %d, "mtime_ns": %d}, "status": "done", "output": %b, '
+    b'"output_stamp": {"bytes": %d, "mtime_ns": %d}, "size": ['
+)
+"""What a line says between the path of a picture and the size of its result in pixels."""
+
 _MADE: Final = re.compile(
     rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
 )
@@ -209,10 +215,11 @@ class Manifest(Closing):
         before = Stamp(read.st_size, read.st_mtime_ns)
         made, size = looked
         after = Stamp(made.st_size, made.st_mtime_ns)
-        said = (
-            f', "input_stamp": {_said(before)}, "status": "done", "output": {json.dumps(output)}, '
-            f'"output_stamp": {_said(after)}, "size": ['
-        ).encode()
+        said = _SAID % (
+            *(read.st_size, read.st_mtime_ns),
+            json.dumps(output).encode(),
+            *(made.st_size, made.st_mtime_ns),
+        )
         at = line.find(said)  # no string in a line holds these quotes as they are
         facts = _MADE.match(line, at + len(said)) if at > 0 else None
         if facts is None or not line.startswith(self._wanted_bytes, facts.end()):
@@ -293,11 +300,6 @@ class Manifest(Closing):
         """Unlock the manifest; closing twice is fine."""
         self._history.close()
         self._file.close()
-
-
-def _said(stamp: Stamp) -> str:
-    """Return how a line says a stamp."""
-    return f'{{"bytes": {stamp.bytes}, "mtime_ns": {stamp.mtime_ns}}}'
 
 
 def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:

@@ -238,12 +238,14 @@ def _size_in(file: int, path: str) -> tuple[int, int] | None:
             return _npy_size(whole)
     if path.endswith(".tif"):
         return tiff_size(Path(path))
-    head = os.read(file, 24)
+    end = head = os.read(file, 4096)  # a small file whole
     if head[:8] != _PNG or len(head) < 24:
         return None
-    os.lseek(file, -len(_END), os.SEEK_END)
-    width, height = struct.unpack(">II", head[16:])
-    return (height, width) if os.read(file, len(_END)) == _END else None
+    if len(head) == 4096:
+        os.lseek(file, -len(_END), os.SEEK_END)
+        end = os.read(file, len(_END))
+    width, height = struct.unpack_from(">II", head, 16)
+    return (height, width) if end.endswith(_END) else None
 
 
 def _npy_size(file: IO[bytes]) -> tuple[int, int] | None:

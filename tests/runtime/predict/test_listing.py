@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fcnkit.errors import DataError
@@ -25,6 +25,9 @@ from fcnkit.runtime.predict.lists import ListFile
 from fcnkit.runtime.predict.manifest import Record
 from tests.refusal import refusal
 from tests.runtime.pictures import manifest_of, write_pictures
+
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""However busy the machine is."""
 
 
 def touched(*paths: Path) -> None:
@@ -81,6 +84,7 @@ def test_a_list_may_be_a_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert find_jobs(["-"], tmp_path / "out") == [job, other]
 
 
+@_PATIENT
 @given(st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=4), min_size=1, max_size=6))
 def test_the_folder_that_a_list_shares(paths: list[list[str]]) -> None:
     names = ["/".join(["/top", *parts, "x.png"]) for parts in paths]
@@ -89,6 +93,7 @@ def test_the_folder_that_a_list_shares(paths: list[list[str]]) -> None:
     assert ListFile(io.BytesIO(content)).shared_folder() == Path(expected)
 
 
+@_PATIENT
 @given(st.text(min_size=1).filter(lambda name: Path(name).name == name and name[-1] != "."))
 def test_results_are_named_as_pathlib_names_them(name: str) -> None:
     from fcnkit.runtime.predict.inputs import _result_name
@@ -99,6 +104,7 @@ def test_results_are_named_as_pathlib_names_them(name: str) -> None:
 # --- names ---------------------------------------------------------------------------------------
 
 
+@_PATIENT
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.text("ab\udce9ä", min_size=1, max_size=2)), max_size=12
