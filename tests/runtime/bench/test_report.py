@@ -129,7 +129,7 @@ def test_warnings_of_a_folder_stand_below_their_rows(report: dict[str, Any]) -> 
     assert lines[4].startswith("onnxruntime fp32, 2 streams of 1 thread")
     assert "1.26x" in lines[4]
     assert lines[5].startswith("openvino fp32, 1 stream of 2 threads")
-    assert lines[6] == "  warning: the rounds lie 30 % apart; 1 more in the report"
+    assert lines[6] == "  warning: the rounds lie 30 % apart; 1 more in report.json"
     assert lines[-1] == "  warning: the queue grew"
     assert " 39.00 " in lines[-2]
 
