@@ -56,7 +56,7 @@ table.cards th, table.cards td { padding: .3rem .4rem; }
     padding: .1rem .4rem; white-space: normal; }
   table.cards td::before { content: attr(data-name); color: var(--dim); text-align: left; }
   table.cards td:first-child, table.cards tr.note td { display: block; grid-column: 1 / -1; }
-  table.cards td:first-child { font-weight: 600; overflow-wrap: anywhere; }
+  table.cards tr:not(.note) td:first-child { font-weight: 600; overflow-wrap: anywhere; }
   table.cards td:first-child::before { content: none; }
 }
 """

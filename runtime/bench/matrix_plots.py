@@ -42,7 +42,7 @@ def pareto(report: dict[str, Any], width: float) -> Figure | None:
     scores = {row["name"]: _shown(row) for row in rows}
     edge = report["frontier"]
     axes.step(
-        [*(times[name] for name in edge), max(times.values()) * 1.05],
+        [*(times[name] for name in edge), 1.05 * max(times.values())],
         [*(scores[name] for name in edge), scores[edge[-1]]],
         where="post",
         color=_ON,
@@ -53,9 +53,9 @@ def pareto(report: dict[str, Any], width: float) -> Figure | None:
         name, color = row["name"], _color(row, report)
         label = f"{number}  {name}"
         axes.plot(times[name], scores[name], "o", color=color, markersize=7, label=label)
+    axes.set_xlim(0, 1.08 * max(times.values()))
+    _limit_scores(axes, list(scores.values()), least=2 * report["max_drop"], rows=rows)
     _number_points(axes, [(times[row["name"]], scores[row["name"]]) for row in rows])
-    axes.set_xlim(left=0)
-    axes.margins(y=0.15)
     axes.yaxis.set_major_formatter("{x:g}")
     kind = rows[0]["score"]["kind"]
     unit = "" if kind == "mean_iou" else ", %"
@@ -71,9 +71,20 @@ def _shown(row: Mapping[str, Any]) -> float:
     return value if row["score"]["kind"] == "mean_iou" else 100 * value
 
 
+def _limit_scores(
+    axes: Axes, scores: Sequence[float], *, least: float, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Show at least a span that matters: a difference of nothing must not look large."""
+    scale = 1 if rows[0]["score"]["kind"] == "mean_iou" else 100
+    low, high = min(scores), max(scores)
+    span = max(high - low, least * scale, 1e-3 * scale)
+    middle = (low + high) / 2
+    axes.set_ylim(middle - 0.6 * span, middle + 0.6 * span)
+
+
 def _number_points(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
     """Write each point's number beside it, on the side where fewest others are."""
-    spans = [max(1e-9, max(values) - min(values)) for values in zip(*points, strict=True)]
+    spans = [high - low for low, high in (axes.get_xlim(), axes.get_ylim())]
     taken = [(x / spans[0], y / spans[1]) for x, y in points]
     for number, (x, y) in enumerate(points, start=1):
         at = x / spans[0], y / spans[1]

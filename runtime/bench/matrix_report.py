@@ -25,6 +25,9 @@ MATRIX_FORMAT: Final = "fcnkit-bench-matrix-1"
 _STATUS: Final = ("done", "failed", "not reached")
 _NOISE: Final = 0.05
 """Rows whose medians are this close are equally fast: two runs of one row differ that much."""
+_EQUAL: Final = 5e-5
+"""Scores that are this close are equal: a table shows no difference, and sums of another order make
+one."""
 
 
 def matrix_report(
@@ -86,12 +89,12 @@ def frontier(done: Sequence[Mapping[str, Any]]) -> list[str]:
         done: Rows that were measured, the fastest first.
 
     Returns:
-        The names, the fastest first; each scores higher than all before it.
+        The names, the fastest first; each scores visibly higher than all before it.
     """
     found: list[str] = []
     best = float("-inf")
     for row in done:
-        if row["score"]["value"] > best:
+        if row["score"]["value"] > best + _EQUAL:
             found.append(row["name"])
             best = row["score"]["value"]
     return found
@@ -117,7 +120,8 @@ def recommend(
     good = [row for row in done if row["score"]["value"] >= least]
     limit = (1 + _NOISE) * good[0]["end_to_end"]["p50_ms"]
     near = [row for row in good if row["end_to_end"]["p50_ms"] <= limit]
-    chosen = max(near, key=lambda row: float(row["score"]["value"]))
+    best = max(row["score"]["value"] for row in near)
+    chosen = next(row for row in near if row["score"]["value"] >= best - _EQUAL)
     worse = [row["name"] for row in done[: done.index(good[0])]]
     reason = _reason(chosen, base, max_drop=max_drop, near=len(near))
     if worse:

@@ -88,9 +88,8 @@ def heading(title: str, report: dict[str, Any]) -> str:
 
 
 def overview(found: Overview) -> str:
-    """Return a table whose rows carry their warnings."""
-    notes = [["; ".join(lines)] if lines else [] for lines in found.warnings]
-    return table(found.head, found.rows, notes=notes, cards=True)
+    """Return a table with the notes of each row below it."""
+    return table(found.head, found.rows, notes=found.notes, cards=True)
 
 
 def _case(title: str, case: dict[str, Any]) -> Iterator[str]:

@@ -287,6 +287,15 @@ class Overview:
     warnings: list[list[str]]
     """Of each row."""
 
+    @property
+    def notes(self) -> list[list[str]]:
+        """What stands below each row: its first warning, and how many more the report holds."""
+        found = []
+        for lines in self.warnings:
+            more = f"; {len(lines) - 1} more in report.json" if len(lines) > 1 else ""
+            found.append([f"{line}{more}" for line in lines[:1]])
+        return found
+
 
 def latency_overview(report: dict[str, Any]) -> Overview:
     """Put all cases of a latency report into one table, the fastest of each shape first.

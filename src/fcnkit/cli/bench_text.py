@@ -167,12 +167,8 @@ def _host(host: dict[str, Any]) -> str:
 
 
 def overview_lines(found: Overview) -> Iterator[str]:
-    """Yield a table with the first warning of each row below it; the report holds all."""
-    notes = []
-    for lines in found.warnings:
-        more = f"; {len(lines) - 1} more in the report" if len(lines) > 1 else ""
-        notes.append([f"{line}{more}" for line in lines[:1]])
-    return aligned([found.head, *found.rows], notes)
+    """Yield a table with the notes of each row below it."""
+    return aligned([found.head, *found.rows], found.notes)
 
 
 def matrix_text(report: dict[str, Any]) -> str:

@@ -102,6 +102,13 @@ def test_of_equally_fast_rows_the_better_one_is_recommended() -> None:
     }
 
 
+def test_a_difference_of_rounding_decides_nothing() -> None:
+    base = done_row("fp32", p50=60, value=0.6)
+    rows = [done_row("a", p50=30, value=0.6), done_row("b", p50=31, value=0.6 + 1e-7), base]
+    assert frontier(rows) == ["a"]
+    assert (recommend(rows, base, max_drop=0.01) or {})["name"] == "a"
+
+
 def test_rows_are_sorted_named_once_and_carry_their_warnings() -> None:
     report = whole_report()
     names = [row["name"] for row in report["rows"]]

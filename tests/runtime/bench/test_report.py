@@ -121,7 +121,9 @@ def test_a_comparison_ends_with_one_table(spoiled: dict[str, Any]) -> None:
 
 
 def test_warnings_of_a_folder_stand_below_their_rows(report: dict[str, Any]) -> None:
-    held = {**folder_report(report), "model_sha256": "0" * 64}
+    codecs = {"jpeg": "Pillow", "png": "zlib"}
+    host = {"images_per_second": 100.0, "processor_ms": 10.0, "codecs": codecs}
+    held = {**folder_report(report), "model_sha256": "0" * 64, "host": host}
     held["runs"][0]["warnings"] = ["the rounds lie 30 % apart", "the machine was not idle"]
     held["runs"][1]["images_per_second"] = 60.0
     lines = throughput_text(held).splitlines()
@@ -129,7 +131,7 @@ def test_warnings_of_a_folder_stand_below_their_rows(report: dict[str, Any]) -> 
     assert lines[4].startswith("onnxruntime fp32, 2 streams of 1 thread")
     assert "1.26x" in lines[4]
     assert lines[5].startswith("openvino fp32, 1 stream of 2 threads")
-    assert lines[6] == "  warning: the rounds lie 30 % apart; 1 more in the report"
+    assert lines[6] == "  warning: the rounds lie 30 % apart; 1 more in report.json"
     assert lines[-1] == "  warning: the queue grew"
     assert " 39.00 " in lines[-2]
 
