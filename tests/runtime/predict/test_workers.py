@@ -15,13 +15,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from fcnkit.errors import ArtifactError, FcnkitError, PictureWarning, WorkerWarning
-from fcnkit.runtime import BackendRequest, CoverRequest, Segmenter, find_jobs, load, predict_files
+from fcnkit.runtime import (
+    BackendRequest,
+    CoverRequest,
+    Region,
+    Segmenter,
+    Window,
+    find_jobs,
+    load,
+    predict_files,
+)
 from fcnkit.runtime.predict.folder import context_of
 from fcnkit.runtime.predict.manifest import Record
+from fcnkit.runtime.predict.outputs import SUFFIX_OF
 from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
 from fcnkit.runtime.predict.workers import Workers
 from tests.refusal import refusal
@@ -46,7 +57,9 @@ def workers(model: Path) -> Iterator[Workers]:
 
 
 def begin(crew: Segmenter | Workers, source: Path, out: Path, **options: Any) -> Any:
-    return predict_files(crew, find_jobs([source], out), out, model_sha256="ab", **options)
+    suffix = SUFFIX_OF[options.get("format", "labels")]
+    jobs = find_jobs([source], out, suffix=suffix)
+    return predict_files(crew, jobs, out, model_sha256="ab", **options)
 
 
 def results(out: Path) -> dict[str, bytes]:
@@ -96,7 +109,14 @@ def test_results_equal_those_of_one_process(
     assert again == expected
 
 
-@pytest.mark.parametrize("options", [{"batch": 3}, {"batch": 32, "format": "overlay"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 3},
+        {"batch": 32, "format": "overlay"},
+        {"format": "tif", "region": Region(window=Window.parse("4:40,0:33"))},
+    ],
+)
 def test_batches_and_formats(
     workers: Workers, segmenter: Segmenter, tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -156,6 +176,23 @@ def test_frames_of_videos_are_resumed(workers: Workers, tmp_path: Path) -> None:
     again = list(begin(workers, clip, out, frames=True))
     assert [record.output for record in again] == ["a/000002.png", "a"]
     assert results(out) == before
+
+
+def test_object_stores(workers: Workers, segmenter: Segmenter, tmp_path: Path) -> None:
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    source = write_pictures(tmp_path / "in", 12)
+    store.put(str(source), "/workers-in", recursive=True)
+    try:
+        jobs = find_jobs(["memory://workers-in"], "memory://workers-out")
+        run = predict_files(workers, jobs, "memory://workers-out", model_sha256="ab")
+        records = statuses(list(run))
+        list(begin(segmenter, source, tmp_path / "one"))
+        assert records == dict.fromkeys(results(tmp_path / "one"), ("done", None))
+        for name, content in results(tmp_path / "one").items():
+            assert store.cat(f"/workers-out/{name}") == content
+    finally:
+        for path in ("/workers-in", "/workers-out"):
+            store.rm(path, recursive=True)
 
 
 def test_a_range_is_doubted_once(workers: Workers, tmp_path: Path) -> None:
@@ -272,6 +309,36 @@ def test_the_others_go_on_where_none_can_take_the_place(model: Path, tmp_path: P
 def _both(marks: str) -> None:
     dies_when_started_again(marks, 2)
     works_slowly()
+
+
+def test_a_large_image_goes_on_where_its_worker_died(model: Path, tmp_path: Path) -> None:
+    image = tmp_path / "in" / "large.png"
+    image.parent.mkdir()
+    pixels = np.random.default_rng(5).integers(0, 256, (1500, 200, 3), np.uint8)
+    Image.fromarray(pixels).save(image, compress_level=0)
+    options: dict[str, Any] = {"max_pixels": 100_000}
+    tiles = CoverRequest(cover="average", tile=(32, 32), overlap=8)
+    with load(model, threads=1, cover="average", tile=(32, 32), overlap=8) as one:
+        list(begin(one, image, tmp_path / "one", **options))
+    out = tmp_path / "two"
+    with Workers(model, processes=1, backend=ONE, covering=tiles) as workers:
+
+        def kill_in_the_middle() -> None:
+            bands = out / ".fcnkit-bands"
+            end = time.monotonic() + 60
+            while time.monotonic() < end and not any(
+                path.stat().st_size > 10_000 for path in bands.rglob("*")
+            ):
+                time.sleep(0.001)
+            os.kill(workers.told()[0]["process"], signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_in_the_middle)
+        killer.start()
+        with pytest.warns(WorkerWarning):
+            [record] = begin(workers, image, out, **options)
+        killer.join()
+    assert record.status == "done"
+    assert results(out) == results(tmp_path / "one")
 
 
 # --- how a run ends ------------------------------------------------------------------------------
