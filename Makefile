@@ -41,7 +41,7 @@ FCNKIT := $(BIN)/fcnkit
 say = @printf '==> %s\n' '$(1)'
 
 demo: setup $(OUT)/.trained
-	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER)
+	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER) --report $(OUT)/report
 	$(call say,the scores above: the network on the pictures of val)
 	for head in logits labels scene; do \
 	  $(FCNKIT) export onnx $(OUT)/run/best.pt -o $(OUT)/$$head.onnx --head $$head || exit 1; \
@@ -55,15 +55,15 @@ demo: setup $(OUT)/.trained
 	$(call say,a label picture for every picture: $(OUT)/labels)
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/overlay --format overlay
 	$(call say,every picture under its labels: $(OUT)/overlay)
-	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1
+	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1 -o $(OUT)/latency
 	$(call say,the times above: one picture of 320x480 on this machine)
 	rm -rf $(OUT)/site
 	$(FCNKIT) export web $(OUT)/scene.onnx -o $(OUT)/site
 	$(call say,a page that labels pictures in the browser: $(OUT)/site)
+	$(BIN)/python docs/examples/demo_page.py $(OUT) $(FOLDER)
 	@echo
-	@echo "Look at  $(OUT)/run/samples.png    picture, prediction, truth"
-	@echo "         $(OUT)/run/curves.png     loss, pixel accuracy and mean IoU over the epochs"
-	@echo "         $(OUT)/overlay            every picture under its prediction"
+	@echo "Open     $(OUT)/index.html         samples, scores, curves, latency, all of the above"
+	@echo "Look at  $(OUT)/overlay            every picture under its prediction"
 	@echo "         $(OUT)/labels             the label PNGs"
 	@echo "         $(OUT)/site               python -m http.server --directory $(OUT)/site"
 	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"

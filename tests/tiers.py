@@ -41,6 +41,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/test_peers.py": "test",
     "tests/test_tiers.py::test_a_": "test",
     "tests/test_tiers.py::test_no_test_is_a_failure": "test",
+    "tests/test_workflows.py::test_actionlint_has_no_finding": "test",
     "tests/train/": "test",
     "tests/train/data/": "check",
     "tests/train/data/importers/": "test",

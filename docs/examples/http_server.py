@@ -1,18 +1,11 @@
-"""Labels images over HTTP: POST an image file to /labels, get a PNG of labels.
-
-uvicorn http_server:app, with FCNKIT_MODEL=scene.onnx in the environment, and FCNKIT_BACKEND where
-auto would choose another one. One thread runs the model;
-at most FCNKIT_QUEUE requests (8) wait for it, and further ones are answered with 503 at once.
-"""
+"""FCNKIT_MODEL=scene.onnx uvicorn http_server:app; POST an image to /labels, get a label PNG."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import os
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 
 import numpy as np
 from PIL import Image
@@ -24,46 +17,35 @@ from starlette.routing import Route
 import fcnkit
 
 MOST_BYTES = 20_000_000
+BACKEND = os.environ.get("FCNKIT_BACKEND", "auto")
+segmenter = fcnkit.load(os.environ["FCNKIT_MODEL"], backend=BACKEND)
+queue = asyncio.Semaphore(int(os.environ.get("FCNKIT_QUEUE", "8")))
+model = ThreadPoolExecutor(1)
 
 
-def label(segmenter: fcnkit.Segmenter, content: bytes) -> bytes:
+def label(content: bytes) -> Response:
     """Decode, run and encode, in the one thread that uses the model."""
-    with Image.open(io.BytesIO(content)) as image:
-        labels_hw = segmenter(np.asarray(image.convert("RGB")))
-    out = io.BytesIO()
-    Image.fromarray(labels_hw).save(out, "PNG")
-    return out.getvalue()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            labels_hw = segmenter(np.asarray(image.convert("RGB")))
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return PlainTextResponse(f"not an image that can be labeled: {error}", 400)
+    png = io.BytesIO()
+    Image.fromarray(labels_hw).save(png, "PNG")
+    return Response(png.getvalue(), media_type="image/png")
 
 
 async def labels(request: Request) -> Response:
     """Answer one request, or refuse it if too many wait."""
-    state = request.app.state
-    if state.waiting >= state.most:
+    if queue.locked():
         return PlainTextResponse("busy; try again", 503, {"Retry-After": "1"})
-    state.waiting += 1
-    try:
+    async with queue:
         content = bytearray()
         async for part in request.stream():
             content += part
             if len(content) > MOST_BYTES:
                 return PlainTextResponse(f"more than {MOST_BYTES} bytes", 413)
-        loop = asyncio.get_running_loop()
-        png = await loop.run_in_executor(state.thread, label, state.segmenter, bytes(content))
-        return Response(png, media_type="image/png")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return PlainTextResponse(f"not an image that can be labeled: {error}", 400)
-    finally:
-        state.waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(model, label, bytes(content))
 
 
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Open the model once, and close it after the last request."""
-    app.state.waiting, app.state.most = 0, int(os.environ.get("FCNKIT_QUEUE", "8"))
-    backend = os.environ.get("FCNKIT_BACKEND", "auto")
-    model = fcnkit.load(os.environ["FCNKIT_MODEL"], backend=backend)
-    with model as app.state.segmenter, ThreadPoolExecutor(1) as app.state.thread:
-        yield
-
-
-app = Starlette(routes=[Route("/labels", labels, methods=["POST"])], lifespan=lifespan)
+app = Starlette(routes=[Route("/labels", labels, methods=["POST"])])
