@@ -36,7 +36,7 @@ def test_latency(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     sweep = ("--shape", "32x64", "--shape", "40x50", "--batch", 1, "--batch", 2)
     backends = ("--backend", "onnxruntime", "--backend", "openvino:f32")  # also accepted
-    done = fcnkit("bench", "latency", model, *sweep, *backends, *QUICK, "-o", out, "--json")
+    done = called("bench", "latency", model, *sweep, *backends, *QUICK, "-o", out, "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report == read_report(out / "report.json")
@@ -63,7 +63,7 @@ def test_latency(model: Path, tmp_path: Path) -> None:
 
 def test_latency_as_text(model: Path) -> None:
     arguments = ("--shape", "40x50", "--backend", "onnxruntime")
-    done = fcnkit("bench", "latency", model, *arguments, *QUICK)
+    done = called("bench", "latency", model, *arguments, *QUICK)
     assert done.returncode == 0, done.stderr
     # What the stability checks say depends on what else the machine does.
     lines = [line for line in done.stdout.splitlines() if not line.startswith("warning: ")]
@@ -140,24 +140,24 @@ def test_latency_refuses(model: Path) -> None:
 
 def test_compare(model: Path, tmp_path: Path) -> None:
     a, b = tmp_path / "a.json", tmp_path / "b.json"
-    done = fcnkit("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
+    done = called("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
     a.write_text(done.stdout)
     report = json.loads(done.stdout)
     for stage in report["cases"][0]["stages"]:
         stage["samples_ms"] = [1.2 * value for value in stage["samples_ms"]]
     b.write_text(json.dumps(report))
-    done = fcnkit("bench", "compare", a, a, "--fail-over", "5%")
+    done = called("bench", "compare", a, a, "--fail-over", "5%")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "B is not slower than A by more than 5 %"
     # 20 % more of every sample; whether noise can explain it, the intervals say.
-    plain = json.loads(fcnkit("bench", "compare", a, b, "--json").stdout)
+    plain = json.loads(called("bench", "compare", a, b, "--json").stdout)
     rows = {row["stage"]: row for row in plain["rows"]}
     assert rows["infer"]["ratio"]["estimate"] == pytest.approx(1.2)
     assert rows["infer"]["ratio"]["low"] <= 1.2 <= rows["infer"]["ratio"]["high"]
 
 
 def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
-    done = fcnkit("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
+    done = called("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
     report = json.loads(done.stdout)
     reports = {}
     for name, factor in (("a", 1.0), ("b", 1.2)):
@@ -165,7 +165,7 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
             stage["samples_ms"] = [factor * (10 + number % 5 / 10) for number in range(100)]
         reports[name] = tmp_path / f"{name}.json"
         reports[name].write_text(json.dumps(report))
-    done = fcnkit("bench", "compare", reports["a"], reports["b"], "--fail-over", "5%")
+    done = called("bench", "compare", reports["a"], reports["b"], "--fail-over", "5%")
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     title = "m.onnx, onnxruntime fp32, 1 threads, 1x64x64, cover pad"
@@ -174,10 +174,10 @@ def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
         f"slower: end_to_end of {title}: 20.0 %",
         "B is slower than A by more than 5 %, 2 times",
     ]
-    assert fcnkit("bench", "compare", reports["a"], reports["b"]).returncode == 0
+    assert called("bench", "compare", reports["a"], reports["b"]).returncode == 0
     limit = ("--fail-over", "25%")
-    assert fcnkit("bench", "compare", reports["a"], reports["b"], *limit).returncode == 0
-    faster = fcnkit("bench", "compare", reports["b"], reports["a"], "--fail-over", "0%")
+    assert called("bench", "compare", reports["a"], reports["b"], *limit).returncode == 0
+    faster = called("bench", "compare", reports["b"], reports["a"], "--fail-over", "0%")
     assert faster.returncode == 0
     refused(
         called("bench", "compare", reports["a"], tmp_path / "no.json"),
@@ -201,7 +201,7 @@ def write_reports(folder: Path, report: dict[str, Any], **cases: list[int]) -> l
 
 def test_compare_fails_where_b_lacks_a_case(model: Path, tmp_path: Path) -> None:
     shapes = ("--shape", "64x64", "--shape", "32x64")
-    done = fcnkit("bench", "latency", model, *shapes, *QUICK, "--json")
+    done = called("bench", "latency", model, *shapes, *QUICK, "--json")
     report = json.loads(done.stdout)
     both, one, other, none = write_reports(
         tmp_path, report, both=[0, 1], one=[0], other=[1], none=[]
@@ -231,7 +231,7 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     options = ("--streams", 1, "--streams", 2, "--threads", 1, "--rounds", 2)
     options += ("--batch", 1, "--batch", 2, "--workers", 1)
     load = ("--load", 30, "--load", "50%", "--duration", 0.5)
-    done = fcnkit("bench", "throughput", model, pictures, *options, *load, "-o", out)
+    done = called("bench", "throughput", model, pictures, *options, *load, "-o", out)
     assert done.returncode == 0, done.stderr
     report = json.loads((out / "report.json").read_text())
     assert [(run["streams"], run["batch"]) for run in report["runs"]] == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from tests.cli.shell import fcnkit, refused
+from tests.cli.shell import called, refused
 from tests.conftest import ROOT
 from tests.runtime.clips import labels_in, write_clip
 from tests.runtime.models import make_spec, write_model
@@ -22,7 +22,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_clip_and_a_cut_one(model: Path, tmp_path: Path) -> None:
     whole, cut = write_clip(tmp_path / "a.mp4", sound=True), write_clip(tmp_path / "b.mkv", 60)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    done = fcnkit("predict", model, whole, cut, "-o", tmp_path / "out", "--json")
+    done = called("predict", model, whole, cut, "-o", tmp_path / "out", "--json")
     summary = json.loads(done.stdout)
     assert done.returncode == 1
     assert (summary["found"], summary["done"], summary["partial"]) == (2, 1, 1)
@@ -35,12 +35,12 @@ def test_a_clip_and_a_cut_one(model: Path, tmp_path: Path) -> None:
 
 def test_a_camera_stands_alone(model: Path, tmp_path: Path) -> None:
     refused(
-        fcnkit("predict", model, "0", tmp_path, "-o", tmp_path / "out"),
+        called("predict", model, "0", tmp_path, "-o", tmp_path / "out"),
         "predict: a camera is the only INPUT, got 2 inputs; run fcnkit predict for each, with its "
         "own OUT",
     )
     refused(
-        fcnkit("predict", model, tmp_path, "-o", tmp_path / "out", "--seconds", 3),
+        called("predict", model, tmp_path, "-o", tmp_path / "out", "--seconds", 3),
         f"predict: --seconds needs a camera or an address, got {tmp_path}; leave it out",
     )
 
@@ -48,7 +48,7 @@ def test_a_camera_stands_alone(model: Path, tmp_path: Path) -> None:
 def test_a_budget(tmp_path: Path) -> None:
     model = write_model(tmp_path / "s.onnx", make_spec("logits", high=(1, 128, 256)))
     options = ("--shape", "32x64", "--runs", 20, "--warmup", 1, "--no-stages", "--threads", 1)
-    done = fcnkit("bench", "latency", model, *options, "--budget", "100s", "--json")
+    done = called("bench", "latency", model, *options, "--budget", "100s", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     schema = json.loads((ROOT / "docs" / "bench-report.schema.json").read_text())
@@ -60,22 +60,22 @@ def test_a_budget(tmp_path: Path) -> None:
     assert answer["measured_ms"] == pytest.approx(case["stages"][1]["summary"]["p99_ms"])
     assert answer["largest"]["shape"] == "128x256"  # the largest legal one of these proportions
     refused(
-        fcnkit("bench", "latency", model, *options, "--budget", "33"),
+        called("bench", "latency", model, *options, "--budget", "33"),
         "--budget: a budget is a number and us, ms or s, got '33'; write 33ms",
     )
     refused(
-        fcnkit("bench", "latency", model, *options, "--percentile", 90),
+        called("bench", "latency", model, *options, "--percentile", 90),
         "--percentile: needs --budget, got 90.0; add --budget 33ms",
     )
     refused(
-        fcnkit("bench", "latency", model, *options, "--batch", 2, "--budget", "33ms"),
+        called("bench", "latency", model, *options, "--batch", 2, "--budget", "33ms"),
         "--budget: a budget is for one frame, got --batch 2; leave --batch out",
     )
 
 
 def test_a_live_rate(model: Path) -> None:
     options = ("--rate", 50, "--duration", 0.2, "--shape", "32x32", "--json")
-    done = fcnkit("bench", "live", model, *options)
+    done = called("bench", "live", model, *options)
     assert done.returncode == 0, done.stderr
     [run] = json.loads(done.stdout)["runs"]
     assert run["frames"] == 10 == run["results"] + run["dropped"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import called, fcnkit, refused
+from tests.cli.shell import called, refused
 from tests.runtime.models import make_spec, write_model
 
 
@@ -24,7 +24,7 @@ def test_an_engine_with_every_option_of_tensorrt_rtx(model: Path) -> None:
         *("--compute-capability", "8.9", "--compute-capability", "12.0"),
         *("--profile", "1x32x32,1x64x64,1x96x96", "--profile", "1x32x32,4x64x64,8x96x96"),
     )
-    done = fcnkit("export", "engine", model, "-o", out, *options)
+    done = called("export", "engine", model, "-o", out, *options)
     assert done.returncode == 0, done.stderr
     first, *lines, last = done.stdout.splitlines()
     library = f"tensorrt_rtx {trt.__version__}"
@@ -39,7 +39,7 @@ def test_an_engine_with_every_option_of_tensorrt_rtx(model: Path) -> None:
     assert last.startswith(told)
     assert done.stderr.splitlines()[0] == "Building engine: 0 of 100"
     assert done.stderr.splitlines()[-2] == "Building engine: 100 of 100"
-    shown = json.loads(fcnkit("info", out, "--json").stdout)
+    shown = json.loads(called("info", out, "--json").stdout)
     assert shown["library"] == library
     assert shown["builder"]["compute_capability"] == ["8.9", "12.0"]
     assert len(shown["profiles"]) == 2
@@ -62,7 +62,7 @@ def test_what_export_engine_refuses(model: Path) -> None:
 
 def test_a_triton_repository(model: Path, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
-    done = fcnkit("export", "triton", model, "-o", repo, "--instances", "2")
+    done = called("export", "triton", model, "-o", repo, "--instances", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{repo}/m: model m, version 1, batches up to 16",

@@ -37,7 +37,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_predict_a_folder(model: Path, pictures: Path, tmp_path: Path) -> None:
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
+    done = called("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("2 done, 0 failed in ")
     assert done.stdout.endswith(f"; see {tmp_path}/out/manifest.jsonl\n")
@@ -56,7 +56,7 @@ def test_predict_takes_only_the_images_of_a_data_set(
     (source / "SegmentationClass").mkdir()
     Image.new("P", (50, 40)).save(source / "SegmentationClass" / "a.png")
     note = f"note: {source} is in VOC layout: only {source}/JPEGImages is labeled\n"
-    done = fcnkit("predict", model, source, "-o", out, "--threads", 1)
+    done = called("predict", model, source, "-o", out, "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith(note)
     assert done.stdout.endswith("passed over, not pictures: beside JPEGImages 1\n")
@@ -70,7 +70,7 @@ def test_predict_takes_only_the_images_of_a_data_set(
 def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "broken.png").write_text("broken")
     arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--json", "--threads", 1)
-    done = fcnkit(*arguments)
+    done = called(*arguments)
     assert done.returncode == 1
     assert (
         f"failed: {pictures}/broken.png: must be a picture file, got something else; "
@@ -113,7 +113,7 @@ def test_predict_json(model: Path, pictures: Path, tmp_path: Path) -> None:
 
 def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
     (pictures / "a.jpg").write_text("broken")
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--fail-fast")
+    done = called("predict", model, pictures, "-o", tmp_path / "out", "--fail-fast")
     assert done.returncode == 1
     assert done.stdout.startswith("0 done, 1 failed, 1 not tried in ")
 
@@ -143,13 +143,13 @@ def test_predict_fail_fast(model: Path, pictures: Path, tmp_path: Path) -> None:
 def test_predict_refuses(
     model: Path, pictures: Path, tmp_path: Path, options: list[str], text: str
 ) -> None:
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", *options)
+    done = called("predict", model, pictures, "-o", tmp_path / "out", *options)
     refused(done, text)
     assert not (tmp_path / "out").exists()
 
 
 def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
-    done = fcnkit("predict", model, tmp_path, "-o", tmp_path / "out")
+    done = called("predict", model, tmp_path, "-o", tmp_path / "out")
     refused(
         done,
         f"predict: every INPUT must name a picture, got {tmp_path}; give a file, "
@@ -160,13 +160,13 @@ def test_predict_without_a_picture(model: Path, tmp_path: Path) -> None:
 
 def test_predict_max_pixels(model: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ("predict", model, pictures / "a.jpg", "-o", tmp_path / "out", "--max-pixels")
-    done = fcnkit(*arguments, 1999)
+    done = called(*arguments, 1999)
     assert done.returncode == 1
     assert (
         "a picture has at most 1999 pixels, got 40x50; scale it down or raise max_pixels"
         in done.stderr
     )
-    assert fcnkit(*arguments, 2000).returncode == 0
+    assert called(*arguments, 2000).returncode == 0
 
 
 def test_predict_beyond_pillows_own_limit(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_predict_beyond_pillows_own_limit(tmp_path: Path) -> None:
     header = b"P5 30000 30000 255 "
     (tmp_path / "a.ppm").write_bytes(header)
     arguments = ("predict", path, tmp_path / "a.ppm", "-o", tmp_path / "out")
-    done = fcnkit(*arguments)
+    done = called(*arguments)
     assert done.returncode == 1
     expected = (
         "a picture has at most 89478485 pixels, got 30000x30000; scale it down or raise max_pixels"
@@ -189,7 +189,7 @@ def test_predict_real_pictures(model: Path, tmp_path: Path, folder: str) -> None
     if not source.exists():
         pytest.skip(f"no real data: {source} is not there")
     files = sorted(source.iterdir())[:8]
-    done = fcnkit("predict", model, *files, "-o", tmp_path)
+    done = called("predict", model, *files, "-o", tmp_path)
     assert done.returncode == 0, done.stderr
     for file in files:
         with Image.open(file) as image, Image.open(tmp_path / f"{file.stem}.png") as written:
@@ -198,11 +198,11 @@ def test_predict_real_pictures(model: Path, tmp_path: Path, folder: str) -> None
 
 def test_predict_again_does_nothing(model: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
-    assert fcnkit(*arguments).returncode == 0
-    done = fcnkit(*arguments)
+    assert called(*arguments).returncode == 0
+    done = called(*arguments)
     assert done.returncode == 0
     assert done.stdout.startswith("0 done, 0 failed, 2 done before in ")
-    done = fcnkit(*arguments, "--no-resume")
+    done = called(*arguments, "--no-resume")
     assert done.stdout.startswith("2 done, 0 failed in ")
 
 
@@ -241,17 +241,17 @@ def test_predict_lists_of_two_folders(model: Path, pictures: Path, tmp_path: Pat
     for path in (pictures / "a.jpg", other):
         (tmp_path / f"{path.parent.name}.txt").write_text(f"{path}\n")
     arguments = ("predict", model, "-o", out, "--threads", 1)
-    assert fcnkit(*arguments, "--list", tmp_path / "in.txt").returncode == 0
+    assert called(*arguments, "--list", tmp_path / "in.txt").returncode == 0
     before = (out / "a.png").read_bytes()
     second = (*arguments, "--list", tmp_path / "other.txt")
     refused(
-        fcnkit(*second),
+        called(*second),
         f"{out}/a.png: a result replaces only results of the same picture, got one of "
         f"{pictures}/a.jpg and now {other}; choose another output folder or remove that result, "
         f"or pass --root {tmp_path}",
     )
     assert (out / "a.png").read_bytes() == before
-    done = fcnkit(*second, "--root", tmp_path)
+    done = called(*second, "--root", tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in out.rglob("*.png")) == ["a.png", "a.png"]
 
@@ -261,10 +261,10 @@ def test_the_speed_of_a_resumed_run_is_its_own(model: Path, tmp_path: Path) -> N
     arguments = ("predict", model, tmp_path / "in", "-o", tmp_path / "out", "--threads", 1)
     for number in range(30):
         Image.new("RGB", (40, 40)).save(tmp_path / "in" / f"{number}.png")
-    assert fcnkit(*arguments).returncode == 0
+    assert called(*arguments).returncode == 0
     Image.new("RGB", (50, 40)).save(tmp_path / "in" / "31.png")
     (tmp_path / "in" / "32.png").write_text("broken")
-    done = fcnkit(*arguments, "--json")
+    done = called(*arguments, "--json")
     summary = json.loads(done.stdout)
     counts = [summary[name] for name in ("found", "done", "failed", "skipped")]
     assert counts == [32, 1, 1, 30]
@@ -276,7 +276,7 @@ def test_the_speed_of_a_resumed_run_is_its_own(model: Path, tmp_path: Path) -> N
 
 
 def test_predict_npy(model: Path, pictures: Path, tmp_path: Path) -> None:
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--format", "npy")
+    done = called("predict", model, pictures, "-o", tmp_path / "out", "--format", "npy")
     assert done.returncode == 0, done.stderr
     labels = np.load(tmp_path / "out" / "sub" / "b.npy")
     assert (labels.shape, labels.dtype) == ((70, 33), np.uint8)
@@ -285,7 +285,7 @@ def test_predict_npy(model: Path, pictures: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one program")
 def test_stats_count_this_program_alone(model: Path, pictures: Path, tmp_path: Path) -> None:
     held = np.ones(1 << 30, np.uint8)  # by the program that starts fcnkit
-    done = fcnkit("predict", model, pictures, "-o", tmp_path / "out", "--stats", "--json")
+    done = called("predict", model, pictures, "-o", tmp_path / "out", "--stats", "--json")
     assert done.returncode == 0, done.stderr
     assert 20 < json.loads(done.stdout)["peak_memory_mb"] < held.nbytes / 1e6
 
@@ -294,7 +294,7 @@ def test_predict_in_tiles(tmp_path: Path, pictures: Path) -> None:
     model = write_model(tmp_path / "m.onnx", make_spec("logits"))
     arguments = ("predict", model, pictures, "-o", tmp_path / "out", "--threads", 1)
     tiles = ("--tile", "32x32", "--overlap", 8, "--batch", 2)
-    done = fcnkit(*arguments, *tiles, "--stats", "--json")
+    done = called(*arguments, *tiles, "--stats", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["tile"], summary["overlap"]) == ("32x32", 8)
@@ -357,7 +357,7 @@ def test_an_interrupted_run_leaves_whole_files_and_a_true_manifest(
 
 
 def test_info_of_onnx(model: Path) -> None:
-    done = fcnkit("info", model)
+    done = called("info", model)
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(None, 1) for line in done.stdout.splitlines()[1:])
     assert done.stdout.splitlines()[0] == (
@@ -374,7 +374,7 @@ def test_info_of_onnx(model: Path) -> None:
         "spec.source.parity": "none",
     }
     assert {name: lines[name] for name in expected} == expected
-    data: dict[str, Any] = json.loads(fcnkit("info", model, "--json").stdout)
+    data: dict[str, Any] = json.loads(called("info", model, "--json").stdout)
     assert data["spec"] == json.loads(make_spec("labels").to_json())
 
 
@@ -406,7 +406,7 @@ def test_info_refuses(tmp_path: Path) -> None:
 
 
 def test_doctor() -> None:
-    done = fcnkit("doctor", "--json")
+    done = called("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["versions"]["numpy"] == np.__version__
@@ -414,7 +414,7 @@ def test_doctor() -> None:
     opens = {status["name"]: status["opens"] for status in found["backends"]}
     assert opens["onnxruntime"]
     assert len(opens) == 7
-    text = fcnkit("doctor").stdout
+    text = called("doctor").stdout
     assert "onnxruntime           opens: onnxruntime " in text
     for status in found["backends"]:
         assert status["remedy"] in text
@@ -440,7 +440,7 @@ def test_a_missing_extra_is_one_line(model: Path, pictures: Path, tmp_path: Path
 def test_tracebacks_only_when_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "none.onnx"
     line = f"error: {path}: must be a model file, got no such file; check the path\n"
-    assert fcnkit("info", path).stderr == line
+    assert called("info", path).stderr == line
     for done in (fcnkit("--debug", "info", path), fcnkit("info", path, FCNKIT_DEBUG="1")):
         assert done.returncode == 2
         assert done.stderr.startswith("Traceback (most recent call last):\n")
@@ -448,12 +448,12 @@ def test_tracebacks_only_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_help_and_version() -> None:
-    done = fcnkit("--help")
+    done = called("--help")
     assert done.returncode == 0
     for verb in ("data", "train", "eval", "export", "predict", "bench", "info", "doctor"):
         assert verb in done.stdout
-    assert fcnkit("--version").stdout.startswith("fcnkit 0.")
-    usage = fcnkit("predict")
+    assert called("--version").stdout.startswith("fcnkit 0.")
+    usage = called("predict")
     assert usage.returncode == 2
     assert usage.stdout == ""
 
@@ -473,7 +473,7 @@ def test_predict_keeps_maps_and_says_how_sure(pictures: Path, tmp_path: Path) ->
     model = write_model(tmp_path / "sure.onnx", make_spec("labels", confidence=True))
     out = tmp_path / "out"
     options = ["--keep", "road,tree", "--map", "sky=road", "--void-below", "0.3", "--json"]
-    done = fcnkit("predict", model, pictures, "-o", out, *options)
+    done = called("predict", model, pictures, "-o", out, *options)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
@@ -487,7 +487,7 @@ def test_predict_keeps_maps_and_says_how_sure(pictures: Path, tmp_path: Path) ->
     assert summary["pixels"] == {name: count for name, count in counts.items() if count}
     assert sum(counts.values()) == 50 * 40 + 33 * 70
     assert summary["confidence"] == pytest.approx(sure / sum(counts.values()), abs=1e-5)
-    gray = fcnkit("predict", model, pictures, "-o", tmp_path / "gray", "--format", "confidence")
+    gray = called("predict", model, pictures, "-o", tmp_path / "gray", "--format", "confidence")
     assert gray.returncode == 0, gray.stderr
     with Image.open(tmp_path / "gray" / "a.png") as written:
         assert (written.mode, written.size) == ("L", (50, 40))
@@ -495,7 +495,7 @@ def test_predict_keeps_maps_and_says_how_sure(pictures: Path, tmp_path: Path) ->
         "fcnkit: --map: must name a class that there is, got 'ship'; the classes are "
         "background (id 0), sky (id 1), tree (id 2), road (id 3), void (id 255)\n"
     )
-    wrong = fcnkit("predict", model, pictures, "-o", tmp_path / "no", "--map", "ship=road")
+    wrong = called("predict", model, pictures, "-o", tmp_path / "no", "--map", "ship=road")
     assert wrong.returncode != 0
     assert wrong.stderr.endswith(text.partition(": ")[2])
     assert not (tmp_path / "no").exists()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from fcnkit.cli import app
 from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.recipe import recipe_lines
-from tests.cli.shell import called, fcnkit, refused
+from tests.cli.shell import called, refused
 
 
 def test_help_shows_the_values_of_the_recipes() -> None:
@@ -28,7 +28,7 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     options += ["--scale", "0.5..2", "--loss", "ohem", "--no-flip", "--weight-decay", 0.001]
     options += ["--model", "fcn16s", "--backbone", "resnet18", "--optimizer", "momentum"]
     command = ["train", shapes_folder, "-o", run, *options]
-    done = fcnkit(*command, "--epochs", 1)
+    done = called(*command, "--epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "epoch 1: 16 of 16 images" in done.stderr
     told = done.stdout.splitlines()
@@ -41,7 +41,7 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     assert (recipe.class_weights, recipe.dice) == ("frequency", 0.5)
     assert (recipe.loss, recipe.flip, recipe.weight_decay) == ("ohem", False, 0.001)
     assert (recipe.ema, recipe.scale, recipe.color) == (0.9, (0.5, 2.0), 0.1)
-    done = fcnkit(*command, "--epochs", 2, "--resume")
+    done = called(*command, "--epochs", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[2].startswith("epoch 2: loss ")
     refused(

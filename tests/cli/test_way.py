@@ -25,10 +25,10 @@ def test_the_whole_way(shapes_folder: Path, tmp_path: Path) -> None:
     assert last.startswith(f"wrote {run}: best.pt")
 
     onnx, engine = tmp_path / "m.onnx", tmp_path / "m.engine"
-    done = fcnkit("export", "onnx", run / "best.pt", "-o", onnx, "--head", "labels")
+    done = called("export", "onnx", run / "best.pt", "-o", onnx, "--head", "labels")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{onnx}: label agreement ")
-    done = fcnkit("info", onnx)
+    done = called("info", onnx)
     assert done.returncode == 0, done.stderr
     assert "32*h" in done.stdout
     assert "fcn32s-resnet18" in done.stdout
@@ -36,18 +36,18 @@ def test_the_whole_way(shapes_folder: Path, tmp_path: Path) -> None:
     # The exported model scores what the checkpoint scores.
     cover = ("--cover", "pad", "--json")
     scores = [
-        json.loads(fcnkit("eval", model, shapes_folder, *cover).stdout)
+        json.loads(called("eval", model, shapes_folder, *cover).stdout)
         for model in (run / "best.pt", onnx)
     ]
     assert scores[0]["mean_iou"] == pytest.approx(scores[1]["mean_iou"], abs=1e-4)
     assert scores[0]["pictures"] == 4
 
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    done = fcnkit("export", "engine", onnx, "-o", engine, "--max", "1x256x256")
+    done = called("export", "engine", onnx, "-o", engine, "--max", "1x256x256")
     assert done.returncode == 0, done.stderr
     assert "the engine was built but not run" in done.stdout
-    assert json.loads(fcnkit("info", engine, "--json").stdout)["spec"]["head"] == "labels"
-    done = fcnkit("predict", engine, shapes_folder / "JPEGImages", "-o", tmp_path / "out")
+    assert json.loads(called("info", engine, "--json").stdout)["spec"]["head"] == "labels"
+    done = called("predict", engine, shapes_folder / "JPEGImages", "-o", tmp_path / "out")
     assert done.returncode == 0 or "a CUDA driver and a GPU are needed" in done.stderr
 
 
@@ -57,7 +57,7 @@ def test_predict_runs_a_checkpoint(run_folder: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "out" / "a.png") as labels:
         assert (labels.mode, labels.size) == ("P", (70, 45))
-    assert json.loads(fcnkit("info", run_folder / "best.pt", "--json").stdout)["epoch"] in (1, 2)
+    assert json.loads(called("info", run_folder / "best.pt", "--json").stdout)["epoch"] in (1, 2)
 
 
 def test_another_network_starts_from_a_checkpoint(
@@ -65,13 +65,13 @@ def test_another_network_starts_from_a_checkpoint(
 ) -> None:
     origin, run = run_folder / "best.pt", tmp_path / "run"
     model = ("--model", "unet-resnet18", "--init-from", origin, "--upsample-init", "xavier")
-    done = fcnkit("train", shapes_folder, "-o", run, *TINY, *model)
+    done = called("train", shapes_folder, "-o", run, *TINY, *model)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[2] == (
         f"starts with 120 of 178 tensors from {origin} (fcn32s-resnet18); "
         "left at their initialization: decoder, transpose_conv"
     )
-    info = json.loads(fcnkit("info", run / "best.pt", "--json").stdout)
+    info = json.loads(called("info", run / "best.pt", "--json").stdout)
     assert info["spec"]["architecture"] == "unet-resnet18"
     new = ("train", shapes_folder, "-o", tmp_path / "new", *TINY)
     for options, text in (
@@ -150,6 +150,6 @@ def test_a_missing_extra_is_named(shapes_folder: Path, tmp_path: Path) -> None:
 
 
 def test_other_classes_are_not_scored(exported: dict[str, Path], voc_subset: Path) -> None:
-    done = fcnkit("eval", exported["labels"], voc_subset)
+    done = called("eval", exported["labels"], voc_subset)
     assert done.returncode == 2
     assert "the data's classes must be the model's, background, circle" in done.stderr

@@ -29,7 +29,7 @@ from fcnkit.runtime.artifacts.precisions import PRECISIONS, Precision
 from fcnkit.runtime.artifacts.spec import METADATA_KEY, ModelSpec, ShapeRange, hull
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.backends.opening import open_backend
-from tests.cli.shell import called, fcnkit, refused
+from tests.cli.shell import called, refused
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
@@ -354,7 +354,7 @@ def test_the_command_reports_and_fails(
 ) -> None:
     source = run_folder / "best.pt"
     options = ("--max-pixels", SMALL, "--json")
-    done = fcnkit("verify", source, exported["logits"], "--data", shapes_folder, *options)
+    done = called("verify", source, exported["logits"], "--data", shapes_folder, *options)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["passed"] is True
@@ -362,7 +362,7 @@ def test_the_command_reports_and_fails(
     assert report["difference"]["max_error"] < 1e-3
     twice = change_tensor("final_conv.bias", lambda bias: bias[::-1] + 1)
     faulty = planted(exported["logits"], tmp_path / "m.onnx", twice)
-    done = fcnkit("verify", source, faulty, *options)
+    done = called("verify", source, faulty, *options)
     assert done.returncode == 2
     assert json.loads(done.stdout)["passed"] is False
     warning, error = done.stderr.splitlines()
@@ -371,7 +371,7 @@ def test_the_command_reports_and_fails(
         "error: m.onnx: must agree with best.pt within the tolerance of fp32, got max error "
     )
     assert done.stderr.endswith("; one of the two was changed, or another export is meant\n")
-    done = fcnkit("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
+    done = called("verify", source, faulty, *options, "--max-error", 9, "--min-agreement", 0)
     assert done.returncode == 2
     assert "max error" not in done.stderr
 
