@@ -9,11 +9,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
 from tests.tiers import tier_of
+
+if TYPE_CHECKING:
+    from fcnkit.export.heads import Core
+    from fcnkit.train.models import SegmentationNet
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -77,7 +86,31 @@ def run_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def traced_once() -> Iterator[None]:
+    """Trace the same network once per process: dozens of tests export one checkpoint."""
+    from fcnkit.export import to_onnx
+
+    trace, traced = to_onnx.trace_core, {}
+
+    def once(net: SegmentationNet, classes: int, **options: Any) -> Core:
+        weights = sha256()
+        for name, tensor in net.state_dict().items():
+            weights.update(name.encode() + tensor.numpy().tobytes())
+        key = (repr(net), classes, *options.items(), weights.digest())
+        if key not in traced:
+            traced[key] = trace(net, classes, **options)
+        return deepcopy(traced[key])
+
+    with mock.patch.object(to_onnx, "trace_core", once):
+        yield
+
+
+@pytest.fixture(scope="session")
+def exported(
+    run_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    traced_once: None,
+) -> dict[str, Path]:
     """The run's best checkpoint as ONNX, by head."""
     from fcnkit.export.to_onnx import export_onnx
     from fcnkit.runtime.artifacts.spec import Head
@@ -85,7 +118,7 @@ def exported(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     out = tmp_path_factory.mktemp("exported")
     heads: tuple[Head, ...] = ("logits", "scores", "labels", "scene")
     for head in heads:
-        export_onnx(run_folder / "best.pt", out / f"{head}.onnx", head=head)
+        export_onnx(run_folder / "best.pt", out / f"{head}.onnx", head=head, max_pixels=96 * 96)
     return {head: out / f"{head}.onnx" for head in heads}
 
 

@@ -20,6 +20,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/cli/test_options.py": "check",
     "tests/cli/test_progress.py": "check",
     "tests/clients/": "test",
+    "tests/docs/test_demo_page.py": "test",
     "tests/export/": "test",
     "tests/export/adopt/test_interop.py": "all",
     "tests/faults/": "test",
@@ -27,6 +28,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/backends/test_backends.py::test_opening_and_running_prints_nothing": "test",
     "tests/runtime/bench/test_own_process.py": "test",
     "tests/runtime/bench/test_page.py": "test",
+    "tests/runtime/pixels/test_upsampling.py::test_confidence_is_the_softmax_of_the_mean": "test",
     "tests/runtime/pixels/test_upsampling.py::test_every_label_is_right": "test",
     "tests/runtime/pixels/test_upsampling.py::test_sets_that_round_once_agree": "test",
     "tests/runtime/predict/test_agreement.py": "test",
@@ -38,6 +40,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/predict/test_resume.py": "test",
     "tests/runtime/predict/test_signals.py": "test",
     "tests/runtime/predict/test_workers.py": "test",
+    "tests/serving/": "test",
     "tests/test_peers.py": "test",
     "tests/test_tiers.py::test_a_": "test",
     "tests/test_tiers.py::test_no_test_is_a_failure": "test",
@@ -48,6 +51,7 @@ TIERS: Final[dict[str, Tier]] = {
     # More of the same, in other networks, heads and precisions; and what takes very long.
     "tests/benchmarks/test_gpu_runner.py::test_a_dry_run_of_all_stages": "all",
     "tests/benchmarks/test_host.py::test_a_large_image_beside_others": "all",
+    "tests/browser/test_page.py::test_webgpu_is_used_where_it_gives_the_same_labels[plain]": "all",
     "tests/export/test_engine_family.py": "all",
     "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
     "tests/export/test_family.py::test_exports_verified_and_lean": "all",
@@ -83,6 +87,7 @@ PARTS: Final = {
         "tests/runtime/predict/test_spark.py",
         "tests/runtime/predict/test_workers.py",
     ],
+    "browser": ["tests/browser"],
     "peers": ["tests/test_peers.py"],
 }
 """What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""

@@ -73,25 +73,47 @@ def drive(site: Path, settings: dict[str, Any], packages: Path) -> dict[str, Any
     return {**seen, "url": url}
 
 
-@pytest.fixture(scope="module", params=["scene", "labels"])
-def visit(
-    request: pytest.FixtureRequest,
+@pytest.fixture(scope="module")
+def tour(
     exported: dict[str, Path],
     pictures: list[Path],
     packages: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """What a visitor of the page sees, and the labels that fcnkit gives."""
+    """What a visitor sees of a page with head ``scene`` who tries everything."""
     folder = tmp_path_factory.mktemp("visit")
     broken, large = folder / "broken.png", folder / "large.jpg"
     broken.write_bytes(pictures[0].read_bytes()[:200])
     Image.effect_noise((5000, 4000), 90).convert("RGB").save(large)
-    site = folder / "site"
-    write_web_page(exported[request.param], site, ort=packages)
-    files = {"pictures": [str(path) for path in pictures]}
-    files |= {"broken": str(broken), "large": str(large), "shots": str(folder), "flags": []}
-    seen = drive(site, files, packages)
-    with fcnkit.load(exported[request.param]) as segmenter:
+    more = {"broken": str(broken), "large": str(large), "shots": str(folder)}
+    return visited(exported["scene"], pictures, packages, folder, **more)
+
+
+@pytest.fixture(scope="module")
+def glance(
+    exported: dict[str, Path],
+    pictures: list[Path],
+    packages: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """The same of a visitor who only labels pictures, with head ``labels``."""
+    return visited(exported["labels"], pictures, packages, tmp_path_factory.mktemp("visit"))
+
+
+@pytest.fixture(params=["tour", "glance"])
+def visit(request: pytest.FixtureRequest) -> dict[str, Any]:
+    seen: dict[str, Any] = request.getfixturevalue(request.param)
+    return seen
+
+
+def visited(
+    model: Path, pictures: list[Path], packages: Path, folder: Path, **more: str
+) -> dict[str, Any]:
+    """Visit the page of a model, and add the labels that fcnkit gives."""
+    write_web_page(model, folder / "site", ort=packages)
+    files = {"pictures": [str(path) for path in pictures], "flags": [], **more}
+    seen = drive(folder / "site", files, packages)
+    with fcnkit.load(model) as segmenter:
         images = [np.asarray(Image.open(path)) for path in pictures]
         seen["expected"] = [segmenter(image) for image in images]
         seen["spec"] = segmenter.spec
@@ -134,39 +156,40 @@ def test_it_names_classes_and_their_shares(visit: dict[str, Any]) -> None:
         assert answer["status"].startswith(f"{name} labeled in ")
 
 
-def test_a_broken_file_and_a_large_picture_get_an_answer(visit: dict[str, Any]) -> None:
-    assert visit["broken"] == (
+def test_a_broken_file_and_a_large_picture_get_an_answer(tour: dict[str, Any]) -> None:
+    assert tour["broken"] == (
         "broken.png: this browser cannot read it as a picture. Save it as PNG or JPEG."
     )
-    large = visit["large"]
+    large = tour["large"]
     assert (large["width"], large["height"]) == (1088, 864)
     assert large["caption"] == "large.jpg: 5000 x 4000 pixels, scaled down to 1088 x 864"
     assert large["status"].startswith("large.jpg labeled in ")
 
 
-def test_the_keyboard_and_the_camera(visit: dict[str, Any]) -> None:
-    assert visit["opacity"] == "0"
-    (first, shown), *_ = [row for row in visit["pictures"][-1]["rows"] if row[0] != "background"]
-    assert visit["hidden"][0] == first
-    assert abs(visit["hidden"][1] - float(shown.split()[0]) / 100) < 1e-3
-    caption, button = visit["camera"]
+def test_the_keyboard_and_the_camera(tour: dict[str, Any]) -> None:
+    assert tour["opacity"] == "0"
+    (first, shown), *_ = [row for row in tour["pictures"][-1]["rows"] if row[0] != "background"]
+    assert tour["hidden"][0] == first
+    assert abs(tour["hidden"][1] - float(shown.split()[0]) / 100) < 1e-3
+    caption, button = tour["camera"]
     assert caption.startswith("Camera: 640 x 480 pixels, labeled at ")
     assert button == "Stop the camera"
-    assert visit["off"] == ["The camera is off.", "Use the camera"]
+    assert tour["off"] == ["The camera is off.", "Use the camera"]
 
 
-def test_nothing_leaves_the_page_and_nothing_is_wrong_with_it(visit: dict[str, Any]) -> None:
-    assert visit["errors"] == []
-    assert visit["findings"] == []
-    assert visit["overflow"] <= 0
-    sent = [(method, url) for method, url in visit["requests"] if not url.startswith("data:")]
+def test_nothing_leaves_the_page_and_nothing_is_wrong_with_it(tour: dict[str, Any]) -> None:
+    assert tour["errors"] == []
+    assert tour["findings"] == []
+    assert tour["overflow"] <= 0
+    sent = [(method, url) for method, url in tour["requests"] if not url.startswith("data:")]
     assert all(method == "GET" for method, _ in sent)
-    assert all(url.removeprefix("blob:").startswith(visit["url"]) for _, url in sent)
+    assert all(url.removeprefix("blob:").startswith(tour["url"]) for _, url in sent)
     assert len(sent) > 6
 
 
+@pytest.mark.parametrize("graph", ["web", "plain"])
 def test_webgpu_is_used_where_it_gives_the_same_labels(
-    exported: dict[str, Path], pictures: list[Path], packages: Path, tmp_path: Path
+    graph: str, exported: dict[str, Path], pictures: list[Path], packages: Path, tmp_path: Path
 ) -> None:
     """Chromium's own software GPU; the graph as it was exported gives other labels there."""
     flags = [
@@ -174,25 +197,23 @@ def test_webgpu_is_used_where_it_gives_the_same_labels(
         "--enable-features=Vulkan",
         "--use-webgpu-adapter=swiftshader",
     ]
-    files = {"pictures": [str(pictures[0])], "flags": flags}
-    runtimes = []
-    for name, model in (("web", None), ("plain", exported["scene"])):
-        site = tmp_path / name
-        write_web_page(exported["scene"], site, ort=packages)
-        if model is not None:
-            facts = json.loads((site / "model.json").read_text("utf-8"))
-            content = (site / "model.onnx").write_bytes(model.read_bytes())
-            digest = base64.b64encode(hashlib.sha256(model.read_bytes()).digest()).decode()
-            facts["model"] |= {"bytes": content, "integrity": f"sha256-{digest}"}
-            (site / "model.json").write_text(json.dumps(facts), "utf-8")
-        seen = drive(site, files, packages)
-        assert seen["errors"] == []
-        runtimes.append(seen["runtime"])
-        with fcnkit.load(exported["scene"]) as segmenter, Image.open(pictures[0]) as image:
-            expected = segmenter(np.asarray(image))
-            labels = labels_of(seen["pictures"][0], segmenter.spec.palette)
-        assert (labels == expected).mean() >= SAME
-    if "WebGPU" not in runtimes[0] + runtimes[1]:
+    site, model = tmp_path / "site", exported["scene"]
+    write_web_page(model, site, ort=packages)
+    if graph == "plain":
+        facts = json.loads((site / "model.json").read_text("utf-8"))
+        content = (site / "model.onnx").write_bytes(model.read_bytes())
+        digest = base64.b64encode(hashlib.sha256(model.read_bytes()).digest()).decode()
+        facts["model"] |= {"bytes": content, "integrity": f"sha256-{digest}"}
+        (site / "model.json").write_text(json.dumps(facts), "utf-8")
+    seen = drive(site, {"pictures": [str(pictures[0])], "flags": flags}, packages)
+    assert seen["errors"] == []
+    with fcnkit.load(model) as segmenter, Image.open(pictures[0]) as image:
+        expected = segmenter(np.asarray(image))
+        labels = labels_of(seen["pictures"][0], segmenter.spec.palette)
+    assert (labels == expected).mean() >= SAME
+    if "WebGPU" not in seen["runtime"]:
         pytest.skip("this Chromium has no software GPU")
-    assert runtimes[0] == "scene, 6 classes, on WebGPU."
-    assert "because WebGPU gave the same label on only" in runtimes[1]
+    if graph == "web":
+        assert seen["runtime"] == "scene, 6 classes, on WebGPU."
+    else:
+        assert "because WebGPU gave the same label on only" in seen["runtime"]
