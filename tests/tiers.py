@@ -52,6 +52,10 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/benchmarks/test_gpu_runner.py::test_a_dry_run_of_all_stages": "all",
     "tests/benchmarks/test_host.py::test_a_large_image_beside_others": "all",
     "tests/browser/test_page.py::test_webgpu_is_used_where_it_gives_the_same_labels[plain]": "all",
+    "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file": "all",
+    "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[0.3]": "test",
+    "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[93.0]": "test",
+    "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[40000.0]": "test",
     "tests/export/test_engine_family.py": "all",
     "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
     "tests/export/test_family.py::test_exports_verified_and_lean": "all",
@@ -87,7 +91,7 @@ PARTS: Final = {
         "tests/runtime/predict/test_spark.py",
         "tests/runtime/predict/test_workers.py",
     ],
-    "browser": ["tests/browser"],
+    "pages": ["tests/browser", "tests/runtime/bench"],
     "peers": ["tests/test_peers.py"],
 }
 """What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         example_picture(40, 50, seed=number).save(folder / f"{number}.jpg")
     return folder
+
+
+@pytest.fixture(scope="module")
+def measured(model: Path) -> dict[str, Any]:
+    """A report of two shapes, to be compared with changed copies of it."""
+    shapes = ("--shape", "64x64", "--shape", "32x64")
+    done = called("bench", "latency", model, *shapes, *QUICK, "--json")
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def one_case(measured: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy({**measured, "cases": measured["cases"][:1]})
 
 
 def test_latency(model: Path, tmp_path: Path) -> None:
@@ -138,11 +152,10 @@ def test_latency_refuses(model: Path) -> None:
     )
 
 
-def test_compare(model: Path, tmp_path: Path) -> None:
+def test_compare(measured: dict[str, Any], tmp_path: Path) -> None:
     a, b = tmp_path / "a.json", tmp_path / "b.json"
-    done = called("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
-    a.write_text(done.stdout)
-    report = json.loads(done.stdout)
+    report = one_case(measured)
+    a.write_text(json.dumps(report))
     for stage in report["cases"][0]["stages"]:
         stage["samples_ms"] = [1.2 * value for value in stage["samples_ms"]]
     b.write_text(json.dumps(report))
@@ -156,9 +169,8 @@ def test_compare(model: Path, tmp_path: Path) -> None:
     assert rows["infer"]["ratio"]["low"] <= 1.2 <= rows["infer"]["ratio"]["high"]
 
 
-def test_compare_fails_over_a_limit(model: Path, tmp_path: Path) -> None:
-    done = called("bench", "latency", model, "--shape", "64x64", *QUICK, "--json")
-    report = json.loads(done.stdout)
+def test_compare_fails_over_a_limit(measured: dict[str, Any], tmp_path: Path) -> None:
+    report = one_case(measured)
     reports = {}
     for name, factor in (("a", 1.0), ("b", 1.2)):
         for stage in report["cases"][0]["stages"]:
@@ -199,12 +211,9 @@ def write_reports(folder: Path, report: dict[str, Any], **cases: list[int]) -> l
     return paths
 
 
-def test_compare_fails_where_b_lacks_a_case(model: Path, tmp_path: Path) -> None:
-    shapes = ("--shape", "64x64", "--shape", "32x64")
-    done = called("bench", "latency", model, *shapes, *QUICK, "--json")
-    report = json.loads(done.stdout)
+def test_compare_fails_where_b_lacks_a_case(measured: dict[str, Any], tmp_path: Path) -> None:
     both, one, other, none = write_reports(
-        tmp_path, report, both=[0, 1], one=[0], other=[1], none=[]
+        tmp_path, measured, both=[0, 1], one=[0], other=[1], none=[]
     )
     gate = ("--fail-over", "900%")
     lost = "missing in B: m.onnx, onnxruntime fp32, 1 threads, 1x32x64, cover pad"

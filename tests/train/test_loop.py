@@ -61,7 +61,7 @@ def test_a_run_leaves_what_it_promises(run_folder: Path, shapes_folder: Path) ->
 
 
 def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
-    data, run = open_data(shapes_folder, TINY), tmp_path / "run"
+    run = tmp_path / "run"
     code = "import sys; from pathlib import Path; from fcnkit.train.run_folder import hold_run\n"
     code += "with hold_run(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", code, str(run)]
@@ -71,25 +71,25 @@ def test_one_training_at_a_time(shapes_folder: Path, tmp_path: Path) -> None:
         rule = "one training at a time writes into a run folder"
         got, remedy = "a folder that another one holds", "wait for the other one, or choose another"
         with refusal(FcnkitError, f"{run}: {rule}, got {got}; {remedy} -o"):
-            train(data, run, TINY, workers=0)
+            train_tiny(shapes_folder, run, TINY)
         other.kill()
     # What a kill leaves is held by nobody.
-    train(data, run, replace(TINY, epochs=1), workers=0)
+    train_tiny(shapes_folder, run, replace(TINY, epochs=1))
     assert not (run / ".lock").exists()
 
 
 def test_validating_less_often_trains_the_same(shapes_folder: Path, tmp_path: Path) -> None:
-    data = open_data(shapes_folder, TINY)
-    every = train(data, tmp_path / "every", TINY, workers=0)
-    seldom = train(data, tmp_path / "seldom", TINY, workers=0, validate_every=2)
+    every = train_tiny(shapes_folder, tmp_path / "every", TINY)
+    seldom = train_tiny(shapes_folder, tmp_path / "seldom", TINY, validate_every=2)
     assert [row["loss"] for row in seldom] == [row["loss"] for row in every]
     # Epoch 2, and 3 because it is the last.
     assert [row.get("mean_iou") for row in seldom] == [None, *(r["mean_iou"] for r in every[1:])]
     best = max(every[1:], key=lambda row: float(row["mean_iou"]))
     assert load_checkpoint(tmp_path / "seldom" / "best.pt").epoch == best["epoch"]
     longer = replace(TINY, epochs=4)
-    train(data, tmp_path / "seldom", longer, workers=0, resume=True, validate_every=9)
+    train_tiny(shapes_folder, tmp_path / "seldom", longer, resume=True, validate_every=9)
     assert load_checkpoint(tmp_path / "seldom" / "last.pt").epoch == 4
+    data = open_data(shapes_folder, TINY)
     with refusal(
         ValueError,
         f"--validate-every: must be 1..{2**31 - 1}, got 0; pass a value from 1 to {2**31 - 1}",
@@ -116,8 +116,7 @@ def test_training_learns(shapes_folder: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(shapes_folder: Path, tmp_path: Path) -> None:
     recipe = replace(TINY, half_size=0.4)  # The first epoch of three.
-    data = open_data(shapes_folder, recipe)
-    train(data, tmp_path / "whole", recipe, workers=0)
+    train_tiny(shapes_folder, tmp_path / "whole", recipe)
 
     class Stop(Exception):
         pass
@@ -127,9 +126,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shapes_folder: Path, tmp_path
             raise Stop
 
     with pytest.raises(Stop):
-        train(data, tmp_path / "cut", recipe, workers=0, on_step=stop_in_epoch_3)
+        train_tiny(shapes_folder, tmp_path / "cut", recipe, on_step=stop_in_epoch_3)
     assert len(losses(tmp_path / "cut")) == 2
-    train(data, tmp_path / "cut", recipe, workers=0, resume=True)
+    train_tiny(shapes_folder, tmp_path / "cut", recipe, resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     a, b = (torch.load(tmp_path / run / "last.pt", weights_only=True) for run in ("whole", "cut"))
     assert all(torch.equal(a["model"][key], b["model"][key]) for key in a["model"])

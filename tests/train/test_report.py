@@ -20,8 +20,8 @@ from fcnkit.runtime.predict.legend import font_families
 from fcnkit.train.data.voc import Sample, open_voc
 from fcnkit.train.evaluation import PictureScore, measure
 from fcnkit.train.report import worst_apart, write_report
-from tests.cli.shell import fcnkit as shell
-from tests.cli.shell import refused
+from tests.cli import shell
+from tests.cli.shell import called, refused
 from tests.train.folders import empty_folder
 
 
@@ -77,7 +77,7 @@ def test_the_page_shows_what_is_there(
     run_folder: Path, shapes_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "r"
-    done = shell("eval", run_folder / "best.pt", shapes_folder, "--report", out)
+    done = called("eval", run_folder / "best.pt", shapes_folder, "--report", out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"wrote {out}: look at index.html"
     text = (out / "index.html").read_text()
@@ -90,7 +90,7 @@ def test_the_page_shows_what_is_there(
 
 def test_the_chapters_protocol_needs_its_size(run_folder: Path, shapes_folder: Path) -> None:
     refused(
-        shell("eval", run_folder / "best.pt", shapes_folder, "--d2l-protocol"),
+        called("eval", run_folder / "best.pt", shapes_folder, "--d2l-protocol"),
         f"{shapes_folder}: some picture must be at least 320x480, got 4 smaller ones; "
         "measure full pictures",
     )
@@ -108,13 +108,13 @@ def test_the_chapters_protocol_on_the_command_line(run_folder: Path, tmp_path: P
     (root / "ImageSets/Segmentation/val.txt").write_text("a\n")
     Image.new("RGB", (500, 330), (9, 9, 9)).save(root / "JPEGImages/a.png")
     Image.new("L", (500, 330), 255).save(root / "SegmentationClass/a.png")
-    done = shell("eval", run_folder / "best.pt", root, "--d2l-protocol", "--seed", 3)
+    done = called("eval", run_folder / "best.pt", root, "--d2l-protocol", "--seed", 3)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == (
         "d2l protocol: random crops, void counted as background, smaller pictures left out; "
         "not comparable with scores on full pictures, nor with other seeds (seed 3)"
     )
-    done = shell("eval", run_folder / "best.pt", root, "--d2l-protocol", "--json")
+    done = called("eval", run_folder / "best.pt", root, "--d2l-protocol", "--json")
     assert "not comparable" in json.loads(done.stdout)["protocol"]
 
 
@@ -123,7 +123,9 @@ def test_a_missing_package_is_named_before_anything_is_measured(
 ) -> None:
     block = "import sys; sys.modules['matplotlib.figure'] = None\n"
     refused(
-        shell("eval", run_folder / "best.pt", shapes_folder, "--report", tmp_path, before=block),
+        shell.fcnkit(
+            "eval", run_folder / "best.pt", shapes_folder, "--report", tmp_path, before=block
+        ),
         "fcnkit eval --report: needs the package matplotlib.figure, got no such package; "
         "pip install 'fcnkit[train]'",
     )
@@ -169,20 +171,20 @@ def test_one_class_is_no_success(run_folder: Path, shapes_folder: Path, tmp_path
         with Image.open(path) as mask:
             size = mask.size
         Image.new("L", size, 0).save(path)
-    done = shell("eval", run_folder / "best.pt", root)
+    done = called("eval", run_folder / "best.pt", root)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stderr.splitlines() if line.startswith("warning: ")] == [
         f"warning: {root}: val: two classes or more must have pixels, or the scores say nothing, "
         "got only background; choose a --split whose masks show others"
     ]
-    answer = json.loads(shell("eval", run_folder / "best.pt", root, "--json").stdout)
+    answer = json.loads(called("eval", run_folder / "best.pt", root, "--json").stdout)
     assert answer["without_truth"] == list(open_voc(root, split="val").classes[1:])
     assert len(answer["warnings"]) == 1
     for path in (root / "SegmentationClass").iterdir():
         with Image.open(path) as mask:
             size = mask.size
         Image.new("L", size, 255).save(path)
-    done = shell("eval", run_folder / "best.pt", root)
+    done = called("eval", run_folder / "best.pt", root)
     assert done.stderr.splitlines()[-1] == (
         f"error: {root}: val: some pixel must be labeled, got 4 masks with only void; "
         f"save the labels 0..{len(open_voc(root, split='val').classes) - 1}, because 255 is void"

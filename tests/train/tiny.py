@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -47,29 +47,12 @@ class TinyNet(SegmentationNet):
         return self.transpose_conv
 
 
-def train_tiny(
-    data: Path,
-    run: Path,
-    recipe: Recipe,
-    *,
-    resume: bool = False,
-    compiled: bool = False,
-    on_epoch: Callable[[loop.EpochResult], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Train the tiny network with the real loop."""
+def train_tiny(data: Path, run: Path, recipe: Recipe, **options: Any) -> list[dict[str, Any]]:
+    """Train the tiny network with the real loop; options are those of ``train``."""
     torch.set_num_threads(1)
     opened = loop.open_data(data, recipe)
     with mock.patch.object(loop, "initial_model", lambda _, classes: (TinyNet(classes), None)):
-        return loop.train(
-            opened,
-            run,
-            recipe,
-            device="cpu",
-            workers=0,
-            resume=resume,
-            compiled=compiled,
-            on_epoch=on_epoch,
-        )
+        return loop.train(opened, run, recipe, device="cpu", workers=0, **options)
 
 
 def start_tiny(
