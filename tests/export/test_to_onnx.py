@@ -189,7 +189,7 @@ def test_a_graph_that_computes_something_else_leaves_no_file(
         r"this is a bug of the exporter or a library, please report it"
     )
     with pytest.raises(VerifyError, match=rf"\A{text}\Z"):
-        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", head=head, max_pixels=96 * 96)
+        export_onnx(run_folder / "best.pt", tmp_path / "m.onnx", head=head)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -213,9 +213,7 @@ FIGURES = {
 @pytest.mark.parametrize("head", HEADS)
 def test_a_fixed_shape_and_an_older_opset(head: Head, run_folder: Path, tmp_path: Path) -> None:
     out, shape = tmp_path / "m.onnx", (1, 64, 96) if head == "scene" else (2, 64, 96)
-    report = export_onnx(
-        run_folder / "best.pt", out, head=head, shape=shape, opset=18, max_pixels=96 * 96
-    )
+    report = export_onnx(run_folder / "best.pt", out, head=head, shape=shape, opset=18)
     model = onnx.load(out)
     assert (model.opset_import[0].version, model.ir_version) == (18, 8)
     classes = read_onnx_file(out).spec(where="x").num_classes
