@@ -59,6 +59,11 @@ class ContinuedPass:
         else:
             self._again = 0
 
+    @property
+    def goes_on(self) -> bool:
+        """See ``Pass``."""
+        return self._rest is not None and self._rest.goes_on
+
     def batches(self) -> Iterator[NDArray[Any]]:
         """Hand out the bands of the store, then yield the tiles of the rest."""
         kept: list[NDArray[np.uint8]] = []

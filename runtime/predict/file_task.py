@@ -299,6 +299,7 @@ class FileTask:
                 seconds -= self._writing_seconds
             else:  # written beside the model
                 self._behind.wait()
+                self._behind = None  # see drop
             record = self._published(seconds)
         except BaseException as error:
             self.drop(keep=not isinstance(error, DataError))
@@ -328,13 +329,17 @@ class FileTask:
                 is to blame.
         """
         self._context.unfinished.discard(self)
-        if self._behind is not None:
-            with contextlib.suppress(Exception):  # the first error is on its way out already
-                self._behind.wait()
-        if self._result is not None:
-            self._result.drop()
-        if self._store is not None:
-            self._store.close(keep=keep)
+        # It holds this object: a cycle would keep the file of the image open.
+        behind, self._behind = self._behind, None
+        try:
+            if behind is not None:
+                with contextlib.suppress(Exception):  # the first error is on its way out already
+                    behind.wait()
+        finally:  # an interrupt may end the waiting
+            if self._result is not None:
+                self._result.drop()
+            if self._store is not None:
+                self._store.close(keep=keep)
 
     def _record(
         self,

@@ -22,6 +22,7 @@ from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.upsampled import upsampled
 from fcnkit.runtime.pixels.upsampling import Upsampling
 from fcnkit.runtime.predict.joining import Joining
+from fcnkit.runtime.predict.row_buffer import RowBuffer
 from fcnkit.runtime.predict.void_pixels import has_void_tile, runs_of, void_of, voided
 
 __all__ = [
@@ -80,6 +81,10 @@ class LabelRows:
 
 class Pass(Protocol):
     """What the loop around a backend needs to know of an image."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more tiles follow for certain; where not, only asking for them tells."""
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield the network's input, a few tiles at a time, in plan order.
@@ -206,6 +211,11 @@ class _WholePass:
             self._tiles = setting.network_input(self._image, setting.plan)
         self._outputs: NDArray[Any] | None = None
 
+    @property
+    def goes_on(self) -> bool:
+        """See ``Pass``."""
+        return self._tiles is not None
+
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield all tiles at once; they are not kept."""
         tiles, self._tiles = self._tiles, None
@@ -237,38 +247,13 @@ class _Band:
     """Which pixels are not labeled, eight in a byte."""
 
 
-class _Buffer:
-    """The rows of one row of tiles after the other, in one piece of memory."""
-
-    def __init__(self, source: Rows, most: int) -> None:
-        self._source, self._most, self._held = source, most, 0
-        self._rows: NDArray[np.uint8] | None = None
-
-    def move(self, step: int, count: int) -> NDArray[np.uint8]:
-        """Drop ``step`` rows, and return the ``count`` that follow. They are only lent."""
-        kept = max(0, self._held - step)
-        for at in range(0, kept, ROWS_AT_ONCE):
-            stop = min(at + ROWS_AT_ONCE, kept)
-            assert self._rows is not None
-            self._rows[at:stop] = self._rows[at + step : stop + step]
-        for at in range(kept, count, ROWS_AT_ONCE):
-            stop = min(at + ROWS_AT_ONCE, count)
-            rows = self._source.read(stop - at)
-            if self._rows is None:
-                self._rows = np.empty((self._most, *rows.shape[1:]), np.uint8)
-            self._rows[at:stop] = rows
-        self._held = count
-        assert self._rows is not None
-        return self._rows[:count]
-
-
 class _BandPass:
     """An image of any size whose outputs are averaged, row of tiles by row of tiles."""
 
     def __init__(self, source: NDArray[np.uint8] | Rows, setting: _Setting) -> None:
         self.plan, self._setting, self._source = setting.plan, setting, source
         if not isinstance(source, np.ndarray):
-            self._buffer = _Buffer(source, setting.plan.tile_height)
+            self._buffer = RowBuffer(source.read, setting.plan.tile_height, ROWS_AT_ONCE)
         self._join = setting.joining.one_by_one()
         self._shown: deque[_Band] = deque()
         """Bands whose labels are not finished, oldest first."""
@@ -276,6 +261,13 @@ class _BandPass:
         """Numbers of tiles without a pixel to label, whose turn has not come."""
         self._joined = 0
         """Tiles whose outputs were added, and tiles that were left out in their turn."""
+        self._certain = 0
+        """Tiles that were not handed out yet, where none can be left out."""
+
+    @property
+    def goes_on(self) -> bool:
+        """See ``Pass``."""
+        return self._certain > 0
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield tiles, never of two rows of tiles together."""
@@ -288,6 +280,8 @@ class _BandPass:
             self._left_out += [first + i for i, is_needed in enumerate(needed) if not is_needed]
             self._pass_over()
             for begin, end in runs_of(needed, most):
+                if band.shape[2] == 3:
+                    self._certain = len(plan) - first - end
                 yield self._tiles(band, plan.lefts[begin:end])
 
     def _rows_of(self, row: int) -> NDArray[np.uint8]:
@@ -368,11 +362,19 @@ class _FlipPass:
         self._inner, self._upsampling = inner, upsampling
         self._first: NDArray[Any] | None = None
         """The logits of tiles whose mirrored ones are still under way."""
+        self._mirrored_follow = False
+
+    @property
+    def goes_on(self) -> bool:
+        """See ``Pass``."""
+        return self._mirrored_follow or self._inner.goes_on
 
     def batches(self) -> Iterator[NDArray[Any]]:
         """Yield every batch of the other pass, and its tiles mirrored."""
         for tiles_tchw in self._inner.batches():
+            self._mirrored_follow = True
             yield tiles_tchw
+            self._mirrored_follow = False
             yield np.ascontiguousarray(tiles_tchw[..., ::-1])
 
     def take(self, outputs: NDArray[Any]) -> None:

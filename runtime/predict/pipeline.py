@@ -204,7 +204,11 @@ def _parts(work: Work[T], broken: deque[Finished[T]]) -> Iterator[_Part[T]]:
     if tiles is None and not work.ended:
         broken.append(_end(work, None))
     while tiles is not None:
-        # One batch ahead: only the picture knows which is the last.
+        if work.picture.goes_on:
+            yield _Part(work, tiles, last=False)
+            tiles = _next_tiles(work, batches, broken)
+            continue
+        # One batch ahead: whether this is the last one is not known before.
         following = _next_tiles(work, batches, broken)
         if work.ended:
             return
