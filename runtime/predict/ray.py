@@ -7,6 +7,7 @@ lost node had is computed again by another one, and has one result and one line 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,8 @@ def _connect(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         rule, remedy = "needs a Ray cluster", "start one with ray start --head, or pass local"
         raise FcnkitError(message("ray", rule, f"{address}: {error}", remedy)) from error
+    # It says on standard error how every plan begins and ends; the run says what comes of it.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _first_line(error: Exception) -> str:

@@ -168,6 +168,17 @@ def test_what_does_not_fit_is_refused(model: Path, source: Path, tmp_path: Path)
             "open_backend: backend onnxruntime runs on the CPU and takes no device, got 0; "
             "leave it out",
         )
+    refused(
+        predict("--ray-gpus", 0.5),
+        "--ray-gpus: goes with --ray, got --ray-gpus 0.5 alone; "
+        "pass --device for the GPUs of this machine",
+    )
+    for ray in (["--ray"], ["--ray", "auto"]):  # without an address, auto
+        refused(
+            predict("--device", "0", *ray),
+            "--device: goes without --ray, which chooses GPUs, got --device 0 --ray auto; "
+            "pass --ray-gpus 1",
+        )
     camera = ("predict", model, "0", "-o", tmp_path / "out")
     refused(
         called(*camera, "--processes", 2),
