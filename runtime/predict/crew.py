@@ -8,13 +8,14 @@ report is never published, so lost work is done again without a trace.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.predict.covering import CoverRequest
 from fcnkit.runtime.predict.file_task import Place, one_line
 from fcnkit.runtime.predict.identity import Origin
@@ -100,7 +101,7 @@ class Labeling(Protocol):
         """
 
 
-class Crew(ABC):
+class Crew(Closing):
     """Processes that hold a model open; one run at a time uses them."""
 
     @property
@@ -133,12 +134,6 @@ class Crew(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the processes; closing twice is fine."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def check_alike(before: Options | None, options: Options) -> Options:

@@ -93,3 +93,12 @@ def noise(height: int, width: int) -> NDArray[np.uint8]:
     """An image (H, W, 3) of random bytes, the same for the same size."""
     random = np.random.default_rng(height * 999 + width)
     return random.integers(0, 256, (height, width, 3), np.uint8)
+
+
+def read(path: Path) -> NDArray[np.uint8]:
+    """Read a result: an array or an image file."""
+    if path.suffix == ".npy":
+        labels: NDArray[np.uint8] = np.load(path)
+        return labels
+    with Image.open(path) as image:
+        return np.array(image)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fcnkit.cli.documented import documented
 from fcnkit.cli.interrupts import interruptible
 from fcnkit.cli.options import (
     Backend,
@@ -99,6 +100,7 @@ HashInputs = Annotated[
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
 
+@documented
 def predict(
     model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
     inputs: Annotated[
@@ -110,26 +112,10 @@ def predict(
         ),
     ] = None,
     *,
-    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR", help="Folder for the results.")],
-    lists: Annotated[
-        list[str] | None,
-        typer.Option("--list", help="A text file with one picture per line, as @FILE."),
-    ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR",
-            help="Mirror the tree below DIR; by default below each folder, fixed part of a "
-            "pattern, or folder that the files of a list share.",
-        ),
-    ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Label the I-th of N shares. All shares may run at once into one folder.",
-        ),
-    ] = None,
+    out: Annotated[str, typer.Option("-o", "--out", metavar="DIR")],
+    lists: Annotated[list[str] | None, typer.Option("--list")] = None,
+    root: Annotated[str | None, typer.Option(metavar="DIR")] = None,
+    part: Annotated[str | None, typer.Option(metavar="I/N")] = None,
     format: Annotated[
         Format,
         choice("--format", Format, FORMATS_SAY),
@@ -146,9 +132,7 @@ def predict(
     mask: Mask = None,
     cover: Cover = None,
     tile: Tile = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Pixels that tiles share at least; 64 by default.")
-    ] = None,
+    overlap: int | None = None,
     tta: Tta = None,
     processes: Processes = None,
     device: Device = None,
@@ -160,21 +144,29 @@ def predict(
     backend_options: BackendOptions = None,
     spec: SpecFrom = None,
     factory: Factory = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Tiles per batch; by default 1 on a CPU, 8 elsewhere.")
-    ] = None,
+    batch: int | None = None,
     resume: Resume = True,
     hash_inputs: HashInputs = False,
     fail_fast: FailFast = False,
-    max_pixels: Annotated[
-        int | None, typer.Option(help="Refuse larger pictures; 89478485 by default.")
-    ] = None,
+    max_pixels: int | None = None,
     frames: Frames = False,
     seconds: Seconds = None,
-    stats: Annotated[bool, typer.Option("--stats", help="Say how much memory it took.")] = False,
+    stats: Annotated[bool, typer.Option("--stats")] = False,
     as_json: Json = False,
 ) -> None:
-    """Label every pixel of pictures and videos and write one result each, of the same size."""
+    """Label every pixel of pictures and videos and write one result each, of the same size.
+
+    Options:
+        out: Folder for the results.
+        lists: A text file with one picture per line, as @FILE.
+        root: Mirror the tree below DIR; by default below each folder, fixed part of a pattern, or
+            folder that the files of a list share.
+        part: Label the I-th of N shares. All shares may run at once into one folder.
+        overlap: Pixels that tiles share at least; 64 by default.
+        batch: Tiles per batch; by default 1 on a CPU, 8 elsewhere.
+        max_pixels: Refuse larger pictures; 89478485 by default.
+        stats: Say how much memory it took.
+    """
     from fcnkit.runtime.files import sha256_of
     from fcnkit.runtime.machine import peak_memory_mb
     from fcnkit.runtime.predict.camera import predict_camera

@@ -30,6 +30,7 @@ from tests.conftest import SHARED
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import noise as picture
+from tests.runtime.pictures import read
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +48,6 @@ def predict(segmenter: Segmenter, path: Path, out: Path, **options: Any) -> list
     suffix = SUFFIX_OF[options.get("format", "labels")]
     jobs = find_jobs([path], out, suffix=suffix)
     return list(predict_files(segmenter, jobs, out, model_sha256="ab", **options))
-
-
-def read(path: Path) -> NDArray[np.uint8]:
-    if path.suffix == ".npy":
-        labels: NDArray[np.uint8] = np.load(path)
-        return labels
-    with Image.open(path) as image:
-        return np.array(image)
 
 
 SIDES = (1, 31, 32, 33, 44, 63, 64, 65, 97, 131)

@@ -30,7 +30,7 @@ from fcnkit.runtime.predict.window import Window
 from tests.geotiff import write_geotiff
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
-from tests.runtime.pictures import noise
+from tests.runtime.pictures import noise, read
 
 WAYS = pytest.mark.parametrize("limit", [1, 10**6], ids=["streamed", "whole"])
 
@@ -45,14 +45,6 @@ def label(segmenter: Segmenter, source: Path, out: Path, **options: Any) -> Reco
     jobs = find_jobs([source], out, suffix=SUFFIX_OF[options.get("format", "labels")])
     (record,) = predict_files(segmenter, jobs, out, **{"model_sha256": "ab", **options})
     return record
-
-
-def read(path: Path) -> NDArray[np.uint8]:
-    if path.suffix == ".npy":
-        labels: NDArray[np.uint8] = np.load(path)
-        return labels
-    with Image.open(path) as image:
-        return np.array(image)
 
 
 @contextmanager
