@@ -100,12 +100,12 @@ def table(
         cards: Show each row as a card on a narrow screen, with the titles beside the cells.
     """
     titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    names = [f' data-name="{escape(cell)}"' for cell in head] if cards else [""] * len(head)
+    names = [f' data-name="{escape(cell)}"' for cell in head] if cards else []
     body = []
     for number, row in enumerate(rows):
         cells = "".join(
             f"<td{name}>{escape(cell)}</td>"
-            for name, cell in zip(names or [""] * len(row), row, strict=True)
+            for name, cell in zip(names[: len(row)] or [""] * len(row), row, strict=True)
         )
         if colors:
             color = escape(colors[number])
