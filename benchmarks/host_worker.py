@@ -101,8 +101,7 @@ class Worker:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         if settings["without"]:
-            for module in ("simplejpeg", "isal", "isal.isal_zlib"):
-                sys.modules[module] = None  # type: ignore[assignment]
+            sys.modules["simplejpeg"] = None  # type: ignore[assignment]
         self._images = [Path(path) for path in settings["images"]]
         self._workers: int | None = settings["workers"]
         masks = [np.array(Image.open(path)) for path in settings["masks"]]

@@ -1,20 +1,19 @@
-"""Which libraries read JPEG files and compress PNG files, for ``fcnkit doctor`` and benchmarks."""
+"""Which library reads JPEG files, for ``fcnkit doctor`` and benchmarks."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from fcnkit.runtime.predict.deflate import deflate_library
 from fcnkit.runtime.predict.jpeg import jpeg_library
 
 __all__ = ["describe_codecs"]
 
 
 def describe_codecs() -> dict[str, str]:
-    """Say which libraries read and write image files here.
+    """Say which library reads JPEG files here.
 
     Returns:
-        ``jpeg`` and ``png``, each a library with its version, and why it is not the faster one.
+        ``jpeg``, a library with its version, and why it is not the faster one.
     """
     pillow, fast = f"Pillow {version('pillow')}", _version("simplejpeg")
     if jpeg_library() is not None:
@@ -23,11 +22,7 @@ def describe_codecs() -> dict[str, str]:
         jpeg = f"{pillow} (the extra fast brings simplejpeg)"
     else:
         jpeg = f"{pillow} (simplejpeg {fast} decodes differently or does not load)"
-    if deflate_library() is not None:
-        png = f"isal {_version('isal')}"
-    else:
-        png = "zlib (the extra fast brings isal)"
-    return {"jpeg": jpeg, "png": png}
+    return {"jpeg": jpeg}
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.deflate import compressor
 from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
 from fcnkit.runtime.predict.tiff_out import TiffOutput, tiff_size
@@ -132,7 +131,9 @@ class _PngOutput:
         self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
     ) -> None:
         self._file, self._spec, self._format = file, spec, format
-        self._deflate = compressor(_STRATEGY[format])
+        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
+        # ISA-L were not always, of zlib-ng not on every processor.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
         file.write(_PNG)
         header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[format], 0, 0, 0)
         self._chunk(b"IHDR", header)

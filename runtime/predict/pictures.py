@@ -30,7 +30,14 @@ from fcnkit.runtime.predict.picture_file import (
     open_picture,
     too_large,
 )
-from fcnkit.runtime.predict.region import Nodata, Region, check_same_size, marked, void_rule
+from fcnkit.runtime.predict.region import (
+    Nodata,
+    Region,
+    check_same_size,
+    checked_region,
+    marked,
+    void_rule,
+)
 from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
 from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
@@ -171,7 +178,7 @@ def read_levels(
         ValueError: As for ``read_picture``.
     """
     range, bands = check_range("range", range), check_bands("bands", bands)
-    region = region or Region()
+    region = checked_region("read_picture", region)
     try:
         with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
             made = _read(picture, Path(path), range, bands, region.nodata)

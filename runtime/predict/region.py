@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadTypeError, BadValueError, DataError, message
+from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.predict.layouts import Layout
 from fcnkit.runtime.predict.levels import DEEPEST
 from fcnkit.runtime.predict.picture_file import SUFFIXES
@@ -24,6 +25,7 @@ __all__ = [
     "VoidRule",
     "check_no_region",
     "check_same_size",
+    "checked_region",
     "marked",
     "mask_stamp",
     "void_rule",
@@ -249,6 +251,19 @@ def check_no_region(region: Region, what: str) -> None:
     if facts:
         rule = f"window, nodata and mask go with images, not with {what}"
         raise BadValueError(message("predict", rule, next(iter(facts)), "leave it out"))
+
+
+def checked_region(what: str, region: object) -> Region:
+    """Return a region, that of all pixels for None, or refuse what is no region.
+
+    Raises:
+        TypeError: It is of another type; what names the caller.
+    """
+    if region is None:
+        return Region()
+    check_type(f"{what}: region", region, Region)
+    assert isinstance(region, Region)
+    return region
 
 
 def check_same_size(mask: Path, got: tuple[int, int], size: tuple[int, int]) -> None:

@@ -25,7 +25,14 @@ from fcnkit.runtime.predict.layouts import Layout, layout_of, layout_of_tiff, to
 from fcnkit.runtime.predict.levels import DEEPEST, Levels, LevelsSeen, Range, check_range
 from fcnkit.runtime.predict.passes import Rows
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS, format_of, worded
-from fcnkit.runtime.predict.region import Region, VoidRule, check_same_size, marked, void_rule
+from fcnkit.runtime.predict.region import (
+    Region,
+    VoidRule,
+    check_same_size,
+    checked_region,
+    marked,
+    void_rule,
+)
 from fcnkit.runtime.predict.tiff import tags_of
 from fcnkit.runtime.predict.window import Window
 
@@ -77,7 +84,7 @@ def open_rows(
         ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
     path, range = check_path("open_rows: path", path), check_range("range", range)
-    bands, region = check_bands("bands", bands), region or Region()
+    bands, region = check_bands("bands", bands), checked_region("open_rows", region)
     rows = _open(path, range, bands, region)
     if region.mask is None:
         return rows

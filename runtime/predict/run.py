@@ -181,6 +181,13 @@ class RunControl:
     on_frame: OnFrame | None = None
 
 
+def one_at_a_time(segmenter: Segmenter) -> bool:
+    """Whether tiles are so large that a CPU should run one after the other."""
+    if segmenter.tile is None or not on_cpu(segmenter.backend):
+        return False
+    return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
+
+
 class FolderRun:
     """One run over many pictures and videos in this process."""
 
@@ -271,7 +278,9 @@ class FolderRun:
                 place.keep(record)
 
         backend = self.context.segmenter.backend
-        run: Run = partial(map, backend.infer) if self._sparing() else backend.stream
+        run: Run = (
+            partial(map, backend.infer) if one_at_a_time(self.context.segmenter) else backend.stream
+        )
         self._ended = False  # a worker has many runs, and pictures may follow a video
         try:
             with ThreadPoolExecutor(self._workers, thread_name_prefix="fcnkit") as pool:
@@ -299,13 +308,6 @@ class FolderRun:
         for one in finished:
             self._failed |= self._control.fail_fast and one.error is not None
             yield one
-
-    def _sparing(self) -> bool:
-        """Whether tiles are so large that a CPU should run one at a time."""
-        segmenter = self.context.segmenter
-        if segmenter.tile is None or not on_cpu(segmenter.backend):
-            return False
-        return logit_bytes(segmenter.spec, segmenter.tile) > MOST_LOGIT_BYTES
 
     def _works(
         self, pool: ThreadPoolExecutor, jobs: Iterable[Item], place: Place

@@ -77,7 +77,7 @@ def test_latency(model: Path, tmp_path: Path) -> None:
 
 def test_latency_as_text(model: Path) -> None:
     arguments = ("--shape", "40x50", "--backend", "onnxruntime")
-    done = called("bench", "latency", model, *arguments, *QUICK)
+    done = fcnkit("bench", "latency", model, *arguments, *QUICK)
     assert done.returncode == 0, done.stderr
     # What the stability checks say depends on what else the machine does.
     lines = [line for line in done.stdout.splitlines() if not line.startswith("warning: ")]
@@ -271,7 +271,7 @@ def test_throughput(model: Path, pictures: Path, tmp_path: Path) -> None:
     assert host["pictures"] == 4
     told = f"one process without a model: {host['images_per_second']:.2f} images/s, "
     told += f"{host['processor_ms']:.2f} ms of processor time per image; "
-    told += f"JPEG by {host['codecs']['jpeg']}, PNG by {host['codecs']['png']}"
+    told += f"JPEG by {host['codecs']['jpeg']}"
     assert told in lines
     assert sorted(path.name for path in pictures.iterdir()) == [f"{n}.jpg" for n in range(4)]
 

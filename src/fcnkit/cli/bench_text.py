@@ -162,7 +162,7 @@ def _host(host: dict[str, Any]) -> str:
     return (
         f"one process without a model: {host['images_per_second']:.2f} images/s, "
         f"{host['processor_ms']:.2f} ms of processor time per image; "
-        f"JPEG by {host['codecs']['jpeg']}, PNG by {host['codecs']['png']}"
+        f"JPEG by {host['codecs']['jpeg']}"
     )
 
 

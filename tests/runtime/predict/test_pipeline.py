@@ -37,6 +37,5 @@ def test_large_tiles_run_one_at_a_time_on_a_cpu_only(
     monkeypatch.setattr(run, "MOST_LOGIT_BYTES", 1)
     spec = make_spec("logits", high=(most, 2048, 2048))
     opened = SimpleNamespace(info=make_info(device), spec=spec)
-    segmenter = SimpleNamespace(tile=(64, 64), backend=opened, spec=spec)
-    context: Any = SimpleNamespace(segmenter=segmenter)
-    assert run.FolderRun(context)._sparing() is sparing
+    segmenter: Any = SimpleNamespace(tile=(64, 64), backend=opened, spec=spec)
+    assert run.one_at_a_time(segmenter) is sparing

@@ -57,7 +57,7 @@ def workers(model: Path) -> Iterator[Workers]:
 
 
 def begin(crew: Segmenter | Workers, source: Path, out: Path, **options: Any) -> Any:
-    suffix = SUFFIX_OF[options.get("format", "labels")]
+    suffix = SUFFIX_OF.get(options.get("format", "labels"), ".png")
     jobs = find_jobs([source], out, suffix=suffix)
     return predict_files(crew, jobs, out, model_sha256="ab", **options)
 
