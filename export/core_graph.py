@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
+from fcnkit.train.models.bilinear import BilinearUpsample
 
 __all__ = ["CoreGraph"]
 
@@ -35,13 +36,15 @@ class CoreGraph(nn.Module):
         return name
 
     def score_names(self, classes: int) -> tuple[str, ...]:
-        """Return the modules that turn features into scores of this many classes."""
+        """Return the modules that give scores of this many classes, but for the last step."""
         # In feature layers, a width may equal the number of classes by chance.
         features = ("backbone.", "encoder.", "decoder.")
 
         def scores(module: nn.Module) -> bool:
             if isinstance(module, nn.Conv2d):
                 return module.out_channels == classes
+            if isinstance(module, BilinearUpsample):
+                return module.channels == classes
             if isinstance(module, SubpixelConvTranspose2d):
                 return bool(module.weight.shape[1] == classes != module.weight.shape[0])
             return False

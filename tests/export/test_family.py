@@ -15,6 +15,7 @@ from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.artifacts.spec import Head, Precision
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SubpixelConvTranspose2d
+from fcnkit.train.models.bilinear import BilinearUpsample
 from tests.train.networks import lively, save_network
 
 HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
@@ -29,6 +30,8 @@ CASES = [
         "unet",
         "unet-resnet18",
         "deeplabv3-resnet18",
+        "ddrnet23slim",
+        "lraspp-mobilenet_v3_large",
     )
     for head in HEADS
 ] + [(architecture, "labels") for architecture in ONCE]
@@ -43,11 +46,14 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
     model = onnx.load(tmp_path / "x.onnx")
     ops = [node.op_type for node in model.graph.node]
     # Upsampling is a convolution and a shuffle, and nothing resizes or gathers pixels.
-    assert {"ConvTranspose", "BatchNormalization", "Resize", "Range"}.isdisjoint(ops)
-    if head != "scene" and not architecture.startswith("deeplab"):
+    assert {"ConvTranspose", "Resize", "Range"}.isdisjoint(ops)
+    # The pyramid and the head of DDRNet normalize before their convolutions.
+    assert ops.count("BatchNormalization") == (12 if architecture == "ddrnet23slim" else 0)
+    if head != "scene" and not architecture.startswith(("deeplab", "ddrnet")):
         # Only what depends on the size by its nature computes with shapes.
         assert {"Shape", "Gather", "Expand"}.isdisjoint(ops)
-    upsamplings = sum(isinstance(module, SubpixelConvTranspose2d) for module in net.modules())
+    kinds = SubpixelConvTranspose2d | BilinearUpsample
+    upsamplings = sum(isinstance(module, kinds) for module in net.modules())
     assert ops.count("DepthToSpace") == upsamplings
     if head == "labels" and isinstance(net.last_step, SubpixelConvTranspose2d):
         # The argmaxes come before the last shuffle, after all others.
@@ -60,7 +66,15 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("architecture", "precision"),
-    [("fcn8s-resnet18", "int8"), ("unet", "int8"), ("deeplabv3-resnet18", "fp16")],
+    [
+        ("fcn8s-resnet18", "int8"),
+        ("unet", "int8"),
+        ("ddrnet23slim", "int8"),
+        ("lraspp-mobilenet_v3_large", "int8"),
+        ("deeplabv3-resnet18", "fp16"),
+        ("ddrnet23slim", "fp16"),
+        ("lraspp-mobilenet_v3_large", "fp16"),
+    ],
 )
 def test_other_precisions_are_proved_and_verified(
     architecture: str, precision: Precision, shapes_folder: Path, tmp_path: Path

@@ -52,6 +52,8 @@ def exported(tmp_path: Path, net: Any, architecture: str, **options: Any) -> Pat
         ("fcn8s-resnet18", 8),
         ("deeplabv3-resnet18", 16),
         ("deeplabv3os8-resnet18", 8),
+        ("ddrnet23slim", 8),
+        ("lraspp-mobilenet_v3_large", 8),
     ],
 )
 def test_without_a_head_it_writes_scores(architecture: str, stride: int, tmp_path: Path) -> None:

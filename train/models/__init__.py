@@ -71,8 +71,8 @@ def create_model(
     if network.backbone is not None:
         net = network.build(num_classes, backbone=network.backbone, pretrained=pretrained)
     elif pretrained:
-        rule = "pretrained weights are those of a ResNet"
-        remedy = "use a network on a ResNet, or train from scratch"
+        rule = "pretrained weights are those of a backbone of torchvision"
+        remedy = "use a network on a ResNet or MobileNetV3, or train from scratch"
         raise BadValueError(message("create_model", rule, architecture, remedy))
     else:
         net = network.build(num_classes)

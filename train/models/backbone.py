@@ -20,7 +20,7 @@ from fcnkit.train.models.registry import TIMM
 from fcnkit.train.models.timm_backbone import TimmFeatures
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
-__all__ = ["RESNETS", "ResNetFeatures", "ResNetSegmentationNet"]
+__all__ = ["RESNETS", "ResNetFeatures", "ResNetSegmentationNet", "load_imagenet_weights"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -43,7 +43,7 @@ class ResNetFeatures(nn.Module):
         super().__init__()
         net = torchvision.models.get_model(name, weights=None)
         if pretrained:
-            _load_imagenet_weights(net, name)
+            load_imagenet_weights(net, name)
         widest: int = net.fc.in_features
         self.channels = (64, widest // 8, widest // 4, widest // 2, widest)
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
@@ -137,8 +137,16 @@ def _dilate(stage: nn.Module, dilation: int) -> int:
     return dilation
 
 
-def _load_imagenet_weights(net: nn.Module, name: str) -> None:
-    """Load torchvision's best ImageNet weights, downloaded once into torch.hub's folder."""
+def load_imagenet_weights(net: nn.Module, name: str) -> None:
+    """Load torchvision's best ImageNet weights, downloaded once into torch.hub's folder.
+
+    Args:
+        net: One of torchvision's classifiers, changed in place.
+        name: Its name there.
+
+    Raises:
+        FcnkitError: They cannot be fetched.
+    """
     url = torchvision.models.get_model_weights(name).DEFAULT.url
     try:
         weights = torch.hub.load_state_dict_from_url(

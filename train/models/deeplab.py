@@ -13,8 +13,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.backbone import RESNETS, ResNetSegmentationNet
+from fcnkit.train.models.pooling import ImageMean, check_batch
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
@@ -29,7 +29,7 @@ class _ImagePooling(nn.Sequential):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__(
-            nn.Identity(),  # Where torchvision pools, so that its weights keep their names.
+            ImageMean(),
             nn.Conv2d(in_channels, HEAD_CHANNELS, 1, bias=False),
             nn.BatchNorm2d(HEAD_CHANNELS),
             nn.ReLU(inplace=True),
@@ -37,16 +37,8 @@ class _ImagePooling(nn.Sequential):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Pool, and give every position the pooled features."""
-        # A synchronized batch norm also sees the other processes' samples, so a local batch of one
-        # is fine.
-        alone = type(self[2]) is nn.BatchNorm2d
-        if self.training and alone and len(x_nchw) == 1:
-            rule = "training needs at least 2 pictures in a batch, to normalize what is pooled"
-            raise BadValueError(message("DeepLabV3", rule, 1, "raise --batch"))
-        # Not AdaptiveAvgPool2d: on channels-last features the exporter writes it as a gather.
-        pooled = x_nchw.mean((2, 3), keepdim=True)
-        for module in self:
-            pooled = module(pooled)
+        check_batch(x_nchw, self[2], network="DeepLabV3")
+        pooled: Tensor = super().forward(x_nchw)
         return pooled.expand(-1, -1, *x_nchw.shape[-2:])
 
 

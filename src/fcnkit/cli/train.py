@@ -86,15 +86,16 @@ def train(
     Options:
         run: Run folder to write.
         model: NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output
-            stride 8) on resnet18, resnet34, resnet50 or resnet101; or unet alone, with its own
-            encoder. Or package.module:factory, a network of your own, or torchvision:NAME.
+            stride 8) on resnet18, resnet34, resnet50 or resnet101; lraspp-mobilenet_v3_large or
+            ddrnet23slim, for real time; or unet alone, with its own encoder. Or
+            package.module:factory, a network of your own, or torchvision:NAME.
         backbone: Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101; with
             fcn32s, fcn16s, fcn8s and fpn also timm:NAME, a convolutional backbone of timm.
         pretrained: Start from ImageNet weights (a download).
         init_from: Start from a checkpoint, or from a state dict of the d2l.ai chapter or of a
             torchvision ResNet.
         upsample_init: how transposed convolutions start.
-        freeze_upsample: Do not train them (fcn, deeplabv3).
+        freeze_upsample: Do not train them (fcn, deeplabv3, lraspp, ddrnet23slim).
         epochs: Default: the recipe's.
         batch: Default: the recipe's.
         crop: HxW; by default 320x480, or less where most pictures are smaller.
