@@ -17,6 +17,8 @@ class BilinearUpsample(nn.Module):
     compute a resize differently, but not this. It has no parameters and nothing in the state dict.
     """
 
+    weight: Tensor
+
     def __init__(self, channels: int, factor: int) -> None:
         """Create the layer.
 

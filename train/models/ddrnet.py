@@ -126,8 +126,13 @@ class _Pyramid(nn.Module):
         self.compress = nn.Sequential(*_before(len(pools) * PYRAMID, OUT, 1))
         self.shortcut = nn.Sequential(*_before(in_channels, OUT, 1))
 
+    @property
+    def pooled_norm(self) -> nn.Module:
+        """The batch normalization of the mean over the image."""
+        whole: nn.Module = self.scales[-1]
+        return whole.get_submodule("1")
+
     def forward(self, x_nchw: Tensor) -> Tensor:
-        check_batch(x_nchw, self.scales[-1][1], network="DDRNet23Slim")
         first, *larger = self.scales
         steps = [first(x_nchw)]
         for scale, merge in zip(larger, self.merges, strict=True):
@@ -193,6 +198,7 @@ class DDRNet23Slim(SegmentationNet):
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores of stride 8."""
+        check_batch(image_nchw, self.encoder.pyramid.pooled_norm, network=type(self).__name__)
         scores: Tensor = self.final_conv(self.decoder(self.encoder(image_nchw)))
         return scores
 

@@ -38,7 +38,9 @@ class _ImagePooling(nn.Sequential):
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Pool, and give every position the pooled features."""
         check_batch(x_nchw, self[2], network="DeepLabV3")
-        pooled: Tensor = super().forward(x_nchw)
+        pooled = x_nchw
+        for module in self:
+            pooled = module(pooled)
         return pooled.expand(-1, -1, *x_nchw.shape[-2:])
 
 

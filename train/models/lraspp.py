@@ -88,7 +88,8 @@ class _Attention(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         features: Tensor = self.relu(self.norm(self.conv(x_nchw)))
-        return features * self.gate(self.pool(x_nchw)).sigmoid()
+        gate: Tensor = self.gate(self.pool(x_nchw))
+        return features * gate.sigmoid()
 
 
 @register("lraspp", backbones=("mobilenet_v3_large",))
@@ -117,8 +118,8 @@ class LRASPP(SegmentationNet):
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores of stride 8."""
         fine, coarse = self.backbone(image_nchw)
-        scores: Tensor = self.enlarge(self.coarse_conv(self.decoder(coarse)))
-        return scores + self.fine_conv(fine)
+        scores: Tensor = self.enlarge(self.coarse_conv(self.decoder(coarse))) + self.fine_conv(fine)
+        return scores
 
     @property
     def last_step(self) -> SubpixelConvTranspose2d:

@@ -24,7 +24,7 @@ def check_batch(x_nchw: Tensor, norm: nn.Module, *, network: str) -> None:
     """Refuse to train on a batch whose pooled features cannot be normalized.
 
     Args:
-        x_nchw: Features before the pooling.
+        x_nchw: Images, or features before the pooling.
         norm: The batch normalization of the pooled features.
         network: Name for the error.
 

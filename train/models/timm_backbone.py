@@ -34,7 +34,7 @@ class TimmFeatures(nn.Module):
         super().__init__()
         what = f"timm:{name}"
         if pretrained:
-            rule = "pretrained weights are those of torchvision's ResNets"
+            rule = "pretrained weights are those of torchvision's backbones"
             remedy = "start from a checkpoint with --init-from, or train from scratch"
             raise BadValueError(message("--pretrained", rule, what, remedy))
         try:
