@@ -49,7 +49,7 @@ def test_ddrnet_has_the_size_and_the_work_of_the_paper() -> None:
 
 
 def test_lraspp_has_the_size_of_torchvisions_and_no_more_work() -> None:
-    # What torchvision says of its own with 21 classes: 3,221,538 parameters, 2.086 G at 520x520.
+    # What torchvision says of its LR-ASPP for 21 classes: 3,221,538 parameters, 2.086 G at 520x520.
     millions, work = body_of(LRASPP, 21, 512, 512)
     assert millions == 3.221538
     assert 0.95 < work / (2.086 * (512 / 520) ** 2) <= 1

@@ -100,6 +100,15 @@ class _Exchange(nn.Module):
         self.down = nn.Sequential(*down[:-1])
 
     def forward(self, coarse_nchw: Tensor, fine_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the features of both branches.
+
+        Args:
+            coarse_nchw: Of the stage before; at first the same as fine_nchw.
+            fine_nchw: Of stride 8.
+
+        Returns:
+            Those of half the size of coarse_nchw, and those of stride 8.
+        """
         coarse, fine = self.coarse_stage(coarse_nchw), self.fine_stage(fine_nchw)
         mixed_coarse = coarse + self.down(fine.relu())
         mixed_fine = fine + self.up(coarse.relu())
@@ -133,6 +142,7 @@ class _Pyramid(nn.Module):
         return whole.get_submodule("1")
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """Compute (N, OUT, h, w) from (N, C, h, w)."""
         first, *larger = self.scales
         steps = [first(x_nchw)]
         for scale, merge in zip(larger, self.merges, strict=True):
@@ -163,6 +173,7 @@ class _Encoder(nn.Module):
         self.enlarge = BilinearUpsample(OUT, 8)
 
     def forward(self, image_nchw: Tensor) -> Tensor:
+        """Run both branches and join them."""
         coarse = fine = self.stem(image_nchw)
         for exchange in self.exchanges:
             coarse, fine = exchange(coarse, fine)
