@@ -13,7 +13,8 @@ from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
 from fcnkit.train.checkpoint import Checkpoint
-from fcnkit.train.losses import share_of_loss
+from fcnkit.train.frozen import frozen_copy
+from fcnkit.train.losses import share_of_distance, share_of_loss
 from fcnkit.train.models import SegmentationNet
 from fcnkit.train.recipe import Recipe
 
@@ -29,6 +30,7 @@ class Learner:
         recipe: Recipe,
         *,
         class_weights: Tensor | None = None,
+        teacher: SegmentationNet | None = None,
         compiled: bool = False,
     ) -> None:
         """Put a network under training.
@@ -37,6 +39,7 @@ class Learner:
             net: On its device. It is changed.
             recipe: How to train.
             class_weights: float32 (K,) for the loss, or None.
+            teacher: A trained network whose probabilities it learns too, or None.
             compiled: Compile the training step with torch.compile.
         """
         self.recipe = recipe
@@ -49,6 +52,7 @@ class Learner:
         self._forward: Callable[[Tensor], Tensor] = torch.compile(forward) if compiled else forward
         self._optimizer = _optimizer(self.net, recipe)
         self._weights = None if class_weights is None else class_weights.to(self.device)
+        self._teacher = None if teacher is None else frozen_copy(teacher).to(self.device)
         self._average: AveragedModel | None = None
         if recipe.ema:
             # Buffers too: the statistics of batch normalization belong to the weights.
@@ -97,6 +101,8 @@ class Learner:
             pixels=labels_bhw[0].numel(),
             class_weights=self._weights,
         )
+        if self._teacher is not None:
+            loss = loss + self._distance(self._teacher, x_bchw, logits_bmkp, labels_bmp)
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, the shares of the loss add up.
         (loss * parallel.world()).backward()  # type: ignore[no-untyped-call]
@@ -109,6 +115,21 @@ class Learner:
         # The only place that waits for the GPU.
         total, rights, knowns = parallel.total(counts).tolist()
         return total, int(rights), int(knowns)
+
+    def _distance(
+        self, teacher: SegmentationNet, x_bchw: Tensor, logits_bmkp: Tensor, labels_bmp: Tensor
+    ) -> Tensor:
+        """Return this process's share of the distance to the teacher's probabilities."""
+        bf16 = self.recipe.precision == "bf16"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            taught_bkhw = teacher(x_bchw).float()
+        # Every class is brought into the order of the pieces as a map of labels is.
+        taught = self.net.pieces_of(taught_bkhw.flatten(0, 1), outside=0)
+        taught_bmkp = taught.unflatten(0, taught_bkhw.shape[:2]).transpose(1, 2)
+        pixels = x_bchw.shape[2] * x_bchw.shape[3]
+        return share_of_distance(
+            logits_bmkp.float(), taught_bmkp, labels_bmp, self.recipe, pixels=pixels
+        )
 
     def is_finite(self) -> bool:
         """Say whether every weight is a finite number."""

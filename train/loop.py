@@ -33,14 +33,15 @@ from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights, given_weights
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.reading import Loader, batches, worker_errors
-from fcnkit.train.recipe import Recipe
+from fcnkit.train.recipe import Recipe, learning_rate
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch, spec_for
 from fcnkit.train.sample_grid import save_grid
+from fcnkit.train.teacher import open_teacher
 from fcnkit.train.tensorboard_log import open_board
 from fcnkit.train.validation_loss import LossBackend
 from fcnkit.train.weights import LoadedWeights, ModelOptions, initial_model
 
-__all__ = ["EpochResult", "TrainingData", "learning_rate", "open_data", "train"]
+__all__ = ["EpochResult", "TrainingData", "open_data", "train"]
 
 OnStep = Callable[[int, int, int], None]
 CHAPTERS_MODEL = ModelOptions()
@@ -150,6 +151,7 @@ def train(
     recipe: Recipe,
     *,
     model: ModelOptions = CHAPTERS_MODEL,
+    teacher: Path | None = None,
     device: str = "auto",
     workers: int = 1,
     resume: bool = False,
@@ -168,6 +170,7 @@ def train(
         run: The run folder; it is created.
         recipe: How to train.
         model: Which network, and from what weights.
+        teacher: A trained network whose probabilities it learns too, see open_teacher.
         device: See pick_device.
         workers: Processes that read pictures, for each that trains.
         resume: Continue after the last finished epoch of this folder, if there is one.
@@ -187,7 +190,8 @@ def train(
             process that reads pictures has died.
         TypeError: An argument is of another type.
         ValueError: The model's options are unknown or exclude each other, the recipe's batch
-            cannot be shared among the processes, or workers or validate_every is out of range.
+            cannot be shared among the processes, the teacher does not fit, or workers or
+            validate_every is out of range.
         ArtifactError: The file that the model starts from does not fit.
         DataError: A picture or mask is broken.
         OSError: A file of the run cannot be written; the files of the epoch before are whole.
@@ -207,6 +211,7 @@ def train(
         kept_memory(),
     ):
         spec = spec_for(model.architecture, data.train)
+        taught_by, recipe = open_teacher(teacher, spec, recipe)
         history, last = open_run(run, spec, recipe, resume=resume)
         loader, sampler = training_loader(
             data.samples,
@@ -223,7 +228,9 @@ def train(
         if loaded and on_weights and parallel.is_first():
             on_weights(loaded)
         weights = _class_weights(data, recipe, last)
-        learner = Learner(net.to(where), recipe, class_weights=weights, compiled=compiled)
+        learner = Learner(
+            net.to(where), recipe, class_weights=weights, teacher=taught_by, compiled=compiled
+        )
         if last:
             learner.load(last)
         done = last.epoch if last else 0
@@ -370,26 +377,6 @@ def _class_weights(data: TrainingData, recipe: Recipe, last: Checkpoint | None) 
     return frequency_weights(
         data.samples, data.train.labelmap, void_as_background=void_as_background
     )
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of a step, a function of the step alone so that runs can resume.
-
-    Args:
-        recipe: Peak rate, schedule and epochs.
-        step: Number of steps done before this one.
-        steps_per_epoch: Steps in an epoch.
-
-    Returns:
-        The rate.
-    """
-    if recipe.schedule == "constant":
-        return recipe.lr
-    total = recipe.epochs * steps_per_epoch
-    warmup = max(1, total // 20)
-    if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    return recipe.lr * math.pow(1 - (step - warmup) / (total - warmup + 1), 0.9)
 
 
 def _normalize(image_bchw: Tensor, spec: ModelSpec) -> Tensor:

@@ -21,7 +21,7 @@ from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
 from fcnkit.train.recipe import Recipe, parse_class_weights
 
-__all__ = ["frequency_weights", "given_weights", "share_of_loss"]
+__all__ = ["frequency_weights", "given_weights", "share_of_distance", "share_of_loss"]
 
 
 def share_of_loss(
@@ -69,6 +69,37 @@ def share_of_loss(
     if recipe.dice:
         loss = loss + recipe.dice * _dice(logits_bmkp, labels_bmp).sum() / pictures
     return loss
+
+
+def share_of_distance(
+    logits_bmkp: Tensor, taught_bmkp: Tensor, labels_bmp: Tensor, recipe: Recipe, *, pixels: int
+) -> Tensor:
+    """Compute this process's share of the distance to a teacher's probabilities.
+
+    The Kullback-Leibler divergence per pixel, times the square of the temperature, so that its
+    gradient keeps its size (Hinton et al., 2015, section 2). Void pixels do not count.
+
+    Args:
+        logits_bmkp: float32 (B, M, K, P), this process's pictures.
+        taught_bmkp: The teacher's logits, alike.
+        labels_bmp: As in share_of_loss.
+        recipe: Reduction, weight and temperature.
+        pixels: Number of pixels of one picture, void or not.
+
+    Returns:
+        A scalar, to be added to the share of the loss.
+    """
+    ours, theirs = (
+        (logits / recipe.teacher_temperature).log_softmax(2)
+        for logits in (logits_bmkp, taught_bmkp)
+    )
+    known = labels_bmp != VOID
+    distance_bmp = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(2) * known
+    count = torch.tensor(float(pixels))
+    if recipe.reduction == "pixel-mean":
+        count = parallel.total(known.sum().float()).clamp(min=1)
+    weight = recipe.teacher_weight * recipe.teacher_temperature**2
+    return weight * distance_bmp.sum() / count
 
 
 def _focal(logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Tensor:

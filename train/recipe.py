@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,6 +21,7 @@ __all__ = [
     "Schedule",
     "TrainingPrecision",
     "UpsampleInit",
+    "learning_rate",
     "parse_class_weights",
     "recipe_lines",
 ]
@@ -80,6 +83,12 @@ class Recipe:
     precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
+    teacher: str = "none"
+    """SHA-256 of the file of the network that this one learns from; none: there is none."""
+    teacher_weight: float = 1.0
+    """Weight of the distance to the teacher's probabilities, which is added to the loss."""
+    teacher_temperature: float = 1.0
+    """What logits are divided by before that: above 1, the less likely classes count more."""
 
     def __post_init__(self) -> None:
         """Refuse values that cannot train.
@@ -102,9 +111,10 @@ class Recipe:
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
             raise BadValueError(message("--scale", rule, got, "try 0.5..2"))
-        if not 0 <= self.weight_decay < float("inf"):
-            rule, remedy = "must be at least 0", "use 0 to turn it off"
-            raise BadValueError(message("--weight-decay", rule, self.weight_decay, remedy))
+        for option, weight in (("weight-decay", self.weight_decay), ("dice", self.dice)):
+            if not 0 <= weight < float("inf"):
+                rule, remedy = "must be at least 0", "use 0 to turn it off"
+                raise BadValueError(message(f"--{option}", rule, weight, remedy))
         parse_class_weights(self.class_weights)
         for option, share in (
             ("ema", self.ema),
@@ -116,9 +126,18 @@ class Recipe:
                 raise BadValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
         if not 0 <= self.seed < 2**63:
             raise BadValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
-        if not 0 <= self.dice < float("inf"):
-            rule, remedy = "must be at least 0", "use 0 to turn it off"
-            raise BadValueError(message("--dice", rule, self.dice, remedy))
+        self._check_teacher()
+
+    def _check_teacher(self) -> None:
+        if not re.fullmatch("none|[0-9a-f]{64}", self.teacher):
+            rule, remedy = "must be none or a SHA-256 in hexadecimal", "leave it to training"
+            raise BadValueError(message("--teacher", rule, self.teacher, remedy))
+        for option, factor in (
+            ("teacher-weight", self.teacher_weight),
+            ("teacher-temperature", self.teacher_temperature),
+        ):
+            if not 0 < factor < float("inf"):
+                raise BadValueError(message(f"--{option}", "must be positive", factor, "use 1"))
 
     def _check_types(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -261,6 +280,26 @@ _MODERN = replace(
 RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN)}
 """``d2l``: the d2l.ai chapter's; the learning rate is per summed batch. ``modern``: from
 scratch."""
+
+
+def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step, a function of the step alone so that runs can resume.
+
+    Args:
+        recipe: Peak rate, schedule and epochs.
+        step: Number of steps done before this one.
+        steps_per_epoch: Steps in an epoch.
+
+    Returns:
+        The rate.
+    """
+    if recipe.schedule == "constant":
+        return recipe.lr
+    total = recipe.epochs * steps_per_epoch
+    warmup = max(1, total // 20)
+    if step < warmup:
+        return recipe.lr * (step + 1) / warmup
+    return recipe.lr * math.pow(1 - (step - warmup) / (total - warmup + 1), 0.9)
 
 
 def recipe_lines() -> list[str]:

@@ -19,9 +19,9 @@ from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.data.masks import size_of
 from fcnkit.train.data.voc import open_voc
 from fcnkit.train.evaluation import evaluate
-from fcnkit.train.loop import learning_rate, open_data, train
+from fcnkit.train.loop import open_data, train
 from fcnkit.train.models.upsample import bilinear_kernel
-from fcnkit.train.recipe import RECIPES, Recipe
+from fcnkit.train.recipe import RECIPES, Recipe, learning_rate
 from fcnkit.train.weights import LoadedWeights, ModelOptions
 from tests.refusal import refusal
 from tests.train.tiny import train_tiny

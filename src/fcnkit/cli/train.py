@@ -54,6 +54,9 @@ def train(
     backbone: str | None = None,
     pretrained: Annotated[bool, typer.Option("--pretrained")] = False,
     init_from: Path | None = None,
+    teacher: Path | None = None,
+    teacher_weight: float | None = None,
+    teacher_temperature: float | None = None,
     upsample_init: UpsampleInit = "bilinear",
     freeze_upsample: Annotated[bool, typer.Option("--freeze-upsample")] = False,
     epochs: int | None = None,
@@ -94,6 +97,10 @@ def train(
         pretrained: Start from ImageNet weights (a download).
         init_from: Start from a checkpoint, or from a state dict of the d2l.ai chapter or of a
             torchvision ResNet.
+        teacher: Learn from this trained network too (distillation): its classes and input must be
+            those of the data.
+        teacher_weight: Of the distance to its probabilities, by default 1.
+        teacher_temperature: What logits are divided by before that, by default 1.
         upsample_init: how transposed convolutions start.
         freeze_upsample: Do not train them (fcn, deeplabv3, lraspp, ddrnet23slim).
         epochs: Default: the recipe's.
@@ -134,6 +141,8 @@ def train(
         "loss": loss,
         "class_weights": class_weights,
         "dice": dice,
+        "teacher_weight": teacher_weight,
+        "teacher_temperature": teacher_temperature,
         "ema": ema,
         "scale": None if scale is None else parse_range(scale, "--scale"),
         "half_size": half_size,
@@ -168,6 +177,7 @@ def train(
                 upsample_init=upsample_init,
                 freeze_upsample=freeze_upsample,
             ),
+            teacher=teacher,
             device=device,
             workers=workers,
             resume=resume,
