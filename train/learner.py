@@ -125,7 +125,7 @@ class Learner:
             taught_bkhw = teacher(x_bchw).float()
         # Every class is brought into the order of the pieces as a map of labels is.
         taught = self.net.pieces_of(taught_bkhw.flatten(0, 1), outside=0)
-        taught_bmkp = taught.unflatten(0, taught_bkhw.shape[:2]).transpose(1, 2)
+        taught_bmkp = taught.reshape(*taught_bkhw.shape[:2], *taught.shape[1:]).transpose(1, 2)
         pixels = x_bchw.shape[2] * x_bchw.shape[3]
         return share_of_distance(
             logits_bmkp.float(), taught_bmkp, labels_bmp, self.recipe, pixels=pixels
