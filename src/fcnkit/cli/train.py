@@ -158,8 +158,7 @@ def train(
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
     architecture = _architecture(model, backbone)
-    # Under torchrun one of the processes speaks for all.
-    first = os.environ.get("RANK", "0") == "0"
+    first = os.environ.get("RANK", "0") == "0"  # Under torchrun one process speaks for all.
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
     levels = parse_levels(value_range, "--range")
@@ -187,7 +186,12 @@ def train(
             on_weights=lambda loaded: say(f"starts with {loaded.summary()}"),
             on_epoch=_report,
         )
-    if first:
+    _say_done(run, speak=first)
+
+
+def _say_done(run: Path, *, speak: bool) -> None:
+    """Say what was written and what comes next."""
+    if speak:
         say(f"wrote {run}: best.pt, last.pt, metrics.jsonl, curves.png, samples.png")
         say_next("export", "onnx", run / "best.pt", "-o", run / "model.onnx")
 
