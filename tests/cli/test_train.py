@@ -8,6 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from fcnkit.cli import app
+from fcnkit.runtime.files import sha256_of
 from fcnkit.train.checkpoint import load_checkpoint
 from fcnkit.train.recipe import recipe_lines
 from tests.cli.shell import called, refused
@@ -44,6 +45,16 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     done = called(*command, "--epochs", 2, "--resume")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[2].startswith("epoch 2: loss ")
+    other = {"fcn16s": "lraspp", "resnet18": "mobilenet_v3_large"}
+    options = [other.get(str(option), option) for option in options]
+    taught = ["--teacher", run / "best.pt", "--teacher-weight", 0.5, "--teacher-temperature", 2]
+    small = tmp_path / "small"
+    done = called("train", shapes_folder, "-o", small, *options, *taught, "--epochs", 1)
+    assert done.returncode == 0, done.stderr
+    saved = load_checkpoint(small / "best.pt")
+    assert saved.spec.architecture == "lraspp-mobilenet_v3_large"
+    assert saved.recipe.teacher == sha256_of(run / "best.pt")
+    assert (saved.recipe.teacher_weight, saved.recipe.teacher_temperature) == (0.5, 2.0)
     refused(
         called("train", shapes_folder, "-o", run, "--recipe", "modern", "--ema", 1),
         "--ema: must be at least 0 and below 1, got 1.0; use 0 to turn it off",

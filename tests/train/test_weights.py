@@ -208,22 +208,31 @@ def hub(tmp_path: Path) -> Iterator[Path]:
     torch.hub.set_dir(before)
 
 
-def imagenet_like(path: Path) -> dict[str, Tensor]:
+def imagenet_like(path: Path, name: str = "resnet18") -> dict[str, Tensor]:
     torch.manual_seed(9)
-    state: dict[str, Tensor] = torchvision.models.resnet18().state_dict()
+    state: dict[str, Tensor] = torchvision.models.get_model(name, weights=None).state_dict()
     torch.save(state, path)
     return state
 
 
 @pytest.mark.parametrize(
-    "architecture", [FCN, "unet-resnet18", "fpn-resnet18", "deeplabv3-resnet18"]
+    "architecture",
+    [
+        FCN,
+        "unet-resnet18",
+        "fpn-resnet18",
+        "deeplabv3-resnet18",
+        "lraspp-mobilenet_v3_large",
+    ],
 )
 def test_pretrained_takes_torchvisions_weights_from_the_cache(architecture: str, hub: Path) -> None:
-    url = torchvision.models.get_model_weights("resnet18").DEFAULT.url
-    expected = imagenet_like(hub / url.rpartition("/")[2])
+    name = architecture.partition("-")[2]
+    url = torchvision.models.get_model_weights(name).DEFAULT.url
+    expected = imagenet_like(hub / url.rpartition("/")[2], name)
     state = create_model(architecture, 3, pretrained=True).state_dict()
     backbone = {k.removeprefix("backbone."): v for k, v in state.items() if k[:9] == "backbone."}
-    assert set(backbone) == {key for key in expected if not key.startswith("fc.")}
+    head = ("fc.", "classifier.")
+    assert set(backbone) == {key for key in expected if not key.startswith(head)}
     assert all(torch.equal(value, expected[key]) for key, value in backbone.items())
 
 
