@@ -3,7 +3,7 @@
 Source: Howard et al., "Searching for MobileNetV3", 2019, section 6.4. The backbone and the layout
 of the head are torchvision's: the last stage keeps stride 16 and dilates its convolutions, and the
 attention pools the whole image. The coarse scores are enlarged instead of the features they come
-from. Both steps are linear, so the result is the same for a tenth of the work.
+from. Both steps are linear, so the result is the same for less work.
 """
 
 from __future__ import annotations
