@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,fast,coco,video,objects,ray,plots,interop,dev,docs,serve
+EXTRAS := train,export,cpu,openvino,tensorrt-rtx,large,fast,coco,video,objects,plots,interop,dev,docs,serve
 
 .PHONY: setup demo check test test-all lint sanitize faults fuzz coverage audit clean
 

@@ -22,7 +22,7 @@ from fcnkit.runtime import (
 from fcnkit.runtime.predict.manifest import Record
 from tests.refusal import refusal
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
-from tests.runtime.predict.dying import POISON, dies_of_poison, works_slowly
+from tests.runtime.predict.dying import works_slowly
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -60,10 +60,11 @@ def results(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("*.png")}
 
 
-def lost_on_the_way(
-    cluster: Any, model: Path, segmenter: Segmenter, folder: Path, count: int
+def test_a_killed_worker_and_a_lost_node(
+    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
 ) -> None:
     """Kill a worker, then remove a node, while they label; compare with one process."""
+    folder, count = tmp_path, 60
     source = write_pictures(folder / "in", count)
     list(run(segmenter, source, folder / "one"))
     second = cluster.add_node(**cluster.room)
@@ -82,18 +83,6 @@ def lost_on_the_way(
     lines = [(line["output"], line["status"]) for line in manifest_of(folder / "two")]
     assert sorted(lines) == [(f"{number:05}.png", "done") for number in range(count)]
     assert not list((folder / "two").glob(".fcnkit-partial*"))
-
-
-def test_a_killed_worker_and_a_lost_node(
-    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
-) -> None:
-    lost_on_the_way(cluster, model, segmenter, tmp_path, 60)
-
-
-def test_two_thousand_images(
-    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
-) -> None:
-    lost_on_the_way(cluster, model, segmenter, tmp_path, 2000)
 
 
 def test_records_and_manifest_are_those_of_a_local_run(
@@ -132,19 +121,6 @@ def test_records_and_manifest_are_those_of_a_local_run(
     with RayWorkers("m.onnx", processes=1, backend=ONE) as workers:
         again = list(run(workers, source, Path("two"), batch=4))
     assert sum(record.status == "skipped" for record in again) == 20 - len(broken)
-
-
-def test_an_input_that_kills_three_workers_fails(cluster: Any, model: Path, tmp_path: Path) -> None:
-    source = write_pictures(tmp_path / "in", 6)
-    poison = source / f"00009-{POISON}.png"
-    poison.write_bytes((source / "00000.png").read_bytes())
-    with RayWorkers(model, processes=1, backend=ONE, prepare=dies_of_poison) as workers:
-        records = list(run(workers, source, tmp_path / "out", batch=4))
-    assert [record.error for record in records if record.status == "failed"] == [
-        f"{poison}: a worker must survive an input, got 3 workers that died with it; "
-        "label it alone to see why"
-    ]
-    assert len(manifest_of(tmp_path / "out")) == len(records) == 7
 
 
 def test_what_is_wrong_is_said_as_by_one_process(cluster: Any, model: Path, tmp_path: Path) -> None:
