@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.checks import check_path
 from fcnkit.runtime.files import sha256_of
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models import SegmentationNet
@@ -32,6 +33,7 @@ def open_teacher(
         The teacher in evaluation mode on the CPU, or None, and the recipe with the file's SHA-256.
 
     Raises:
+        TypeError: path is neither a str nor a Path.
         ValueError: The teacher labels other classes, or takes other images; the recipe names
             another teacher, or says how to learn from one though there is none.
         ArtifactError: The file is not a model.
@@ -39,6 +41,7 @@ def open_teacher(
     if path is None:
         _check_none(recipe)
         return None, recipe
+    path = check_path("train: teacher", path)
     net, weights = load_model(path)
     for what, theirs, ours in (
         ("classes", weights.spec.classes, spec.classes),
