@@ -219,7 +219,7 @@ def look_at(path: str) -> tuple[os.stat_result, tuple[int, int] | None] | None:
         path: As for ``read_size``.
 
     Returns:
-        None where there is no file that can be read.
+        None if no file can be read there.
     """
     try:
         file = os.open(path, _READ)

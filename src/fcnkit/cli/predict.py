@@ -158,7 +158,7 @@ def predict(
 
     Options:
         out: Folder for the results.
-        lists: A text file with one picture per line, as @FILE.
+        lists: A text file with one picture per line, the same as @FILE.
         root: Mirror the tree below DIR; by default below each folder, fixed part of a pattern, or
             folder that the files of a list share.
         part: Label the I-th of N shares. All shares may run at once into one folder.
