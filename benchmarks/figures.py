@@ -238,7 +238,7 @@ def peers(work: Work) -> str:
     models: list[object] = ["--json", path]
     for activations in ("uint8", "int8"):  # ONNX Runtime is fast with the first, OpenVINO with both
         file = work.folder / f"int8-{activations}.onnx"
-        options = ("--head", "labels", "--precision", "int8", "--calibration", work.pictures)
+        options = ("--precision", "int8", "--calibration", work.pictures)
         export = ("export", "onnx", work.checkpoint, "-o", file, *options)
         work.fcnkit(*export, "--activations", activations)
         models += ["--model", file]

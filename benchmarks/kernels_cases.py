@@ -184,7 +184,8 @@ def upsample_confident_case(height: int, width: int) -> Case:
     out = np.empty((height, width), np.uint8)
     ours = partial(confidence.upsample_confident, scores, plan, layer, out=out, threads=1)
     labels = partial(upsampling.upsample_argmax, scores, plan, layer, out=out, threads=1)
-    return Case("upsample_confident", name(height, width), out.size, ours, {"labels": labels})
+    others = {"upsample_argmax": labels}
+    return Case("upsample_confident", name(height, width), out.size, ours, others)
 
 
 def confusion_case(height: int, width: int, kind: str = "masks") -> Case:

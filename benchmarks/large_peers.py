@@ -126,7 +126,7 @@ def by_fcnkit(task: dict[str, Any]) -> None:
     from fcnkit.runtime import Segmenter, open_backend
     from fcnkit.runtime.predict.folder import find_jobs, predict_files
 
-    backend = open_backend(task["logits"], backend="onnxruntime", threads=task["threads"])
+    backend = open_backend(task["model"], backend="onnxruntime", threads=task["threads"])
     out, tile = Path(task["out"]).parent, (task["tile"],) * 2
     with Segmenter(backend, cover="average", tile=tile, overlap=task["overlap"]) as segmenter:
         jobs = find_jobs([task["image"]], out)
@@ -190,7 +190,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "source": options.source,
             "image": str(image),
             "plain": str(subject.plain),
-            "logits": str(subject.models["logits"]),
+            "model": str(subject.models["average"]),
             "mean": subject.spec.input.mean,
             "std": subject.spec.input.std,
             "palette": subject.spec.palette,

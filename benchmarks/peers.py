@@ -132,8 +132,7 @@ def on_gpu(
 def build_ours(options: argparse.Namespace, subject: Subject) -> list[Way]:
     threads = options.threads
     rows = []
-    for head, model in subject.models.items():
-        cover: Cover = "pad" if head == "labels" else "average"
+    for cover, model in subject.models.items():
         opened: list[Backend] = []
         if subject.checkpoint is not None:
             opened.append(open_backend(subject.checkpoint, options={"device": "cpu"}))
@@ -149,12 +148,12 @@ def build_ours(options: argparse.Namespace, subject: Subject) -> list[Way]:
             open_backend(path, backend="onnxruntime", threads=threads),
             open_backend(path, backend="openvino", threads=threads),
         ):
-            way = our_way(backend, None)
+            way = our_way(backend, "pad")
             rows.append(replace(way, name=f"{way.name}, {path.stem}"))
     return rows
 
 
-def our_way(backend: Backend, cover: Cover | None) -> Way:
+def our_way(backend: Backend, cover: Cover) -> Way:
     segmenter = Segmenter(backend, cover=cover)
     compute = backend.info.precision
     if backend.spec.precision != "fp32":
@@ -251,7 +250,7 @@ def bare_engines(
     height, width = (-(-side // multiple) * multiple for side in size)
     found = []
     for compute in options.compute or ["fp32", "bf16"]:
-        model = subject.models.get("labels", subject.models["logits"])
+        model = subject.models.get("pad", subject.models["average"])
         shape = (1, height, width)
         threads = options.threads
         _, rate = benchmark_app(model, shape, threads=threads, compute=compute, seconds=4)

@@ -20,12 +20,10 @@ from fcnkit.errors import ArtifactError
 from fcnkit.export.adopt import Claims, adopt
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
-from fcnkit.runtime.artifacts.spec import Head, ModelSpec
+from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.predict.covering import Cover
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
-
-HEADS: tuple[Head, ...] = ("labels", "logits")
-"""What fcnkit runs: labels by the graph, and logits that are averaged over tiles."""
 
 
 class Scores(nn.Module):
@@ -49,13 +47,15 @@ class Subject:
 
     name: str
     spec: ModelSpec
-    """Of the head ``logits``."""
+    """Of one of the files of fcnkit."""
     make: Callable[[], nn.Module] | None
     """Makes the module, another one each time; None where there is only an ONNX file."""
     plain: Path
     """An ONNX file from normalized images to logits, as PyTorch's documentation exports it."""
-    models: dict[Head, Path]
-    """Files of fcnkit."""
+    models: dict[Cover, Path]
+    """The file of fcnkit for each cover. A checkpoint has one with head ``scores`` for both, where
+    its network has that head. Other networks have one with head ``labels`` to pad, and one with
+    head ``logits`` to average."""
     checkpoint: Path | None
     """For fcnkit's own backend ``torch``."""
 
@@ -100,10 +100,13 @@ def _is_factory(source: str) -> bool:
 
 
 def _of_checkpoint(path: Path, folder: Path) -> Subject:
-    models = {head: folder / f"{head}.onnx" for head in HEADS}
-    for head, model in models.items():
-        export_onnx(path, model, head=head)
-    spec = read_onnx_file(models["logits"]).spec(where="logits")
+    default = folder / "model.onnx"
+    export_onnx(path, default)
+    spec = _spec(default)
+    models: dict[Cover, Path] = {"pad": default, "average": default}
+    if spec.head != "scores":
+        models["pad"] = folder / "labels.onnx"
+        export_onnx(path, models["pad"], head="labels")
     return Subject(
         name=path.name,
         spec=spec,
@@ -114,13 +117,17 @@ def _of_checkpoint(path: Path, folder: Path) -> Subject:
     )
 
 
-def _adopted(source: str, folder: Path, classes: int | None) -> dict[Head, Path]:
+def _spec(model: Path) -> ModelSpec:
+    return read_onnx_file(model).spec(where=str(model))
+
+
+def _adopted(source: str, folder: Path, classes: int | None) -> dict[Cover, Path]:
     imagenet: dict[str, Any] = adopt_sources.IMAGENET
     claims = Claims(classes=classes, color="RGB", **imagenet)
-    models = {head: folder / f"{head}.onnx" for head in HEADS}
-    for head, model in models.items():
-        adopt(source, model, claims=claims, head=head)
-    return models
+    labels, logits = folder / "labels.onnx", folder / "logits.onnx"
+    adopt(source, labels, claims=claims, head="labels")
+    adopt(source, logits, claims=claims, head="logits")
+    return {"pad": labels, "average": logits}
 
 
 def _of_module(source: str, folder: Path, classes: int | None) -> Subject:
@@ -130,7 +137,7 @@ def _of_module(source: str, folder: Path, classes: int | None) -> Subject:
     adopt_sources.export(module_of(source), plain, dynamo=False)
     return Subject(
         name=source,
-        spec=read_onnx_file(models["logits"]).spec(where="logits"),
+        spec=_spec(models["average"]),
         make=partial(module_of, source),
         plain=plain,
         models=models,
@@ -139,15 +146,16 @@ def _of_module(source: str, folder: Path, classes: int | None) -> Subject:
 
 
 def _of_onnx(path: Path, folder: Path, classes: int | None) -> Subject:
+    models: dict[Cover, Path]
     try:
-        spec = read_onnx_file(path).spec(where=str(path))
+        spec = _spec(path)
     except ArtifactError:  # a file of another tool
         models = _adopted(str(path), folder, classes)
-        spec = read_onnx_file(models["logits"]).spec(where="logits")
+        spec = _spec(models["average"])
     else:
         if spec.head != "logits":
             raise SystemExit(f"{path}: must have head logits to be run by others, got {spec.head}")
-        models = {spec.head: path}
+        models = {"average": path}
     return Subject(name=path.name, spec=spec, make=None, plain=path, models=models, checkpoint=None)
 
 

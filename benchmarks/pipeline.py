@@ -1,7 +1,10 @@
 """Folder prediction against the engine alone and against the d2l.ai chapter's own loop.
 
     python -m benchmarks.pipeline CHECKPOINT PICTURES [--backend NAME[:COMPUTE]]... [--limit N]
-        [--rounds N]
+        [--rounds N] [--page]
+
+--page writes the table of docs/predict.md. The model is what ``fcnkit export onnx`` writes without
+further options: it has head ``scores``.
 
 Every way turns the same picture files into files of the same size with every core: decode, network,
 argmax, colors, encode, write. "color" writes RGB PNGs as the d2l.ai chapter does, "labels" the
@@ -34,15 +37,22 @@ import torch
 from PIL import Image
 
 from benchmarks.export import plain_transposed
+from benchmarks.markdown import put_between, table
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
 from fcnkit.runtime.artifacts.precisions import full_name
+from fcnkit.runtime.artifacts.spec import Shape
+from fcnkit.runtime.bench.stages import example_batch
 from fcnkit.runtime.machine import LoadMeter
 from fcnkit.runtime.pixels.tiling import plan_tiles
 from fcnkit.runtime.predict.folder import Format, find_jobs, predict_files
 from fcnkit.train.checkpoint import load_model
 from fcnkit.train.models.fcn import FCN32s
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "predict.md"
+BACKENDS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+"""The defaults, and how the page names them."""
 
 Way = Callable[[list[Path], Path], None]
 
@@ -88,8 +98,7 @@ class Chapter:
 class Fcnkit:
     """``fcnkit predict``."""
 
-    def __init__(self, backend: Backend, format: Format) -> None:
-        cover: Cover = "average" if backend.spec.head == "logits" else "pad"
+    def __init__(self, backend: Backend, cover: Cover, format: Format) -> None:
         self.segmenter, self.format = Segmenter(backend, cover=cover), format
 
     def __call__(self, pictures: list[Path], out: Path) -> None:
@@ -101,11 +110,8 @@ class Fcnkit:
 class EngineAlone:
     """The backend in a loop on one prepared batch, as predict_files would run it."""
 
-    def __init__(self, backend: Backend, shape: tuple[int, ...]) -> None:
-        self.backend = backend
-        batch = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        logits = backend.spec.head == "logits"
-        self.batch = (batch / 255).astype(np.float32) if logits else batch
+    def __init__(self, backend: Backend, shape: Shape) -> None:
+        self.backend, self.batch = backend, example_batch(backend.spec, shape)
 
     def __call__(self, pictures: list[Path], _: Path) -> None:
         for _outputs in self.backend.stream(self.batch for _picture in pictures):
@@ -113,9 +119,8 @@ class EngineAlone:
 
 
 def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int]) -> dict[str, Way]:
-    models = {head: folder / f"{head}.onnx" for head in ("labels", "logits")}
-    for head, path in models.items():
-        export_onnx(options.checkpoint, path, head=head)  # type: ignore[arg-type]
+    model, int8 = folder / "model.onnx", folder / "int8.onnx"
+    export_onnx(options.checkpoint, model)
     ways: dict[str, Way] = {
         "chapter pad": Chapter(options.checkpoint, average=False),
         "chapter average": Chapter(options.checkpoint, average=True),
@@ -125,35 +130,32 @@ def build_ways(options: argparse.Namespace, folder: Path, size: tuple[int, int])
     default = ["onnxruntime", "openvino", "openvino:bf16", "openvino:int8"]
     for choice in options.backend or default:
         name, _, compute = choice.partition(":")
-        compute = full_name(compute)
-        kind = f"{name} {compute or 'fp32'}"
-        if compute == "int8" and not (folder / "int8-labels.onnx").exists():
-            for head in models:
-                export_onnx(
-                    options.checkpoint,
-                    folder / f"int8-{head}.onnx",
-                    head=head,  # type: ignore[arg-type]
-                    precision="int8",
-                    calibration=options.pictures,
-                    activations="int8",  # of the two, OpenVINO is faster with these
-                )
-
-        def opened(head: str, name: str = name, compute: str = compute) -> Backend:
-            # One for each way: a backend that takes turns must not wait for another's memory.
-            int8 = compute == "int8"
-            return open_backend(
-                folder / f"int8-{head}.onnx" if int8 else models[head],
-                backend=name,
-                threads=options.threads,
-                compute="auto" if int8 else compute or "fp32",  # type: ignore[arg-type]
+        compute = full_name(compute) or "fp32"
+        kind = f"{name} {compute}"
+        if compute == "int8" and not int8.exists():
+            export_onnx(
+                options.checkpoint,
+                int8,
+                precision="int8",
+                calibration=options.pictures,
+                activations="int8",  # of the two, OpenVINO is faster with these
             )
 
-        labels, logits = opened("labels"), opened("logits")
-        ways[f"{kind} alone pad"] = EngineAlone(labels, (1, height, width, 3))
-        ways[f"{kind} fcnkit pad labels"] = Fcnkit(labels, "labels")
-        ways[f"{kind} fcnkit pad color"] = Fcnkit(labels, "color")
-        ways[f"{kind} alone average"] = EngineAlone(logits, (len(plan), 3, *plan.tile))
-        ways[f"{kind} fcnkit average color"] = Fcnkit(logits, "color")
+        def opened(name: str = name, compute: str = compute) -> Backend:
+            # One for each cover: a backend that takes turns must not wait for another's memory.
+            return open_backend(
+                int8 if compute == "int8" else model,
+                backend=name,
+                threads=options.threads,
+                compute="auto" if compute == "int8" else compute,  # type: ignore[arg-type]
+            )
+
+        padding, averaging = opened(), opened()
+        ways[f"{kind} alone pad"] = EngineAlone(padding, (1, height, width))
+        ways[f"{kind} fcnkit pad labels"] = Fcnkit(padding, "pad", "labels")
+        ways[f"{kind} fcnkit pad color"] = Fcnkit(padding, "pad", "color")
+        ways[f"{kind} alone average"] = EngineAlone(averaging, (len(plan), *plan.tile))
+        ways[f"{kind} fcnkit average color"] = Fcnkit(averaging, "average", "color")
     return ways
 
 
@@ -162,7 +164,7 @@ def call_overhead(way: Fcnkit, size: tuple[int, int], rounds: int) -> dict[str, 
     segmenter = way.segmenter
     image_hwc = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
     height, width = (-(-side // 32) * 32 for side in size)
-    batch = np.zeros((1, height, width, 3), np.uint8)
+    batch = example_batch(segmenter.spec, (1, height, width))
     seconds = alternate(
         {
             "bare": lambda: segmenter.backend.infer(batch),
@@ -209,6 +211,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         }
     return {
         "pictures": len(pictures),
+        "size": f"{size[0]}x{size[1]}",
         "threads": options.threads,
         "other_cores": others,
         "images_per_second": rates,
@@ -217,30 +220,64 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def ratio_of(found: dict[str, Any], way: str, peer: str) -> float:
+    """How many times as many images per second a way does as another one."""
+    rates = found["images_per_second"]
+    return statistics.median(a / b for a, b in zip(rates[way], rates[peer], strict=True))
+
+
+def others_of(found: dict[str, Any]) -> str:
+    others = found["other_cores"]
+    return "" if others is None else f"; other programs used {others:.2f} cores meanwhile"
+
+
 def show(found: dict[str, Any]) -> None:
     rates: dict[str, list[float]] = found["images_per_second"]
-    others = found["other_cores"]
-    said = "" if others is None else f"; other programs used {others:.2f} cores meanwhile"
-    print(f"{found['pictures']} pictures, {found['threads']} threads{said}")
-
-    def ratio(way: str, peer: str) -> float:
-        return statistics.median(a / b for a, b in zip(rates[way], rates[peer], strict=True))
-
+    print(f"{found['pictures']} pictures, {found['threads']} threads{others_of(found)}")
     for way, measured in rates.items():
         cover = "average" if "average" in way else "pad"
         busy = statistics.median(found["cpu_milliseconds_per_image"][way])
         line = f"{way:38} {statistics.median(measured):7.1f} images/s {busy:7.1f} CPU ms"
         if not way.startswith("chapter"):
-            line += f"  {ratio(way, f'chapter {cover}'):5.2f}x chapter {cover}"
+            line += f"  {ratio_of(found, way, f'chapter {cover}'):5.2f}x chapter {cover}"
         if "fcnkit" in way:
             alone = f"{way.split(' fcnkit')[0]} alone {cover}"
-            line += f"  {100 * ratio(way, alone):5.1f} % of the engine alone"
+            line += f"  {100 * ratio_of(found, way, alone):5.1f} % of the engine alone"
         print(line)
     for way, call in found["call_at_320x480"].items():
         print(
             f"one call at 320x480, {way}: {call['call']:.2f} ms, bare {call['bare']:.2f} ms, "
             f"{call['difference']:+.2f} ms, {100 * call['ratio'] - 100:+.1f} %"
         )
+
+
+def page_table(found: dict[str, Any]) -> str:
+    """The table of docs/predict.md: every way writes RGB PNGs, as the chapter does."""
+    rows = []
+    for kind, call in found["call_at_320x480"].items():
+        backend, compute = kind.split()
+        way, alone, average = (
+            f"{kind} {rest}" for rest in ("fcnkit pad color", "alone pad", "fcnkit average color")
+        )
+        rows.append(
+            (
+                f"{BACKENDS.get(backend, backend)}, {compute}",
+                f"{statistics.median(found['images_per_second'][way]):.1f}",
+                f"{100 * ratio_of(found, way, alone):.1f} %",
+                f"{ratio_of(found, way, 'chapter pad'):.2f}x",
+                f"{ratio_of(found, alone, 'chapter pad'):.2f}x",
+                f"{statistics.median(found['images_per_second'][average]):.1f}",
+                f"{ratio_of(found, average, 'chapter average'):.2f}x",
+                f"{call['difference']:.2f} ms ({100 * call['ratio'] - 100:.1f} %)",
+            )
+        )
+    head = (
+        *("backend", "images/s", "share of the engine alone", "times the chapter's loop"),
+        *("engine alone, times the loop", "`--cover average`, images/s"),
+        *("times the chapter's loop with averaging", "one call, more than the bare backend"),
+    )
+    measured = f"{found['pictures']} images of {found['size']}, {found['threads']} threads"
+    return f"{measured}{others_of(found)}.\n\n{table(head, rows)}"
 
 
 def main() -> None:
@@ -253,12 +290,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--calls", type=int, default=30)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--page", action="store_true", help="write the table of docs/predict.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = run(options)
     show(found)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))
+    if options.page:
+        put_between(PAGE, "<!-- pipeline -->", "<!-- end -->", page_table(found))
 
 
 if __name__ == "__main__":

@@ -84,8 +84,17 @@ def test_the_summary_of_the_short_trainings_is_that_of_the_file() -> None:
         assert " to ".join(ends) in summary
 
 
+KERNEL_TABLES = ("kernels", "peers", "gains")
+
+
+def part(text: str, name: str) -> str:
+    """What a page has between two of its lines."""
+    [found] = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- end -->", text, re.DOTALL)
+    return found
+
+
 def test_the_kernels_are_compared_with_every_peer_of_the_list(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def row(kernel: str, size: str, ratio: float) -> dict[str, object]:
         peers = {name: {"ratio": ratio} for name in kernels_page.PEERS[kernel]}
@@ -97,9 +106,14 @@ def test_the_kernels_are_compared_with_every_peer_of_the_list(
         sizes = ("375x500", "1080x1920", "2160x3840")
         kernels = [row(kernel, size, ratio) for kernel in kernels_page.PEERS for size in sizes]
         path.write_text(json.dumps({"kernels": kernels}))
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- {name} -->\nold\n<!-- end -->\n" for name in KERNEL_TABLES))
+    monkeypatch.setattr("benchmarks.kernels_page.PAGE", page)
     monkeypatch.setattr("sys.argv", ["kernels_page", *map(str, paths)])
     kernels_page.main()
-    first, second, third = capsys.readouterr().out.strip().split("\n\n")
+    text = page.read_text()
+    assert "old" not in text
+    first, second, third = (part(text, name) for name in KERNEL_TABLES)
     assert "| decode | 375x500 | 1 | 4 | 0.50 copy | cv2.LUT 4.0, palette[labels] 4.0 |" in first
     assert [line for line in second.splitlines() if line.startswith("| decode |")] == [
         "| decode | cv2.LUT | 375x500 | 4.0 | 2.0 | 1.0 |",
@@ -111,10 +125,49 @@ def test_the_kernels_are_compared_with_every_peer_of_the_list(
     assert "| decode | 375x500 | 1 | 2 (2.0x) | 4 (4.0x) |" in third
 
 
-def test_the_page_has_the_peers_that_the_command_prints() -> None:
+def first_cells(text: str) -> list[str]:
+    """The first cell of each row of a table."""
+    return re.findall(r"^\| ([\w ]+) \| ", text, re.MULTILINE)[1:]
+
+
+def test_the_page_has_the_peers_that_the_command_writes() -> None:
     text = (DOCS / "kernels.md").read_text("utf-8")
-    shown = re.findall(r"^\| ([\w ]+) \| ([^|]+) \| (\d+x\d+)(?: \| [\d.]+){3} \|$", text, re.M)
+    kernels, peers, gains = (part(text, name) for name in KERNEL_TABLES)
+    measured = set(first_cells(kernels))
+    assert set(first_cells(gains)) == measured
     found: dict[str, set[str]] = {}
-    for kernel, peer, _ in shown:
+    for kernel, peer in re.findall(r"^\| ([\w ]+) \| ([^|]+) \| \d+x\d+ ", peers, re.MULTILINE):
         found.setdefault(kernel, set()).add(peer)
-    assert found == {kernel: set(peers) for kernel, peers in kernels_page.PEERS.items()}
+    listed = {name: set(peers) for name, peers in kernels_page.PEERS.items() if name in measured}
+    assert found == listed
+    assert "decode" in listed
+
+
+def test_the_pipeline_has_a_row_per_backend() -> None:
+    pipeline = pytest.importorskip("benchmarks.pipeline", reason="PyTorch is not installed")
+    rates = {
+        "chapter pad": [10.0, 10.0],
+        "chapter average": [5.0, 5.0],
+        "openvino bf16 alone pad": [50.0, 50.0],
+        "openvino bf16 fcnkit pad labels": [46.0, 46.0],
+        "openvino bf16 fcnkit pad color": [44.0, 46.0],
+        "openvino bf16 alone average": [21.0, 21.0],
+        "openvino bf16 fcnkit average color": [20.0, 20.0],
+    }
+    found = {
+        "pictures": 101,
+        "size": "360x480",
+        "threads": 2,
+        "other_cores": 0.02,
+        "images_per_second": rates,
+        "call_at_320x480": {"openvino bf16": {"difference": 0.5, "ratio": 1.04}},
+    }
+    first, _, head, _, row = pipeline.page_table(found).splitlines()
+    assert first == "101 images of 360x480, 2 threads; other programs used 0.02 cores meanwhile."
+    assert head.count("|") == row.count("|")
+    assert row == (
+        "| OpenVINO, bf16 | 45.0 | 90.0 % | 4.50x | 5.00x | 20.0 | 4.00x | 0.50 ms (4.0 %) |"
+    )
+    text = pipeline.PAGE.read_text("utf-8")
+    assert text.count("<!-- pipeline -->\n") == 1
+    assert head in text
