@@ -44,6 +44,7 @@ class Side:
         env = dict(os.environ)
         if old is not None:
             env["PYTHONPATH"] = f"{old}{os.pathsep}{env.get('PYTHONPATH', '')}"
+        settings |= {"package": None if old is None else str(old)}
         command = [sys.executable, "-m", "benchmarks.host_worker", json.dumps(settings)]
         pipe = subprocess.PIPE
         self._processes = [

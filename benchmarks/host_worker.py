@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import fcnkit
 from fcnkit.runtime.artifacts.spec import (
     FORMAT,
     InputSpec,
@@ -102,6 +103,12 @@ class Worker:
     def __init__(self, settings: dict[str, Any]) -> None:
         if settings["without"]:
             sys.modules["simplejpeg"] = None  # type: ignore[assignment]
+        package = settings["package"]
+        if package and not str(fcnkit.__file__).startswith(package):
+            raise SystemExit(
+                f"--old: the fcnkit of {package} must be imported, got {fcnkit.__file__}; an "
+                "editable installation comes before all others, so use an environment without one"
+            )
         self._images = [Path(path) for path in settings["images"]]
         self._workers: int | None = settings["workers"]
         masks = [np.array(Image.open(path)) for path in settings["masks"]]

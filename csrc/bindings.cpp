@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "deflate.hpp"
 #include "dispatch.hpp"
 #include "images.hpp"
 #include "tiles.hpp"
@@ -329,6 +330,24 @@ bool confusion(const Bytes& target, const Bytes& predicted, unsigned ignore, Cou
     return fcnkit::confusion_image(truth, guess, pixels, classes, ignore, to, threads);
 }
 
+py::bytes deflate_rows(fcnkit::LabelDeflate& self, const Bytes& labels) {
+    require(labels.ndim() == 2 && side(labels, 1) == self.width(), "labels must be rows of width");
+    const std::uint8_t* rows = labels.data();
+    const std::size_t count = side(labels, 0);
+    std::string out;
+    {
+        const py::gil_scoped_release release;
+        self.add(rows, count, out);
+    }
+    return out;
+}
+
+py::bytes end_rows(fcnkit::LabelDeflate& self) {
+    std::string out;
+    self.end(out);
+    return out;
+}
+
 #if defined(__clang__)
 constexpr const char* kCompiler = "clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -367,6 +386,14 @@ PYBIND11_MODULE(_kernels, m) {
     py::class_<fcnkit::Normalize>(m, "Normalize")
         .def(py::init(&make_normalize), py::arg("scale"), py::arg("bias"),
              py::arg("exact").noconvert(), py::arg("exact_half").noconvert());
+    py::class_<fcnkit::LabelDeflate>(m, "LabelDeflate")
+        .def(py::init([](std::size_t width) {
+                 require(width >= 1, "width must be 1 or more");
+                 return fcnkit::LabelDeflate(width);
+             }),
+             py::arg("width"))
+        .def("add", &deflate_rows, py::arg("labels").noconvert())
+        .def("end", &end_rows);
     m.def("decode", &decode, py::arg("labels").noconvert(), py::arg("palette").noconvert(),
           py::arg("void_color"), py::arg("rgb").noconvert(), py::arg("threads"));
     m.def("encode", &encode, py::arg("rgb").noconvert(), py::arg("encoder"), py::arg("unknown"),

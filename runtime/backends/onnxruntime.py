@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,6 +54,10 @@ RECORD_ASSIGNMENT: Final = "session.record_ep_graph_assignment_info"
 _CALLS: Final = 4
 """Calls at a time in a stream, at most: each holds the activations of its batch."""
 
+_LARGE: Final = 768 * 768
+"""Pixels of an image or tile from which on one call at a time runs on all threads. Its activations
+take hundreds of megabytes, and on two cores it takes 3 % longer."""
+
 
 def _gpu_remedy(name: str) -> str:
     return (
@@ -98,17 +103,21 @@ class OnnxRuntimeBackend(CheckedBackend):
         # weights, so a model that is only streamed has no other one.
         self._calls = calls_at_a_time(threads)
         self._create = create
-        self._single: Any = session
-        self._many: Any = session if self._calls == 1 else None
-        self._singly = False
-        """Whether ``infer`` was called."""
-        self._pool: ThreadPoolExecutor | None = None
+        self._sessions: dict[int, Any] = {threads: session}
+        """By their threads."""
+        self._alone = False
+        """Whether a call ran on all threads."""
+        self._pools: dict[int, ThreadPoolExecutor] = {}
+        """By the calls that they run at a time."""
 
     def _run(self, batch: NDArray[Any]) -> NDArray[Any]:
-        self._singly = True
-        if self._single is None:
-            self._single = self._create(threads=self.info.threads)
-        return self._call(self._single, batch)
+        self._alone = True
+        return self._call(self._session(self.info.threads), batch)
+
+    def _session(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            self._sessions[threads] = self._create(threads=threads)
+        return self._sessions[threads]
 
     def _call(self, session: Any, batch: NDArray[Any]) -> NDArray[Any]:
         spec = self._spec
@@ -117,24 +126,27 @@ class OnnxRuntimeBackend(CheckedBackend):
 
     def _stream(self, batches: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
         """Run several calls at a time, each on fewer threads: less waiting at every layer."""
-        if self._many is None:
-            if not self._singly:
-                self._single = None
-            self._many = self._create(threads=self.info.threads // self._calls)
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._calls, thread_name_prefix="fcnkit-onnxruntime")
-        pool, session = self._pool, self._many
-
-        def submit(batch: NDArray[Any]) -> Future[NDArray[Any]]:
-            return pool.submit(self._call, session, batch)
-
         # One more than run, so that the next one starts while the caller looks at a result.
-        yield from keep_in_flight(batches, submit=submit, collect=_result, depth=self._calls + 1)
+        yield from keep_in_flight(
+            batches, submit=self._submit, collect=_result, depth=self._calls + 1
+        )
+
+    def _submit(self, batch: NDArray[Any]) -> Future[NDArray[Any]]:
+        sides = batch.shape[2:] if self._spec.input.layout == "NCHW" else batch.shape[1:3]
+        calls = 1 if math.prod(sides) >= _LARGE else self._calls
+        if calls == 1:
+            self._alone = True
+        elif not self._alone:
+            self._sessions.pop(self.info.threads, None)
+        session = self._session(self.info.threads // calls)
+        if calls not in self._pools:
+            self._pools[calls] = ThreadPoolExecutor(calls, "fcnkit-onnxruntime")
+        return self._pools[calls].submit(self._call, session, batch)
 
     def _free(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-        self._single = self._many = self._pool = None
+        for pool in self._pools.values():
+            pool.shutdown()
+        self._pools, self._sessions = {}, {}
 
 
 def probe(name: str) -> str:

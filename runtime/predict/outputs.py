@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.pixels._kernels import LabelDeflate
 from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.georeference import FileFacts
@@ -48,13 +49,12 @@ _COLOR_TYPE: Final[dict[Format, int]] = {"labels": 3, "color": 2, "overlay": 2, 
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe must not wait for a writer."""
 _STRATEGY: Final[dict[Format, int]] = {
-    "labels": zlib.Z_RLE,
     "color": zlib.Z_DEFAULT_STRATEGY,
     "overlay": zlib.Z_RLE,
     "confidence": zlib.Z_RLE,
 }
-"""How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
-photograph nothing else repeats; colors repeat every three bytes."""
+"""How zlib looks for what repeats. In a filtered photograph nothing repeats but one byte; colors
+repeat every three bytes."""
 
 
 class Output(Protocol):
@@ -131,9 +131,7 @@ class _PngOutput:
         self, file: IO[bytes], height: int, width: int, spec: ModelSpec, format: Format
     ) -> None:
         self._file, self._spec, self._format = file, spec, format
-        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
-        # ISA-L were not always, of zlib-ng not on every processor.
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
+        self._deflate = LabelDeflate(width) if format == "labels" else _Zlib(format)
         file.write(_PNG)
         header = struct.pack(">IIBBBBB", width, height, 8, _COLOR_TYPE[format], 0, 0, 0)
         self._chunk(b"IHDR", header)
@@ -145,13 +143,8 @@ class _PngOutput:
         self._add(self._pixels(image_hwc, rows))
 
     def _add(self, pixels: NDArray[np.uint8]) -> None:
-        pixels = pixels.reshape(len(pixels), -1)
-        # Each row begins with its filter; none (0) suits labels, whose rows are runs of one value.
-        filtered = np.zeros((len(pixels), pixels.shape[1] + 1), np.uint8)
-        filtered[:, 1:] = pixels
-        if self._format == "overlay" and pixels.shape[1] > 3:
-            _subtract_left(filtered)
-        self._data(self._deflate.compress(filtered.data))
+        rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+        self._data(self._deflate.add(rows))
 
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         del image_hwc
@@ -163,7 +156,7 @@ class _PngOutput:
         return decode(np.ascontiguousarray(rows.labels), self._spec.palette, threads=1)
 
     def close(self) -> None:
-        self._data(self._deflate.flush())
+        self._data(self._deflate.end())
         self._file.write(_END)
         self._file.close()
 
@@ -175,6 +168,29 @@ class _PngOutput:
         self._file.write(struct.pack(">I", len(content)) + kind)
         self._file.write(content)
         self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+
+
+class _Zlib:
+    """Compresses rows of colors or confidence."""
+
+    def __init__(self, format: Format) -> None:
+        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
+        # ISA-L were not always, of zlib-ng not on every processor.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, _STRATEGY[format])
+        self._filters = format == "overlay"
+
+    def add(self, rows: NDArray[np.uint8]) -> bytes:
+        """Compress the next rows, (rows, bytes of a row)."""
+        # Each row begins with its filter; 0 is none.
+        filtered = np.zeros((len(rows), rows.shape[1] + 1), np.uint8)
+        filtered[:, 1:] = rows
+        if self._filters and rows.shape[1] > 3:
+            _subtract_left(filtered)
+        return self._deflate.compress(filtered.data)
+
+    def end(self) -> bytes:
+        """Return the rest."""
+        return self._deflate.flush()
 
 
 class _OverlayOutput(_PngOutput):

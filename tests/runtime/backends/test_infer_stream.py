@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -183,6 +184,33 @@ def test_a_closed_backend_streams_nothing(tmp_path: Path, opener: Opener) -> Non
         list(running)
     with refusal(ValueError, text):
         next(iter(backend.stream(batches)))
+
+
+def test_onnx_runtime_holds_one_large_image_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OPENERS["onnxruntime"](tmp_path, head="logits", threads=4) as backend:
+        shapes: list[Shape] = [(1, 768, 768), (1, 32, 32), (1, 768, 800), (1, 64, 32)]
+        batches = [noise_batch(backend.spec, shape) for shape in shapes * 2]
+        expected = [backend.infer(batch) for batch in batches]
+        running, most = 0, 0
+        lock, call = threading.Lock(), backend._call  # type: ignore[attr-defined]
+
+        def counted(session: object, batch: np.ndarray) -> np.ndarray:
+            nonlocal running, most
+            large = batch.shape[2] >= 768
+            with lock:
+                running += large
+                most = max(most, running)
+            result: np.ndarray = call(session, batch)
+            with lock:
+                running -= large
+            return result
+
+        monkeypatch.setattr(backend, "_call", counted)
+        for result, wanted in zip(backend.stream(batches), expected, strict=True):
+            np.testing.assert_allclose(result, wanted, atol=1e-5)
+        assert most == 1
 
 
 # --- keeping in flight ---------------------------------------------------------------------------
