@@ -178,7 +178,7 @@ void LabelDeflate::match(std::size_t length, Code distance, std::string& out) {
 
 // The checksum of the filter's byte, which is 0, and of a row.
 void LabelDeflate::sum(const std::uint8_t* row) {
-    constexpr std::size_t kBlock = 32;
+    constexpr std::uint32_t kBlock = 32;
     high_ += low_;
     std::size_t at = 0;
     while (at < width_) {

@@ -10,7 +10,7 @@ seconds=${1:-600}
 [ $# -gt 0 ] && shift
 clang=${CLANG:-clang++}
 mkdir -p build/fuzz
-sources="csrc/dispatch.cpp csrc/encoder.cpp csrc/images.cpp csrc/tiles.cpp csrc/*/*.cpp"
+sources="csrc/deflate.cpp csrc/dispatch.cpp csrc/encoder.cpp csrc/images.cpp csrc/tiles.cpp csrc/*/*.cpp"
 # shellcheck disable=SC2086
 $clang -std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
     -fno-omit-frame-pointer -pthread -Icsrc $sources \

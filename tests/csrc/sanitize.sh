@@ -11,7 +11,7 @@ seconds=${1:-60}
 python=${PYTHON:-python}
 cxx=${CXX:-g++}
 out=build/sanitize
-sources="csrc/dispatch.cpp csrc/encoder.cpp csrc/images.cpp csrc/tiles.cpp csrc/*/*.cpp"
+sources="csrc/deflate.cpp csrc/dispatch.cpp csrc/encoder.cpp csrc/images.cpp csrc/tiles.cpp csrc/*/*.cpp"
 warnings="-Wall -Wextra -Wconversion -Werror"
 address="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 mkdir -p "$out"
@@ -43,6 +43,7 @@ preload="$($cxx -print-file-name=libasan.so) $($cxx -print-file-name=libstdc++.s
 FCNKIT_TEST_KERNELS="$out/_kernels$suffix" LD_PRELOAD=$preload \
     ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
     "$python" -m pytest -q -p no:cacheprovider \
-    tests/runtime/pixels/test_palette.py tests/runtime/pixels/test_tiling.py \
+    tests/runtime/pixels/test_deflate.py tests/runtime/pixels/test_palette.py \
+    tests/runtime/pixels/test_tiling.py \
     tests/runtime/pixels/test_metrics.py tests/runtime/pixels/test_upsampling.py
 echo "== clean"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import numpy as np
@@ -20,7 +21,7 @@ def compressed(labels_hw: NDArray[np.uint8], cuts: list[int]) -> bytes:
     edges = [0, *sorted(cuts), len(labels_hw)]
     parts = [
         deflate.add(np.ascontiguousarray(labels_hw[a:b]))
-        for a, b in zip(edges[:-1], edges[1:], strict=True)
+        for a, b in itertools.pairwise(edges)
     ]
     return b"".join([*parts, deflate.end()])
 
