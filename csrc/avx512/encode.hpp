@@ -118,5 +118,10 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
     }
 }
 
+template <class Base>
+struct EncodeLoop : Base {
+    static constexpr Encode* encode = avx512::encode;
+};
+
 }  // namespace
 }  // namespace fcnkit::avx512
