@@ -20,12 +20,9 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.georeference import FileFacts
-from fcnkit.runtime.predict.outputs import Format, open_output
-from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.outputs import OutputRequest, open_output
 from fcnkit.runtime.predict.parts import PARTIAL
 
 __all__ = ["Publishable", "StagedFile", "StagedOutput", "Staging", "read_journal"]
@@ -207,33 +204,18 @@ class StagedFile:
 class StagedOutput(StagedFile):
     """One result: written beside its name, put under it when whole."""
 
-    def __init__(
-        self,
-        staging: Staging,
-        size: tuple[int, int],
-        spec: ModelSpec,
-        *,
-        format: Format,
-        style: OverlayStyle | None = None,
-        facts: FileFacts | None = None,
-    ) -> None:
+    def __init__(self, staging: Staging, request: OutputRequest) -> None:
         """Begin a result.
 
         Args:
             staging: Where it is written.
-            size: Height and width of the image.
-            spec: As for ``open_output``.
-            format: As for ``open_output``.
-            style: As for ``open_output``.
-            facts: As for ``open_output``.
+            request: As for ``open_output``.
 
         Raises:
             OSError: The file cannot be made.
         """
         super().__init__(staging, staging.path())
-        self._output, self._let_go = open_output(
-            self.path, *size, spec, format=format, style=style, facts=facts
-        )
+        self._output, self._let_go = open_output(self.path, request)
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows; see ``Output.write``."""

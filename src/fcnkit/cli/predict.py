@@ -43,7 +43,7 @@ from fcnkit.cli.predict_region import Mask, Nodata, Window, region_of
 from fcnkit.cli.predict_tally import Tally
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
-from fcnkit.runtime.predict.outputs import FORMATS_SAY, SUFFIX_OF, Format
+from fcnkit.runtime.predict.outputs import FORMATS, SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime.predict.inputs import Listing
@@ -99,6 +99,8 @@ HashInputs = Annotated[
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
+_SAYS = [row.says for row in FORMATS.values()]
+
 
 @documented
 def predict(
@@ -118,7 +120,7 @@ def predict(
     part: Annotated[str | None, typer.Option(metavar="I/N")] = None,
     format: Annotated[
         Format,
-        choice("--format", Format, FORMATS_SAY),
+        choice("--format", Format, f"{', '.join(_SAYS[:-1])}, or {_SAYS[-1]}."),
     ] = "labels",
     class_map: ClassMap = None,
     keep: Keep = None,

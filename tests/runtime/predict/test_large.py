@@ -22,7 +22,7 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.folder import SUFFIX_OF, Format, find_jobs, predict_files
-from fcnkit.runtime.predict.outputs import open_output, read_size
+from fcnkit.runtime.predict.outputs import OutputRequest, open_output, read_size
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.rows import open_rows
@@ -320,7 +320,9 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
     image, labels = picture(*size), picture(*size)[..., 0] % 4
     path = tmp_path / f"a{SUFFIX_OF[format]}"
     style = OverlayStyle(legend=False)
-    output, _ = open_output(path, *size, spec, format=format, style=style)
+    output, _ = open_output(
+        path, OutputRequest(height=size[0], width=size[1], spec=spec, format=format, style=style)
+    )
     assert read_size(str(path)) is None
     for at in range(0, size[0], 10):
         band = labels[at : at + 10]
