@@ -17,7 +17,7 @@ from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
-from fcnkit.runtime.predict.run import context_of
+from fcnkit.runtime.predict.run import RunRequest, context_of
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.urls import is_url
 from fcnkit.runtime.predict.video_in import name_of
@@ -75,7 +75,14 @@ def predict_camera(
         rule = "the result of a camera lies in a folder of this machine"
         remedy = "name a folder here, and copy the result"
         raise BadValueError(message("predict", rule, str(out), remedy))
-    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels)
+    request = RunRequest(
+        model_sha256=model_sha256,
+        format=format,
+        wanted=wanted,
+        overlay=overlay,
+        max_pixels=max_pixels,
+    )
+    context = context_of(segmenter, request)
     if not frames:
         check_video_format(format)
     if seconds is not None and not 0 < seconds < math.inf:
