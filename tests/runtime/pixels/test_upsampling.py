@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -41,6 +41,9 @@ class Layer:
 
     def ready(self) -> up.Upsampling:
         return up.Upsampling(self.weights, self.bias, stride=self.stride, border=self.border)
+
+
+Case: TypeAlias = "tuple[Layer, TilePlan, NDArray[Any]]"
 
 
 def some_weights(
@@ -101,7 +104,7 @@ def plans(draw: st.DrawFn, stride: int) -> TilePlan:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Layer, TilePlan, NDArray[Any]]:
+def cases(draw: st.DrawFn) -> Case:
     stride = draw(st.sampled_from([2, 4, 8, 8, 10, 12, 16, 16, 20, 32, 32, 32, 64]))
     dense = draw(st.booleans())
     most = (6 if stride > 16 else 32) if dense else 255
@@ -169,9 +172,7 @@ def streamed(
 
 @SLOW
 @given(case=cases())
-def test_every_label_is_right(
-    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
-) -> None:
+def test_every_label_is_right(isas: Callable[[], Iterator[str]], case: Case) -> None:
     layer, plan, scores = case
     ready = layer.ready()
     found = []
@@ -187,7 +188,7 @@ def test_every_label_is_right(
 @SLOW
 @given(case=cases())
 def test_confidence_is_the_softmax_of_the_mean(
-    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
+    isas: Callable[[], Iterator[str]], case: Case
 ) -> None:
     layer, plan, scores = case
     logits, lost = exact_logits(scores, plan, layer)
@@ -210,7 +211,7 @@ def test_confidence_is_the_softmax_of_the_mean(
 
 @SLOW
 @given(case=cases())
-def test_sets_that_round_once_agree(case: tuple[Layer, TilePlan, NDArray[Any]]) -> None:
+def test_sets_that_round_once_agree(case: Case) -> None:
     layer, plan, scores = case
     ready, before = layer.ready(), _kernels.build_info()["active"]
     found = []
@@ -281,7 +282,7 @@ def test_many_tiles_at_a_pixel(isas: Callable[[], Iterator[str]]) -> None:
         check_against_float64(found, scores, plan, layer)
 
 
-def wide_case(kernel: str) -> tuple[Layer, TilePlan, NDArray[Any]]:
+def wide_case(kernel: str) -> Case:
     """Enough blocks of a kind for bounds of overlapping tiles, at odd distances."""
     rng, plan = np.random.default_rng(3), plan_tiles(215, 501, tile=(192, 288), multiple=32)
     layer = Layer(some_weights(rng, kernel, 5, 32, True), None, 32, "zero")
