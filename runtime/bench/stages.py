@@ -226,7 +226,7 @@ class _Result:
         """Write the next rows."""
         self._laps.end("stitch")
         if self._output is None:
-            self._output = _palette_png(self._staging, *self._size, self._spec)
+            self._output = _palette_png(self._staging, self._size, self._spec)
         self._output.write(image_hwc, rows)
         self.rows(image_hwc, rows)
         self._laps.end("encode")
@@ -257,7 +257,7 @@ def write_labels(
     Raises:
         OSError: It cannot be written.
     """
-    output = _palette_png(staging, *labels_hw.shape, spec)
+    output = _palette_png(staging, labels_hw.shape, spec)
     try:
         output.write(image_hwc, Prediction(labels_hw))
         output.end()
@@ -266,9 +266,8 @@ def write_labels(
         output.drop()
 
 
-def _palette_png(staging: Staging, height: int, width: int, spec: ModelSpec) -> StagedOutput:
-    request = OutputRequest(height=height, width=width, spec=spec, format="labels")
-    return StagedOutput(staging, request)
+def _palette_png(staging: Staging, size: tuple[int, int], spec: ModelSpec) -> StagedOutput:
+    return StagedOutput(staging, OutputRequest(size=size, spec=spec, format="labels"))
 
 
 def _no_check() -> None:

@@ -251,10 +251,9 @@ class FileTask:
 
     def _open(self) -> StagedOutput:
         assert self._size is not None
-        options, (height, width) = self._context.options, self._size
+        options = self._context.options
         request = OutputRequest(
-            height=height,
-            width=width,
+            size=self._size,
             spec=self._context.results.spec,
             format=options.format,
             style=options.overlay,

@@ -27,7 +27,7 @@ from fcnkit.runtime.predict.parts import MANIFEST, PARTIAL, Part
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
-from fcnkit.runtime.predict.run import FolderRun, RunControl, RunRequest, options_of
+from fcnkit.runtime.predict.run import FolderRun, RunControl, RunRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.store_manifest import StoreManifest
@@ -44,7 +44,6 @@ __all__ = [
     "Job",
     "Record",
     "find_jobs",
-    "options_of",
     "predict_files",
     "run_into",
 ]

@@ -46,10 +46,10 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOC
 
 @dataclass(frozen=True, kw_only=True)
 class OutputRequest:
-    """A result that is wanted: its size in pixels, and what is written."""
+    """A result that is wanted."""
 
-    height: int
-    width: int
+    size: tuple[int, int]
+    """Rows and columns of the image."""
     spec: ModelSpec
     """The model's promises; its palette is used."""
     format: Format
@@ -76,8 +76,7 @@ Begin = Callable[[Path, OutputRequest], tuple[Output, Callable[[], None]]]
 class _NpyOutput:
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
         self._file = file
-        shape = request.height, request.width
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        header = {"descr": "|u1", "fortran_order": False, "shape": request.size}
         np.lib.format.write_array_header_1_0(file, header)
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
@@ -103,8 +102,9 @@ class _PngOutput(ABC):
         # ISA-L were not always, of zlib-ng not on every processor.
         self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, self.strategy)
         file.write(_PNG)
-        size = request.width, request.height
-        self._chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, self.color_type, 0, 0, 0))
+        height, width = request.size
+        header = struct.pack(">IIBBBBB", width, height, 8, self.color_type, 0, 0, 0)
+        self._chunk(b"IHDR", header)
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Compress the next rows."""
@@ -174,10 +174,10 @@ class _OverlayOutput(_PngOutput):
     color_type = 2
 
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
-        rows = OverlayRows(request.width, request.spec, request.style or OverlayStyle())
+        height, width = request.size
+        rows = OverlayRows(width, request.spec, request.style or OverlayStyle())
         self._rows = rows
-        height = request.height + len(rows.legend)
-        super().__init__(file, replace(request, height=height, width=rows.width))
+        super().__init__(file, replace(request, size=(height + len(rows.legend), rows.width)))
 
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         return self._rows.draw(image_hwc, rows.labels)
@@ -211,7 +211,7 @@ def _in_file(kind: Callable[[IO[bytes], OutputRequest], Output]) -> Begin:
 
 
 def _begin_tiff(path: Path, request: OutputRequest) -> tuple[Output, Callable[[], None]]:
-    tiff = TiffOutput(path, request.height, request.width, request.spec, request.facts)
+    tiff = TiffOutput(path, *request.size, request.spec, request.facts)
     return tiff, tiff.let_go
 
 

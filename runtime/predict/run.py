@@ -46,34 +46,26 @@ from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import VideoRecord
 from fcnkit.runtime.predict.video_run import IsDone, OnFrame, VideoRequest, label_clip
 
-__all__ = ["FolderRun", "RunControl", "RunRequest", "context_of", "options_of"]
+__all__ = ["FolderRun", "RunControl", "RunRequest", "context_of"]
 
 
-def options_of(
-    segmenter: Segmenter,
-    *,
-    format: Format,
-    wanted: ResultRequest | None = None,
-    results: Results | None = None,
-    overlay: OverlayStyle | None = None,
-    region: Region | None = None,
-) -> Options:
+def _options_of(segmenter: Segmenter, request: RunRequest, results: Results) -> Options:
     """Say what a result depends on besides the picture and the model."""
-    backend, mapped = segmenter.backend, results is not None and results.labels is not None
+    backend, wanted, overlay = segmenter.backend, request.wanted, request.overlay
     return Options(
-        format=format,
+        format=request.format,
         cover=segmenter.cover,
         tile=segmenter.tile,
         overlap=segmenter.overlap,
         backend=backend.name,
         compute=backend.info.precision,
         tta=segmenter.tta,
-        classes=results.spec.classes if results and mapped else None,
-        labels=results.labels if results else None,
+        classes=None if results.labels is None else results.spec.classes,
+        labels=results.labels,
         void_below=wanted.void_below if wanted else None,
-        confidence=bool(results and results.needs_confidence),
-        overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
-        **(region or Region()).facts(),
+        confidence=results.needs_confidence,
+        overlay=(overlay or OverlayStyle()) if request.format == "overlay" else None,
+        **(request.region or Region()).facts(),
     )
 
 
@@ -107,14 +99,7 @@ def context_of(segmenter: Segmenter, request: RunRequest) -> RunContext:
     segmenter.check_confidence(results.needs_confidence)
     return RunContext(
         segmenter=segmenter,
-        options=options_of(
-            segmenter,
-            format=format,
-            wanted=wanted,
-            results=results,
-            overlay=overlay,
-            region=region,
-        ),
+        options=_options_of(segmenter, request, results),
         results=results,
         model_sha256=request.model_sha256,
         max_pixels=request.max_pixels,

@@ -144,10 +144,8 @@ class FrameFiles(_Result):
         """Write a frame; see ``VideoResult.add``."""
         del source
         with self.writing():
-            height, width = rows.labels.shape
             request = OutputRequest(
-                height=height,
-                width=width,
+                size=rows.labels.shape,
                 spec=self._spec,
                 format=self._format,
                 style=self._style,

@@ -170,19 +170,25 @@ def streamed(
     return np.vstack(rows)
 
 
-@SLOW
-@given(case=cases())
-def test_every_label_is_right(isas: Callable[[], Iterator[str]], case: Case) -> None:
+def check_on_every_set(
+    isas: Callable[[], Iterator[str]], case: Case, *others: Callable[..., NDArray[Any]]
+) -> None:
+    """Compare the labels with other ways to compute them, and with float64."""
     layer, plan, scores = case
     ready = layer.ready()
     found = []
     for _ in isas():
-        labels = up.upsample_argmax(scores, plan, ready)
-        np.testing.assert_array_equal(labels, every_logit(scores, plan, ready))
-        np.testing.assert_array_equal(labels, streamed(scores, plan, ready))
-        found.append(labels)
+        found.append(up.upsample_argmax(scores, plan, ready))
+        for other in others:
+            np.testing.assert_array_equal(found[-1], other(scores, plan, ready))
     # Once for all sets: float64 takes longer than their kernels.
     check_against_float64(found, scores, plan, layer)
+
+
+@SLOW
+@given(case=cases())
+def test_every_label_is_right(isas: Callable[[], Iterator[str]], case: Case) -> None:
+    check_on_every_set(isas, case, every_logit, streamed)
 
 
 @SLOW
@@ -274,12 +280,7 @@ def test_many_tiles_at_a_pixel(isas: Callable[[], Iterator[str]]) -> None:
     for stride in (8, 16):
         layer = Layer(some_weights(rng, "trained", 3, stride, True), None, stride, "zero")
         scores = some_scores(rng, "smooth", (49, 3, 32 // stride, 32 // stride))
-        ready = layer.ready()
-        found = []
-        for _ in isas():
-            found.append(up.upsample_argmax(scores, plan, ready))
-            np.testing.assert_array_equal(found[-1], streamed(scores, plan, ready))
-        check_against_float64(found, scores, plan, layer)
+        check_on_every_set(isas, (layer, plan, scores), streamed)
 
 
 def wide_case(kernel: str) -> Case:
@@ -291,13 +292,7 @@ def wide_case(kernel: str) -> Case:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_bounds_of_overlapping_tiles(isas: Callable[[], Iterator[str]], kernel: str) -> None:
-    layer, plan, scores = wide_case(kernel)
-    ready = layer.ready()
-    found = []
-    for _ in isas():
-        found.append(up.upsample_argmax(scores, plan, ready))
-        np.testing.assert_array_equal(found[-1], every_logit(scores, plan, ready))
-    check_against_float64(found, scores, plan, layer)
+    check_on_every_set(isas, wide_case(kernel), every_logit)
 
 
 @pytest.mark.parametrize("dense", [False, True])

@@ -252,7 +252,7 @@ def test_without_imagecodecs(
 def test_a_cut_or_damaged_file_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     output, _ = open_output(
-        path, OutputRequest(height=300, width=270, spec=make_spec("labels"), format="tif")
+        path, OutputRequest(size=(300, 270), spec=make_spec("labels"), format="tif")
     )
     from fcnkit.runtime.pixels.prediction import Prediction
 

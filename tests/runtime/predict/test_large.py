@@ -320,9 +320,7 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
     image, labels = picture(*size), picture(*size)[..., 0] % 4
     path = tmp_path / f"a{SUFFIX_OF[format]}"
     style = OverlayStyle(legend=False)
-    output, _ = open_output(
-        path, OutputRequest(height=size[0], width=size[1], spec=spec, format=format, style=style)
-    )
+    output, _ = open_output(path, OutputRequest(size=size, spec=spec, format=format, style=style))
     assert read_size(str(path)) is None
     for at in range(0, size[0], 10):
         band = labels[at : at + 10]

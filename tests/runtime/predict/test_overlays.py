@@ -29,7 +29,7 @@ LABELS = np.ascontiguousarray(LABELS.repeat(4, 0).repeat(4, 1))
 
 def drawn(style: OverlayStyle, path: Path, band: int = 40) -> NDArray[np.uint8]:
     output, _ = open_output(
-        path, OutputRequest(height=40, width=300, spec=SPEC, format="overlay", style=style)
+        path, OutputRequest(size=(40, 300), spec=SPEC, format="overlay", style=style)
     )
     for top in range(0, 40, band):
         output.write(IMAGE[top : top + band], Prediction(LABELS[top : top + band]))
