@@ -1,9 +1,9 @@
 // The kernels: the signature of each, the portable set, and the table through which a set is
 // called.
 //
-// A set derives from Scalar, through layers that each replace the kernels that they do better.
-// Scalar is defined in scalar/. Every other set is compiled as one file, SET/set.cpp. Its layers
-// are the loops in generic/, over the registers in SET/vectors.hpp, and loops in its own folder.
+// A set is a struct that derives from Scalar and states only the kernels that it does better.
+// Scalar is defined in scalar/. Every other set is compiled as one file, SET/set.cpp. Its kernels
+// come from the loops in generic/, over the registers in SET/vectors.hpp, or are its own.
 //
 // Conventions, true for every kernel unless it says otherwise:
 // - lengths count pixels, never bytes; a length of 0 does nothing;

@@ -116,8 +116,7 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
                                          : encode_with<8>(rgb, n, encoder, unknown, labels);
 }
 
-template <class Base>
-struct EncodeLoop : Base {
+struct Set : Loops<ColorVectors, GatherVectors, LogitVectors, UpsampleVectors> {
     static constexpr Encode* encode = avx2::encode;
 };
 

@@ -18,10 +18,7 @@ FCNKIT_TARGET_END
 
 namespace fcnkit {
 
-constexpr Table avx2_table(
-    "avx2",
-    avx2::EncodeLoop<Loops<avx2::ColorVectors, avx2::GatherVectors, avx2::LogitVectors,
-                           avx2::UpsampleVectors>>());
+constexpr Table avx2_table("avx2", avx2::Set());
 
 }  // namespace fcnkit
 #endif

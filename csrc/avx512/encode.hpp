@@ -118,8 +118,7 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
     }
 }
 
-template <class Base>
-struct EncodeLoop : Base {
+struct Set : Loops<ColorVectors, GatherVectors, LogitVectors, UpsampleVectors> {
     static constexpr Encode* encode = avx512::encode;
 };
 

@@ -18,10 +18,7 @@ FCNKIT_TARGET_END
 
 namespace fcnkit {
 
-constexpr Table avx512_table(
-    "avx512",
-    avx512::EncodeLoop<Loops<avx512::ColorVectors, avx512::GatherVectors, avx512::LogitVectors,
-                             avx512::UpsampleVectors>>());
+constexpr Table avx512_table("avx512", avx512::Set());
 
 }  // namespace fcnkit
 #endif
