@@ -11,7 +11,7 @@ from pathlib import Path
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.predict.file_task import RunContext
-from fcnkit.runtime.predict.manifest import Record
+from fcnkit.runtime.predict.manifest import Manifest, Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
@@ -103,7 +103,11 @@ def _one_camera(
     video: VideoRequest,
     seconds: float | None,
 ) -> Generator[Record, None, None]:
-    with opened_folder(context.options, context.model_sha256, out, resume=False) as (_, place, _):
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(
+        out, options=context.options, model_sha256=context.model_sha256, resume=False
+    )
+    with opened_folder(manifest, out, resume=False) as (place, _):
         for record in label_camera(context, camera, name, place, video, seconds=seconds):
             if isinstance(record, VideoRecord):
                 place.keep(record)

@@ -19,7 +19,7 @@ from fcnkit.runtime.predict.crew import Crew, Labeling
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, Listing, find_jobs
 from fcnkit.runtime.predict.job_stream import Listed, left_to_do, together
-from fcnkit.runtime.predict.manifest import Record
+from fcnkit.runtime.predict.manifest import Manifest, Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
@@ -141,7 +141,7 @@ def predict_files(
         region=region,
         batch=batch,
         workers=workers,
-        frames=check_flag("predict: frames", frames),
+        frames=frames,
         hash_inputs=hash_inputs,
     )
     control = RunControl(
@@ -247,15 +247,16 @@ def _anywhere(call: _Call) -> Generator[Record, None, None]:
 def _with_manifest(call: _Call) -> Generator[Record, None, None]:
     request, out = call.request, Path(call.out)
     bands = BandFolder(out)
-    opened = opened_folder(
-        call.run.options,
-        request.model_sha256,
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(
         out,
+        options=call.run.options,
+        model_sha256=request.model_sha256,
         resume=call.resume,
         part=call.part,
         hashed=request.hash_inputs,
     )
-    with opened as (manifest, place, staging):
+    with opened_folder(manifest, out, resume=call.resume, part=call.part) as (place, staging):
 
         def earlier(job: Job) -> Record | None:
             record = manifest.earlier(job.input_name, job.output_name)

@@ -104,7 +104,7 @@ def context_of(segmenter: Segmenter, request: RunRequest) -> RunContext:
         model_sha256=request.model_sha256,
         max_pixels=request.max_pixels,
         region=region,
-        hash_inputs=check_flag("predict: hash_inputs", request.hash_inputs),
+        hash_inputs=request.hash_inputs,
     )
 
 
@@ -144,6 +144,11 @@ class RunRequest:
     workers: int | None = None
     frames: bool = False
     hash_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the flags; ``context_of`` and ``FolderRun`` check the rest."""
+        check_flag("predict: frames", self.frames)
+        check_flag("predict: hash_inputs", self.hash_inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
