@@ -22,12 +22,11 @@ _CUT = """
 cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
   pixels = Cast <to = 1> (image)
 SIZES
+ROWS
   axis_w = Constant <value_ints = [2]> ()
   h = Sub (size_h, rest_h)
   w = Sub (size_w, rest_w)
-  more_h = Min (rest_h, one)
   more_w = Min (rest_w, one)
-  rows = Add (more_h, one)
   columns = Add (more_w, one)
   top = Slice (pixels, zero, h, one)
   bottom = Slice (pixels, rest_h, size_h, one)
@@ -47,9 +46,8 @@ _JOIN = """
 join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
   => (uint8[1, H, W] labels, float[1, K, H, W] scene) {
 SIZES
+ROWS
 PADS
-  more_h = Min (rest_h, one)
-  rows = Add (more_h, one)
   end = Shape <start = 0, end = 1> (logits)
   last_column = Sub (end, rows)
   left = Slice (logits, zero, rows, zero)

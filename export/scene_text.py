@@ -15,6 +15,10 @@ _SIZES: Final = """  size_h = Shape <start = 1, end = 2> (image)
   rest_w = Mod (size_w, multiple)
 """
 
+_ROWS: Final = """  more_h = Min (rest_h, one)
+  rows = Add (more_h, one)
+"""
+
 _PADS: Final = """  zeros_2 = Constant <value_ints = [0, 0]> ()
   zeros_3 = Constant <value_ints = [0, 0, 0]> ()
   zeros_4 = Constant <value_ints = [0, 0, 0, 0]> ()
@@ -34,9 +38,10 @@ def filled(text: str, multiple: int) -> str:
 
     Args:
         text: The piece. ``SIZES`` stands for the sides of ``image`` and what is left of them beside
-            tiles. ``PADS``, after it, stands for what enlarges a tile to the image, by the side
-            where it is added.
+            tiles. ``ROWS``, after it, stands for the number of rows of tiles, 1 or 2, and ``PADS``
+            for what enlarges a tile to the image, by the side where it is added.
         multiple: What the sides of a tile divide by.
     """
-    shared = text.replace("SIZES\n", _SIZES).replace("PADS\n", _PADS)
-    return shared.replace("MULTIPLE", str(multiple))
+    for name, lines in (("SIZES", _SIZES), ("ROWS", _ROWS), ("PADS", _PADS)):
+        text = text.replace(f"{name}\n", lines)
+    return text.replace("MULTIPLE", str(multiple))
