@@ -13,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from fcnkit.export.onnx_text import parse_piece
-from fcnkit.export.scene_text import filled
+from fcnkit.export.scene_text import both_axes, filled
 
 __all__ = ["CONFIDENCE", "TOTALS", "add_totals", "confidence_pieces", "scene_pieces"]
 
@@ -33,33 +33,33 @@ sums (float[n, K, H, W] fine) => (float[n, one, H, W] totals) {
 }
 """
 
-_SUM_OF_MEAN: Final = """
+_COUNT_AXIS: Final = """  tile_{a} = Sub (size_{a}, rest_{a})
+  shape_{a} = Concat <axis = 0> ({shape})
+  ones_{a} = Expand (single, shape_{a})
+  early_{a} = Pad (ones_{a}, behind_{a})
+  late_{a} = Pad (ones_{a}, before_{a})
+  tiles_{a} = Add (early_{a}, late_{a})
+"""
+
+_COUNT_BOTH: Final = both_axes(
+    _COUNT_AXIS,
+    {"a": "h", "shape": "one, one, tile_h, one"},
+    {"a": "w", "shape": "one, one, one, tile_w"},
+)
+
+_SUM_OF_MEAN: Final = f"""
 sums (float[one, K, H, W] scene, float[tiles, K, tile_h, tile_w] logits, uint8[one, H, W, 3] image)
-  => (float[one, one, H, W] totals) {
+  => (float[one, one, H, W] totals) {{
 SIZES
 PADS
-  single = Constant <value = float[1] {1.0}> ()
-  ones_2 = Constant <value_ints = [1, 1]> ()
-  ones_3 = Constant <value_ints = [1, 1, 1]> ()
-  tile_h = Sub (size_h, rest_h)
-  tile_w = Sub (size_w, rest_w)
-  shape_h = Concat <axis = 0> (ones_2, tile_h, one)
-  shape_w = Concat <axis = 0> (ones_3, tile_w)
-  ones_h = Expand (single, shape_h)
-  ones_w = Expand (single, shape_w)
-  top = Pad (ones_h, pad_bottom)
-  bottom = Pad (ones_h, pad_top)
-  left = Pad (ones_w, pad_right)
-  right = Pad (ones_w, pad_left)
-  over = Add (top, bottom)
-  across = Add (left, right)
-  tiles_there = Mul (over, across)
+  single = Constant <value = float[1] {{1.0}}> ()
+{_COUNT_BOTH}  tiles_there = Mul (tiles_h, tiles_w)
   peak = ReduceMax <keepdims = 1> (scene, one)
   below = Sub (scene, peak)
   mean = Div (below, tiles_there)
   powers = Exp (mean)
   totals = ReduceSum <keepdims = 1> (powers, one)
-}
+}}
 """
 # How many tiles are in the sum of a pixel is the product of two counts. As in the joining, one row
 # or column of tiles counts twice.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["filled"]
+__all__ = ["both_axes", "filled"]
 
 _SIZES: Final = """  size_h = Shape <start = 1, end = 2> (image)
   size_w = Shape <start = 2, end = 3> (image)
@@ -15,20 +15,16 @@ _SIZES: Final = """  size_h = Shape <start = 1, end = 2> (image)
   rest_w = Mod (size_w, multiple)
 """
 
-_ROWS: Final = """  more_h = Min (rest_h, one)
-  rows = Add (more_h, one)
-"""
-
 _PADS: Final = """  zeros_2 = Constant <value_ints = [0, 0]> ()
   zeros_3 = Constant <value_ints = [0, 0, 0]> ()
   zeros_4 = Constant <value_ints = [0, 0, 0, 0]> ()
   zeros_5 = Constant <value_ints = [0, 0, 0, 0, 0]> ()
   zeros_6 = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()
   zeros_7 = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0]> ()
-  pad_right = Concat <axis = 0> (zeros_7, rest_w)
-  pad_left = Concat <axis = 0> (zeros_3, rest_w, zeros_4)
-  pad_bottom = Concat <axis = 0> (zeros_6, rest_h, zero)
-  pad_top = Concat <axis = 0> (zeros_2, rest_h, zeros_5)
+  before_h = Concat <axis = 0> (zeros_2, rest_h, zeros_5)
+  behind_h = Concat <axis = 0> (zeros_6, rest_h, zero)
+  before_w = Concat <axis = 0> (zeros_3, rest_w, zeros_4)
+  behind_w = Concat <axis = 0> (zeros_7, rest_w)
 """
 # Paddings are written for all axes, as OpenVINO before 2026 overlooks the axes of a Pad.
 
@@ -38,10 +34,20 @@ def filled(text: str, multiple: int) -> str:
 
     Args:
         text: The piece. ``SIZES`` stands for the sides of ``image`` and what is left of them beside
-            tiles. ``ROWS``, after it, stands for the number of rows of tiles, 1 or 2, and ``PADS``
-            for what enlarges a tile to the image, by the side where it is added.
+            tiles. ``PADS``, after it, stands for what enlarges a tile to the image along an axis,
+            before the tile or behind it.
         multiple: What the sides of a tile divide by.
     """
-    for name, lines in (("SIZES", _SIZES), ("ROWS", _ROWS), ("PADS", _PADS)):
-        text = text.replace(f"{name}\n", lines)
-    return text.replace("MULTIPLE", str(multiple))
+    shared = text.replace("SIZES\n", _SIZES).replace("PADS\n", _PADS)
+    return shared.replace("MULTIPLE", str(multiple))
+
+
+def both_axes(lines: str, first: dict[str, str], second: dict[str, str]) -> str:
+    """Write the same lines for two axes.
+
+    Args:
+        lines: Names in braces are replaced.
+        first: What the names stand for, for the first axis.
+        second: The same for the second one.
+    """
+    return lines.format(**first) + lines.format(**second)
