@@ -22,6 +22,7 @@ from fcnkit.cli.options import (
     Cover,
     Factory,
     Json,
+    Model,
     SpecFrom,
     Threads,
     Tta,
@@ -104,7 +105,7 @@ _SAYS = [row.says for row in FORMATS.values()]
 
 @documented
 def predict(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    model: Model,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
