@@ -100,7 +100,7 @@ class OnnxRuntimeBackend(CheckedBackend):
         )
         super().__init__(spec, name=name, info=info)
         # A stream runs several batches at a time, each on fewer threads. Every session holds the
-        # weights, so a model that is only streamed has no other one.
+        # weights, so a model that is only streamed has no session beside them.
         self._calls = calls_at_a_time(threads)
         self._create = create
         self._sessions: dict[int, Any] = {threads: session}
@@ -205,7 +205,7 @@ def create_session(
         MissingExtraError: onnxruntime is not installed.
         BackendUnavailableError: The provider does not run here.
         TypeError: An option is not a str.
-        ValueError: An option is unknown, or its value is none.
+        ValueError: An option is unknown, or its value is wrong.
     """
     onnxruntime = import_onnxruntime()
     provider = PROVIDERS[name]

@@ -74,7 +74,7 @@ class RunContext:
     """Which pixels of every image are labeled."""
     warn: WarnOfRange = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
     hash_inputs: bool = False
-    """Whether pictures are told by their hash."""
+    """Whether pictures are identified by their hash."""
     unfinished: set[FileTask] = field(default_factory=set)
     """Those whose result is being written."""
 
@@ -163,7 +163,7 @@ class FileTask:
         return context.segmenter.begin(source, plan, sink, sure=sure, in_worker=True, shows=shows)
 
     def _read_facts(self) -> None:
-        """Read what the result takes over; once the image was opened, so that it is no pipe."""
+        """Read what the result takes over; after the image was opened, so that it is not a pipe."""
         if FORMATS[self._context.options.format].keeps_place:
             self._facts = FileFacts.of(self._job.file, self._region.window)
 

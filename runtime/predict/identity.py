@@ -165,7 +165,7 @@ def check_replaces(target: Path, before: Iterable[Origin | None], now: Origin) -
         now: The picture.
 
     Raises:
-        DataError: The file there was made from another picture, or nobody knows from which.
+        DataError: The file there was made from another picture, or it is unknown from which.
     """
     if os.path.lexists(target):
         refuse_another(target, before, now)

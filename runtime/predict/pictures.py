@@ -54,7 +54,8 @@ class Reading:
     """How picture files are read; see ``read_picture``.
 
     Raises:
-        TypeError: range is not a pair of integers, bands are not integers, or region is none.
+        TypeError: range is not a pair of integers, bands are not integers, or region is of
+            another type.
         ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
 

@@ -138,7 +138,7 @@ class Predictor:
                 yield asdict(record)
 
     def _model_key(self) -> tuple[object, ...]:
-        """Return what an open model depends on; a fork has none of its library's threads."""
+        """Return what an open model depends on; a fork does not have the threads of its library."""
         options = None if self.options is None else tuple(sorted(self.options.items()))
         asked = (self.backend, self.threads, self.compute, options, self.spec)
         covering = (self.cover, self.tile, self.overlap, self.tta)

@@ -253,7 +253,7 @@ def check_no_region(region: Region, what: str) -> None:
 
 
 def checked_region(what: str, region: object) -> Region:
-    """Return a region, that of all pixels for None, or refuse what is no region.
+    """Return a region, that of all pixels for None, or refuse any other type.
 
     Raises:
         TypeError: It is of another type; what names the caller.

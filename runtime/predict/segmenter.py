@@ -356,7 +356,7 @@ class Segmenter(Closing):
             after the last frame.
 
         Raises:
-            TypeError: source is none of these, or confidence is not a bool.
+            TypeError: source is of another type, or confidence is not a bool.
             ValueError: It is a negative number, color is unknown or given for a source that says it
                 itself, or the model gives no confidence.
         """
