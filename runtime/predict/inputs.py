@@ -71,7 +71,8 @@ def find_jobs(
     Raises:
         TypeError: inputs is not a list of paths, or root is not a path.
         ValueError: An input names no picture, a picture lies outside root, two results would have
-            the same name, a result would replace a picture or become input, or suffix is not a dot and letters.
+            the same name, a result would replace a picture or become input, or suffix is not a dot
+            and letters.
         OSError: A list cannot be read, or a folder cannot be listed.
     """
     return search(inputs, out, suffix=suffix, root=root).jobs
@@ -121,7 +122,8 @@ class Listing:
 
         Raises:
             TypeError: As for ``find_jobs``.
-            ValueError: An input names nothing, results would become input, or suffix is not a dot and letters.
+            ValueError: An input names nothing, results would become input, or suffix is not a dot
+                and letters.
             OSError: A list is not there.
         """
         self.passed_over: Counter[str] = Counter()
