@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.folder import SUFFIX_OF, Format, find_jobs, predict_files
-from fcnkit.runtime.predict.outputs import OutputRequest, open_output, read_size
+from fcnkit.runtime.predict.outputs import FORMATS, OutputRequest, open_output, read_size
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.rows import open_rows
@@ -310,6 +310,10 @@ def test_without_pyvips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     )
     with refusal(ImportError, text):
         open_rows(path)
+
+
+def test_every_format_has_a_row() -> None:
+    assert tuple(FORMATS) == get_args(Format)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (77, 33)])
