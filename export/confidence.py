@@ -61,8 +61,8 @@ PADS
   totals = ReduceSum <keepdims = 1> (powers, one)
 }}
 """
-# How many tiles are in the sum of a pixel is the product of two counts. As in the joining, one row
-# or column of tiles counts twice.
+# The number of tiles over a pixel is the product of two counts. As in the join, a single row or
+# column of tiles counts twice.
 
 _TO_BYTE: Final = """
 byte (float[n, S, h, w] totals) => (uint8[n, H, W] confidence) {{

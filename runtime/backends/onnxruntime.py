@@ -212,7 +212,8 @@ def create_session(
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.inter_op_num_threads = 1
-    # A pattern of memory is planned after the first run of a shape, whose memory then stays unused.
+    # ONNX Runtime plans a memory pattern after the first run of a shape, and keeps the memory of
+    # that run without using it.
     session_options.enable_mem_pattern = False
     session_options.log_severity_level = 3  # errors; warnings would go to the user's stderr
     if name != "onnxruntime":

@@ -329,7 +329,7 @@ class FileTask:
                 is to blame.
         """
         self._context.unfinished.discard(self)
-        # It holds this object: a cycle would keep the file of the image open.
+        # It refers to this object. Without a break in the cycle, the image file would stay open.
         behind, self._behind = self._behind, None
         try:
             if behind is not None:

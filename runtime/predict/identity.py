@@ -68,7 +68,7 @@ class RealFolders:
         folder, slash, name = source.rpartition(os.sep)
         last, real = self._last
         if folder != last:
-            # Of an address, the folder is what it is.
+            # The folder of an address has no links to follow.
             real = folder if is_url(source) else os.path.realpath(folder or slash)
             real = os.path.join(real, "")  # noqa: PTH118 - ends in a slash
             self._last = folder, real
