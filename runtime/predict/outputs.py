@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.artifacts.spec import ModelSpec
+from fcnkit.runtime.pixels._kernels import LabelDeflate
 from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.georeference import FileFacts
@@ -87,22 +88,55 @@ class _NpyOutput:
         self._file.close()
 
 
+class _Compressor(Protocol):
+    """Compresses the rows of a PNG."""
+
+    def add(self, rows: NDArray[np.uint8], /) -> bytes:
+        """Compress the next rows, (rows, bytes of a row)."""
+
+    def end(self) -> bytes:
+        """Return the rest."""
+
+
+class _Zlib:
+    """Compresses rows of colors or confidence."""
+
+    def __init__(self, strategy: int = zlib.Z_RLE, *, filters: bool = False) -> None:
+        """Begin; filters make each byte the difference to that a pixel to its left.
+
+        In a filtered photograph nothing repeats but one byte, which ``Z_RLE`` finds.
+        """
+        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
+        # ISA-L were not always, of zlib-ng not on every processor.
+        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, strategy)
+        self._filters = filters
+
+    def add(self, rows: NDArray[np.uint8], /) -> bytes:
+        """Compress the next rows."""
+        # Each row begins with its filter: 0 is none, 1 subtracts the pixel to the left.
+        filtered = np.zeros((len(rows), rows.shape[1] + 1), np.uint8)
+        filtered[:, 1:] = rows
+        if self._filters and rows.shape[1] > 3:
+            filtered[:, 4:] -= rows[:, :-3]
+            filtered[:, 0] = 1
+        return self._deflate.compress(filtered.data)
+
+    def end(self) -> bytes:
+        """Return the rest."""
+        return self._deflate.flush()
+
+
 class _PngOutput(ABC):
     """A PNG that is compressed as its rows come: no row is kept."""
 
     color_type: ClassVar[int]
     """PNG's number for gray, RGB or a palette."""
-    strategy: ClassVar[int] = zlib.Z_RLE
-    """How zlib looks for what repeats. Rows of labels are runs of one byte, and in a filtered
-    photograph nothing else repeats; colors repeat every three bytes."""
 
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
         self._file, self._spec = file, request.spec
-        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
-        # ISA-L were not always, of zlib-ng not on every processor.
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, self.strategy)
-        file.write(_PNG)
         height, width = request.size
+        self._deflate = self._compressor(width)
+        file.write(_PNG)
         header = struct.pack(">IIBBBBB", width, height, 8, self.color_type, 0, 0, 0)
         self._chunk(b"IHDR", header)
 
@@ -110,21 +144,21 @@ class _PngOutput(ABC):
         """Compress the next rows."""
         self._add(self._pixels(image_hwc, rows))
 
-    def _add(self, pixels: NDArray[np.uint8]) -> None:
-        self._data(self._deflate.compress(self._filtered(pixels.reshape(len(pixels), -1)).data))
+    def _compressor(self, width: int) -> _Compressor:
+        """Return what compresses the rows."""
+        del width
+        return _Zlib()
 
-    def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Put each row's filter before it; none (0) suits labels, which are runs of one value."""
-        filtered = np.zeros((len(rows), rows.shape[1] + 1), np.uint8)
-        filtered[:, 1:] = rows
-        return filtered
+    def _add(self, pixels: NDArray[np.uint8]) -> None:
+        rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+        self._data(self._deflate.add(rows))
 
     @abstractmethod
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         """Return the next rows as the file holds them, (rows, W) or (rows, W, 3)."""
 
     def close(self) -> None:
-        self._data(self._deflate.flush())
+        self._data(self._deflate.end())
         self._file.write(_END)
         self._file.close()
 
@@ -145,6 +179,9 @@ class _LabelsOutput(_PngOutput):
         super().__init__(file, request)
         self._chunk(b"PLTE", all_colors(request.spec.palette))
 
+    def _compressor(self, width: int) -> _Compressor:
+        return LabelDeflate(width)
+
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         del image_hwc
         return rows.labels
@@ -152,7 +189,10 @@ class _LabelsOutput(_PngOutput):
 
 class _ColorOutput(_PngOutput):
     color_type = 2
-    strategy = zlib.Z_DEFAULT_STRATEGY
+
+    def _compressor(self, width: int) -> _Compressor:
+        del width
+        return _Zlib(zlib.Z_DEFAULT_STRATEGY)  # colors repeat every three bytes
 
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         del image_hwc
@@ -182,13 +222,9 @@ class _OverlayOutput(_PngOutput):
     def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
         return self._rows.draw(image_hwc, rows.labels)
 
-    def _filtered(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Filter 1 of PNG: each byte minus the one a pixel to its left."""
-        filtered = super()._filtered(rows)
-        if rows.shape[1] > 3:
-            filtered[:, 4:] -= rows[:, :-3]
-            filtered[:, 0] = 1
-        return filtered
+    def _compressor(self, width: int) -> _Compressor:
+        del width
+        return _Zlib(filters=True)
 
     def close(self) -> None:
         if len(self._rows.legend):
