@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import struct
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import IO, ClassVar, Final, Literal, Protocol, cast
+from typing import IO, Final, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +18,7 @@ from fcnkit.runtime.pixels.palette import all_colors, decode
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
+from fcnkit.runtime.predict.png_out import GRAY, PALETTE, RGB, PngFile, Zlib, png_size
 from fcnkit.runtime.predict.tiff_out import TiffOutput, check_tifffile, tiff_size
 
 __all__ = [
@@ -39,8 +38,6 @@ Format = Literal["labels", "color", "overlay", "npy", "confidence", "tif"]
 as a numpy file, uint8 (H, W), a gray PNG of 255 times the probability of each label, or the labels
 as a BigTIFF with the palette and the georeference of the picture."""
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
-_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _READ: Final = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 """Opening a pipe must not wait for a writer."""
 
@@ -88,147 +85,52 @@ class _NpyOutput:
         self._file.close()
 
 
-class _Compressor(Protocol):
-    """Compresses the rows of a PNG."""
-
-    def add(self, rows: NDArray[np.uint8], /) -> bytes:
-        """Compress the next rows, (rows, bytes of a row)."""
-
-    def end(self) -> bytes:
-        """Return the rest."""
-
-
-class _Zlib:
-    """Compresses rows of colors or confidence."""
-
-    def __init__(self, strategy: int = zlib.Z_RLE, *, filters: bool = False) -> None:
-        """Begin; filters make each byte the difference to that a pixel to its left.
-
-        In a filtered photograph nothing repeats but one byte, which ``Z_RLE`` finds.
-        """
-        # Not ISA-L or zlib-ng, which are faster: results must be equal byte by byte, and those of
-        # ISA-L were not always, of zlib-ng not on every processor.
-        self._deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, strategy)
-        self._filters = filters
-
-    def add(self, rows: NDArray[np.uint8], /) -> bytes:
-        """Compress the next rows."""
-        # Each row begins with its filter: 0 is none, 1 subtracts the pixel to the left.
-        filtered = np.zeros((len(rows), rows.shape[1] + 1), np.uint8)
-        filtered[:, 1:] = rows
-        if self._filters and rows.shape[1] > 3:
-            filtered[:, 4:] -= rows[:, :-3]
-            filtered[:, 0] = 1
-        return self._deflate.compress(filtered.data)
-
-    def end(self) -> bytes:
-        """Return the rest."""
-        return self._deflate.flush()
-
-
-class _PngOutput(ABC):
-    """A PNG that is compressed as its rows come: no row is kept."""
-
-    color_type: ClassVar[int]
-    """PNG's number for gray, RGB or a palette."""
-
+class _LabelsOutput(PngFile):
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
-        self._file, self._spec = file, request.spec
-        height, width = request.size
-        self._deflate = self._compressor(width)
-        file.write(_PNG)
-        header = struct.pack(">IIBBBBB", width, height, 8, self.color_type, 0, 0, 0)
-        self._chunk(b"IHDR", header)
+        super().__init__(file, request.size, PALETTE, LabelDeflate(request.size[1]))
+        self.chunk(b"PLTE", all_colors(request.spec.palette))
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
-        """Compress the next rows."""
-        self._add(self._pixels(image_hwc, rows))
-
-    def _compressor(self, width: int) -> _Compressor:
-        """Return what compresses the rows."""
-        del width
-        return _Zlib()
-
-    def _add(self, pixels: NDArray[np.uint8]) -> None:
-        rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-        self._data(self._deflate.add(rows))
-
-    @abstractmethod
-    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
-        """Return the next rows as the file holds them, (rows, W) or (rows, W, 3)."""
-
-    def close(self) -> None:
-        self._data(self._deflate.end())
-        self._file.write(_END)
-        self._file.close()
-
-    def _data(self, compressed: bytes) -> None:
-        if compressed:
-            self._chunk(b"IDAT", compressed)
-
-    def _chunk(self, kind: bytes, content: bytes) -> None:
-        self._file.write(struct.pack(">I", len(content)) + kind)
-        self._file.write(content)
-        self._file.write(struct.pack(">I", zlib.crc32(content, zlib.crc32(kind))))
+        del image_hwc
+        self.add(rows.labels)
 
 
-class _LabelsOutput(_PngOutput):
-    color_type = 3
-
+class _ColorOutput(PngFile):
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
-        super().__init__(file, request)
-        self._chunk(b"PLTE", all_colors(request.spec.palette))
+        # Colors repeat every three bytes.
+        super().__init__(file, request.size, RGB, Zlib(zlib.Z_DEFAULT_STRATEGY))
+        self._palette = request.spec.palette
 
-    def _compressor(self, width: int) -> _Compressor:
-        return LabelDeflate(width)
-
-    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         del image_hwc
-        return rows.labels
+        self.add(decode(np.ascontiguousarray(rows.labels), self._palette, threads=1))
 
 
-class _ColorOutput(_PngOutput):
-    color_type = 2
+class _ConfidenceOutput(PngFile):
+    def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
+        super().__init__(file, request.size, GRAY, Zlib())
 
-    def _compressor(self, width: int) -> _Compressor:
-        del width
-        return _Zlib(zlib.Z_DEFAULT_STRATEGY)  # colors repeat every three bytes
-
-    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
-        del image_hwc
-        return decode(np.ascontiguousarray(rows.labels), self._spec.palette, threads=1)
-
-
-class _ConfidenceOutput(_PngOutput):
-    color_type = 0
-
-    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         del image_hwc
         assert rows.confidence is not None  # the run computes it for this format
-        return rows.confidence
+        self.add(rows.confidence)
 
 
-class _OverlayOutput(_PngOutput):
+class _OverlayOutput(PngFile):
     """The image with its labels, and below it the legend."""
-
-    color_type = 2
 
     def __init__(self, file: IO[bytes], request: OutputRequest) -> None:
         height, width = request.size
-        rows = OverlayRows(width, request.spec, request.style or OverlayStyle())
-        self._rows = rows
-        super().__init__(file, replace(request, size=(height + len(rows.legend), rows.width)))
+        self._rows = OverlayRows(width, request.spec, request.style or OverlayStyle())
+        size = height + len(self._rows.legend), self._rows.width
+        super().__init__(file, size, RGB, Zlib(subtract_left=True))
 
-    def _pixels(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> NDArray[np.uint8]:
-        return self._rows.draw(image_hwc, rows.labels)
-
-    def _compressor(self, width: int) -> _Compressor:
-        del width
-        return _Zlib(filters=True)
+    def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
+        self.add(self._rows.draw(image_hwc, rows.labels))
 
     def close(self) -> None:
         if len(self._rows.legend):
-            self._add(self._rows.legend)
+            self.add(self._rows.legend)
         super().close()
 
 
@@ -249,18 +151,6 @@ def _in_file(kind: Callable[[IO[bytes], OutputRequest], Output]) -> Begin:
 def _begin_tiff(path: Path, request: OutputRequest) -> tuple[Output, Callable[[], None]]:
     tiff = TiffOutput(path, *request.size, request.spec, request.facts)
     return tiff, tiff.let_go
-
-
-def _png_size(file: int, path: str) -> tuple[int, int] | None:
-    del path
-    end = head = os.read(file, 4096)  # a small file whole
-    if head[:8] != _PNG or len(head) < 24:
-        return None
-    if len(head) == 4096:
-        os.lseek(file, -len(_END), os.SEEK_END)
-        end = os.read(file, len(_END))
-    width, height = struct.unpack_from(">II", head, 16)
-    return (height, width) if end.endswith(_END) else None
 
 
 def _npy_size(file: int, path: str) -> tuple[int, int] | None:
@@ -292,7 +182,7 @@ class FormatRow:
     begin: Begin
     """Makes a file; returns the output and what lets go of the file without ending it."""
     _: KW_ONLY
-    size: Callable[[int, str], tuple[int, int] | None] = _png_size
+    size: Callable[[int, str], tuple[int, int] | None] = png_size
     """Returns height and width of an open file, None where it is not whole; gets its path too."""
     as_video: bool = False
     """Whether a video can hold it."""
@@ -377,7 +267,7 @@ def look_at(path: str) -> tuple[os.stat_result, tuple[int, int] | None] | None:
     except (OSError, ValueError):
         return None
     try:
-        size_of = _SIZE_OF.get(path[path.rfind(".") :], _png_size)
+        size_of = _SIZE_OF.get(path[path.rfind(".") :], png_size)
         return os.fstat(file), size_of(file, path)
     except OSError:
         return None
