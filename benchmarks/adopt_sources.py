@@ -6,6 +6,7 @@ name of a factory. The factories here build the networks of other packages at sm
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -193,13 +194,28 @@ def export(net: nn.Module, path: Path, *, dynamo: bool, fixed: bool = False) -> 
     return str(path)
 
 
-def slimmed(net: nn.Module, path: Path) -> str:
-    """Write ONNX by TorchScript, and simplify it with onnxslim."""
-    import onnxslim
+def onnx_of(
+    *makers: Callable[..., nn.Module],
+    dynamo: bool = False,
+    fixed: bool = False,
+    slim: bool = False,
+) -> Maker:
+    """Export the network that the last function makes, wrapped by those before it."""
 
-    export(net, path, dynamo=False)
-    onnx.save(onnxslim.slim(str(path)), path)
-    return str(path)
+    def write(folder: Path) -> str:
+        *around, make = makers
+        net = make()
+        for wrap in reversed(around):
+            net = wrap(net)
+        path = Path(tempfile.mkdtemp(dir=folder)) / "model.onnx"
+        export(net, path, dynamo=dynamo, fixed=fixed)
+        if slim:
+            import onnxslim
+
+            onnx.save(onnxslim.slim(str(path)), path)
+        return str(path)
+
+    return write
 
 
 def chapter(folder: Path) -> str:
@@ -258,37 +274,13 @@ SOURCES: dict[str, tuple[Maker, dict[str, Any]]] = {
     "smp Segformer mit_b0, factory": (factory(smp_segformer), RGB),
     "transformers SegFormer, factory": (factory(hf_segformer), RGB),
     "timm mobilenetv3_small_050, factory": (factory(on_timm), RGB),
-    "torchvision lraspp, ONNX by TorchScript": (
-        lambda folder: export(OutOf(lraspp()), folder / "lraspp_ts.onnx", dynamo=False),
-        RGB,
-    ),
-    "torchvision lraspp, ONNX by torch.export": (
-        lambda folder: export(OutOf(lraspp()), folder / "lraspp_ex.onnx", dynamo=True),
-        RGB,
-    ),
-    "smp Unet, ONNX by TorchScript and onnxslim": (
-        lambda folder: slimmed(smp_unet(), folder / "unet_slim.onnx"),
-        RGB,
-    ),
-    "smp FPN, ONNX by torch.export": (
-        lambda folder: export(smp_fpn(), folder / "fpn_ex.onnx", dynamo=True),
-        RGB,
-    ),
-    "transformers SegFormer, ONNX by TorchScript": (
-        lambda folder: export(OutOf(hf_segformer()), folder / "segformer.onnx", dynamo=False),
-        RGB,
-    ),
-    "lraspp with its own mean, BGR 0..255, ONNX": (
-        lambda folder: export(Caffe(), folder / "caffe.onnx", dynamo=False),
-        BGR,
-    ),
-    "lraspp with argmax, ONNX": (
-        lambda folder: export(Argmax(lraspp()), folder / "argmax.onnx", dynamo=False),
-        RGB,
-    ),
-    "lraspp of fixed size, ONNX": (
-        lambda folder: export(OutOf(lraspp()), folder / "fixed.onnx", dynamo=True, fixed=True),
-        RGB,
-    ),
+    "torchvision lraspp, ONNX by TorchScript": (onnx_of(OutOf, lraspp), RGB),
+    "torchvision lraspp, ONNX by torch.export": (onnx_of(OutOf, lraspp, dynamo=True), RGB),
+    "smp Unet, ONNX by TorchScript and onnxslim": (onnx_of(smp_unet, slim=True), RGB),
+    "smp FPN, ONNX by torch.export": (onnx_of(smp_fpn, dynamo=True), RGB),
+    "transformers SegFormer, ONNX by TorchScript": (onnx_of(OutOf, hf_segformer), RGB),
+    "lraspp with its own mean, BGR 0..255, ONNX": (onnx_of(Caffe), BGR),
+    "lraspp with argmax, ONNX": (onnx_of(Argmax, lraspp), RGB),
+    "lraspp of fixed size, ONNX": (onnx_of(OutOf, lraspp, dynamo=True, fixed=True), RGB),
 }
 """By name: what writes the source, and what a user says of it."""

@@ -9,8 +9,6 @@ and in bfloat16 where a backend can, whose agreement is reported and not judged.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import fcnkit
+from benchmarks.options import parser_of, save
 from fcnkit.errors import FcnkitError
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, load
@@ -107,11 +106,10 @@ def real_sizes(folder: Path, checkpoint: Path, pictures: Path) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--every", type=int, default=1)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as name:
@@ -121,8 +119,7 @@ def main() -> None:
     for way, share in found.items():
         judged = "" if "bf16" in way else "  ok" if share >= ENOUGH else "  TOO FEW"
         print(f"{way:48} {100 * share:9.5f} % of pixels equal{judged}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
 
 
 if __name__ == "__main__":

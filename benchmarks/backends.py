@@ -20,8 +20,6 @@ its labels lie close together, so that agreement is told of real checkpoints onl
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -36,6 +34,7 @@ import torch
 from PIL import Image
 
 import fcnkit
+from benchmarks.options import parser_of, save
 from benchmarks.timing import median_ratio
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.export.to_onnx import export_onnx
@@ -262,7 +261,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--shape", action="append")
     parser.add_argument("--part", action="append", choices=("overhead", "stream", "backends"))
@@ -270,7 +269,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--pictures", type=Path, help="for the agreement of the labels")
     parser.add_argument("--limit", type=int, default=20, help="pictures")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found: dict[str, Any] = {"threads": options.threads, "rounds": options.rounds, "shapes": {}}
@@ -297,8 +295,7 @@ def main() -> None:
                 checkpoint, models["logits"], options.pictures, options.limit
             )
     show(found)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ filled once, and ``backend.infer``, which ``fcnkit bench latency`` calls infer.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.options import parser_of, save
 from benchmarks.timing import median_ratio
 from fcnkit.runtime import open_backend
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
@@ -98,14 +97,13 @@ def agreement(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--shape", default="1x320x480")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compute", action="append", type=full_name)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     shape = parse_shape(options.shape, "--shape")
     rows = [
@@ -126,8 +124,7 @@ def main() -> None:
             f"ms, median ratio {row['ratio']:.3f}"
             f"{'' if 1 / 1.05 <= row['ratio'] <= 1.05 else ', not within 5 %'}"
         )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,6 @@ Pictures are taken whole and cut to an awkward size, where padding and tiles dif
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.markdown import table
+from benchmarks.options import parser_of, save
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Segmenter, open_backend
 from fcnkit.runtime.pixels.metrics import confusion, scores
@@ -83,7 +82,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", default="val")
@@ -91,7 +90,6 @@ def main() -> None:
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--way", action="append", help="one of the ways; pad is always there")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     folder = open_voc(options.data, split=options.split)
     rows = []
@@ -105,8 +103,7 @@ def main() -> None:
                 rows += measure(ways, folder, options.limit, size)
     head = ("pictures", "covering", "tiles", "mean IoU", "pixel accuracy", "ms", "times pad")
     print(table(head, [cells(row) for row in rows]))
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2))
+    save(rows, options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ watched. A smaller one of these is in the tests.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import signal
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import parser_of, save
 from fcnkit.runtime.predict.folder import MANIFEST
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
@@ -84,11 +84,10 @@ def killed(model: Path, source: Path, out: Path, kills: int, total: int) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--pictures", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     random.seed(options.seed)
     total = options.pictures
@@ -119,8 +118,7 @@ def main() -> None:
             "exit_code": last.returncode,
         }
     print(json.dumps(found, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ are the tolerances of the precisions. The exit code is 1 where one of them is mi
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import parser_of, save
 from fcnkit.export.subject import open_subject
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verification import verify
@@ -53,11 +52,10 @@ def measure(checkpoint: Path, data: Path, head: str, precision: str) -> dict[str
 
 def main() -> None:
     """Print a row per precision."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--head", default="labels")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows, missed = [], False
     for precision, facts in PRECISIONS.items():
@@ -74,8 +72,7 @@ def main() -> None:
             f"{speed}{'' if good else '  MISSED'}",
             flush=True,
         )
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    save(rows, options.json)
     raise SystemExit(1 if missed else 0)
 
 

@@ -23,7 +23,6 @@ with those of the first way of their cover, such as the d2l.ai chapter's loop.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -41,6 +40,7 @@ from PIL import Image
 
 from benchmarks import peers_ways as ways
 from benchmarks.bare_engine import benchmark_app
+from benchmarks.options import parser_of, save
 from benchmarks.peers_subject import Subject, add_options, open_subject
 from benchmarks.peers_ways import Network, Way
 from benchmarks.timing import median_ratio
@@ -309,7 +309,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     add_options(parser)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--threads", type=int, default=2)
@@ -322,15 +322,13 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", metavar="LETTER", help="leave the other peers out"
     )
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
     torch.set_num_threads(options.threads)
     found = run(options)
     print(tables(found))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ segmenter is compared with the bare call of its backend.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import statistics
@@ -38,6 +37,7 @@ from PIL import Image
 
 from benchmarks.export import plain_transposed
 from benchmarks.markdown import put_between, table
+from benchmarks.options import parser_of, save
 from benchmarks.timing import alternate, median_ratio
 from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime import Backend, Cover, Segmenter, open_backend
@@ -281,7 +281,7 @@ def page_table(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("pictures", type=Path)
     parser.add_argument("--backend", action="append")
@@ -289,14 +289,12 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="pictures; all by default")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--calls", type=int, default=30)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--page", action="store_true", help="write the table of docs/predict.md")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     found = run(options)
     show(found)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
     if options.page:
         put_between(PAGE, "<!-- pipeline -->", "<!-- end -->", page_table(found))
 

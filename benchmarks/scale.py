@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import shutil
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.options import parser_of, save
 from fcnkit.runtime import (
     BackendRequest,
     CoverRequest,
@@ -113,7 +113,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backend", default="auto")
@@ -121,12 +121,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, help="images; all by default")
     parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = run(options)
     show(found)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2))
+    save(found, options.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 namespace fcnkit {
 namespace {
 
-constexpr Table scalar_table{Scalar{}};
+constexpr Table scalar_table("scalar", Scalar());
 
 std::vector<const Table*> tables() {
     std::vector<const Table*> found;

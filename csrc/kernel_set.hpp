@@ -77,7 +77,6 @@ std::size_t confusion_scratch(unsigned classes);
 
 // The portable kernels. The other sets also use them for the last pixels of a call.
 struct Scalar {
-    static constexpr const char* kName = "scalar";
     static Decode decode;
     static Encode encode;
     static Overlay overlay;
@@ -127,8 +126,8 @@ struct Table {
     BoundPart* const bound_part;
 
     template <class Set>
-    explicit constexpr Table(Set)
-        : name(Set::kName),
+    constexpr Table(const char* set, Set)
+        : name(set),
           decode(Set::decode),
           encode(Set::encode),
           overlay(Set::overlay),

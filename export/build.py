@@ -84,7 +84,7 @@ def trace_core(net: SegmentationNet, classes: int, *, opset: int = OPSET) -> Cor
         The core, in float32.
     """
     graph = CoreGraph(frozen_copy(net))
-    # No map of stride 64 is a single pixel here: PyTorch traces such a one as never larger.
+    # At stride 64, no map is a single pixel here: PyTorch would trace its size as fixed.
     example = torch.zeros(2, 3, 128, 192)
     model = trace(graph, example, "image", "fine", last=graph.last_name, opset=opset)
     core = Core(

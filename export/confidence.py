@@ -13,6 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from fcnkit.export.onnx_text import parse_piece
+from fcnkit.export.scene_text import both_axes, filled
 
 __all__ = ["CONFIDENCE", "TOTALS", "add_totals", "confidence_pieces", "scene_pieces"]
 
@@ -32,52 +33,36 @@ sums (float[n, K, H, W] fine) => (float[n, one, H, W] totals) {
 }
 """
 
-_SUM_OF_MEAN: Final = """
+_COUNT_AXIS: Final = """  tile_{a} = Sub (size_{a}, rest_{a})
+  shape_{a} = Concat <axis = 0> ({shape})
+  ones_{a} = Expand (single, shape_{a})
+  early_{a} = Pad (ones_{a}, behind_{a})
+  late_{a} = Pad (ones_{a}, before_{a})
+  tiles_{a} = Add (early_{a}, late_{a})
+"""
+
+_COUNT_BOTH: Final = both_axes(
+    _COUNT_AXIS,
+    {"a": "h", "shape": "one, one, tile_h, one"},
+    {"a": "w", "shape": "one, one, one, tile_w"},
+)
+
+_SUM_OF_MEAN: Final = f"""
 sums (float[one, K, H, W] scene, float[tiles, K, tile_h, tile_w] logits, uint8[one, H, W, 3] image)
-  => (float[one, one, H, W] totals) {
-  multiple = Constant <value_ints = [MULTIPLE]> ()
-  single = Constant <value = float[1] {1.0}> ()
-  one_1 = Constant <value_ints = [1]> ()
-  ones_2 = Constant <value_ints = [1, 1]> ()
-  ones_3 = Constant <value_ints = [1, 1, 1]> ()
-  zeros_3 = Constant <value_ints = [0, 0, 0]> ()
-  zeros_4 = Constant <value_ints = [0, 0, 0, 0]> ()
-  zeros_5 = Constant <value_ints = [0, 0, 0, 0, 0]> ()
-  zeros_2 = Constant <value_ints = [0, 0]> ()
-  zeros_6 = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()
-  zeros_7 = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0]> ()
-  zero = Constant <value_ints = [0]> ()
-  size_h = Shape <start = 1, end = 2> (image)
-  size_w = Shape <start = 2, end = 3> (image)
-  rest_h = Mod (size_h, multiple)
-  rest_w = Mod (size_w, multiple)
-  tile_h = Sub (size_h, rest_h)
-  tile_w = Sub (size_w, rest_w)
-  shape_h = Concat <axis = 0> (ones_2, tile_h, one_1)
-  shape_w = Concat <axis = 0> (ones_3, tile_w)
-  ones_h = Expand (single, shape_h)
-  ones_w = Expand (single, shape_w)
-  pad_bottom = Concat <axis = 0> (zeros_6, rest_h, zero)
-  pad_top = Concat <axis = 0> (zeros_2, rest_h, zeros_5)
-  pad_right = Concat <axis = 0> (zeros_7, rest_w)
-  pad_left = Concat <axis = 0> (zeros_3, rest_w, zeros_4)
-  top = Pad (ones_h, pad_bottom)
-  bottom = Pad (ones_h, pad_top)
-  left = Pad (ones_w, pad_right)
-  right = Pad (ones_w, pad_left)
-  over = Add (top, bottom)
-  across = Add (left, right)
-  tiles_there = Mul (over, across)
-  axis = Constant <value_ints = [1]> ()
-  peak = ReduceMax <keepdims = 1> (scene, axis)
+  => (float[one, one, H, W] totals) {{
+SIZES
+PADS
+  single = Constant <value = float[1] {{1.0}}> ()
+{_COUNT_BOTH}  tiles_there = Mul (tiles_h, tiles_w)
+  peak = ReduceMax <keepdims = 1> (scene, one)
   below = Sub (scene, peak)
   mean = Div (below, tiles_there)
   powers = Exp (mean)
-  totals = ReduceSum <keepdims = 1> (powers, axis)
-}
+  totals = ReduceSum <keepdims = 1> (powers, one)
+}}
 """
-# How many tiles are in the sum of a pixel is the product of two counts. As in the joining, one row
-# or column of tiles counts twice.
+# The number of tiles over a pixel is the product of two counts. As in the join, a single row or
+# column of tiles counts twice.
 
 _TO_BYTE: Final = """
 byte (float[n, S, h, w] totals) => (uint8[n, H, W] confidence) {{
@@ -136,8 +121,8 @@ def scene_pieces(like: onnx.ModelProto, *, multiple: int) -> list[onnx.GraphProt
         like: The model that the pieces go with.
         multiple: What the sides of a tile divide by.
     """
-    sums = _SUM_OF_MEAN.replace("MULTIPLE", str(multiple))
-    return [parse_piece(sums, f"{CONFIDENCE}/", like), _to_byte(like, "Identity")]
+    sums = parse_piece(filled(_SUM_OF_MEAN, multiple), f"{CONFIDENCE}/", like)
+    return [sums, _to_byte(like, "Identity")]
 
 
 def _to_byte(like: onnx.ModelProto, widen: str) -> onnx.GraphProto:

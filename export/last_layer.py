@@ -114,7 +114,7 @@ def _stride_of(
     if fixed:
         found = ratios(sides[0], sides[1])
     else:
-        # About how much, at sides that may not divide by it; then exactly, at sides that do.
+        # First estimate the stride at any sides. Then measure it at sides that divide by it.
         height, width = (-(-max(side, 8 * STRIDES[1]) // multiple) * multiple for side in sides)
         about = min(ratios(height, width))
         if math.isinf(about):

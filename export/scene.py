@@ -14,83 +14,67 @@ import onnx
 
 from fcnkit.export.confidence import scene_pieces
 from fcnkit.export.onnx_text import assemble, parse_piece
+from fcnkit.export.scene_text import both_axes, filled
 
 __all__ = ["wrap_scene"]
 
-_SIZES = """  size_h = Shape <start = 1, end = 2> (image)
-  size_w = Shape <start = 2, end = 3> (image)
-  multiple = Constant <value_ints = [MULTIPLE]> ()
-  one = Constant <value_ints = [1]> ()
-  zero = Constant <value_ints = [0]> ()
+_CUT_AXIS = """  whole_{a} = Sub (size_{a}, rest_{a})
+  first_{a} = Slice ({source}, zero, whole_{a}, {axis})
+  last_{a} = Slice ({source}, rest_{a}, size_{a}, {axis})
+  both_{a} = Concat <axis = 0> (first_{a}, last_{a})
+  {made} = Slice (both_{a}, zero, {count}, zero)
 """
+# The last input of a Slice is the axis.
 
-_CUT = """
-cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {
+_CUT_BOTH = both_axes(
+    _CUT_AXIS,
+    {"a": "h", "axis": "one", "source": "pixels", "count": "rows", "made": "bands"},
+    {"a": "w", "axis": "two", "source": "bands", "count": "count", "made": "tiles"},
+)
+
+_CUT = f"""
+cut (uint8[1, H, W, 3] image) => (float[tiles, tile_h, tile_w, 3] tiles) {{
   pixels = Cast <to = 1> (image)
-  size = Shape <start = 1, end = 3> (image)
-SIZES  axis_h = Constant <value_ints = [1]> ()
-  axis_w = Constant <value_ints = [2]> ()
-  axis_n = Constant <value_ints = [0]> ()
-  rest_h = Mod (size_h, multiple)
-  rest_w = Mod (size_w, multiple)
-  h = Sub (size_h, rest_h)
-  w = Sub (size_w, rest_w)
+SIZES
+  two = Constant <value_ints = [2]> ()
   more_h = Min (rest_h, one)
-  more_w = Min (rest_w, one)
   rows = Add (more_h, one)
+  more_w = Min (rest_w, one)
   columns = Add (more_w, one)
-  top = Slice (pixels, zero, h, axis_h)
-  bottom = Slice (pixels, rest_h, size_h, axis_h)
-  both_rows = Concat <axis = 0> (top, bottom)
-  bands = Slice (both_rows, zero, rows, axis_n)
-  left = Slice (bands, zero, w, axis_w)
-  right = Slice (bands, rest_w, size_w, axis_w)
-  both_columns = Concat <axis = 0> (left, right)
   count = Mul (rows, columns)
-  tiles = Slice (both_columns, zero, count, axis_n)
-}
+{_CUT_BOTH}}}
 """
 # Cast first: TensorRT does not slice uint8. Tiles come left column first: [top left, bottom left,
 # top right, bottom right], or fewer.
 
-_JOIN = """
+_JOIN_AXIS = """  begin_{a} = Sub ({end}, {count})
+  first_{a} = Slice ({source}, zero, {count}, zero)
+  last_{a} = Slice ({source}, begin_{a}, {end}, zero)
+  early_{a} = Pad (first_{a}, behind_{a})
+  late_{a} = Pad (last_{a}, before_{a})
+  {made} = Add (early_{a}, late_{a})
+"""
+
+_JOIN_BOTH = both_axes(
+    _JOIN_AXIS,
+    {"a": "w", "source": "logits", "count": "rows", "end": "end", "made": "bands"},
+    {"a": "h", "source": "bands", "count": "one", "end": "rows", "made": "scene"},
+)
+
+_JOIN = f"""
 join (float[tiles, K, tile_h, tile_w] logits, uint8[1, H, W, 3] image)
-  => (uint8[1, H, W] labels, float[1, K, H, W] scene) {
-SIZES  axis_n = Constant <value_ints = [0]> ()
-  zeros_2 = Constant <value_ints = [0, 0]> ()
-  zeros_3 = Constant <value_ints = [0, 0, 0]> ()
-  zeros_4 = Constant <value_ints = [0, 0, 0, 0]> ()
-  zeros_5 = Constant <value_ints = [0, 0, 0, 0, 0]> ()
-  zeros_6 = Constant <value_ints = [0, 0, 0, 0, 0, 0]> ()
-  zeros_7 = Constant <value_ints = [0, 0, 0, 0, 0, 0, 0]> ()
-  rest_h = Mod (size_h, multiple)
-  rest_w = Mod (size_w, multiple)
+  => (uint8[1, H, W] labels, float[1, K, H, W] scene) {{
+SIZES
+PADS
   more_h = Min (rest_h, one)
   rows = Add (more_h, one)
   end = Shape <start = 0, end = 1> (logits)
-  last_column = Sub (end, rows)
-  left = Slice (logits, zero, rows, axis_n)
-  right = Slice (logits, last_column, end, axis_n)
-  pad_right = Concat <axis = 0> (zeros_7, rest_w)
-  pad_left = Concat <axis = 0> (zeros_3, rest_w, zeros_4)
-  left_wide = Pad (left, pad_right)
-  right_wide = Pad (right, pad_left)
-  bands = Add (left_wide, right_wide)
-  last_row = Sub (rows, one)
-  top = Slice (bands, zero, one, axis_n)
-  bottom = Slice (bands, last_row, rows, axis_n)
-  pad_bottom = Concat <axis = 0> (zeros_6, rest_h, zero)
-  pad_top = Concat <axis = 0> (zeros_2, rest_h, zeros_5)
-  top_high = Pad (top, pad_bottom)
-  bottom_high = Pad (bottom, pad_top)
-  scene = Add (top_high, bottom_high)
-  best = ArgMax <axis = 1, keepdims = 0> (scene)
+{_JOIN_BOTH}  best = ArgMax <axis = 1, keepdims = 0> (scene)
   labels_float = Cast <to = 1> (best)
   labels = Cast <to = 2> (labels_float)
-}
+}}
 """
-# Paddings are written for all axes, as OpenVINO before 2026 overlooks the axes of a Pad. With one
-# column, left and right are the same tile and its sum doubles every logit alike. The last
+# With one column, left and right are the same tile and its sum doubles every logit alike. The last
 # casts go through float because TensorRT casts to uint8 from float only.
 
 _MIRROR = """
@@ -139,9 +123,7 @@ def wrap_scene(
         A model with input ``image`` uint8 (1, H, W, 3), H and W at least the multiple, and output
         ``labels`` uint8 (1, H, W), and with confidence an output of that name, alike.
     """
-    cut, join = (
-        text.replace("SIZES", _SIZES).replace("MULTIPLE", str(multiple)) for text in (_CUT, _JOIN)
-    )
+    cut, join = filled(_CUT, multiple), filled(_JOIN, multiple)
     pieces = parse_piece(cut, "cut/", middle), parse_piece(join, "join/", middle)
     between = _mirrored(pieces[0], middle) if flip else [middle.graph]
     parts = [pieces[0], *between, pieces[1]]

@@ -247,7 +247,7 @@ def _failures(
             tolerance.mean_confidence_error,
         ),
     ):
-        # Logits on both sides say the same about it, and more.
+        # Not compared where both sides give logits, which are compared more closely.
         most.append((name, None if difference.max_error is not None else error, limit))
     least = [
         ("label agreement", difference.label_agreement, tolerance.min_agreement),

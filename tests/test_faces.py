@@ -42,8 +42,8 @@ def lazy_homes(face: str) -> dict[str, str]:
     """Names that Python sees in a face, each with the module that it comes from."""
     block = next(node for node in statements(face) if isinstance(node, ast.If))
     calls = [node for node in ast.walk(block) if isinstance(node, ast.Call)]
-    homes: dict[str, list[str]] = ast.literal_eval(calls[0].args[1])
-    return {name: home for home, names in homes.items() for name in names}
+    homes: dict[str, str] = ast.literal_eval(calls[0].args[1])
+    return {name: home for home, names in homes.items() for name in names.split()}
 
 
 def own_names(face: str) -> set[str]:
@@ -191,14 +191,14 @@ def face_of_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 def test_a_missing_package_is_named_where_an_extra_installs_it(face_of_one: ModuleType) -> None:
-    load, _ = lazy_face("one", {"needs_nothing_real": ["name"]}, extra="train")
+    load, _ = lazy_face("one", {"needs_nothing_real": "name"}, extra="train")
     text = "one.name: needs the package no_such_package, got no such package; "
     with refusal(MissingExtraError, f"{text}pip install 'fcnkit[train]'"):
         load("name")
 
 
 def test_a_defect_of_our_own_is_not_taken_for_a_missing_extra(face_of_one: ModuleType) -> None:
-    load, _ = lazy_face("one", {"asks_for_less": ["name"]}, extra="train")
+    load, _ = lazy_face("one", {"asks_for_less": "name"}, extra="train")
     with pytest.raises(ModuleNotFoundError) as caught:
         load("name")
     assert not isinstance(caught.value, MissingExtraError)
@@ -206,7 +206,7 @@ def test_a_defect_of_our_own_is_not_taken_for_a_missing_extra(face_of_one: Modul
 
 
 def test_without_an_extra_the_import_error_stays(face_of_one: ModuleType) -> None:
-    load, _ = lazy_face("one", {"needs_nothing_real": ["name"]})
+    load, _ = lazy_face("one", {"needs_nothing_real": "name"})
     with pytest.raises(ModuleNotFoundError) as caught:
         load("name")
     assert not isinstance(caught.value, MissingExtraError)

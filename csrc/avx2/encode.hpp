@@ -116,5 +116,9 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
                                          : encode_with<8>(rgb, n, encoder, unknown, labels);
 }
 
+struct Set : Loops<ColorVectors, GatherVectors, LogitVectors, UpsampleVectors> {
+    static constexpr Encode* encode = avx2::encode;
+};
+
 }  // namespace
 }  // namespace fcnkit::avx2

@@ -17,18 +17,8 @@ FCNKIT_TARGET_BEGIN(FCNKIT_AVX2)
 FCNKIT_TARGET_END
 
 namespace fcnkit {
-namespace {
 
-struct Avx2
-    : Loops<avx2::ColorVectors, avx2::GatherVectors, avx2::LogitVectors,
-            avx2::UpsampleVectors> {
-    static constexpr const char* kName = "avx2";
-    static constexpr Encode* encode = avx2::encode;
-};
-
-}  // namespace
-
-constexpr Table avx2_table{Avx2{}};
+constexpr Table avx2_table("avx2", avx2::Set());
 
 }  // namespace fcnkit
 #endif

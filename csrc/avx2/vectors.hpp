@@ -38,7 +38,6 @@ struct ColorVectors {
     struct Pixels {
         Bytes part[3];
     };
-    using PixelFlags = Pixels;
 
     static Bytes load(const std::uint8_t* from) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
@@ -119,7 +118,7 @@ struct ColorVectors {
         }
 
         // Which bytes of the pixels belong to void. A palette this small always has it.
-        PixelFlags void_bytes(Bytes labels, bool) const {
+        Pixels void_bytes(Bytes labels, bool) const {
             const Flags nothing = is_void(labels);
             return (*this)({{nothing, nothing, nothing}});
         }
@@ -285,20 +284,15 @@ struct UpsampleVectors {
 
     // The first columns of each row of a leaf come from one strip of weights, the others from the
     // one behind.
-    class Columns {
-       public:
-        explicit Columns(std::size_t own) {
-            const __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-            const __m256i last = _mm256_set1_epi32(static_cast<int>(own) - 1);
-            behind_ = _mm256_castsi256_ps(_mm256_cmpgt_epi32(column, last));
-        }
-        Floats join(Floats weights, const float* behind) const {
-            return select(behind_, load(behind), weights);
-        }
+    static Mask behind(std::size_t own) {
+        const __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        const __m256i last = _mm256_set1_epi32(static_cast<int>(own) - 1);
+        return _mm256_castsi256_ps(_mm256_cmpgt_epi32(column, last));
+    }
 
-       private:
-        Mask behind_;
-    };
+    static Floats join(Floats own, const float* other, Mask behind) {
+        return select(behind, load(other), own);
+    }
 };
 
 }  // namespace

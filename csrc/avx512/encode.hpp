@@ -118,5 +118,9 @@ std::size_t encode(const std::uint8_t* rgb, std::size_t n, const Encoder& encode
     }
 }
 
+struct Set : Loops<ColorVectors, GatherVectors, LogitVectors, UpsampleVectors> {
+    static constexpr Encode* encode = avx512::encode;
+};
+
 }  // namespace
 }  // namespace fcnkit::avx512

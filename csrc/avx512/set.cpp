@@ -17,18 +17,8 @@ FCNKIT_TARGET_BEGIN(FCNKIT_AVX512)
 FCNKIT_TARGET_END
 
 namespace fcnkit {
-namespace {
 
-struct Avx512
-    : Loops<avx512::ColorVectors, avx512::GatherVectors, avx512::LogitVectors,
-            avx512::UpsampleVectors> {
-    static constexpr const char* kName = "avx512";
-    static constexpr Encode* encode = avx512::encode;
-};
-
-}  // namespace
-
-constexpr Table avx512_table{Avx512{}};
+constexpr Table avx512_table("avx512", avx512::Set());
 
 }  // namespace fcnkit
 #endif

@@ -305,17 +305,13 @@ struct UpsampleVectors {
 
     // The first columns of each row of a leaf come from one strip of weights, the others from the
     // one behind.
-    class Columns {
-       public:
-        explicit Columns(std::size_t own)
-            : behind_(static_cast<Mask>((0xFF << own & 0xFF) * 0x0101)) {}
-        Floats join(Floats weights, const float* behind) const {
-            return _mm512_mask_loadu_ps(weights, behind_, behind);
-        }
+    static Mask behind(std::size_t own) {
+        return static_cast<Mask>((0xFF << own & 0xFF) * 0x0101);
+    }
 
-       private:
-        Mask behind_;
-    };
+    static Floats join(Floats own, const float* other, Mask behind) {
+        return _mm512_mask_loadu_ps(own, behind, other);
+    }
 };
 
 }  // namespace

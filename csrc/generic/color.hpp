@@ -66,7 +66,7 @@ struct ColorLoops : Base {
             illegal = V::either(illegal, V::colorless(at, colors));
             const Pixels before = V::load_pixels(image + 3 * i);
             const Pixels color = weave({{red(at), green(at), blue(at)}});
-            const typename V::PixelFlags same = weave.void_bytes(at, has_void);
+            const auto same = weave.void_bytes(at, has_void);
             Pixels after;
             FCNKIT_UNROLL
             for (int k = 0; k < 3; ++k) {

@@ -171,7 +171,7 @@ struct UpsampleLoops : Base {
         }
         const float* weights = leaf.spots[t].weights + c * leaf.class_stride + from;
         const float* behind = weights + leaf.strip_stride - kLeaf;
-        const typename V::Columns own(leaf.spots[t].columns);
+        const auto others = V::behind(leaf.spots[t].columns);
         for (std::size_t tap = 0; tap < leaf.taps; ++tap) {
             Floats feature[kCount];
             FCNKIT_UNROLL
@@ -182,7 +182,7 @@ struct UpsampleLoops : Base {
             for (std::size_t v = 0; v < kVectors; ++v) {
                 Floats weight = V::load(weights + v * V::kLanes);
                 if constexpr (kJoined) {
-                    weight = own.join(weight, behind + v * V::kLanes);
+                    weight = V::join(weight, behind + v * V::kLanes, others);
                 }
                 FCNKIT_UNROLL
                 for (std::size_t b = 0; b < kCount; ++b) {

@@ -14,17 +14,9 @@
 #include "neon/vectors.hpp"
 
 namespace fcnkit {
-namespace {
 
-struct Neon
-    : Loops<neon::ColorVectors, neon::GatherVectors, neon::LogitVectors,
-            neon::UpsampleVectors> {
-    static constexpr const char* kName = "neon";
-};
-
-}  // namespace
-
-constexpr Table neon_table{Neon{}};
+constexpr Table neon_table("neon", Loops<neon::ColorVectors, neon::GatherVectors,
+                                         neon::LogitVectors, neon::UpsampleVectors>());
 
 }  // namespace fcnkit
 #endif

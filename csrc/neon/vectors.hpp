@@ -13,7 +13,6 @@ struct ColorVectors {
     struct Pixels {
         Bytes part[3];
     };
-    using PixelFlags = Pixels;
 
     static Bytes load(const std::uint8_t* from) { return vld1q_u8(from); }
 
@@ -58,7 +57,7 @@ struct ColorVectors {
         Pixels operator()(const Pixels& channels) const { return channels; }
 
         // Which bytes of the pixels belong to void. A palette this small always has it.
-        PixelFlags void_bytes(Bytes labels, bool) const {
+        Pixels void_bytes(Bytes labels, bool) const {
             const Flags nothing = is_void(labels);
             return {{nothing, nothing, nothing}};
         }
@@ -229,20 +228,15 @@ struct UpsampleVectors {
 
     // The first columns of each row of a leaf come from one strip of weights, the others from the
     // one behind.
-    class Columns {
-       public:
-        explicit Columns(std::size_t own) {
-            const uint32x4_t count = vdupq_n_u32(static_cast<std::uint32_t>(own));
-            const uint32x4_t low{0, 1, 2, 3}, high{4, 5, 6, 7};
-            behind_ = {vcgeq_u32(low, count), vcgeq_u32(high, count)};
-        }
-        Floats join(Floats weights, const float* behind) const {
-            return select(behind_, load(behind), weights);
-        }
+    static Mask behind(std::size_t own) {
+        const uint32x4_t count = vdupq_n_u32(static_cast<std::uint32_t>(own));
+        const uint32x4_t low{0, 1, 2, 3}, high{4, 5, 6, 7};
+        return {vcgeq_u32(low, count), vcgeq_u32(high, count)};
+    }
 
-       private:
-        Mask behind_;
-    };
+    static Floats join(Floats own, const float* other, Mask behind) {
+        return select(behind, load(other), own);
+    }
 };
 
 }  // namespace

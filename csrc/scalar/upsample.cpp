@@ -94,16 +94,11 @@ struct Vectors {
 
     // The first columns of each row of a leaf come from one strip of weights, the others from the
     // one behind.
-    class Columns {
-       public:
-        explicit Columns(std::size_t own) : own_(own) {}
-        Floats join(const Floats& weights, const float* behind) const {
-            return each([&](std::size_t k) { return k < own_ ? weights.at[k] : behind[k]; });
-        }
+    static std::size_t behind(std::size_t own) { return own; }
 
-       private:
-        std::size_t own_;
-    };
+    static Floats join(const Floats& own, const float* other, std::size_t from) {
+        return each([&](std::size_t k) { return k < from ? own.at[k] : other[k]; });
+    }
 };
 
 struct Nothing {};

@@ -17,8 +17,8 @@ else:
     __getattr__, __dir__ = lazy_face(
         __name__,
         {
-            "fcnkit.export.adopt.adopting": ["AdoptReport", "adopt"],
-            "fcnkit.export.adopt.claims": ["Claims", "read_claims"],
+            "fcnkit.export.adopt.adopting": "AdoptReport adopt",
+            "fcnkit.export.adopt.claims": "Claims read_claims",
         },
         extra="export",
     )

@@ -98,7 +98,7 @@ class ClassMap:
             open_ids: Whether a rule may name an id that none of the classes has.
 
         Returns:
-            The new classes and what becomes of every old one.
+            The new classes, and which of them every old one becomes.
 
         Raises:
             ValueError: A rule names no class, two rules name the same class, a class without a
@@ -135,7 +135,7 @@ class ClassMap:
         return Mapped(names, found_labels, tuple(unused))
 
     def _default(self, old: OldClass) -> str:
-        """Return what becomes of a class that no rule names by itself."""
+        """Return what a class becomes that no rule names by itself."""
         general = _Name(VOID_NAME if old.void else _REST)
         for rule in self.rules:
             if rule.old == general:

@@ -253,7 +253,7 @@ def _any_rebuild(path: Path) -> str:
 
 
 def _release(version: str) -> str:
-    """1.7.1 of 1.7.1.116: the libraries compare no more."""
+    """1.7.1 of 1.7.1.116: the libraries compare only this part."""
     return ".".join(version.split(".")[:3])
 
 
@@ -270,7 +270,7 @@ def _with_sidecar(path: Path, held: Path, spec_from: str | Path | None) -> Engin
         raise ArtifactError(message(str(path), rule, got, _build_again(rebuild)))
     size, wanted = path.stat().st_size, sidecar.plan.bytes
     check_length(size, wanted, where=str(path), rebuild=rebuild)
-    # Check the size first, so that a file of any length is not read in vain.
+    # Check the size first, so that a long file is not read for nothing.
     plan = path.read_bytes() if size == wanted else b""
     if hashlib.sha256(plan).hexdigest() != sidecar.plan.sha256:
         rule = f"must be the plan that {held.name} describes"

@@ -91,7 +91,7 @@ def read_beside_engine(engine: Path, spec: ModelSpec, *, remedy: str) -> LastLay
     if not path.is_file():
         rule = f"the weights of its last layer, {path.name}, must lie beside it"
         raise ArtifactError(message(str(engine), rule, "no such file", remedy))
-    # Check the size first, so that a file of any length is not read in vain.
+    # Check the size first, so that a long file is not read for nothing.
     content = path.read_bytes() if path.stat().st_size == layer.bytes else b""
     return _checked(content, spec, layer, where=str(path), remedy=remedy)
 

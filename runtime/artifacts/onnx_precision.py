@@ -43,7 +43,7 @@ def module_of(node: str) -> str:
 
 
 def inside(module: str, name: str) -> bool:
-    """Say whether a module is the one of that name or lies in it."""
+    """Say whether a module has that name or lies in the module of that name."""
     return module == name or module.startswith(f"{name}.")
 
 
@@ -183,7 +183,7 @@ _FIXED: Final[dict[str, int]] = {
         _BOOL,
     ),
 }
-"""Operations whose result has one type whatever comes in."""
+"""Operations whose result has one type, whatever their inputs are."""
 _TYPED_BY: Final = {
     "CastLike": 1,
     "DequantizeLinear": 1,

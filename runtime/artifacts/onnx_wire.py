@@ -16,7 +16,7 @@ class WireError(Exception):
 
 
 MAX_NUMBERS = 100
-"""Integers of one field that are read: more dimensions, or more numbers of a size, are no use."""
+"""Integers of one field that are read: no tensor has more dimensions."""
 
 _MAX_FIELDS = 1_000_000
 """A file with more is not a network: a ResNet-101 with its head has some ten thousand."""
@@ -75,7 +75,7 @@ def fields_of(data: Source, at: int, stop: int) -> Iterator[Field]:
 
 
 def text_of(data: Source, field: Field) -> str:
-    """Return the text that a field holds; UnicodeDecodeError where it is none."""
+    """Return the text that a field holds; UnicodeDecodeError where it is not UTF-8."""
     return bytes(data.content[field[2] : field[3]]).decode("utf-8")
 
 

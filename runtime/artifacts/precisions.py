@@ -37,9 +37,9 @@ Part = Literal["normalization", "first convolution", "class scores"]
 """A part of a network that a precision leaves in float32."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class NumberType:
-    """A type of numbers that layers compute in."""
+    """A type of numbers that layers compute in: a row of ``NUMBER_TYPES``."""
 
     name: str
     onnx: tuple[int, ...]
@@ -50,10 +50,10 @@ class NumberType:
     """Words for it in the report of TensorRT's engine inspector."""
     openvino: str | None = None
     """OpenVINO's name; None where no backend can be told to compute in it. Users may write it."""
-    cpu_capability: str | None = None
-    """OpenVINO's name for a CPU that computes in it; None for every CPU."""
     torch: str | None = None
     """PyTorch's name; None where no backend can be told to compute in it."""
+    cpu_capability: str | None = None
+    """OpenVINO's name for a CPU that computes in it; None for every CPU."""
 
 
 def _words(*words: str) -> re.Pattern[str]:
@@ -64,33 +64,14 @@ NUMBER_TYPES: Final[Mapping[str, NumberType]] = MappingProxyType(
     {
         kind.name: kind
         for kind in (
+            NumberType("fp32", (1,), "FLOAT", _words("fp32", "float", "float32"), "f32", "float32"),
             NumberType(
-                name="fp32",
-                onnx=(1,),
-                tensorrt="FLOAT",
-                inspected=_words("fp32", "float", "float32"),
-                openvino="f32",
-                torch="float32",
+                "bf16", (16,), "BF16", _words("bf16", "bfloat16"), "bf16", "bfloat16", "BF16"
             ),
             NumberType(
-                name="bf16",
-                onnx=(16,),
-                tensorrt="BF16",
-                inspected=_words("bf16", "bfloat16"),
-                openvino="bf16",
-                cpu_capability="BF16",
-                torch="bfloat16",
+                "fp16", (10,), "HALF", _words("fp16", "half", "float16"), "f16", "float16", "FP16"
             ),
-            NumberType(
-                name="fp16",
-                onnx=(10,),
-                tensorrt="HALF",
-                inspected=_words("fp16", "half", "float16"),
-                openvino="f16",
-                cpu_capability="FP16",
-                torch="float16",
-            ),
-            NumberType(name="int8", onnx=(2, 3), tensorrt="INT8", inspected=_words("int8")),
+            NumberType("int8", (2, 3), "INT8", _words("int8")),
         )
     }
 )

@@ -100,7 +100,7 @@ class OnnxRuntimeBackend(CheckedBackend):
         )
         super().__init__(spec, name=name, info=info)
         # A stream runs several batches at a time, each on fewer threads. Every session holds the
-        # weights, so a model that is only streamed has no other one.
+        # weights, so a model that is only streamed has no session beside them.
         self._calls = calls_at_a_time(threads)
         self._create = create
         self._sessions: dict[int, Any] = {threads: session}
@@ -205,14 +205,15 @@ def create_session(
         MissingExtraError: onnxruntime is not installed.
         BackendUnavailableError: The provider does not run here.
         TypeError: An option is not a str.
-        ValueError: An option is unknown, or its value is none.
+        ValueError: An option is unknown, or its value is wrong.
     """
     onnxruntime = import_onnxruntime()
     provider = PROVIDERS[name]
     session_options = onnxruntime.SessionOptions()
     session_options.intra_op_num_threads = threads
     session_options.inter_op_num_threads = 1
-    # A pattern of memory is planned after the first run of a shape, whose memory then stays unused.
+    # ONNX Runtime plans a memory pattern after the first run of a shape, and keeps the memory of
+    # that run without using it.
     session_options.enable_mem_pattern = False
     session_options.log_severity_level = 3  # errors; warnings would go to the user's stderr
     if name != "onnxruntime":

@@ -88,9 +88,7 @@ def open_onnxruntime_cuda(path: Path, request: BackendRequest) -> CudaBackend:
     if name == "onnxruntime-tensorrt":
         spec, more = tensorrt_options(path, spec, options)
         provider_options |= more
-    executor = _open_session(
-        path, spec, driver, name=name, threads=threads, options=options, given=provider_options
-    )
+    executor = _open_session(path, spec, driver, request, provider_options)
     info = BackendInfo(
         library="onnxruntime",
         version=import_onnxruntime().__version__,
@@ -113,10 +111,7 @@ def _open_session(
     path: Path,
     spec: ModelSpec,
     driver: CudaDriver,
-    *,
-    name: str,
-    threads: int,
-    options: Mapping[str, str],
+    request: BackendRequest,
     given: Mapping[str, str],
 ) -> OnnxRuntimeExecutor:
     """Create the session on a stream; where that fails, the session goes before its stream."""
@@ -126,15 +121,15 @@ def _open_session(
     try:
         session = create_session(
             where,
-            name=name,
-            threads=threads,
+            name=request.backend,
+            threads=request.cpu_threads,
             where=where,
-            options=options,
+            options=request.options,
             provider_options={**given, "user_compute_stream": str(stream)},
             cuda_options={"gpu_mem_limit": str(limit)},
         )
         check_session(session, spec, where=where)
-        check_assignment(session, path, name=name)
+        check_assignment(session, path, name=request.backend)
     except BaseException as error:
         session = None
         drop_locals(error)

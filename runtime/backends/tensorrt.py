@@ -147,7 +147,7 @@ class TensorRtExecutor:
         Raises:
             ArtifactError: It cannot be deserialized, or is not what its sidecar says.
             BackendUnavailableError: TensorRT-RTX finds it invalid on this GPU.
-            ValueError: An option's value is none.
+            ValueError: The value of an option is wrong.
         """
         self._trt, self._driver = trt, driver
         options = options or {}

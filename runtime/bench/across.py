@@ -208,14 +208,14 @@ class _Version:
 def measure_across(
     request: AcrossRequest, *, tell: Callable[[str], object] = lambda _: None
 ) -> list[VersionRow]:
-    """Run a model with each version of a library, and with the one of this environment.
+    """Run a model with each version of a library, and with the version in this environment.
 
     Args:
         request: What is to be compared.
         tell: Called with a line at each step.
 
     Returns:
-        A row per version: first the one of this environment, where the package is installed. A
+        A row per version: first the version in this environment, where the package is installed. A
         version that fails is a row with its reason.
 
     Raises:
@@ -230,7 +230,7 @@ def measure_across(
         _compare_labels(versions, Path(name), tell)
         for number in range(request.rounds):
             tell(f"round {number + 1} of {request.rounds}")
-            # The other way round each time: no version always follows the same one.
+            # The order is reversed each time, so that no version always follows the same one.
             for one in versions if number % 2 else versions[::-1]:
                 found = one.ask({"do": "measure", "runs": request.runs})
                 if found is not None:

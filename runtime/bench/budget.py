@@ -195,7 +195,7 @@ def _kept(
         seconds = budget.measured(collect(call, effort, clock=clock)[:, 0])
         return seconds if seconds <= budget.seconds else None
     count = effort.runs or 200
-    # With more slow calls than this, the percentile lies above the budget whatever follows.
+    # With more slow calls than this, the percentile is above the budget, however fast the rest is.
     most = count - 1 - math.floor((count - 1) * budget.percentile / 100)
     times: list[float] = []
     slow = 0

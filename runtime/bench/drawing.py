@@ -138,7 +138,7 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 1) -> None:
     width = figure.get_figwidth()
     columns = max(1, int(columns * width / WIDE))
     labels = [wrapped(label, width / columns) for label in labels]
-    # Below the axes and on top of their height: many cases must not press the plot flat.
+    # The legend adds to the height of the figure, so that many cases do not flatten the plot.
     lines = sum(label.count("\n") + 1 for label in labels)
     figure.set_figheight(figure.get_figheight() + 0.19 * -(-lines // columns))
     figure.legend(

@@ -39,7 +39,7 @@ class Replay(CheckedBackend):
             # A copy, because a view would keep the answers for the whole batch.
             self._answers[size] = self._model.infer(batch)[:1].copy()
         answers = self._answers[size].repeat(len(batch), axis=0)
-        # As a graph gives them: confidence is a second output, not a second channel.
+        # As a graph returns them: labels and confidence are two outputs.
         return answers if self.spec.confidence is None else answers.swapaxes(0, 1)
 
     def _free(self) -> None:

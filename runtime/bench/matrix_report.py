@@ -1,7 +1,4 @@
-"""The report of ``fcnkit bench matrix``: sorted rows, the frontier, and one recommendation.
-
-The form is written down in docs/bench-matrix.schema.json; a test holds the two together.
-"""
+"""The report of ``fcnkit bench matrix``: sorted rows, the frontier, and one recommendation."""
 
 from __future__ import annotations
 
@@ -22,6 +19,7 @@ __all__ = [
 ]
 
 MATRIX_FORMAT: Final = "fcnkit-bench-matrix-1"
+"""The form of docs/bench-matrix.schema.json; a test compares the two."""
 _STATUS: Final = ("done", "failed", "not reached")
 _NOISE: Final = 0.05
 """Rows whose medians are this close are equally fast: two runs of one row differ that much."""

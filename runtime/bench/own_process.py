@@ -15,9 +15,9 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Final, TextIO
+from typing import IO, Any, Final
 
-from fcnkit.errors import FcnkitError, FcnkitWarning, printable
+from fcnkit.errors import FcnkitError, pass_warnings_to, printable
 
 __all__ = ["Answer", "call_apart", "serve"]
 
@@ -119,7 +119,10 @@ def serve() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     with warnings.catch_warnings():
-        seen = _collected_warnings()
+        # Pillow warns of damaged metadata that it goes on without.
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+        seen: list[str] = []
+        pass_warnings_to(seen.append)
         try:
             sys.path[:] = pickle.load(given)
             before, function, arguments = pickle.load(given)
@@ -138,31 +141,6 @@ def serve() -> None:
 def _end_with_parent(given: IO[bytes]) -> None:
     given.read()  # returns when the first process is gone
     os._exit(1)
-
-
-def _collected_warnings() -> dict[str, None]:
-    """Collect fcnkit's own warnings from here on; others are shown as Python does."""
-    seen: dict[str, None] = {}
-    show_other = warnings.showwarning
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if issubclass(category, FcnkitWarning):
-            seen[printable(str(message))] = None
-        else:
-            show_other(message, category, filename, lineno, file, line)
-
-    # Pillow warns of damaged metadata that it goes on without.
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-    warnings.filterwarnings("always", category=FcnkitWarning)
-    warnings.showwarning = show
-    return seen
 
 
 def _reason(error: Exception) -> str:

@@ -22,6 +22,7 @@ from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tiling import TilePlan
+from fcnkit.runtime.predict.outputs import OutputRequest
 from fcnkit.runtime.predict.passes import LabelRows, begin
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.pipeline import Work, run_works
@@ -225,7 +226,7 @@ class _Result:
         """Write the next rows."""
         self._laps.end("stitch")
         if self._output is None:
-            self._output = StagedOutput(self._staging, self._size, self._spec, format="labels")
+            self._output = _palette_png(self._staging, self._size, self._spec)
         self._output.write(image_hwc, rows)
         self.rows(image_hwc, rows)
         self._laps.end("encode")
@@ -256,14 +257,17 @@ def write_labels(
     Raises:
         OSError: It cannot be written.
     """
-    height, width = labels_hw.shape
-    output = StagedOutput(staging, (height, width), spec, format="labels")
+    output = _palette_png(staging, labels_hw.shape, spec)
     try:
         output.write(image_hwc, Prediction(labels_hw))
         output.end()
         output.publish(name, check=_no_check)
     finally:
         output.drop()
+
+
+def _palette_png(staging: Staging, size: tuple[int, int], spec: ModelSpec) -> StagedOutput:
+    return StagedOutput(staging, OutputRequest(size=size, spec=spec, format="labels"))
 
 
 def _no_check() -> None:

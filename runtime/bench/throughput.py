@@ -104,11 +104,7 @@ def label_all(
 ) -> None:
     """Label a folder once, into a folder that is removed at the end.
 
-    Args:
-        segmenters: As for ``measure_folder``.
-        jobs: As for ``measure_folder``.
-        batch: As for ``measure_folder``.
-        workers: As for ``measure_folder``.
+    The arguments are those of ``measure_folder``.
 
     Raises:
         DataError: A picture could not be labeled.

@@ -34,12 +34,7 @@ def stitch_confident(
 ) -> Prediction:
     """Join the logits of all tiles as ``stitch`` does, with the softmax of their mean.
 
-    Args:
-        logits_tchw: As for ``stitch``.
-        plan: Where the tiles lie.
-        bfloat16: As for ``stitch``.
-        out: Array for the labels, uint8 (plan.height, plan.width); None makes one.
-        threads: As for ``stitch``.
+    The arguments are those of ``stitch``; ``out`` is for the labels.
 
     Returns:
         The labels of ``stitch``, bit for bit, with confidence and margin. Both are within half a
@@ -64,20 +59,7 @@ class ConfidentStitcher(TileSums):
     def add(
         self, logits_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
     ) -> tuple[int, Prediction] | None:
-        """Add the next tile in plan order, and hand out the rows that no later tile touches.
-
-        Args:
-            logits_chw: (classes, h, w), float32, float16 or bfloat16, C-contiguous; not kept.
-            bfloat16: logits_chw is uint16 and holds the bits of bfloat16.
-            threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
-
-        Returns:
-            As ``Stitcher.add``, with confidence and margin.
-
-        Raises:
-            TypeError: The logits have a wrong type or dtype.
-            ValueError: Their shape or layout is wrong, or every tile has been added.
-        """
+        """Add the next tile as ``Stitcher.add`` does; return confidence and margin too."""
         return self._add(logits_chw, bfloat16=bfloat16, threads=threads, sure=True)
 
 
@@ -92,13 +74,7 @@ def upsample_confident(
 ) -> Prediction:
     """Join the class scores of all tiles as ``upsample_argmax`` does, with the softmax of the mean.
 
-    Args:
-        scores_tchw: As for ``upsample_argmax``.
-        plan: Where the tiles lie.
-        upsampling: The last layer.
-        bfloat16: As for ``upsample_argmax``.
-        out: Array for the labels, uint8 (plan.height, plan.width); None makes one.
-        threads: As for ``upsample_argmax``.
+    The arguments are those of ``upsample_argmax``; ``out`` is for the labels.
 
     Returns:
         The labels of ``upsample_argmax``, bit for bit, with confidence and margin. Both are within
@@ -118,18 +94,5 @@ class ConfidentUpsampleStitcher(TileScores):
     def add(
         self, scores_chw: NDArray[Any], *, bfloat16: bool = False, threads: int | None = None
     ) -> tuple[int, Prediction] | None:
-        """Add the next tile in plan order, and hand out the rows that no later tile touches.
-
-        Args:
-            scores_chw: As for ``UpsampleStitcher.add``.
-            bfloat16: scores_chw is uint16 and holds the bits of bfloat16.
-            threads: Largest number of threads; None asks FCNKIT_THREADS, then the machine.
-
-        Returns:
-            As ``UpsampleStitcher.add``, with confidence and margin.
-
-        Raises:
-            TypeError: The scores have a wrong type or dtype.
-            ValueError: As for ``UpsampleStitcher.add``.
-        """
+        """Add the next tile as ``UpsampleStitcher.add`` does; return confidence and margin too."""
         return self._add(scores_chw, bfloat16=bfloat16, threads=threads, sure=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.predict.file_task import RunContext
-from fcnkit.runtime.predict.manifest import Record
+from fcnkit.runtime.predict.manifest import Manifest, Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.results import ResultRequest
-from fcnkit.runtime.predict.run import context_of
+from fcnkit.runtime.predict.run import RunRequest, context_of
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.urls import is_url
 from fcnkit.runtime.predict.video_in import name_of
@@ -75,7 +75,14 @@ def predict_camera(
         rule = "the result of a camera lies in a folder of this machine"
         remedy = "name a folder here, and copy the result"
         raise BadValueError(message("predict", rule, str(out), remedy))
-    context = context_of(segmenter, format, wanted, overlay, model_sha256, max_pixels)
+    request = RunRequest(
+        model_sha256=model_sha256,
+        format=format,
+        wanted=wanted,
+        overlay=overlay,
+        max_pixels=max_pixels,
+    )
+    context = context_of(segmenter, request)
     if not frames:
         check_video_format(format)
     if seconds is not None and not 0 < seconds < math.inf:
@@ -96,7 +103,11 @@ def _one_camera(
     video: VideoRequest,
     seconds: float | None,
 ) -> Generator[Record, None, None]:
-    with opened_folder(context.options, context.model_sha256, out, resume=False) as (_, place, _):
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(
+        out, options=context.options, model_sha256=context.model_sha256, resume=False
+    )
+    with opened_folder(manifest, out, resume=False) as (place, _):
         for record in label_camera(context, camera, name, place, video, seconds=seconds):
             if isinstance(record, VideoRecord):
                 place.keep(record)

@@ -25,9 +25,10 @@ from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.inputs import Job
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner, WarnOfRange
 from fcnkit.runtime.predict.manifest import Options, Record
+from fcnkit.runtime.predict.outputs import FORMATS, OutputRequest
 from fcnkit.runtime.predict.passes import ROWS_AT_ONCE, Pass, Rows, Sink
 from fcnkit.runtime.predict.picture_file import open_picture, too_large
-from fcnkit.runtime.predict.pictures import take_image
+from fcnkit.runtime.predict.pictures import Reading, take_image
 from fcnkit.runtime.predict.pipeline import Finished, Work
 from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.results import Results, Tally
@@ -73,7 +74,7 @@ class RunContext:
     """Which pixels of every image are labeled."""
     warn: WarnOfRange = field(default_factory=lambda: RangeWarner(SAY_IN_TRAINING))
     hash_inputs: bool = False
-    """Whether pictures are told by their hash."""
+    """Whether pictures are identified by their hash."""
     unfinished: set[FileTask] = field(default_factory=set)
     """Those whose result is being written."""
 
@@ -142,14 +143,13 @@ class FileTask:
             context.warn(str(source), rows.seen)
         else:
             spec = context.segmenter.spec
-            image_hwc = take_image(
-                source,
+            how = Reading(
                 max_pixels=context.max_pixels,
                 range=spec.range,
                 bands=spec.bands,
-                warn=context.warn,
                 region=self._region,
             )
+            image_hwc = take_image(source, how, context.warn)
         self._size = (image_hwc.shape[0], image_hwc.shape[1])
         self._read_facts()
         start = time.perf_counter()
@@ -159,12 +159,12 @@ class FileTask:
 
     def _begin(self, source: NDArray[np.uint8] | Rows, plan: TilePlan, sink: Sink) -> Pass:
         context = self._context
-        sure, shows = context.results.needs_confidence, context.options.format == "overlay"
+        sure, shows = context.results.needs_confidence, FORMATS[context.options.format].shows_image
         return context.segmenter.begin(source, plan, sink, sure=sure, in_worker=True, shows=shows)
 
     def _read_facts(self) -> None:
-        """Read what the result takes over; once the image was opened, so that it is no pipe."""
-        if self._context.options.format == "tif":
+        """Read what the result takes over; after the image was opened, so that it is not a pipe."""
+        if FORMATS[self._context.options.format].keeps_place:
             self._facts = FileFacts.of(self._job.file, self._region.window)
 
     def _begin_rows(self, rows: FileRows) -> Work[FileTask]:
@@ -251,15 +251,15 @@ class FileTask:
 
     def _open(self) -> StagedOutput:
         assert self._size is not None
-        results, options = self._context.results, self._context.options
-        return StagedOutput(
-            self._place.staging,
-            self._size,
-            results.spec,
+        options = self._context.options
+        request = OutputRequest(
+            size=self._size,
+            spec=self._context.results.spec,
             format=options.format,
             style=options.overlay,
             facts=self._facts,
         )
+        return StagedOutput(self._place.staging, request)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -329,7 +329,7 @@ class FileTask:
                 is to blame.
         """
         self._context.unfinished.discard(self)
-        # It holds this object: a cycle would keep the file of the image open.
+        # It refers to this object. Without a break in the cycle, the image file would stay open.
         behind, self._behind = self._behind, None
         try:
             if behind is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from fcnkit.runtime.predict.crew import Crew, Labeling
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.inputs import SUFFIXES, Job, Listing, find_jobs
 from fcnkit.runtime.predict.job_stream import Listed, left_to_do, together
-from fcnkit.runtime.predict.manifest import Record
+from fcnkit.runtime.predict.manifest import Manifest, Record
 from fcnkit.runtime.predict.output_folder import opened_folder
 from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
@@ -26,7 +27,7 @@ from fcnkit.runtime.predict.parts import MANIFEST, PARTIAL, Part
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest
-from fcnkit.runtime.predict.run import FolderRun, RunControl, RunRequest, context_of, options_of
+from fcnkit.runtime.predict.run import FolderRun, RunControl, RunRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.staging import Staging
 from fcnkit.runtime.predict.store_manifest import StoreManifest
@@ -42,9 +43,7 @@ __all__ = [
     "Format",
     "Job",
     "Record",
-    "context_of",
     "find_jobs",
-    "options_of",
     "predict_files",
     "run_into",
 ]
@@ -142,7 +141,7 @@ def predict_files(
         region=region,
         batch=batch,
         workers=workers,
-        frames=check_flag("predict: frames", frames),
+        frames=frames,
         hash_inputs=hash_inputs,
     )
     control = RunControl(
@@ -156,12 +155,20 @@ def predict_files(
     else:
         check_type("predict_files: segmenter", segmenter, Segmenter)
         run = FolderRun(segmenter, request, control)
-    place = path_or_url(out)
-    share = None if part is None else Part.parse(part)
     check_flag("predict: resume", resume)
     listed = Listed() if listed is None else listed
     check_type("predict_files: listed", listed, Listed)
-    return _anywhere(run, request, jobs, place, listed=listed, resume=resume, part=share)
+    return _anywhere(
+        _Call(
+            run=run,
+            request=request,
+            jobs=jobs,
+            out=path_or_url(out),
+            listed=listed,
+            resume=resume,
+            part=None if part is None else Part.parse(part),
+        )
+    )
 
 
 def run_into(
@@ -192,47 +199,64 @@ def run_into(
     return FolderRun(segmenter, request).records(jobs, place)
 
 
-def _anywhere(
-    run: Labeling,
-    request: RunRequest,
-    jobs: Iterable[Job],
-    out: Path | Url,
-    *,
-    listed: Listed,
-    resume: bool,
-    part: Part | None,
-) -> Generator[Record, None, None]:
+@dataclass(frozen=True, kw_only=True)
+class _Call:
+    """One call of ``predict_files``, checked."""
+
+    run: Labeling
+    request: RunRequest
+    jobs: Iterable[Job]
+    out: Path | Url
+    listed: Listed
+    resume: bool
+    part: Part | None
+
+    def items(
+        self,
+        *,
+        earlier: Callable[[Job], Record | None],
+        check: Callable[[Job], object],
+        fold: bool,
+    ) -> Iterator[Job | Record]:
+        """Return the jobs of this part, and for those that are done what the manifest says."""
+        return left_to_do(
+            self.jobs,
+            self.out,
+            self.listed,
+            earlier=earlier,
+            check=check,
+            format=self.request.format,
+            frames=self.request.frames,
+            fold=fold,
+            part=self.part,
+            region=self.request.region or Region(),
+        )
+
+
+def _anywhere(call: _Call) -> Generator[Record, None, None]:
     """Label pictures with a locked manifest if all is on this machine, else by way of stores."""
-    on_store = isinstance(out, Url) or (isinstance(jobs, Listing) and jobs.on_store)
+    jobs = call.jobs
+    on_store = isinstance(call.out, Url) or (isinstance(jobs, Listing) and jobs.on_store)
     left = iter(jobs)
     first = list(islice(left, 1))  # of a list, the first says where all are
     on_store |= any(isinstance(job.source, Url) for job in first)
     label = _with_stores if on_store else _with_manifest
-    files = chain(first, left)
-    yield from label(run, request, files, out, listed=listed, resume=resume, part=part)
+    yield from label(replace(call, jobs=chain(first, left)))
 
 
-def _with_manifest(
-    run: Labeling,
-    request: RunRequest,
-    jobs: Iterable[Job],
-    out: Path | Url,
-    *,
-    listed: Listed,
-    resume: bool,
-    part: Part | None,
-) -> Generator[Record, None, None]:
-    out = Path(out)
+def _with_manifest(call: _Call) -> Generator[Record, None, None]:
+    request, out = call.request, Path(call.out)
     bands = BandFolder(out)
-    opened = opened_folder(
-        run.options,
-        request.model_sha256,
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(
         out,
-        resume=resume,
-        part=part,
+        options=call.run.options,
+        model_sha256=request.model_sha256,
+        resume=call.resume,
+        part=call.part,
         hashed=request.hash_inputs,
     )
-    with opened as (manifest, place, staging):
+    with opened_folder(manifest, out, resume=call.resume, part=call.part) as (place, staging):
 
         def earlier(job: Job) -> Record | None:
             record = manifest.earlier(job.input_name, job.output_name)
@@ -240,36 +264,20 @@ def _with_manifest(
                 bands.forget(job.output_name)
             return record
 
-        items = left_to_do(
-            jobs,
-            out,
-            listed,
+        items = call.items(
             earlier=earlier,
             check=lambda job: manifest.check(job.file, job.output, read_claim(out, job.output)),
-            format=request.format,
-            frames=request.frames,
             fold=staging.folds_case(),
-            part=part,
-            region=request.region or Region(),
         )
 
         def is_done(source: Path, output: Path) -> bool:
             return manifest.earlier(source, output) is not None
 
-        yield from run.labeled(together(items), place, is_done)
+        yield from call.run.labeled(together(items), place, is_done)
 
 
-def _with_stores(
-    run: Labeling,
-    request: RunRequest,
-    jobs: Iterable[Job],
-    out: Path | Url,
-    *,
-    listed: Listed,
-    resume: bool,
-    part: Part | None,
-) -> Generator[Record, None, None]:
-    options, sha256 = run.options, request.model_sha256
+def _with_stores(call: _Call) -> Generator[Record, None, None]:
+    run, request, out = call.run, call.request, call.out
     if not run.sees_this_machine:
         rule, remedy = "Ray labels files that every node sees", "mount the store"
         raise BadValueError(message("predict", rule, str(out), remedy))
@@ -280,20 +288,17 @@ def _with_stores(
     with (
         TemporaryDirectory(prefix="fcnkit-") as name,
         StoreManifest(
-            store, Path(name), options=options, model_sha256=sha256, resume=resume
+            store,
+            Path(name),
+            options=run.options,
+            model_sha256=request.model_sha256,
+            resume=call.resume,
         ) as manifest,
     ):
-        items = left_to_do(
-            jobs,
-            out,
-            listed,
+        items = call.items(
             earlier=manifest.earlier,
             check=manifest.check,
-            format=options.format,
-            frames=request.frames,
             fold=isinstance(out, Path) and _folds_case(out),
-            part=part,
-            region=request.region or Region(),
         )
         yield from label_on_stores(
             lambda items, place: run.labeled(items, place, lambda *_: False),

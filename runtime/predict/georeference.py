@@ -13,21 +13,21 @@ from fcnkit.runtime.predict.picture_file import format_of, open_picture
 from fcnkit.runtime.predict.tiff import Tags, numbers, tags_of
 from fcnkit.runtime.predict.window import Window
 
-__all__ = ["GDAL_METADATA", "GDAL_NODATA", "FileFacts"]
+__all__ = ["GDAL_METADATA", "GDAL_NODATA", "GEO_KEYS", "GEO_TEXTS", "FileFacts"]
 
 GDAL_METADATA: Final = 42112
 GDAL_NODATA: Final = 42113
+GEO_KEYS: Final = 34735
+GEO_TEXTS: Final = 34737
 _PIXEL_SCALE: Final = 33550
 _TIEPOINTS: Final = 33922
 _TRANSFORMATION: Final = 34264
-_KEYS: Final = 34735
 _DOUBLES: Final = 34736
-_ASCII: Final = 34737
 _RPC: Final = 50844
 _ORIENTATION: Final = 274
 _RESOLUTION: Final = (282, 283)
 _UNIT: Final = 296
-_PLACES: Final = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _DOUBLES, _ASCII, _RPC)
+_PLACES: Final = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, GEO_KEYS, _DOUBLES, GEO_TEXTS, _RPC)
 _INCH: Final = 2
 
 
@@ -99,13 +99,13 @@ def _of_tiff(make: Callable[..., FileFacts], tags: Tags, window: Window | None) 
         if tag in tags
     }
     _shift(doubles, top, left)
-    texts = tags.get(_ASCII, "")
+    texts = tags.get(GEO_TEXTS, "")
     resolution = _positive(*(float(tags.get(tag, 0)) for tag in _RESOLUTION))
     if int(tags.get(_ORIENTATION, 1)) >= 5 and resolution is not None:
         resolution = resolution[::-1]
     return make(
         doubles=tuple(doubles.items()),
-        keys=tuple(int(key) for key in numbers(tags, _KEYS, ())),
+        keys=tuple(int(key) for key in numbers(tags, GEO_KEYS, ())),
         texts=texts.encode("latin-1") if isinstance(texts, str) else bytes(texts),
         resolution=resolution,
         unit=int(tags.get(_UNIT, _INCH)) if resolution else 1,

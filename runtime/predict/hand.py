@@ -40,7 +40,7 @@ class Hand:
         """Start it; it opens the model.
 
         Args:
-            number: Of the worker; no other one had it.
+            number: Of the worker; no other worker has it.
             model: What it opens.
         """
         # A fork would share the libraries' threads and locks with this process.

@@ -255,7 +255,7 @@ def _numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, tuple[object, object
 
 def _output_and_status(line: bytes) -> tuple[object, object] | None:
     begin = _BEGIN.match(line)
-    # A power cut leaves zeros, or nothing. Whatever else is wrong shows where the line is used.
+    # After a power cut a line may hold zeros or end early. Other damage shows when it is used.
     if begin is not None and line.endswith(b"}\n") and b"\0" not in line:
         status, name = begin.group(3, 4)
         with contextlib.suppress(ValueError):

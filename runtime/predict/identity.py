@@ -68,7 +68,7 @@ class RealFolders:
         folder, slash, name = source.rpartition(os.sep)
         last, real = self._last
         if folder != last:
-            # Of an address, the folder is what it is.
+            # The folder of an address has no links to follow.
             real = folder if is_url(source) else os.path.realpath(folder or slash)
             real = os.path.join(real, "")  # noqa: PTH118 - ends in a slash
             self._last = folder, real
@@ -165,7 +165,7 @@ def check_replaces(target: Path, before: Iterable[Origin | None], now: Origin) -
         now: The picture.
 
     Raises:
-        DataError: The file there was made from another picture, or nobody knows from which.
+        DataError: The file there was made from another picture, or it is unknown from which.
     """
     if os.path.lexists(target):
         refuse_another(target, before, now)

@@ -71,7 +71,8 @@ def find_jobs(
     Raises:
         TypeError: inputs is not a list of paths, or root is not a path.
         ValueError: An input names no picture, a picture lies outside root, two results would have
-            the same name, a result would replace a picture or become input, or suffix is none.
+            the same name, a result would replace a picture or become input, or suffix is not a dot
+            and letters.
         OSError: A list cannot be read, or a folder cannot be listed.
     """
     return search(inputs, out, suffix=suffix, root=root).jobs
@@ -84,21 +85,12 @@ def search(
     suffix: str = ".png",
     root: str | Path | None = None,
 ) -> Found:
-    """Find pictures as ``find_jobs`` does, and count what is passed over.
+    """Find pictures, and count what is passed over.
 
-    Args:
-        inputs: As for ``find_jobs``.
-        out: As for ``find_jobs``.
-        suffix: As for ``find_jobs``.
-        root: As for ``find_jobs``.
+    Arguments and errors are those of ``find_jobs``.
 
     Returns:
         The jobs and the counts.
-
-    Raises:
-        TypeError: As for ``find_jobs``.
-        ValueError: As for ``find_jobs``.
-        OSError: As for ``find_jobs``.
     """
     data_sets: list[Path | Url] = []
     listing = Listing(inputs, out, suffix=suffix, root=root, on_data_set=data_sets.append)
@@ -125,16 +117,13 @@ class Listing:
     ) -> None:
         """Look whether every input is there, and list nothing yet.
 
-        Args:
-            inputs: As for ``find_jobs``.
-            out: As for ``find_jobs``.
-            suffix: As for ``find_jobs``.
-            root: As for ``find_jobs``.
-            on_data_set: Called with each folder in VOC layout that is searched, once.
+        The arguments are those of ``find_jobs``; ``on_data_set`` is called with each folder in
+        VOC layout that is searched, once.
 
         Raises:
             TypeError: As for ``find_jobs``.
-            ValueError: An input names nothing, results would become input, or suffix is none.
+            ValueError: An input names nothing, results would become input, or suffix is not a dot
+                and letters.
             OSError: A list is not there.
         """
         self.passed_over: Counter[str] = Counter()

@@ -122,7 +122,7 @@ def checked(
                 raise BadValueError(message("predict", rule, name, "name it without .."))
             source = folders.path(given)
             if source.startswith(real_out):
-                # Given in the output folder: no result may get its name.
+                # The image itself lies in the output folder: no result may have its name.
                 inner = source.removeprefix(real_out)
                 if names.add(_folded(inner) if fold else inner, None) is not None:
                     raise BadValueError(_replaces_picture(out / inner))

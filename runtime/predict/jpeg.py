@@ -112,7 +112,7 @@ def _usual(picture: JpegImagePlugin.JpegImageFile) -> bytes | None:
     if picture.mode not in ("L", "RGB") or not _is_upright(picture):
         return None
     picture.fp.seek(0)
-    # A file may hold anything behind the picture, more than fits into memory.
+    # A file may hold more data behind the picture than fits into memory.
     limit = _LEAST_LIMIT + 4 * picture.width * picture.height
     content: bytes = picture.fp.read(limit)
     usual = len(content) < limit and _frame_of(content) in _FRAMES

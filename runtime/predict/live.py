@@ -58,7 +58,7 @@ class Arrived(Generic[T]):
     index: int
     """Its number in the source, from 0."""
     dropped: int
-    """Frames before it that nobody took."""
+    """Frames before it that were not labeled."""
     time: float
     """When it arrived, by the reader's clock."""
 

@@ -196,12 +196,12 @@ class Manifest(Closing):
             return None
         name = output if isinstance(output, str) else output.as_posix()
         line = None if self._hashed else self._history.only_line(name)
-        # Most lines say in the same bytes what this run would say of the files that are there now.
+        # Most lines hold the same bytes that this run would write about these files.
         record = None if line is None else self._kept(line, str(source), name)
         return record or self._earlier_of_several(Path(source), name)
 
     def _kept(self, line: bytes, given: str, output: str) -> Record | None:
-        """Return what a line records, where it tells of the files as they are now.
+        """Return what a line records, if it describes the files as they are now.
 
         None says nothing: a line of an older version has other bytes.
         """

@@ -65,7 +65,8 @@ class ManifestFile(Closing):
         line, file = memoryview(content), self._file.fileno()
         end = os.fstat(file).st_size
         try:
-            # One write per line, but on a full disk: a kill leaves the line or nothing.
+            # Usually one write per line, so that a kill leaves the whole line or nothing. On a full
+            # disk it takes several.
             while line:
                 line = line[os.write(file, line) :]
         except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcnkit.runtime.predict.claims import read_claim
 from fcnkit.runtime.predict.file_task import Place
-from fcnkit.runtime.predict.manifest import Manifest, Options, Record, line_of
+from fcnkit.runtime.predict.manifest import Manifest, Record, line_of
 from fcnkit.runtime.predict.parts import Part, partial_name
 from fcnkit.runtime.predict.staging import Publishable, Staging
 
@@ -17,43 +17,23 @@ __all__ = ["opened_folder"]
 
 @contextmanager
 def opened_folder(
-    options: Options,
-    sha256: str,
-    out: Path,
-    *,
-    resume: bool,
-    part: Part | None = None,
-    hashed: bool = False,
-) -> Iterator[tuple[Manifest, Place, Staging]]:
-    """Open the manifest of an output folder, and the place beside it for results.
+    manifest: Manifest, out: Path, *, resume: bool, part: Part | None = None
+) -> Iterator[tuple[Place, Staging]]:
+    """Open the place beside the manifest of an output folder where results are written.
 
     Args:
-        options: Of the run.
-        sha256: Of its model.
-        out: The folder, made where needed.
+        manifest: Of the run; it is closed at the end.
+        out: The output folder.
         resume: Whether results of earlier runs count as done.
         part: The part that the run labels; None for all inputs.
-        hashed: Whether inputs are told by their hash.
 
     Yields:
-        The manifest, where results go, and where they are written until they are whole.
+        Where results go, and where they are written until they are whole.
 
     Raises:
-        DataError: Another run writes into the folder.
-        OSError: The folder or the manifest cannot be written.
+        OSError: Nothing can be written there.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with (
-        Manifest(
-            out,
-            options=options,
-            model_sha256=sha256,
-            resume=resume,
-            part=part,
-            hashed=hashed,
-        ) as manifest,
-        Staging(out, name=partial_name(part)) as staging,
-    ):
+    with manifest, Staging(out, name=partial_name(part)) as staging:
 
         def publish(record: Record, result: Publishable) -> None:
             source, output = Path(record.input), Path(record.output)
@@ -68,5 +48,4 @@ def opened_folder(
             manifest.append(record)
             staging.listed(record.output)
 
-        place = Place(staging=staging, publish=publish, keep=keep, resume=resume)
-        yield manifest, place, staging
+        yield Place(staging=staging, publish=publish, keep=keep, resume=resume), staging

@@ -242,7 +242,7 @@ class _Band:
     """Rows of an image whose labels are not finished."""
 
     image_hwc: NDArray[np.uint8]
-    """None of them, (0, W, 3), where nobody uses them."""
+    """None of them, (0, W, 3), where they are not used."""
     void: NDArray[np.uint8] | None
     """Which pixels are not labeled, eight in a byte."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, TiffImagePlugin
 
 from fcnkit.errors import DataError, message
+from fcnkit.runtime.checks import check_type
 from fcnkit.runtime.pixels.tile_plan import MAX_SIDE
 from fcnkit.runtime.predict.bands import Bands, check_bands
 from fcnkit.runtime.predict.frames import Color, rgb_image
@@ -31,22 +33,44 @@ from fcnkit.runtime.predict.picture_file import (
     too_large,
 )
 from fcnkit.runtime.predict.region import (
-    Nodata,
     Region,
     check_same_size,
-    checked_region,
     marked,
     void_rule,
 )
 from fcnkit.runtime.predict.rows import open_plain, open_rows, read_all
 from fcnkit.runtime.predict.tiff import DEPTH_REMEDY, DEPTH_RULE
 
-__all__ = ["ReadPicture", "read_levels", "read_picture", "take_image"]
+__all__ = ["ReadPicture", "Reading", "read_levels", "read_picture", "take_image"]
 
 _SIMPLE: Final = ("1", "L", "P", "RGB", "YCbCr")
 
 _OTHER_BYTE: Final = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 """Raw modes of Pillow take one byte of a 16-bit sample; this one takes the other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How picture files are read; see ``read_picture``.
+
+    Raises:
+        TypeError: range is not a pair of integers, bands are not integers, or region is of
+            another type.
+        ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
+    """
+
+    formats: tuple[str, ...] | None = None
+    max_pixels: int = MAX_PIXELS
+    range: Range | None = None
+    bands: Bands | None = None
+    region: Region = field(default_factory=Region)
+    """The part that is returned, and which of its pixels are labeled; its mask is a file."""
+
+    def __post_init__(self) -> None:
+        """Check every field but those that ``open_picture`` checks."""
+        object.__setattr__(self, "range", check_range("range", self.range))
+        object.__setattr__(self, "bands", check_bands("bands", self.bands))
+        check_type("read_picture: region", self.region, Region)
 
 
 class ReadPicture(NamedTuple):
@@ -90,32 +114,24 @@ def read_picture(
         TypeError: range is not a pair of integers, or bands are not integers.
         ValueError: range is not 0 <= low < high <= 65535, or bands are not three of 1..65535.
     """
-    warn = RangeWarner("if {0} means white, pass range=(0, {0})")
-    return _read_warned(
-        path, warn, formats=formats, max_pixels=max_pixels, range=range, bands=bands
-    )
+    how = Reading(formats=formats, max_pixels=max_pixels, range=range, bands=bands)
+    return _read_warned(path, how, RangeWarner("if {0} means white, pass range=(0, {0})"))
 
 
 def take_image(
     source: str | Path | NDArray[np.uint8],
-    *,
-    max_pixels: int,
-    range: Range | None,
-    bands: Bands | None,
+    how: Reading,
     warn: WarnOfRange,
+    *,
     color: Color = "RGB",
-    region: Region | None = None,
 ) -> NDArray[np.uint8]:
     """Return an image as the kernels take it, from a file or from a caller's array.
 
     Args:
         source: A file, read as ``read_picture`` does, or an array for ``rgb_image``.
-        max_pixels: As for ``read_picture``; an array may have more.
-        range: As for ``read_picture``.
-        bands: As for ``read_picture``; an array has its three.
+        how: How a file is read. An array is taken as it is.
         warn: Warns of an assumed range, once per run.
         color: Of an array, as for ``rgb_image``.
-        region: Of a file, as for ``read_levels``.
 
     Returns:
         uint8 (H, W, 3), C-contiguous; with a fourth channel as from ``read_levels``.
@@ -126,73 +142,46 @@ def take_image(
         ValueError: As for ``read_picture`` and ``rgb_image``.
     """
     if isinstance(source, str | Path):
-        return _read_warned(
-            source, warn, max_pixels=max_pixels, range=range, bands=bands, region=region
-        )
+        return _read_warned(source, how, warn)
     return rgb_image(source, color)
 
 
-def _read_warned(
-    path: str | Path,
-    warn: WarnOfRange,
-    *,
-    formats: tuple[str, ...] | None = None,
-    max_pixels: int,
-    range: Range | None,
-    bands: Bands | None,
-    region: Region | None = None,
-) -> NDArray[np.uint8]:
-    image_hwc, seen = read_levels(
-        path, formats=formats, max_pixels=max_pixels, range=range, bands=bands, region=region
-    )
+def _read_warned(path: str | Path, how: Reading, warn: WarnOfRange) -> NDArray[np.uint8]:
+    image_hwc, seen = read_levels(path, how)
     warn(str(path), seen)
     return image_hwc
 
 
-def read_levels(
-    path: str | Path,
-    *,
-    formats: tuple[str, ...] | None = None,
-    max_pixels: int = MAX_PIXELS,
-    range: Range | None = None,
-    bands: Bands | None = None,
-    region: Region | None = None,
-) -> ReadPicture:
+def read_levels(path: str | Path, how: Reading | None = None) -> ReadPicture:
     """Read a picture as ``read_picture`` does, without its warning.
 
     Args:
-        path: As for ``read_picture``.
-        formats: As for ``read_picture``.
-        max_pixels: As for ``read_picture``.
-        range: As for ``read_picture``.
-        bands: As for ``read_picture``.
-        region: The part that is returned, and which of its pixels are labeled; its mask is a file.
+        path: The file.
+        how: How it is read; None for the defaults of ``read_picture``.
 
     Returns:
         The picture and which values there were. The picture has a fourth channel, 0 where it is not
         labeled, where the region leaves out pixels of this file.
 
     Raises:
-        DataError: As for ``read_picture``.
+        DataError: As for ``read_picture``, or the region does not fit the picture.
         TypeError: As for ``read_picture``.
         ValueError: As for ``read_picture``.
     """
-    range, bands = check_range("range", range), check_bands("bands", bands)
-    region = checked_region("read_picture", region)
+    how = how or Reading()
     try:
-        with open_picture(path, formats=formats, max_pixels=max_pixels) as picture:
-            made = _read(picture, Path(path), range, bands, region.nodata)
+        with open_picture(path, formats=how.formats, max_pixels=how.max_pixels) as picture:
+            made = _read(picture, Path(path), how)
     except UnknownLayoutError:
-        made = _by_rows(Path(path), range, bands, max_pixels, region.nodata)
-    return made._replace(image_hwc=_in_region(made.image_hwc, str(path), region, max_pixels))
+        made = _by_rows(Path(path), how)
+    return made._replace(image_hwc=_in_region(made.image_hwc, str(path), how))
 
 
-def _in_region(
-    image_hwc: NDArray[np.uint8], what: str, region: Region, max_pixels: int
-) -> NDArray[np.uint8]:
+def _in_region(image_hwc: NDArray[np.uint8], what: str, how: Reading) -> NDArray[np.uint8]:
     """Mask a whole picture, and cut the window out of it."""
+    region = how.region
     if region.mask is not None:
-        mask_hwc, _ = read_levels(region.mask, max_pixels=max_pixels)
+        mask_hwc, _ = read_levels(region.mask, Reading(max_pixels=how.max_pixels))
         check_same_size(region.mask, mask_hwc.shape[:2], image_hwc.shape[:2])
         image_hwc = marked(image_hwc, mask_hwc.max(axis=2))
     if region.window is None:
@@ -201,23 +190,18 @@ def _in_region(
     return region.window.cut(image_hwc).copy()
 
 
-def _read(
-    picture: Image.Image,
-    path: Path,
-    range: Range | None,
-    bands: Bands | None,
-    nodata: Nodata | None,
-) -> ReadPicture:
+def _read(picture: Image.Image, path: Path, how: Reading) -> ReadPicture:
+    bands, nodata = how.bands, how.region.nodata
     if picture.format == "PPM":
-        plain = open_plain(path, range=range, bands=bands, region=Region(nodata=nodata))
+        plain = open_plain(path, range=how.range, bands=bands, region=Region(nodata=nodata))
         if plain is not None:
             return ReadPicture(read_all(plain), plain.seen)
-        return ReadPicture(_read_text(picture, str(path), range, bands, nodata), None)
+        return ReadPicture(_read_text(picture, str(path), how), None)
     layout = layout_of(picture, str(path), bands)
     few = bands is not None and len(picture.getbands()) < layout.samples
     if few or (layout.planes and (layout.deep or layout.extras > 1 or layout.unnamed)):
         # Pillow delivers no more than four planes, and of them the upper bytes.
-        return _by_rows(path, range, bands, MAX_SIDE * MAX_SIDE, nodata)
+        return _by_rows(path, replace(how, max_pixels=MAX_SIDE * MAX_SIDE))
     if layout.planes:
         _use_libtiff(picture)
     tags = dict(picture.tag_v2) if isinstance(picture, TiffImagePlugin.TiffImageFile) else {}
@@ -226,7 +210,7 @@ def _read(
     if rule is None and simple and not layout.deep and picture.mode in _SIMPLE:
         image_hwc = decode_jpeg(picture)
         return ReadPicture(_plain_rgb(picture) if image_hwc is None else image_hwc, None)
-    levels = Levels(range)
+    levels = Levels(how.range)
     samples = _samples(picture, layout, path)
     rgb_hwc = to_rgb(samples, layout, levels)
     if rule is not None:
@@ -240,28 +224,17 @@ def _plain_rgb(picture: Image.Image) -> NDArray[np.uint8]:
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
-def _by_rows(
-    path: Path,
-    range: Range | None,
-    bands: Bands | None,
-    max_pixels: int,
-    nodata: Nodata | None,
-) -> ReadPicture:
+def _by_rows(path: Path, how: Reading) -> ReadPicture:
     """Read a TIFF by libvips that Pillow does not take."""
-    rows = open_rows(path, range=range, bands=bands, region=Region(nodata=nodata))
-    if rows.width * rows.height > max_pixels:
-        raise too_large(path, (rows.height, rows.width), max_pixels)
+    whole = Region(nodata=how.region.nodata)
+    rows = open_rows(path, range=how.range, bands=how.bands, region=whole)
+    if rows.width * rows.height > how.max_pixels:
+        raise too_large(path, (rows.height, rows.width), how.max_pixels)
     image_hwc = read_all(rows)
     return ReadPicture(image_hwc, rows.seen)
 
 
-def _read_text(
-    picture: Image.Image,
-    what: str,
-    range: Range | None,
-    bands: Bands | None,
-    nodata: Nodata | None,
-) -> NDArray[np.uint8]:
+def _read_text(picture: Image.Image, what: str, how: Reading) -> NDArray[np.uint8]:
     """Read a PBM, or a PGM or PPM whose values are written as text."""
     assert isinstance(picture, ImageFile.ImageFile)
     args = picture.tile[0].args
@@ -269,13 +242,13 @@ def _read_text(
     if picture.mode == "F":
         got = "a PFM file of floats"
         raise DataError(message(what, DEPTH_RULE, got, DEPTH_REMEDY))
-    if bands is not None or isinstance(nodata, int):
+    if how.bands is not None or isinstance(how.region.nodata, int):
         rule = "bands need a binary file"
-        if bands is None:
+        if how.bands is None:
             rule = "a nodata value needs a binary file"
         remedy = "save it as binary, P5 or P6"
         raise DataError(message(what, rule, "text", remedy))
-    if range is not None and isinstance(most, int) and most > 255:
+    if how.range is not None and isinstance(most, int) and most > 255:
         rule = "a range needs the values as they are stored"
         remedy = "save it as binary, P5 or P6"
         raise DataError(message(what, rule, f"text of values up to {most}", remedy))

@@ -44,6 +44,12 @@ from fcnkit.runtime.predict.urls import is_url
 
 __all__ = ["Predictor"]
 
+_OPENED_WITH: Final = (
+    *("backend", "threads", "compute", "options", "spec"),
+    *("cover", "tile", "overlap", "tta"),
+)
+"""The fields that are options of ``load``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
@@ -138,29 +144,19 @@ class Predictor:
                 yield asdict(record)
 
     def _model_key(self) -> tuple[object, ...]:
-        """Return what an open model depends on; a fork has none of its library's threads."""
-        options = None if self.options is None else tuple(sorted(self.options.items()))
-        asked = (self.backend, self.threads, self.compute, options, self.spec)
-        covering = (self.cover, self.tile, self.overlap, self.tta)
-        return os.getpid(), self.model, Stamp.of(Path(self.model)), asked, covering
+        """Return what an open model depends on; a fork does not have the threads of its library."""
+        given = json.dumps(self._opened_with(), sort_keys=True, default=str)
+        return os.getpid(), self.model, Stamp.of(Path(self.model)), given
 
     def _open(self) -> _Model:
         from fcnkit.runtime.predict.opening import load
 
         sha256 = sha256_of(Path(self.model))
-        opened = load(
-            self.model,
-            backend=self.backend,
-            threads=self.threads,
-            compute=self.compute,
-            options=self.options,
-            spec=self.spec,
-            cover=self.cover,
-            tile=self.tile,
-            overlap=self.overlap,
-            tta=self.tta,
-        )
-        return _Model(opened, sha256)
+        return _Model(load(self.model, **self._opened_with()), sha256)
+
+    def _opened_with(self) -> dict[str, Any]:
+        """Return the options of ``load``."""
+        return {name: getattr(self, name) for name in _OPENED_WITH}
 
     def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""

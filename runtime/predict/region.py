@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.errors import BadTypeError, BadValueError, DataError, message
 from fcnkit.runtime.checks import check_type
+from fcnkit.runtime.predict.georeference import GDAL_NODATA
 from fcnkit.runtime.predict.layouts import Layout
 from fcnkit.runtime.predict.levels import DEEPEST
 from fcnkit.runtime.predict.picture_file import SUFFIXES
@@ -34,8 +35,6 @@ __all__ = [
 Nodata = int | Literal["auto"]
 """A stored value that means no data, or ``auto``: the value that the file names in GDAL's tag, and
 pixels that are wholly transparent."""
-
-_TAG: Final = 42113
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +202,7 @@ def void_rule(nodata: Nodata | None, layout: Layout, tags: Tags, what: str) -> V
     Raises:
         DataError: The file does not store the samples that a value would be compared with.
     """
-    value = _in_tag(tags.get(_TAG)) if nodata == "auto" else nodata
+    value = _in_tag(tags.get(GDAL_NODATA)) if nodata == "auto" else nodata
     transparent = nodata == "auto" and (layout.alpha is not None or layout.key is not None)
     if value is not None and layout.converted:
         rule = "nodata is compared with gray or RGB samples of 8 or 16 bits as they are stored"
@@ -254,7 +253,7 @@ def check_no_region(region: Region, what: str) -> None:
 
 
 def checked_region(what: str, region: object) -> Region:
-    """Return a region, that of all pixels for None, or refuse what is no region.
+    """Return a region, that of all pixels for None, or refuse any other type.
 
     Raises:
         TypeError: It is of another type; what names the caller.

@@ -23,7 +23,7 @@ from fcnkit.runtime.predict.file_task import FileTask, Place, RunContext
 from fcnkit.runtime.predict.job_stream import Item, UntilError
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.manifest import Options, Record
-from fcnkit.runtime.predict.outputs import Format
+from fcnkit.runtime.predict.outputs import FORMATS, Format
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.passes import MOST_LOGIT_BYTES, logit_bytes
 from fcnkit.runtime.predict.picture_file import MAX_PIXELS
@@ -42,53 +42,34 @@ from fcnkit.runtime.predict.pipeline import (
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.results import ResultRequest, Results
 from fcnkit.runtime.predict.segmenter import Segmenter
-from fcnkit.runtime.predict.tiff_out import check_tifffile
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import VideoRecord
 from fcnkit.runtime.predict.video_run import IsDone, OnFrame, VideoRequest, label_clip
 
-__all__ = ["FolderRun", "RunControl", "RunRequest", "context_of", "options_of"]
+__all__ = ["FolderRun", "RunControl", "RunRequest", "context_of"]
 
 
-def options_of(
-    segmenter: Segmenter,
-    *,
-    format: Format,
-    wanted: ResultRequest | None = None,
-    results: Results | None = None,
-    overlay: OverlayStyle | None = None,
-    region: Region | None = None,
-) -> Options:
+def _options_of(segmenter: Segmenter, request: RunRequest, results: Results) -> Options:
     """Say what a result depends on besides the picture and the model."""
-    backend, mapped = segmenter.backend, results is not None and results.labels is not None
+    backend, wanted, overlay = segmenter.backend, request.wanted, request.overlay
     return Options(
-        format=format,
+        format=request.format,
         cover=segmenter.cover,
         tile=segmenter.tile,
         overlap=segmenter.overlap,
         backend=backend.name,
         compute=backend.info.precision,
         tta=segmenter.tta,
-        classes=results.spec.classes if results and mapped else None,
-        labels=results.labels if results else None,
+        classes=None if results.labels is None else results.spec.classes,
+        labels=results.labels,
         void_below=wanted.void_below if wanted else None,
-        confidence=bool(results and results.needs_confidence),
-        overlay=(overlay or OverlayStyle()) if format == "overlay" else None,
-        **(region or Region()).facts(),
+        confidence=results.needs_confidence,
+        overlay=(overlay or OverlayStyle()) if request.format == "overlay" else None,
+        **(request.region or Region()).facts(),
     )
 
 
-def context_of(
-    segmenter: Segmenter,
-    format: Format,
-    wanted: ResultRequest | None,
-    overlay: OverlayStyle | None,
-    model_sha256: str,
-    max_pixels: int,
-    region: Region | None = None,
-    *,
-    hash_inputs: bool = False,
-) -> RunContext:
+def context_of(segmenter: Segmenter, request: RunRequest) -> RunContext:
     """Check what the inputs of a run have in common; see ``predict_files``.
 
     Raises:
@@ -96,6 +77,7 @@ def context_of(
         ValueError: format is unknown, max_pixels is below 1, or the mask is not there.
         MissingExtraError: format is tif, and tifffile is not installed.
     """
+    format, overlay = request.format, request.overlay
     _check_text("format", format, "leave it out for labels")
     if format not in get_args(Format):
         rule = f"format must be one of {', '.join(get_args(Format))}"
@@ -105,32 +87,24 @@ def context_of(
         if format != "overlay":
             rule, remedy = "goes with format overlay", "leave it out"
             raise BadValueError(message("predict: overlay", rule, f"format {format}", remedy))
-    _check_positive("max_pixels", max_pixels)
-    _check_text("model_sha256", model_sha256, "pass the hexadecimal digest")
-    if format == "tif":
-        check_tifffile()
-    region = Region() if region is None else region
+    _check_positive("max_pixels", request.max_pixels)
+    _check_text("model_sha256", request.model_sha256, "pass the hexadecimal digest")
+    FORMATS[format].check()
+    region = Region() if request.region is None else request.region
     check_type("predict: region", region, Region)
     region.check_mask()
-    wanted = ResultRequest() if wanted is None else wanted
+    wanted = ResultRequest() if request.wanted is None else request.wanted
     check_type("predict: wanted", wanted, ResultRequest)
-    results = wanted.resolve(segmenter.spec, confidence=format == "confidence")
+    results = wanted.resolve(segmenter.spec, confidence=FORMATS[format].needs_confidence)
     segmenter.check_confidence(results.needs_confidence)
     return RunContext(
         segmenter=segmenter,
-        options=options_of(
-            segmenter,
-            format=format,
-            wanted=wanted,
-            results=results,
-            overlay=overlay,
-            region=region,
-        ),
+        options=_options_of(segmenter, request, results),
         results=results,
-        model_sha256=model_sha256,
-        max_pixels=max_pixels,
+        model_sha256=request.model_sha256,
+        max_pixels=request.max_pixels,
         region=region,
-        hash_inputs=check_flag("predict: hash_inputs", hash_inputs),
+        hash_inputs=request.hash_inputs,
     )
 
 
@@ -171,6 +145,11 @@ class RunRequest:
     frames: bool = False
     hash_inputs: bool = False
 
+    def __post_init__(self) -> None:
+        """Check the flags; ``context_of`` and ``FolderRun`` check the rest."""
+        check_flag("predict: frames", self.frames)
+        check_flag("predict: hash_inputs", self.hash_inputs)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunControl:
@@ -203,16 +182,7 @@ class FolderRun:
             TypeError: As for ``predict_files``.
             ValueError: As for ``predict_files``.
         """
-        self.context = context_of(
-            segmenter,
-            request.format,
-            request.wanted,
-            request.overlay,
-            request.model_sha256,
-            request.max_pixels,
-            request.region,
-            hash_inputs=request.hash_inputs,
-        )
+        self.context = context_of(segmenter, request)
         workers, batch = request.workers, request.batch
         if workers is None:
             workers = default_workers(segmenter.backend)

@@ -222,16 +222,7 @@ class Segmenter(Closing):
     ) -> Pass:
         """Begin an image with this segmenter's model and test-time augmentation.
 
-        Args:
-            source: As for ``passes.begin``.
-            plan: From ``plan``.
-            sink: Gets the rows of the image and what the model says of them.
-            sure: Whether it gets confidence too.
-            in_worker: As for ``passes.begin``.
-            shows: As for ``passes.begin``.
-
-        Returns:
-            The pass.
+        The arguments are those of ``passes.begin``. The plan is one of ``plan``.
         """
         return begin(
             source,
@@ -319,13 +310,20 @@ class Segmenter(Closing):
         if batch is None:
             batch = default_batch(self._backend)
         batch = check_int("Segmenter.map: batch", batch, 1, 1 << 24)
+        sure = self.check_confidence(confidence)
+
+        def begin(image_hwc: NDArray[np.uint8], sink: Sink) -> Pass:
+            plan = self.plan(*image_hwc.shape[:2])
+            return self.begin(image_hwc, plan, sink, sure=sure, in_worker=True)
+
         return map_pictures(
-            self,
+            self._backend,
+            begin,
             sources,
             batch=batch,
             max_pixels=max_pixels,
             color=check_choice("Segmenter.map: color", color, get_args(Color)),
-            sure=self.check_confidence(confidence),
+            sure=sure,
         )
 
     def live(
@@ -358,7 +356,7 @@ class Segmenter(Closing):
             after the last frame.
 
         Raises:
-            TypeError: source is none of these, or confidence is not a bool.
+            TypeError: source is of another type, or confidence is not a bool.
             ValueError: It is a negative number, color is unknown or given for a source that says it
                 itself, or the model gives no confidence.
         """

@@ -20,12 +20,9 @@ from typing import Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.closing import Closing
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.georeference import FileFacts
-from fcnkit.runtime.predict.outputs import Format, open_output
-from fcnkit.runtime.predict.overlays import OverlayStyle
+from fcnkit.runtime.predict.outputs import OutputRequest, open_output
 from fcnkit.runtime.predict.parts import PARTIAL
 
 __all__ = ["Publishable", "StagedFile", "StagedOutput", "Staging", "read_journal"]
@@ -62,11 +59,15 @@ class Staging(Closing):
             OSError: It cannot be made.
         """
         self._join(out, name, "")
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
 
     def _join(self, out: Path, name: str, prefix: str) -> None:
-        self._out, self._folder, self._prefix = out, out / name, prefix
+        self.out = out
+        """The output folder."""
+        self.folder = out / name
+        """The folder in which results are written until they are whole."""
+        self._prefix = prefix
         self._numbers = count()
         self._made: set[Path] = set()
         self._unlisted: set[str] = set()
@@ -84,24 +85,14 @@ class Staging(Closing):
         made._join(out, name, prefix)
         return made
 
-    @property
-    def folder(self) -> Path:
-        """The folder in which results are written until they are whole."""
-        return self._folder
-
-    @property
-    def out(self) -> Path:
-        """The output folder."""
-        return self._out
-
     def remove(self, *, prefix: str) -> None:
         """Remove what a process left that joined and has ended."""
-        for path in self._folder.glob(f"{prefix}*"):
+        for path in self.folder.glob(f"{prefix}*"):
             path.unlink(missing_ok=True)
 
     def file(self, name: str) -> StagedFile:
         """Return a whole file that a process has written that joined."""
-        return StagedFile(self, self._folder / name)
+        return StagedFile(self, self.folder / name)
 
     def announce(self, output: str, line: bytes) -> None:
         """Write a result's line to the journal, before the result comes under its name.
@@ -114,7 +105,7 @@ class Staging(Closing):
             OSError: It cannot be written.
         """
         self._unlisted.add(output)
-        path = self._folder / _JOURNAL
+        path = self.folder / _JOURNAL
         content = b"\n" + line  # a torn line must not swallow the next one
         # One write per line: those of several threads do not mix.
         with path.open("ab", buffering=0) as file:
@@ -132,11 +123,11 @@ class Staging(Closing):
 
     def folds_case(self) -> bool:
         """Whether the file system takes names that differ in case alone for one."""
-        return (self._out / self._folder.name.upper()).is_dir()
+        return (self.out / self.folder.name.upper()).is_dir()
 
     def path(self) -> Path:
         """Return a path to write to, another one each time."""
-        return self._folder / f"{self._prefix}{next(self._numbers)}"
+        return self.folder / f"{self._prefix}{next(self._numbers)}"
 
     def publish(self, temporary: Path, output: Path, *, check: Callable[[], object]) -> None:
         """Put a whole file under its name.
@@ -150,10 +141,10 @@ class Staging(Closing):
             OSError: The folder or the file cannot be made, or a link leads out of the output
                 folder.
         """
-        target = self._out / output
+        target = self.out / output
         if target.parent not in self._made:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if not target.parent.resolve().is_relative_to(self._out.resolve()):
+            if not target.parent.resolve().is_relative_to(self.out.resolve()):
                 raise OSError(errno.ELOOP, "A link leads out of the output folder", str(target))
             self._made.add(target.parent)
         # Not synced: a result can be made again, and waiting for the disk would double its cost.
@@ -176,9 +167,9 @@ class Staging(Closing):
         The journal stays where the manifest lacks a line of it: the next run adds the line.
         """
         if not self._unlisted:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
             return
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             if path.name != _JOURNAL:
                 path.unlink(missing_ok=True)
 
@@ -207,41 +198,26 @@ class StagedFile:
 class StagedOutput(StagedFile):
     """One result: written beside its name, put under it when whole."""
 
-    def __init__(
-        self,
-        staging: Staging,
-        size: tuple[int, int],
-        spec: ModelSpec,
-        *,
-        format: Format,
-        style: OverlayStyle | None = None,
-        facts: FileFacts | None = None,
-    ) -> None:
+    def __init__(self, staging: Staging, request: OutputRequest) -> None:
         """Begin a result.
 
         Args:
             staging: Where it is written.
-            size: Height and width of the image.
-            spec: As for ``open_output``.
-            format: As for ``open_output``.
-            style: As for ``open_output``.
-            facts: As for ``open_output``.
+            request: As for ``open_output``.
 
         Raises:
             OSError: The file cannot be made.
         """
         super().__init__(staging, staging.path())
-        self._output, self._let_go = open_output(
-            self.path, *size, spec, format=format, style=style, facts=facts
-        )
+        self.output, self._let_go = open_output(self.path, request)
 
     def write(self, image_hwc: NDArray[np.uint8], rows: Prediction) -> None:
         """Write the next rows; see ``Output.write``."""
-        self._output.write(image_hwc, rows)
+        self.output.write(image_hwc, rows)
 
     def end(self) -> None:
         """End the file: it is whole now."""
-        self._output.close()
+        self.output.close()
 
     def drop(self) -> None:
         """Remove what is left of it; nothing is left of a published one."""

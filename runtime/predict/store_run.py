@@ -86,7 +86,7 @@ class _Transfer:
             return item
         source, file = item.source, item.source
         if isinstance(source, Url):
-            # The name stays: endings say what is a video.
+            # The name is kept, because its ending says whether it is a video.
             file = self._folder / str(next(self._numbers)) / source.name
             try:
                 Store(source.parent).fetch(source.name, file)

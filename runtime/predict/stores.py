@@ -43,7 +43,7 @@ class Store:
         self.place = place
         text = str(place) if isinstance(place, Url) else str(place.absolute())
         try:
-            # What others write must be seen: no listing is kept.
+            # Without a cache, so that files of other writers are seen.
             self._fs, self._root = fsspec.core.url_to_fs(text, use_listings_cache=False)
         except ImportError as error:
             rule, got = "needs the package for this kind of store", " ".join(str(error).split())

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcnkit.runtime.backends.base import Backend
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.pixels.tile_plan import TilePlan
 from fcnkit.runtime.predict.frames import Color
 from fcnkit.runtime.predict.levels import SAY_IN_TRAINING, RangeWarner
-from fcnkit.runtime.predict.passes import LabelRows, Pass, Rows, Sink
-from fcnkit.runtime.predict.pictures import take_image
+from fcnkit.runtime.predict.passes import LabelRows, Pass, Sink
+from fcnkit.runtime.predict.pictures import Reading, take_image
 from fcnkit.runtime.predict.pipeline import (
     Behind,
     Finished,
@@ -46,30 +44,9 @@ class Labelled:
     """The labels with confidence and margin, where confidence was wanted."""
 
 
-class Starter(Protocol):
-    """What is needed of a segmenter."""
-
-    @property
-    def backend(self) -> Backend:
-        """The opened backend."""
-
-    def plan(self, height: int, width: int) -> TilePlan:
-        """Say where the tiles of an image lie."""
-
-    def begin(
-        self,
-        source: NDArray[np.uint8] | Rows,
-        plan: TilePlan,
-        sink: Sink,
-        *,
-        sure: bool = False,
-        in_worker: bool = False,
-    ) -> Pass:
-        """Begin an image."""
-
-
 def map_pictures(
-    segmenter: Starter,
+    backend: Backend,
+    begin: Callable[[NDArray[np.uint8], Sink], Pass],
     sources: Iterable[str | Path | NDArray[np.uint8]],
     *,
     batch: int,
@@ -77,25 +54,30 @@ def map_pictures(
     color: Color,
     sure: bool,
 ) -> Generator[Labelled, None, None]:
-    """Label pictures; see ``Segmenter.map``. ``sure`` adds confidence and margin."""
-    backend = segmenter.backend
+    """Label pictures; see ``Segmenter.map``.
+
+    Args:
+        backend: The opened model.
+        begin: Cuts an image into tiles, on any thread; its labels go into the sink.
+        sources: As for ``Segmenter.map``.
+        batch: As for ``Segmenter.map``.
+        max_pixels: As for ``Segmenter.map``.
+        color: As for ``Segmenter.map``.
+        sure: Whether the sink gets confidence and margin too.
+
+    Yields:
+        As ``Segmenter.map``.
+    """
     workers = default_workers(backend)
     limit, warn = most_ahead(workers), RangeWarner(SAY_IN_TRAINING)
+    spec = backend.spec
+    how = Reading(max_pixels=max_pixels, range=spec.range, bands=spec.bands)
 
     def prepare(source: str | Path | NDArray[np.uint8]) -> Work[_Item]:
         item = _Item(source, sure=sure)
         try:
-            image_hwc = take_image(
-                source,
-                max_pixels=max_pixels,
-                range=backend.spec.range,
-                bands=backend.spec.bands,
-                warn=warn,
-                color=color,
-            )
-            plan = segmenter.plan(*image_hwc.shape[:2])
-            one = segmenter.begin(image_hwc, plan, item.rows, sure=sure, in_worker=True)
-            return Work(item, one)
+            image_hwc = take_image(source, how, warn, color=color)
+            return Work(item, begin(image_hwc, item.rows))
         except (TypeError, ValueError, OSError, MemoryError) as error:
             return Work(item, None, error)
 

@@ -44,7 +44,7 @@ class Summary:
     """Results that two parts list as done, or that are of two pictures, and pictures that have two
     results; in words."""
     left: list[str] | None
-    """Pictures without a result of any format; None where nobody said which pictures there are."""
+    """Pictures without a result of any format; None where the pictures are not known."""
     torn: dict[str, int]
     """How many lines cannot be read, by manifest."""
 
@@ -176,7 +176,7 @@ def _reason(line: dict[str, Any]) -> str:
 
 
 def _picture(line: dict[str, Any]) -> tuple[str, str, str]:
-    """Return what one result belongs to; results of two formats or frames are no duplicates."""
+    """Return what one result belongs to; results of two formats, and frames, are not duplicates."""
     origin = Origin.read(line)
     path = "" if origin is None else origin.input_path
     return path, PurePosixPath(line["output"]).suffix, str(line.get("frame"))

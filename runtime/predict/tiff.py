@@ -42,6 +42,7 @@ FORMATS: Final = 339
 BITS: Final = 258
 INKS: Final = 332
 TILES: Final = 324
+TILE_BYTES: Final = 325
 
 _COLORS: Final = {
     0: "gray",

@@ -16,26 +16,25 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import TiffTags
 
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.artifacts.spec import VOID, ModelSpec
 from fcnkit.runtime.pixels.palette import all_colors
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.georeference import GDAL_METADATA, GDAL_NODATA, FileFacts
-from fcnkit.runtime.predict.tiff import numbers, tags_of
+from fcnkit.runtime.predict.georeference import (
+    GDAL_METADATA,
+    GDAL_NODATA,
+    GEO_KEYS,
+    GEO_TEXTS,
+    FileFacts,
+)
+from fcnkit.runtime.predict.tiff import TILE_BYTES, TILES, numbers, tags_of
 
 __all__ = ["TiffOutput", "check_tifffile", "tiff_size"]
 
 _TILE: Final = 256
 """Rows and columns of a tile of the file, as most programs write and cache them."""
-_ASCII: Final = 2
-_SHORT: Final = 3
-_DOUBLE: Final = 12
-"""TIFF's numbers of these types."""
-_OFFSETS: Final = 324
-_COUNTS: Final = 325
-_GEO_KEYS: Final = 34735
-_GEO_TEXTS: Final = 34737
 
 
 def check_tifffile() -> Any:
@@ -137,17 +136,17 @@ class TiffOutput:
     def _extra_tags(self) -> list[tuple[int, int, int, Any, bool]]:
         facts, void = self._facts, str(VOID).encode()
         tags: list[tuple[int, int, int, Any, bool]] = [
-            (tag, _DOUBLE, len(values), values, True) for tag, values in facts.doubles
+            (tag, TiffTags.DOUBLE, len(values), values, True) for tag, values in facts.doubles
         ]
         if facts.keys:
-            tags.append((_GEO_KEYS, _SHORT, len(facts.keys), facts.keys, True))
+            tags.append((GEO_KEYS, TiffTags.SHORT, len(facts.keys), facts.keys, True))
         for tag, text in (
-            (_GEO_TEXTS, facts.texts),
+            (GEO_TEXTS, facts.texts),
             (GDAL_METADATA, self._metadata()),
             (GDAL_NODATA, void),
         ):
             if text:
-                tags.append((tag, _ASCII, len(text), text, True))
+                tags.append((tag, TiffTags.ASCII, len(text), text, True))
         return tags
 
     def _metadata(self) -> bytes:
@@ -179,7 +178,7 @@ def _size(path: Path) -> tuple[int, int] | None:
     tags = tags_of(path)
     if tags is None:
         return None
-    offsets, counts = numbers(tags, _OFFSETS, ()), numbers(tags, _COUNTS, ())
+    offsets, counts = numbers(tags, TILES, ()), numbers(tags, TILE_BYTES, ())
     tiles = -(-int(tags[257]) // _TILE) * -(-int(tags[256]) // _TILE)
     if not len(offsets) == len(counts) == tiles:
         return None

@@ -216,7 +216,8 @@ def is_picture(path: Path, *, hidden: bool = False) -> bool:
 
     Args:
         path: The file; one without an ending is opened.
-        hidden: Take one whose name begins with a dot, too: macOS leaves such files that are none.
+        hidden: Take one whose name begins with a dot, too: macOS leaves such
+            files that are not pictures.
     """
     if path.name.startswith(".") and not hidden:
         return False

@@ -9,7 +9,7 @@ from typing import Protocol
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.pixels.prediction import Prediction
-from fcnkit.runtime.predict.outputs import SUFFIX_OF, Format
+from fcnkit.runtime.predict.outputs import FORMATS, SUFFIX_OF, Format, OutputRequest
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.staging import Publishable, StagedFile, StagedOutput, Staging
 from fcnkit.runtime.predict.video_in import Frame, VideoSource
@@ -144,10 +144,13 @@ class FrameFiles(_Result):
         """Write a frame; see ``VideoResult.add``."""
         del source
         with self.writing():
-            size = rows.labels.shape
-            one = StagedOutput(
-                self._staging, size, self._spec, format=self._format, style=self._style
+            request = OutputRequest(
+                size=rows.labels.shape,
+                spec=self._spec,
+                format=self._format,
+                style=self._style,
             )
+            one = StagedOutput(self._staging, request)
             one.write(frame.image_hwc, rows)
             one.end()
         return one, frame_name(index, self._format)
@@ -172,6 +175,7 @@ def check_video_format(format: Format) -> None:
     Raises:
         ValueError: It has none.
     """
-    if format in ("npy", "tif"):
-        rule = "a video holds labels, color, overlay or confidence"
+    if not FORMATS[format].as_video:
+        *names, last = (name for name, row in FORMATS.items() if row.as_video)
+        rule = f"a video holds {', '.join(names)} or {last}"
         raise BadValueError(message("predict", rule, format, "pass --frames for a file per frame"))

@@ -135,7 +135,7 @@ class _Link:
             try:
                 order: Order = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(1)  # the leader is gone: nobody takes what is made here
+                os._exit(1)  # the leader is gone: nothing takes the results
             if isinstance(order, Stop):
                 self.stop.set()
             else:

@@ -1,4 +1,4 @@
-"""One run over worker processes: who labels what, and what becomes of the work of a dead one.
+"""One run over worker processes: who labels what, and who goes on when one dies.
 
 A worker has a few inputs more than it has begun, so that it never waits. Inputs that were with a
 worker when it died are tried again one by one, each alone with a worker. So the input that kills

@@ -27,12 +27,12 @@ else:
     __getattr__, __dir__ = lazy_face(
         __name__,
         {
-            "fcnkit.export": ["export"],
-            "fcnkit.runtime": ["runtime"],
-            "fcnkit.runtime.artifacts.spec": ["ModelSpec"],
-            "fcnkit.runtime.predict.opening": ["load"],
-            "fcnkit.runtime.predict.segmenter": ["Segmenter"],
-            "fcnkit.train": ["train"],
+            "fcnkit.export": "export",
+            "fcnkit.runtime": "runtime",
+            "fcnkit.runtime.artifacts.spec": "ModelSpec",
+            "fcnkit.runtime.predict.opening": "load",
+            "fcnkit.runtime.predict.segmenter": "Segmenter",
+            "fcnkit.train": "train",
         },
     )
 

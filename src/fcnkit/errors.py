@@ -16,8 +16,9 @@ and three empty strings.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Self
+from typing import Self, TextIO
 
 __all__ = [
     "ArtifactError",
@@ -36,6 +37,7 @@ __all__ = [
     "message",
     "missing_extra",
     "parts",
+    "pass_warnings_to",
     "printable",
     "warn_of_model",
     "within",
@@ -92,27 +94,19 @@ def parts(error: BaseException) -> Message:
 
 
 class _KeepsParts(Exception):
-    """An error with the parts of its message as attributes."""
+    """An error with the parts of its message as attributes; see ``Message``."""
 
-    @property
-    def what(self) -> str:
-        """The function, file or option that refuses."""
-        return parts(self).what
+    what: str
+    rule: str
+    got: str
+    remedy: str
 
-    @property
-    def rule(self) -> str:
-        """What must hold."""
-        return parts(self).rule
-
-    @property
-    def got(self) -> str:
-        """What was received, as the text shows it."""
-        return parts(self).got
-
-    @property
-    def remedy(self) -> str:
-        """What the user can do about it."""
-        return parts(self).remedy
+    def __getattr__(self, name: str) -> str:
+        """Take the parts out of the message."""
+        if name not in Message.__slots__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        part: str = getattr(parts(self), name)
+        return part
 
 
 class BadTypeError(_KeepsParts, TypeError):
@@ -222,6 +216,38 @@ def warn_of_model(text: str) -> None:
         text: What ``message`` returned.
     """
     warnings.warn(text, ModelWarning, stacklevel=3)
+
+
+_show_other_warning = warnings.showwarning
+
+
+def pass_warnings_to(take: Callable[[str], object]) -> None:
+    """From here on, hand over fcnkit's own warnings, and show others as Python does.
+
+    Args:
+        take: Gets the text of each warning, one line, once.
+    """
+    taken: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, FcnkitWarning):
+            _show_other_warning(message, category, filename, lineno, file, line)
+            return
+        text = printable(str(message))
+        # Python's own filter "once" forgets what it showed whenever a library changes the filters.
+        if text not in taken:
+            taken.add(text)
+            take(text)
+
+    warnings.filterwarnings("always", category=FcnkitWarning)
+    warnings.showwarning = show
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ Importing a face costs nothing, so ``import fcnkit.train`` does not import torch
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -16,14 +16,14 @@ __all__ = ["lazy_face"]
 
 
 def lazy_face(
-    package: str, homes: Mapping[str, Sequence[str]], *, extra: str = ""
+    package: str, homes: Mapping[str, str], *, extra: str = ""
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Build ``__getattr__`` and ``__dir__`` for a package that loads its names when they are used.
 
     Args:
         package: The package's ``__name__``.
-        homes: Each module and the public names it defines. A module that is public itself is its
-            own home: ``{"fcnkit.train.data": ["data"]}``.
+        homes: Each module and the public names it defines, with spaces between them. A module that
+            is public itself is its own home: ``{"fcnkit.train.data": "data"}``.
         extra: The extra that installs what these modules import; empty where nothing is optional.
 
     Returns:
@@ -31,7 +31,7 @@ def lazy_face(
         AttributeError where the package has no such name, and MissingExtraError where the extra
         is not installed.
     """
-    home_of = {name: home for home, names in homes.items() for name in names}
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def load_name(name: str) -> Any:
         home = home_of.get(name)

@@ -18,6 +18,7 @@ from benchmarks.gpu.__main__ import STAGES
 from benchmarks.gpu.context import Context, Settings
 from benchmarks.gpu.runner import MOST_BYTES, MOST_FINDINGS, MOST_OUTPUT, Report, Stage, run_stages
 from tests.conftest import ROOT
+from tests.processes import is_alive
 from tests.runtime.fake_cuda import FakeCuda
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="stages are ended through /proc")
@@ -54,14 +55,6 @@ def run(
     assert good["findings"]["not finite"] == {"error": "not a finite number: nan"}
     stage: dict[str, Any] = found["stages"][names[0]]
     return stage
-
-
-def is_alive(process: int) -> bool:
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 @pytest.mark.parametrize(

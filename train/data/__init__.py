@@ -28,23 +28,16 @@ else:
     __getattr__, __dir__ = lazy_face(
         __name__,
         {
-            "fcnkit.runtime.artifacts.classmap": ["ClassMap", "parse_class_map"],
-            "fcnkit.train.data.check": ["FolderReport", "Problem", "SplitReport", "check_folder"],
-            "fcnkit.train.data.download": ["download_voc2012"],
-            "fcnkit.train.data.importers.importing": ["ImportReport", "import_data"],
-            "fcnkit.train.data.labelmap": ["LabelMap", "read_labelmap", "voc_labelmap"],
-            "fcnkit.train.data.masks": ["read_image", "read_mask"],
-            "fcnkit.train.data.shapes": ["SHAPES", "write_shapes"],
-            "fcnkit.train.data.split": ["SplitResult", "split_folder"],
-            "fcnkit.train.data.stratify": ["Ratios", "parse_ratios"],
-            "fcnkit.train.data.voc": [
-                "Sample",
-                "VocFolder",
-                "open_voc",
-                "read_pair",
-                "read_split",
-                "split_names",
-            ],
+            "fcnkit.runtime.artifacts.classmap": "ClassMap parse_class_map",
+            "fcnkit.train.data.check": "FolderReport Problem SplitReport check_folder",
+            "fcnkit.train.data.download": "download_voc2012",
+            "fcnkit.train.data.importers.importing": "ImportReport import_data",
+            "fcnkit.train.data.labelmap": "LabelMap read_labelmap voc_labelmap",
+            "fcnkit.train.data.masks": "read_image read_mask",
+            "fcnkit.train.data.shapes": "SHAPES write_shapes",
+            "fcnkit.train.data.split": "SplitResult split_folder",
+            "fcnkit.train.data.stratify": "Ratios parse_ratios",
+            "fcnkit.train.data.voc": "Sample VocFolder open_voc read_pair read_split split_names",
         },
     )
 

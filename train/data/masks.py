@@ -16,7 +16,7 @@ from fcnkit.runtime.pixels.palette import encode, unknown_colors
 from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range
 from fcnkit.runtime.predict.picture_file import UnknownLayoutError, open_picture
-from fcnkit.runtime.predict.pictures import ReadPicture, read_levels
+from fcnkit.runtime.predict.pictures import Reading, ReadPicture, read_levels
 from fcnkit.runtime.predict.tiff import size_and_orientation
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def read_image_levels(
     Raises:
         DataError: As for ``read_image``.
     """
-    return read_levels(path, formats=_IMAGES, range=range, bands=bands)
+    return read_levels(path, Reading(formats=_IMAGES, range=range, bands=bands))
 
 
 def size_of(path: Path) -> Size:

@@ -144,7 +144,7 @@ def about_labels(
     if train and splits.train is not None:
         shifted = _shifted(root, labelmap, splits.train, unknown)
         warnings += shifted
-        # Labels that count from 1 are why a class seems absent.
+        # Labels that count from 1 make a class seem absent.
         if absent and not shifted and (not assumed or len(train) == 1):
             warnings.append(_absent(root, labelmap, splits, absent))
     if len(val) == 1 and len(train) != 1 and classes > 1:
@@ -227,7 +227,7 @@ def _one_class(root: Path, val: Sequence[str]) -> Remark:
 def _unseen(root: Path, labelmap: LabelMap, splits: Splits) -> Remarks:
     """Find classes that ``train`` has, and ``val`` or every other split lacks."""
     train, val, test = (_present(counts, labelmap) for counts in splits)
-    # Where the list is there and was not read, the class may be in it.
+    # If test.txt exists and was not read, the class may be in it.
     unread = splits.test is None and (root / LISTS / "test.txt").exists()
     alone = [name for name in train if (val or test) and name not in (*val, *test)]
     unseen = [name for name in train if val and name not in val]

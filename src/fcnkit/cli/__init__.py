@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
-from typing import Annotated, TextIO
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -27,7 +26,7 @@ from fcnkit.cli import (
 )
 from fcnkit.cli.predict_crew import PredictCommand
 from fcnkit.cli.say import escape_unknown, ignore_warnings_of_pillow, say
-from fcnkit.errors import FcnkitError, FcnkitWarning, printable
+from fcnkit.errors import FcnkitError, pass_warnings_to, printable
 
 __all__ = ["app", "main"]
 
@@ -107,34 +106,6 @@ def _options(
         os.environ[_DEBUG] = "1"
 
 
-_show_other_warning = warnings.showwarning
-
-
-def _show_warnings() -> None:
-    """Show fcnkit's own warnings as errors are shown, one line each, and others as Python does."""
-    shown: set[str] = set()
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if not issubclass(category, FcnkitWarning):
-            _show_other_warning(message, category, filename, lineno, file, line)
-            return
-        text = f"warning: {printable(str(message))}\n"
-        # Python's own filter "once" forgets what it showed whenever a library changes the filters.
-        if text not in shown:
-            shown.add(text)
-            sys.stderr.write(text)
-
-    warnings.filterwarnings("always", category=FcnkitWarning)
-    warnings.showwarning = show
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2.
 
@@ -143,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     escape_unknown()
     ignore_warnings_of_pillow()
-    _show_warnings()
+    pass_warnings_to(lambda text: sys.stderr.write(f"warning: {text}\n"))
     try:
         app(arguments, prog_name="fcnkit")
     except KeyboardInterrupt:

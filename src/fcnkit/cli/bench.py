@@ -29,6 +29,7 @@ from fcnkit.cli.options import (
     Cover,
     Factory,
     Json,
+    Model,
     Threads,
     choice,
     parse_backend_options,
@@ -61,6 +62,12 @@ _Out = Annotated[
         "-o", "--out", help="Folder for report.json, report.html and PNGs; of latency a CSV too."
     ),
 ]
+_Models = Annotated[
+    list[Path], typer.Argument(metavar="MODEL...", help="best.pt, or exported models.")
+]
+_Data = Annotated[
+    list[str], typer.Argument(metavar="DATA...", help="Pictures, folders, glob patterns.")
+]
 _Plots = Annotated[
     bool, typer.Option("--plots/--no-plots", help="Draw PNGs and report.html; needs matplotlib.")
 ]
@@ -69,9 +76,7 @@ _Plots = Annotated[
 @app.command()
 @documented
 def latency(
-    models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="best.pt, or exported models.")
-    ],
+    models: _Models,
     *,
     backend: _Backends = None,
     shape: list[str] | None = None,
@@ -149,10 +154,8 @@ def latency(
 @app.command()
 @documented
 def throughput(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
-    data: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Pictures, folders, glob patterns.")
-    ],
+    model: Model,
+    data: _Data,
     *,
     backend: _Backends = None,
     streams: list[int] | None = None,
@@ -233,7 +236,7 @@ def throughput(
 @app.command()
 @documented
 def live(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    model: Model,
     *,
     rate: list[float],
     backend: _Backends = None,

@@ -14,6 +14,7 @@ from fcnkit.cli.options import (
     BackendOptions,
     Cover,
     Json,
+    Model,
     Threads,
     parse_backend_options,
     parse_size,
@@ -28,7 +29,7 @@ __all__ = ["across"]
 
 @documented
 def across(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    model: Model,
     *,
     versions: Annotated[str, typer.Option(metavar="PACKAGE==V,V")],
     backend: str | None = None,

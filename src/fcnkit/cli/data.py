@@ -12,7 +12,7 @@ from fcnkit.cli.data_import import import_data_set
 from fcnkit.cli.data_show import show_data_set
 from fcnkit.cli.data_split import split_data_set
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import PictureBands, ValueRange, parse_bands, parse_levels
+from fcnkit.cli.options import PictureBands, ValueRange, VocDir, parse_bands, parse_levels
 from fcnkit.cli.say import say
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def voc2012(out: Annotated[Path, typer.Argument(help="Folder that gets VOCdevkit
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    folder: VocDir,
     value_range: ValueRange = None,
     bands: PictureBands = None,
     as_json: Annotated[bool, typer.Option("--json", help="Answer with JSON.")] = False,

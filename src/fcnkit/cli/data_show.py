@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcnkit.cli.documented import documented
-from fcnkit.cli.options import PictureBands, ValueRange, parse_bands, parse_levels, parse_size
+from fcnkit.cli.options import (
+    PictureBands,
+    ValueRange,
+    VocDir,
+    parse_bands,
+    parse_levels,
+    parse_size,
+)
 from fcnkit.cli.say import say
 from fcnkit.errors import missing_extra
 from fcnkit.runtime.checks import check_choice
@@ -24,7 +31,7 @@ __all__ = ["show_data_set"]
 
 @documented
 def show_data_set(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    folder: VocDir,
     *,
     out: Annotated[Path, typer.Option("-o", "--out")],
     split: str = "train",

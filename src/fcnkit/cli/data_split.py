@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcnkit.cli.documented import documented
 from fcnkit.cli.following import say_next
-from fcnkit.cli.options import Json
+from fcnkit.cli.options import Json, VocDir
 from fcnkit.cli.say import say
 from fcnkit.errors import printable
 
@@ -22,7 +21,7 @@ __all__ = ["split_data_set"]
 
 @documented
 def split_data_set(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")],
+    folder: VocDir,
     *,
     ratios: Annotated[str, typer.Option(metavar="TRAIN/VAL/TEST")] = "70/10/20",
     group: Annotated[str | None, typer.Option(metavar="REGEX")] = None,

@@ -24,7 +24,7 @@ __all__ = ["evaluate", "warnings_of"]
 
 @documented
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    model: options.Model,
     data: Annotated[Path, typer.Argument(help="Folder in VOC layout.")],
     *,
     split: str = "val",

@@ -26,12 +26,14 @@ __all__ = [
     "Factory",
     "GraphPrecision",
     "Json",
+    "Model",
     "PictureBands",
     "QuantizedTo",
     "SpecFrom",
     "Threads",
     "Tta",
     "ValueRange",
+    "VocDir",
     "backend_request",
     "choice",
     "cover_request",
@@ -67,6 +69,8 @@ def choice(option: str, kind: Any, help: str, *, read: Callable[[str], str] = st
     )
 
 
+Model = Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")]
+VocDir = Annotated[Path, typer.Argument(metavar="DIR", help="Folder in VOC layout.")]
 Backend = Annotated[
     str, typer.Option("--backend", help="The library that runs the model; see fcnkit doctor.")
 ]

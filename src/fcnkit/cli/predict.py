@@ -22,6 +22,7 @@ from fcnkit.cli.options import (
     Cover,
     Factory,
     Json,
+    Model,
     SpecFrom,
     Threads,
     Tta,
@@ -43,7 +44,7 @@ from fcnkit.cli.predict_region import Mask, Nodata, Window, region_of
 from fcnkit.cli.predict_tally import Tally
 from fcnkit.cli.say import say
 from fcnkit.errors import BadValueError, message, printable
-from fcnkit.runtime.predict.outputs import FORMATS_SAY, SUFFIX_OF, Format
+from fcnkit.runtime.predict.outputs import FORMATS, SUFFIX_OF, Format
 
 if TYPE_CHECKING:
     from fcnkit.runtime.predict.inputs import Listing
@@ -99,10 +100,12 @@ HashInputs = Annotated[
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first that fails.")]
 
+_SAYS = [row.says for row in FORMATS.values()]
+
 
 @documented
 def predict(
-    model: Annotated[Path, typer.Argument(help="best.pt, or a model that was exported.")],
+    model: Model,
     inputs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -118,7 +121,7 @@ def predict(
     part: Annotated[str | None, typer.Option(metavar="I/N")] = None,
     format: Annotated[
         Format,
-        choice("--format", Format, FORMATS_SAY),
+        choice("--format", Format, f"{', '.join(_SAYS[:-1])}, or {_SAYS[-1]}."),
     ] = "labels",
     class_map: ClassMap = None,
     keep: Keep = None,

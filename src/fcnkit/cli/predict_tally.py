@@ -63,7 +63,7 @@ class Tally:
     @property
     def labeled(self) -> int:
         """Pictures and frames that this run has labeled."""
-        # What an earlier run did and what fails says nothing about how fast this one labels.
+        # Skipped and failed pictures do not count: they say nothing about the speed of this run.
         return self.counts["done"] + self.videos.get("frames", 0) + sum(self._under_way.values())
 
     def on_frame(self, name: str, labeled: int, total: int | None) -> None:

@@ -157,7 +157,13 @@ def train(
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
-    architecture = _architecture(model, backbone)
+    network = ModelOptions(
+        architecture=_architecture(model, backbone),
+        pretrained=pretrained,
+        init_from=init_from,
+        upsample_init=upsample_init,
+        freeze_upsample=freeze_upsample,
+    )
     first = os.environ.get("RANK", "0") == "0"  # Under torchrun one process speaks for all.
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
@@ -169,13 +175,7 @@ def train(
             opened,
             run,
             chosen,
-            model=ModelOptions(
-                architecture=architecture,
-                pretrained=pretrained,
-                init_from=init_from,
-                upsample_init=upsample_init,
-                freeze_upsample=freeze_upsample,
-            ),
+            model=network,
             teacher=teacher,
             device=device,
             workers=workers,

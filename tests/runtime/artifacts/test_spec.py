@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 
 from fcnkit.errors import ArtifactError
 from fcnkit.runtime.artifacts.spec import (
-    FORMAT,
     OPTIONAL_PARTS,
-    InputSpec,
     ModelSpec,
-    OutputSpec,
     ShapeRange,
     SourceSpec,
     format_shape,
@@ -23,27 +20,12 @@ from fcnkit.runtime.artifacts.spec import (
 from tests.runtime.json_edit import edited_json
 from tests.runtime.models import make_spec
 
-SPEC = ModelSpec(
-    format=FORMAT,
-    architecture="fcn32s-resnet18",
-    head="labels",
-    precision="fp32",
+SPEC = replace(
+    make_spec("labels"),
     classes=("background", "thing"),
     palette=((0, 0, 0), (128, 0, 0)),
-    ignore_index=255,
-    input=InputSpec(
-        name="image",
-        layout="NHWC",
-        dtype="uint8",
-        color="RGB",
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        multiple=32,
-    ),
-    output=OutputSpec(name="labels", layout="NHW", dtype="uint8"),
     shapes=ShapeRange(min=(1, 32, 32), opt=(1, 320, 480), max=(16, 1024, 1024)),
     source=SourceSpec(sha256="ab", parity=None),
-    versions={"fcnkit": "0.1.0"},
 )
 REMEDY = "export the model again with fcnkit export"
 

@@ -79,10 +79,13 @@ def test_a_machine_without_a_gpu_refuses_it(model: Path, monkeypatch: pytest.Mon
                 refuse(model, BackendRequest(backend=backend, device=3))
 
 
-def test_a_device_is_a_small_number() -> None:
-    text = "open_backend: device: must be 0..255, got 256; pass a value from 0 to 255"
-    with refusal(ValueError, text):
-        BackendRequest(device=256)
-    text = "open_backend: device: must be an integer, got str; pass an int"
-    with refusal(TypeError, text):
-        BackendRequest(device="0")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("device", "kind", "text"),
+    [
+        (256, ValueError, "must be 0..255, got 256; pass a value from 0 to 255"),
+        ("0", TypeError, "must be an integer, got str; pass an int"),
+    ],
+)
+def test_a_device_is_a_small_number(device: Any, kind: type[Exception], text: str) -> None:
+    with refusal(kind, f"open_backend: device: {text}"):
+        BackendRequest(device=device)

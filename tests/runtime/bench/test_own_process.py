@@ -16,6 +16,7 @@ import pytest
 from fcnkit.errors import DataError, ModelWarning, message
 from fcnkit.runtime.bench.own_process import Answer, call_apart
 from tests.conftest import ROOT
+from tests.processes import is_alive
 
 SLOW = 60.0
 """Seconds in which even a very busy machine starts or ends a process."""
@@ -51,14 +52,6 @@ def warn() -> str:
 def sleep_after_writing(path: Path) -> None:
     path.write_text(str(os.getpid()))
     time.sleep(10 * SLOW)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def wait_for(path: Path) -> int:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
@@ -41,6 +41,9 @@ class Layer:
 
     def ready(self) -> up.Upsampling:
         return up.Upsampling(self.weights, self.bias, stride=self.stride, border=self.border)
+
+
+Case: TypeAlias = "tuple[Layer, TilePlan, NDArray[Any]]"
 
 
 def some_weights(
@@ -101,7 +104,7 @@ def plans(draw: st.DrawFn, stride: int) -> TilePlan:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Layer, TilePlan, NDArray[Any]]:
+def cases(draw: st.DrawFn) -> Case:
     stride = draw(st.sampled_from([2, 4, 8, 8, 10, 12, 16, 16, 20, 32, 32, 32, 64]))
     dense = draw(st.booleans())
     most = (6 if stride > 16 else 32) if dense else 255
@@ -167,27 +170,31 @@ def streamed(
     return np.vstack(rows)
 
 
-@SLOW
-@given(case=cases())
-def test_every_label_is_right(
-    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
+def check_on_every_set(
+    isas: Callable[[], Iterator[str]], case: Case, *others: Callable[..., NDArray[Any]]
 ) -> None:
+    """Compare the labels with other ways to compute them, and with float64."""
     layer, plan, scores = case
     ready = layer.ready()
     found = []
     for _ in isas():
-        labels = up.upsample_argmax(scores, plan, ready)
-        np.testing.assert_array_equal(labels, every_logit(scores, plan, ready))
-        np.testing.assert_array_equal(labels, streamed(scores, plan, ready))
-        found.append(labels)
+        found.append(up.upsample_argmax(scores, plan, ready))
+        for other in others:
+            np.testing.assert_array_equal(found[-1], other(scores, plan, ready))
     # Once for all sets: float64 takes longer than their kernels.
     check_against_float64(found, scores, plan, layer)
 
 
 @SLOW
 @given(case=cases())
+def test_every_label_is_right(isas: Callable[[], Iterator[str]], case: Case) -> None:
+    check_on_every_set(isas, case, every_logit, streamed)
+
+
+@SLOW
+@given(case=cases())
 def test_confidence_is_the_softmax_of_the_mean(
-    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
+    isas: Callable[[], Iterator[str]], case: Case
 ) -> None:
     layer, plan, scores = case
     logits, lost = exact_logits(scores, plan, layer)
@@ -210,7 +217,7 @@ def test_confidence_is_the_softmax_of_the_mean(
 
 @SLOW
 @given(case=cases())
-def test_sets_that_round_once_agree(case: tuple[Layer, TilePlan, NDArray[Any]]) -> None:
+def test_sets_that_round_once_agree(case: Case) -> None:
     layer, plan, scores = case
     ready, before = layer.ready(), _kernels.build_info()["active"]
     found = []
@@ -273,15 +280,10 @@ def test_many_tiles_at_a_pixel(isas: Callable[[], Iterator[str]]) -> None:
     for stride in (8, 16):
         layer = Layer(some_weights(rng, "trained", 3, stride, True), None, stride, "zero")
         scores = some_scores(rng, "smooth", (49, 3, 32 // stride, 32 // stride))
-        ready = layer.ready()
-        found = []
-        for _ in isas():
-            found.append(up.upsample_argmax(scores, plan, ready))
-            np.testing.assert_array_equal(found[-1], streamed(scores, plan, ready))
-        check_against_float64(found, scores, plan, layer)
+        check_on_every_set(isas, (layer, plan, scores), streamed)
 
 
-def wide_case(kernel: str) -> tuple[Layer, TilePlan, NDArray[Any]]:
+def wide_case(kernel: str) -> Case:
     """Enough blocks of a kind for bounds of overlapping tiles, at odd distances."""
     rng, plan = np.random.default_rng(3), plan_tiles(215, 501, tile=(192, 288), multiple=32)
     layer = Layer(some_weights(rng, kernel, 5, 32, True), None, 32, "zero")
@@ -290,13 +292,7 @@ def wide_case(kernel: str) -> tuple[Layer, TilePlan, NDArray[Any]]:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_bounds_of_overlapping_tiles(isas: Callable[[], Iterator[str]], kernel: str) -> None:
-    layer, plan, scores = wide_case(kernel)
-    ready = layer.ready()
-    found = []
-    for _ in isas():
-        found.append(up.upsample_argmax(scores, plan, ready))
-        np.testing.assert_array_equal(found[-1], every_logit(scores, plan, ready))
-    check_against_float64(found, scores, plan, layer)
+    check_on_every_set(isas, wide_case(kernel), every_logit)
 
 
 @pytest.mark.parametrize("dense", [False, True])

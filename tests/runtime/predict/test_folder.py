@@ -517,7 +517,7 @@ def test_broken_pictures_do_not_pile_up(tmp_path: Path, segmenter: Segmenter) ->
 def test_a_full_disk_under_a_large_picture_ends_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fcnkit.runtime.predict import outputs
+    from fcnkit.runtime.predict.png_out import PngFile
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -525,7 +525,7 @@ def test_a_full_disk_under_a_large_picture_ends_the_run(
     for i in range(5):
         save(tmp_path / "in" / f"{i}.png", picture(100, 40))
     path = write_model(tmp_path / "m.onnx", make_spec("logits"))
-    monkeypatch.setattr(outputs._PngOutput, "write", full)
+    monkeypatch.setattr(PngFile, "add", full)
     with load(path, tile=(32, 32), overlap=0, threads=1) as tiled:
         text = r"\[Errno 28\] No space left on device: '\d\.png'"
         with pytest.raises(OSError, match=text):

@@ -18,7 +18,7 @@ from fcnkit.runtime.pixels.palette import decode
 from fcnkit.runtime.predict.folder import find_jobs
 from fcnkit.runtime.predict.georeference import FileFacts
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.outputs import open_output, read_size
+from fcnkit.runtime.predict.outputs import OutputRequest, open_output, read_size
 from fcnkit.runtime.predict.region import Region
 from fcnkit.runtime.predict.window import Window
 from tests.geotiff import write_geotiff
@@ -49,21 +49,19 @@ CONTROL = [
     rasterio.control.GroundControlPoint(row, column, 10 + column / 7, 50 - row / 9, 3.5)
     for row, column in ((0, 0), (0, 200), (300, 0), (299.5, 199.5))
 ]
+OFFSET_AND_SCALE = {
+    "height": (100, 50),
+    "lat": (50, 0.5),
+    "long": (10, 0.5),
+    "line": (150.5, 150),
+    "samp": (100.5, 100),
+}
 RPC = rasterio.rpc.RPC(
-    height_off=100,
-    height_scale=50,
-    lat_off=50,
-    lat_scale=0.5,
-    line_den_coeff=[1.0] * 20,
+    **{f"{name}_off": offset for name, (offset, _) in OFFSET_AND_SCALE.items()},
+    **{f"{name}_scale": scale for name, (_, scale) in OFFSET_AND_SCALE.items()},
+    **{f"{name}_den_coeff": [1.0] * 20 for name in ("line", "samp")},
     line_num_coeff=[0.5] * 20,
-    line_off=150.5,
-    line_scale=150,
-    long_off=10,
-    long_scale=0.5,
-    samp_den_coeff=[1.0] * 20,
     samp_num_coeff=[0.25] * 20,
-    samp_off=100.5,
-    samp_scale=100,
 )
 
 
@@ -253,7 +251,9 @@ def test_without_imagecodecs(
 
 def test_a_cut_or_damaged_file_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
-    output, _ = open_output(path, 300, 270, make_spec("labels"), format="tif")
+    output, _ = open_output(
+        path, OutputRequest(size=(300, 270), spec=make_spec("labels"), format="tif")
+    )
     from fcnkit.runtime.pixels.prediction import Prediction
 
     labels = noise(300, 270)[..., 0] % 4

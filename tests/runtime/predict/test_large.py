@@ -11,7 +11,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.folder import SUFFIX_OF, Format, find_jobs, predict_files
-from fcnkit.runtime.predict.outputs import open_output, read_size
+from fcnkit.runtime.predict.outputs import FORMATS, OutputRequest, open_output, read_size
 from fcnkit.runtime.predict.overlays import OverlayStyle
 from fcnkit.runtime.predict.pictures import read_picture
 from fcnkit.runtime.predict.rows import open_rows
@@ -312,6 +312,10 @@ def test_without_pyvips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         open_rows(path)
 
 
+def test_every_format_has_a_row() -> None:
+    assert tuple(FORMATS) == get_args(Format)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (77, 33)])
 @pytest.mark.parametrize("format", list(SUFFIX_OF))
 def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format) -> None:
@@ -320,7 +324,7 @@ def test_outputs_in_bands(tmp_path: Path, size: tuple[int, int], format: Format)
     image, labels = picture(*size), picture(*size)[..., 0] % 4
     path = tmp_path / f"a{SUFFIX_OF[format]}"
     style = OverlayStyle(legend=False)
-    output, _ = open_output(path, *size, spec, format=format, style=style)
+    output, _ = open_output(path, OutputRequest(size=size, spec=spec, format=format, style=style))
     assert read_size(str(path)) is None
     for at in range(0, size[0], 10):
         band = labels[at : at + 10]

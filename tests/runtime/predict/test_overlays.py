@@ -15,7 +15,7 @@ from fcnkit.runtime.pixels.palette import voc_palette
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.folder import find_jobs, predict_files
 from fcnkit.runtime.predict.legend import class_entries, draw_legend, least_width
-from fcnkit.runtime.predict.outputs import open_output, read_size
+from fcnkit.runtime.predict.outputs import OutputRequest, open_output, read_size
 from fcnkit.runtime.predict.overlays import OverlayRows, OverlayStyle
 from tests.cli.shell import called
 from tests.refusal import refusal
@@ -28,7 +28,9 @@ LABELS = np.ascontiguousarray(LABELS.repeat(4, 0).repeat(4, 1))
 
 
 def drawn(style: OverlayStyle, path: Path, band: int = 40) -> NDArray[np.uint8]:
-    output, _ = open_output(path, 40, 300, SPEC, format="overlay", style=style)
+    output, _ = open_output(
+        path, OutputRequest(size=(40, 300), spec=SPEC, format="overlay", style=style)
+    )
     for top in range(0, 40, band):
         output.write(IMAGE[top : top + band], Prediction(LABELS[top : top + band]))
     output.close()

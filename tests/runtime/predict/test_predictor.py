@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ from fcnkit.runtime.predict import opening, predictor
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import write_pictures
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    return sorted(map(str, write_pictures(tmp_path / "in", 6).iterdir()))
+
+
+@pytest.fixture
+def label(model: Path, tmp_path: Path) -> Predictor:
+    return Predictor(
+        model=str(model), root=str(tmp_path / "in"), out=str(tmp_path / "out"), threads=1
+    )
 
 
 @pytest.fixture
@@ -32,14 +45,11 @@ def openings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def test_columns_in_and_columns_out(model: Path, tmp_path: Path) -> None:
-    source = write_pictures(tmp_path / "in", 4)
-    (source / "00002.png").write_text("broken")
-    paths = sorted(map(str, source.iterdir()))
-    label = Predictor(model=str(model), root=str(source), out=str(tmp_path / "out"), threads=1)
+def test_columns_in_and_columns_out(label: Predictor, paths: list[str]) -> None:
+    Path(paths[2]).write_text("broken")
     records = {record["output"]: record for record in label(paths)}
     for batch in (
-        {"path": np.array(paths, object), "other": np.arange(4)},
+        {"path": np.array(paths, object), "other": np.arange(6)},
         {"text": np.array(paths)},
         {"item": paths},
     ):
@@ -67,25 +77,16 @@ def test_columns_without_files_are_refused(model: Path, tmp_path: Path) -> None:
 
 
 def test_the_model_is_opened_once_for_many_shares(
-    model: Path, tmp_path: Path, openings: list[str]
+    label: Predictor, paths: list[str], openings: list[str]
 ) -> None:
-    source = write_pictures(tmp_path / "in", 6)
-    paths = sorted(map(str, source.iterdir()))
-    label = Predictor(model=str(model), root=str(source), out=str(tmp_path / "out"), threads=1)
     for share in (paths[:2], paths[2:4], paths[4:]):
         # Engines send a copy with every share.
         again: Predictor = pickle.loads(pickle.dumps(label))
         assert [record["status"] for record in again(share)] == ["done", "done"]
-    assert openings == [str(model)]
-    batches = Predictor(
-        model=str(model), root=str(source), out=str(tmp_path / "out"), threads=1, batch=2
-    )
-    list(batches(paths))
+    assert openings == [label.model]
+    list(replace(label, batch=2)(paths))
     assert len(openings) == 1
-    padded = Predictor(
-        model=str(model), root=str(source), out=str(tmp_path / "out"), threads=1, cover="pad"
-    )
-    list(padded(paths))
+    list(replace(label, cover="pad")(paths))
     assert len(openings) == 2
 
 
@@ -101,14 +102,11 @@ def test_another_model_under_the_same_name_is_opened(tmp_path: Path, openings: l
 
 
 def test_two_shares_at_once_have_two_models(
-    model: Path, tmp_path: Path, openings: list[str]
+    label: Predictor, paths: list[str], openings: list[str]
 ) -> None:
-    source = write_pictures(tmp_path / "in", 2)
-    paths = sorted(map(str, source.iterdir()))
-    label = Predictor(model=str(model), root=str(source), out=str(tmp_path / "out"), threads=1)
     first = label(paths[:1])
     next(first)
-    [other] = label(paths[1:])
+    [other] = label(paths[1:2])
     assert other["status"] == "done"
     assert list(first) == []
     assert len(openings) == 2

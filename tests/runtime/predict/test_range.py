@@ -14,7 +14,7 @@ from fcnkit.errors import PictureWarning
 from fcnkit.runtime import load
 from fcnkit.runtime.predict.folder import find_jobs, predict_files
 from fcnkit.runtime.predict.levels import Levels, check_range
-from fcnkit.runtime.predict.pictures import read_levels, read_picture
+from fcnkit.runtime.predict.pictures import Reading, read_levels, read_picture
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
@@ -50,7 +50,7 @@ def test_eight_bits_are_not_scaled(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (9, 8, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
     assert np.array_equal(read_picture(tmp_path / "a.png", range=(0, 4095)), image)
-    assert read_levels(tmp_path / "a.png", range=(0, 4095)).seen is None
+    assert read_levels(tmp_path / "a.png", Reading(range=(0, 4095))).seen is None
 
 
 def test_values_outside_are_counted() -> None:
@@ -98,7 +98,7 @@ def test_a_model_brings_its_range(tmp_path: Path, max_pixels: int) -> None:
             assert record.status == "done"
             with Image.open(tmp_path / name / "a.png") as image:
                 labels.append(np.array(image))
-            expected = segmenter(read_levels(picture, range=range).image_hwc)
+            expected = segmenter(read_levels(picture, Reading(range=range)).image_hwc)
             assert np.array_equal(labels[-1], expected)
             if range:
                 (one,) = segmenter.map([picture])

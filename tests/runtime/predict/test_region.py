@@ -333,22 +333,13 @@ def test_auto_finds_nothing_where_no_sample_can_have_the_value(
 
 
 @WAYS
-@pytest.mark.parametrize(
-    ("name", "mode", "got"),
-    [
-        ("a.png", "P", "a palette"),
-        ("a.tif", "P", "a palette"),
-        ("a.tif", "1", "1 bit"),
-        ("a.png", "1", "1 bit"),
-        ("a.tif", "CMYK", "CMYK"),
-        ("a.jpg", "CMYK", "CMYK"),
-    ],
-)
+@pytest.mark.parametrize("name", ["P.png", "P.tif", "1.tif", "1.png", "CMYK.tif", "CMYK.jpg"])
 def test_values_that_decoders_change_are_refused(
-    tmp_path: Path, tiled: Segmenter, name: str, mode: str, got: str, limit: int
+    tmp_path: Path, tiled: Segmenter, name: str, limit: int
 ) -> None:
     source = tmp_path / name
-    Image.fromarray(noise(90, 70)).convert(mode).save(source)
+    Image.fromarray(noise(90, 70)).convert(source.stem).save(source)
+    got = {"P": "a palette", "1": "1 bit"}.get(source.stem, source.stem)
     record = label(tiled, source, tmp_path / "out", max_pixels=limit, region=Region(nodata=0))
     assert (record.status, record.error) == (
         "failed",

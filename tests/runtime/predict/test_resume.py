@@ -23,6 +23,7 @@ from fcnkit.errors import DataError
 from fcnkit.runtime import Segmenter, load, open_backend
 from fcnkit.runtime.predict.folder import MANIFEST, find_jobs, predict_files
 from fcnkit.runtime.predict.manifest import Manifest
+from fcnkit.runtime.predict.run import RunRequest, context_of
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
@@ -201,9 +202,7 @@ def test_one_run_at_a_time(tmp_path: Path, segmenter: Segmenter) -> None:
 
 
 def test_a_closed_manifest_lets_go(tmp_path: Path, segmenter: Segmenter) -> None:
-    from fcnkit.runtime.predict.folder import options_of
-
-    options = options_of(segmenter, format="labels")
+    options = context_of(segmenter, RunRequest(model_sha256="")).options
     for other in (options, replace(options, format="color")):
         with Manifest(tmp_path, options=other, model_sha256="", resume=True) as manifest:
             assert manifest.earlier(tmp_path / "a.png", Path("a.png")) is None

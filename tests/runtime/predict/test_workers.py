@@ -30,9 +30,9 @@ from fcnkit.runtime import (
     load,
     predict_files,
 )
-from fcnkit.runtime.predict.folder import context_of
 from fcnkit.runtime.predict.manifest import Record
 from fcnkit.runtime.predict.outputs import SUFFIX_OF
+from fcnkit.runtime.predict.run import RunRequest, context_of
 from fcnkit.runtime.predict.video_records import FrameRecord, VideoRecord
 from fcnkit.runtime.predict.workers import Workers
 from tests.refusal import refusal
@@ -393,7 +393,7 @@ def test_arguments_are_checked_as_for_one_process(
     with refusal(ValueError, "predict: batch must be at least 1, got 0; raise it"):
         begin(workers, model, tmp_path / "out", batch=0)
     with pytest.raises(ValueError) as one:
-        context_of(segmenter, "tiff", None, None, "ab", 1)  # type: ignore[arg-type]
+        context_of(segmenter, RunRequest(model_sha256="ab", format="tiff"))  # type: ignore[arg-type]
     with refusal(ValueError, str(one.value)):
         begin(workers, model, tmp_path / "out", format="tiff")
     with refusal(ValueError, "Workers: takes processes or devices, got neither; pass one of them"):

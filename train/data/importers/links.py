@@ -98,7 +98,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _convert(source: Path, target: Path) -> None:
-    picture = read_levels(source, formats=None, range=None)
+    picture = read_levels(source)
     if picture.seen is not None:
         rule = "an image of more than 8 bits is a PNG file"
         raise DataError(message(str(source), rule, "another format", "convert it to PNG"))
