@@ -7,12 +7,14 @@ leading process puts them under their own names.
 from __future__ import annotations
 
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fcnkit.errors import DataError, message
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.levels import LevelsSeen
@@ -165,7 +167,13 @@ class Desk:
             out: The output folder.
             name: Of the folder in it where they are written until they are whole.
             resume: Whether bands that earlier runs labeled of a large image count.
+
+        Raises:
+            DataError: This machine does not see the folder.
         """
+        if not (out / name).is_dir():
+            rule, remedy = "every worker must see the output folder", "put it on a shared disk"
+            raise DataError(message(str(out), rule, f"none on {socket.gethostname()}", remedy))
         staging = Staging.shared(out, name=name, prefix=self._prefix)
         self._place = Place(staging=staging, publish=self._publish, keep=self._keep, resume=resume)
 
