@@ -111,9 +111,9 @@ class WorkersRun:
                 earlier, self._earlier = self._earlier, []
                 yield from earlier
                 for hand, answer in self._team.answers(seconds=0 if earlier else 0.2):
-                    for record, name in self._taken(hand, answer, place):
-                        publish_made(place, record, name)
-                        yield record
+                    for made in self._taken(hand, answer, place):
+                        publish_made(place, made)
+                        yield made.record
             until_error.check()
             whole = True
         except KeyboardInterrupt:
@@ -202,10 +202,8 @@ class WorkersRun:
 
     # --- what comes back -------------------------------------------------------------------------
 
-    def _taken(
-        self, hand: Hand, answer: Answer | None, place: Place
-    ) -> Iterator[tuple[Record, str | None]]:
-        """Follow an answer; yield records, and the files of their results."""
+    def _taken(self, hand: Hand, answer: Answer | None, place: Place) -> Iterator[Made]:
+        """Follow an answer; yield what is to be published."""
         if answer is None:
             yield from self._lost(hand, place)
         elif isinstance(answer, Made):
@@ -214,7 +212,7 @@ class WorkersRun:
                 hand.answered(record.output)
                 self._failed |= self._control.fail_fast and record.status != "done"
             self._deaths = 0
-            yield record, answer.name
+            yield answer
         elif isinstance(answer, Broken) and not hand.ready:
             self._give_up(hand, one_line(answer.error, Path()))
         else:
@@ -258,7 +256,7 @@ class WorkersRun:
 
     # --- workers that die ------------------------------------------------------------------------
 
-    def _lost(self, hand: Hand, place: Place) -> Iterator[tuple[Record, None]]:
+    def _lost(self, hand: Hand, place: Place) -> Iterator[Made]:
         """Take back the tasks of a worker that has died; yield those that failed for good."""
         how = self._team.lose(hand)
         place.staging.remove(prefix=hand.prefix)
@@ -284,7 +282,7 @@ class WorkersRun:
             if held.deaths < MOST_DEATHS:
                 self._suspects.append(held)
             else:
-                yield self._given_up(held.task.job, how), None
+                yield Made(self._given_up(held.task.job, how), None)
         if not self._halted():
             self._team.start(hand.model)
 
@@ -318,8 +316,8 @@ class WorkersRun:
                 self._deal()
                 for hand, answer in self._team.answers():
                     with contextlib.suppress(Exception):
-                        for record, name in self._taken(hand, answer, place):
-                            publish_made(place, record, name)
+                        for made in self._taken(hand, answer, place):
+                            publish_made(place, made)
         except KeyboardInterrupt:
             self._team.kill()
             raise
