@@ -141,7 +141,12 @@ def open_checkpoint(path: Path, request: BackendRequest | None = None) -> TorchB
     """
     request = request or BackendRequest()
     check_options(request.options, ("device",), taken={}, name="torch")
-    where = pick_device(request.options.get("device", "auto"))
+    chosen = request.device is None
+    where = pick_device(
+        request.options.get("device", "auto"),
+        what="open_backend: device",
+        remedy="pass the option device=cpu" if chosen else "leave the device out",
+    )
     net, checkpoint = load_model(path)
     # Folded for speed: nothing is trained here.
     net = frozen_copy(net.to(where)).to(memory_format=torch.channels_last)

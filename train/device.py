@@ -10,11 +10,15 @@ from fcnkit.runtime.checks import check_type
 __all__ = ["pick_device"]
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(
+    name: str, *, what: str = "--device", remedy: str = "use --device cpu"
+) -> torch.device:
     """Return the device of that name, and only if it is there.
 
     Args:
         name: cpu, cuda, cuda:1, or auto for cuda where a GPU is to be had and cpu elsewhere.
+        what: What the user gave, for error messages.
+        remedy: What the user may do where the GPU is not there, for error messages.
 
     Returns:
         The device.
@@ -24,14 +28,14 @@ def pick_device(name: str) -> torch.device:
         ValueError: The name is not a device.
         BackendUnavailableError: The device does not exist on this machine.
     """
-    check_type("--device", name, str)
+    check_type(what, name, str)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise BadValueError(message("--device", "is auto, cpu, cuda or cuda:N", name, "use one"))
+        raise BadValueError(message(what, "is auto, cpu, cuda or cuda:N", name, "use one"))
     if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
         got = f"{torch.cuda.device_count()} GPUs"
         rule = f"{name} must be a GPU that torch sees"
-        raise BackendUnavailableError(message("--device", rule, got, "use --device cpu"))
+        raise BackendUnavailableError(message(what, rule, got, remedy))
     return torch.device(name)

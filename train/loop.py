@@ -98,7 +98,7 @@ def open_data(
         recipe: The recipe.
         range: The values that become 0 and 255 in pictures of more than 8 bits; the model keeps
             it. By default all that a file can hold, with a PictureWarning where the first
-            pictures use a quarter of that or less.
+            pictures use a quarter of that or less; under torchrun the first process warns.
         bands: The stored samples that are red, green and blue; the model keeps them. By default
             what each file says.
 
@@ -126,7 +126,8 @@ def open_data(
         # Otherwise validation would fail after the first epoch.
         if not count_labels(chosen, split.labelmap, enough=1)[:VOID].any():
             raise no_labels(split, len(chosen))
-    _warn_of_range(samples[:_LOOKED_AT])
+    if parallel.is_first():
+        _warn_of_range(samples[:_LOOKED_AT])
     return TrainingData(
         train=train_split,
         val=val_split,

@@ -40,7 +40,7 @@ def process_group(device: str) -> Iterator[torch.device]:
         ValueError: The device is unknown, or one GPU was named for several processes.
         BackendUnavailableError: The device does not exist on this machine.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+    if not _by_torchrun():
         yield pick_device(device)
         return
     where = _local_device(device)
@@ -55,9 +55,19 @@ def process_group(device: str) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
+def _by_torchrun() -> bool:
+    """Whether torchrun has started this process, and others beside it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
 def rank() -> int:
-    """Return this process's number, 0 for the one that validates, writes and reports."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """Return this process's number, 0 for the one that validates, writes and reports.
+
+    It is known before the processes have joined.
+    """
+    if dist.is_initialized():
+        return dist.get_rank()
+    return int(os.environ["RANK"]) if _by_torchrun() else 0
 
 
 def world() -> int:

@@ -23,6 +23,7 @@ __all__ = [
     "BindingsDriver",
     "CudaDriver",
     "GpuLostError",
+    "gpu_count",
     "has_driver",
     "host_view",
     "open_driver",
@@ -192,11 +193,22 @@ def _check_bindings(extra: str) -> None:
 
 def has_driver() -> bool:
     """Whether NVIDIA's driver is installed; a first look that imports and starts nothing."""
+    return _driver() is not None
+
+
+def gpu_count() -> int:
+    """Return how many GPUs NVIDIA's driver shows to this process; starts the driver."""
+    driver, count = _driver(), ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
+
+
+def _driver() -> Any:
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        return False
-    return True
+        return None
 
 
 _REMEDIES: Final = {

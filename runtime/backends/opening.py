@@ -27,7 +27,7 @@ from fcnkit.runtime.artifacts.last_layer import (
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.spec import ModelSpec
 from fcnkit.runtime.backends.base import CheckedBackend
-from fcnkit.runtime.backends.cuda import has_driver
+from fcnkit.runtime.backends.cuda import gpu_count, has_driver
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow, auto_rows, rows_for
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.backends.settings import Compute
@@ -176,23 +176,33 @@ def check_device(path: str | Path, request: BackendRequest) -> None:
 
     Raises:
         ArtifactError: The file is missing or broken.
-        BackendUnavailableError: There is no GPU.
+        BackendUnavailableError: There is no such GPU.
         ValueError: The named backend runs on the CPU, or an option of it names a GPU too.
     """
     path = Path(path)
     if request.backend != "auto":
         _on_device(BACKENDS[request.backend], request)
     elif kind_of(path) == "onnx":
-        if not has_driver():
-            raise _no_gpu(request)
+        _check_gpu(request)
     else:
         _on_device(rows_for(kind_of(path))[0], request)
 
 
-def _no_gpu(request: BackendRequest) -> BackendUnavailableError:
-    rule, remedy = "a device is the number of an NVIDIA GPU", "see fcnkit doctor"
-    got = f"{request.device} on a machine without a driver"
-    return BackendUnavailableError(message("open_backend", rule, got, remedy))
+def _no_gpu(request: BackendRequest, got: str, remedy: str) -> BackendUnavailableError:
+    rule = "a device is the number of an NVIDIA GPU"
+    return BackendUnavailableError(message("open_backend", rule, f"{request.device} {got}", remedy))
+
+
+def _check_gpu(request: BackendRequest) -> None:
+    assert request.device is not None  # whoever asks has one
+    if not has_driver():
+        raise _no_gpu(request, "on a machine without a driver", "see fcnkit doctor")
+    count = gpu_count()
+    if not count:
+        raise _no_gpu(request, "where the driver shows none", "see nvidia-smi")
+    if request.device >= count:
+        remedy = "pass 0" if count == 1 else f"pass 0 to {count - 1}"
+        raise _no_gpu(request, f"where the driver shows {count}", remedy)
 
 
 def _on_device(row: BackendRow, request: BackendRequest) -> BackendRequest:
@@ -207,8 +217,7 @@ def _on_device(row: BackendRow, request: BackendRequest) -> BackendRequest:
         rule, remedy = f"the option {key} is set by the device", "give one of them"
         got = f"device {request.device} and {key}={request.options[key]}"
         raise BadValueError(message("open_backend", rule, got, remedy))
-    if not has_driver():
-        raise _no_gpu(request)
+    _check_gpu(request)
     return replace(request, options={**request.options, key: value.format(request.device)})
 
 
@@ -231,8 +240,8 @@ def _open_fastest(path: Path, request: BackendRequest) -> CheckedBackend:
     precision = file.spec(where=str(path)).precision
     rows = auto_rows(precision, gpu=has_driver())
     if request.device is not None:
+        _check_gpu(request)
         rows = [row for row in rows if row.needs_gpu]
-        last = _no_gpu(request)
     for row in rows:
         if row.name in file.differs:
             passed.append(f"no {row.name} (it gave other labels when the file was exported)")

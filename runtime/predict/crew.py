@@ -16,7 +16,9 @@ from typing import Any, Final, Protocol
 from fcnkit.errors import DataError, message
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.closing import Closing
+from fcnkit.runtime.predict.band_store import BandFolder
 from fcnkit.runtime.predict.covering import CoverRequest
+from fcnkit.runtime.predict.desk import Made
 from fcnkit.runtime.predict.file_task import Place, one_line
 from fcnkit.runtime.predict.identity import Origin
 from fcnkit.runtime.predict.job_stream import Item
@@ -153,26 +155,28 @@ def check_alike(before: Options | None, options: Options) -> Options:
     return options
 
 
-def publish_made(place: Place, record: Record, name: str | None) -> None:
+def publish_made(place: Place, made: Made) -> None:
     """Put what a worker made under its name, and keep its record.
 
     Args:
         place: Of the run.
-        record: From the worker.
-        name: The file in the folder of the run; None where there is none.
+        made: From the worker.
 
     Raises:
         DataError: It would replace the result of another image.
         OSError: The file or the line cannot be written.
     """
-    if name is not None:
+    record = made.record
+    if made.name is not None:
         try:
-            place.publish(record, place.staging.file(name))
+            place.publish(record, place.staging.file(made.name))
         except OSError as error:
             if error.filename is None:
                 error.filename = record.output
             raise
     place.keep(record)
+    if made.has_bands:  # only now: a kill of this process loses none
+        BandFolder(place.staging.out).forget(record.output)
 
 
 def failed_record(job: Job, error: Exception, options: Options, request: RunRequest) -> Record:

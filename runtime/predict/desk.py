@@ -7,12 +7,14 @@ leading process puts them under their own names.
 from __future__ import annotations
 
 import pickle
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fcnkit.errors import DataError, message
 from fcnkit.runtime.predict.file_task import Place
 from fcnkit.runtime.predict.jobs import Job
 from fcnkit.runtime.predict.levels import LevelsSeen
@@ -63,6 +65,8 @@ class Made:
 
     record: Record
     name: str | None
+    has_bands: bool = False
+    """Whether bands of the image stay until the result is under its name."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ class Desk:
         self._place: Place | None = None
         self._files: dict[str, str] = {}
         """Names of whole files by the names of their results."""
+        self._with_bands: set[str] = set()
+        """Names of results whose bands stay until the leader has put them there."""
 
     @property
     def options(self) -> Options:
@@ -165,9 +171,21 @@ class Desk:
             out: The output folder.
             name: Of the folder in it where they are written until they are whole.
             resume: Whether bands that earlier runs labeled of a large image count.
+
+        Raises:
+            DataError: This machine does not see the folder.
         """
+        if not (out / name).is_dir():
+            rule, remedy = "every worker must see the output folder", "put it on a shared disk"
+            raise DataError(message(str(out), rule, f"none on {socket.gethostname()}", remedy))
         staging = Staging.shared(out, name=name, prefix=self._prefix)
-        self._place = Place(staging=staging, publish=self._publish, keep=self._keep, resume=resume)
+        self._place = Place(
+            staging=staging,
+            publish=self._publish,
+            keep=self._keep,
+            resume=resume,
+            leave_bands=self._with_bands.add,
+        )
 
     def images(self, jobs: Iterable[Job]) -> None:
         """Label images; asks for the next one as the run comes to it."""
@@ -190,7 +208,9 @@ class Desk:
         self._files[record.output] = result.path.name
 
     def _keep(self, record: Record) -> None:
-        self._send(Made(record, self._files.pop(record.output, None)))
+        has_bands = record.output in self._with_bands
+        self._with_bands.discard(record.output)
+        self._send(Made(record, self._files.pop(record.output, None), has_bands))
 
     def _on_frame(self, video: str, labeled: int, total: int | None) -> None:
         self._send(FrameDone(video, labeled, total))

@@ -59,6 +59,9 @@ class Place:
     """Called on the caller's thread for every image, in the order of the records."""
     resume: bool = True
     """Whether bands that earlier runs labeled of a large image count."""
+    leave_bands: Callable[[str], object] | None = None
+    """Where another process puts results under their names: gets the names of those whose bands
+    stay until then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +321,10 @@ class FileTask:
             self._place.publish(record, result)
         self._context.unfinished.discard(self)
         if self._store is not None:
-            self._store.close(keep=False)
+            leave = self._place.leave_bands
+            if leave is not None:
+                leave(record.output)
+            self._store.close(keep=leave is not None)
         return record
 
     def drop(self, *, keep: bool = True) -> None:

@@ -1,28 +1,21 @@
-"""Worker processes, as the leading process sees them."""
+"""Workers, as the leading process sees them, wherever they run."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import time
 import warnings
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
-from multiprocessing.resource_tracker import ensure_running
-from multiprocessing.util import Finalize
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 from fcnkit.errors import FcnkitError, message
 from fcnkit.runtime.predict.crew import ModelRequest
 from fcnkit.runtime.predict.desk import Answer, Broken, Opened, Warned
-from fcnkit.runtime.predict.worker import Close, Flush, Order, Stop, Task, work
+from fcnkit.runtime.predict.run import RunRequest
+from fcnkit.runtime.predict.worker import Begin, Flush, Order, Stop, Task
 
 __all__ = ["Hand", "Held", "Team"]
-
-_PATIENCE: Final = 10.0
-"""Seconds in which workers end after they were asked to; then they are killed."""
 
 
 @dataclass
@@ -33,39 +26,38 @@ class Held:
     deaths: int = 0
 
 
-class Hand:
-    """One worker process."""
+class Hand(ABC):
+    """One worker."""
 
     def __init__(self, number: int, model: ModelRequest) -> None:
-        """Start it; it opens the model.
+        """Name it.
 
         Args:
             number: Of the worker; no other worker has it.
             model: What it opens.
         """
-        # A fork would share the libraries' threads and locks with this process.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(
-            target=work, args=(theirs, model), daemon=True, name=f"fcnkit worker {number}"
-        )
-        with _signals_blocked():
-            self.process.start()
-        theirs.close()
         self.number, self.model = number, model
         self.facts: dict[str, Any] | None = None
         """Once the model is open."""
-        self.ready = False
-        """Whether it takes tasks."""
         self.held: dict[str, Held] = {}
         """Tasks without an answer, by the name of the result."""
         self.waiting = 0
         """Tasks that it has not begun."""
         self.alone = False
         """Whether it holds one task that a worker died with, and gets no other."""
+        self.tried = 0
+        """See ``Team.start``."""
         self.made = 0
         self.peak_mb: float | None = None
+        self._begins = 0
+        """Runs that it was told to begin and has not."""
+        self._begun = False
         self._flushes, self._unflushed, self._stopped = 0, False, False
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called in warnings."""
 
     @property
     def prefix(self) -> str:
@@ -73,14 +65,28 @@ class Hand:
         return f"{self.number}-"
 
     @property
+    def ready(self) -> bool:
+        """Whether it takes tasks of the run that it was told to begin last."""
+        return self._begun and not self._begins
+
+    @property
     def quiet(self) -> bool:
         """Whether it has answered all that it was sent."""
         return not (self.held or self._unflushed or self._flushes)
 
+    @abstractmethod
     def send(self, order: Order) -> None:
         """Say something; that it has died is seen when its answers are read."""
-        with contextlib.suppress(OSError):
-            self.connection.send(order)
+
+    def begin(self, request: RunRequest) -> None:
+        """Let it begin a run."""
+        self._begins += 1
+        self.send(Begin(request, self.prefix))
+
+    def answered_begin(self, *, begun: bool) -> None:
+        """Note whether it has begun a run that it was told to begin."""
+        self._begins -= 1
+        self._begun = begun
 
     def give(self, held: Held) -> None:
         """Give it a task."""
@@ -115,95 +121,94 @@ class Hand:
             self.made += 1
         self.alone &= bool(self.held)
 
+    @abstractmethod
     def how_it_ended(self) -> str:
-        """Say how the process ended; it has."""
-        self.process.join()
-        code = self.process.exitcode or 0
-        if code >= 0:
-            return f"exit code {code}"
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-        return f"signal {-code}"
+        """Say how it ended; it has."""
 
+    @abstractmethod
     def told(self) -> dict[str, Any]:
         """Return what is known of it, as plain data."""
-        alive = self.process.is_alive()
-        return {
-            "process": self.process.pid,
-            "device": self.model.backend.device,
-            "answered": self.made,
-            "peak_memory_mb": self.peak_mb,
-            "ended": None if alive else self.how_it_ended(),
-        }
 
+    @abstractmethod
     def kill(self) -> None:
-        """End it at once."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+        """End it at once; what has ended is let go."""
 
 
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Let a process begin with Ctrl-C and SIGTERM blocked, until it has said to ignore them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    ensure_running()  # which would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+H_co = TypeVar("H_co", bound=Hand, covariant=True)
 
 
-class Team:
-    """The worker processes of one leader."""
+class Team(ABC, Generic[H_co]):
+    """The workers of one leader."""
 
     def __init__(self) -> None:
         """Begin with none."""
-        self.hands: list[Hand] = []
-        """Those that are there."""
-        self._gone: list[Hand] = []
+        self._hands: list[H_co] = []
+        self._gone: list[H_co] = []
         self._started = 0
         self._said: set[str] = set()
-        # At its end Python waits for child processes, even those that wait for it.
-        self._at_exit = Finalize(self, _kill_all, args=(self.hands,), exitpriority=100)
 
-    def all(self) -> list[Hand]:
-        """Return the processes in the order of their start, those that have ended too."""
-        return sorted([*self.hands, *self._gone], key=lambda hand: hand.number)
+    @property
+    def hands(self) -> Sequence[H_co]:
+        """Those that are there."""
+        return self._hands
 
-    def start(self, model: ModelRequest) -> None:
-        """Start one more process."""
+    @property
+    @abstractmethod
+    def sees_this_machine(self) -> bool:
+        """See ``Labeling``."""
+
+    @property
+    @abstractmethod
+    def tries(self) -> int:
+        """How many workers in a row may die in one place before they have opened the model."""
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether enough of them have opened the model for a run to begin."""
+
+    def all(self) -> list[H_co]:
+        """Return the workers in the order of their start, those that have ended too."""
+        return sorted([*self._hands, *self._gone], key=attrgetter("number"))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See ``Crew.facts``; one has opened the model."""
+        found = [hand.facts for hand in self.all() if hand.facts is not None]
+        providers = ", ".join(dict.fromkeys(str(facts["provider"]) for facts in found))
+        return {**found[0], "provider": providers}
+
+    def start(self, model: ModelRequest, *, tried: int = 0) -> None:
+        """Start one more worker.
+
+        Args:
+            model: What it opens.
+            tried: Workers that have died in its place before they had opened the model.
+        """
         self._started += 1
-        self.hands.append(Hand(self._started, model))
+        hand = self._made(self._started, model)
+        hand.tried = tried
+        self._hands.append(hand)
+
+    @abstractmethod
+    def _made(self, number: int, model: ModelRequest) -> H_co: ...
 
     def lose(self, hand: Hand) -> str:
-        """Note that a process has ended, and say how."""
+        """Note that a worker has ended, and say how."""
         how = hand.how_it_ended()
-        hand.connection.close()
-        self.hands.remove(hand)
-        self._gone.append(hand)
+        hand.kill()
+        one = next(one for one in self._hands if one is hand)
+        self._hands.remove(one)
+        self._gone.append(one)
         return how
 
+    @abstractmethod
     def answers(self, *, seconds: float = 0.2) -> Iterator[tuple[Hand, Answer | None]]:
         """Yield what workers have said, and None for one that has died, each in its order.
 
         Args:
             seconds: How long to wait until one says something.
         """
-        hands = {id(hand.connection): hand for hand in self.hands}
-        for connection in wait([hand.connection for hand in self.hands], seconds):
-            hand = hands[id(connection)]
-            try:
-                more = True
-                while more:
-                    answer: Answer = hand.connection.recv()
-                    yield hand, answer
-                    more = hand.connection.poll()
-            except (EOFError, OSError):
-                yield hand, None
 
     def say(self, warning: Warned) -> None:
         """Give a warning of a worker, each text once."""
@@ -212,13 +217,13 @@ class Team:
             warnings.warn(warning.text, warning.category, stacklevel=2)
 
     def wait_until_open(self) -> None:
-        """Wait until every process has opened the model.
+        """Wait until a run can begin.
 
         Raises:
             Exception: What went wrong in one of them.
             FcnkitError: One has ended.
         """
-        while any(hand.facts is None for hand in self.hands):
+        while not self.is_open:
             for hand, answer in self.answers():
                 match answer:
                     case Opened(facts):
@@ -231,22 +236,9 @@ class Team:
                         raise _did_not_start(hand, self.lose(hand))
 
     def kill(self) -> None:
-        """End all processes at once."""
-        _kill_all(self.hands)
-
-    def close(self) -> None:
-        """End all processes; closing twice is fine."""
-        for hand in self.hands:
-            hand.send(Close())
-        end = time.monotonic() + _PATIENCE
-        for hand in self.hands:
-            hand.process.join(max(0.0, end - time.monotonic()))
-        self.kill()
-
-
-def _kill_all(hands: list[Hand]) -> None:
-    while hands:
-        hands.pop().kill()
+        """End all workers at once."""
+        while self._hands:
+            self._hands.pop().kill()
 
 
 def _did_not_start(hand: Hand, how: str) -> FcnkitError:

@@ -1,13 +1,17 @@
-"""Labeling the inputs of one run on a Ray cluster, by Ray Data and actors that keep the model open.
+"""Labeling the inputs of one run on a Ray cluster, by actors that keep the model open.
 
 Paths go to the actors, and records come back: pixels stay on the file system, which every node
 sees. The leading process publishes results and writes the manifest, as for ``Workers``. So what a
 lost node had is computed again by another one, and has one result and one line all the same.
+
+Ray Data is not used here. It tries a task again on the actor that it was bound to, and where that
+actor waits for the core of another one, both wait forever. ``Predictor`` is for Ray Data.
 """
 
 from __future__ import annotations
 
-import logging
+import signal
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +22,9 @@ from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.checks import check_int
 from fcnkit.runtime.predict.covering import CoverRequest
 from fcnkit.runtime.predict.crew import Crew, ModelRequest
-from fcnkit.runtime.predict.desk import Broken
-from fcnkit.runtime.predict.ray_actor import RayWork, tried
-from fcnkit.runtime.predict.ray_run import Cluster, RayRun
+from fcnkit.runtime.predict.ray_hand import RayTeam
 from fcnkit.runtime.predict.run import RunControl, RunRequest
+from fcnkit.runtime.predict.workers_run import WorkersRun
 
 __all__ = ["RayWorkers"]
 
@@ -50,7 +53,7 @@ class RayWorkers(Crew):
         covering: CoverRequest | None = None,
         prepare: Callable[[], object] | None = None,
     ) -> None:
-        """Connect to a cluster.
+        """Connect to a cluster, and wait until one actor has opened the model.
 
         Args:
             model: As for ``load``.
@@ -67,7 +70,7 @@ class RayWorkers(Crew):
             TypeError: processes is not an integer, or gpus is not a number.
             ValueError: One of them is out of range, or the backend names a device.
             MissingExtraError: Ray is not installed.
-            FcnkitError: There is no such cluster.
+            FcnkitError: There is no such cluster, it has no room, or as for ``load``.
         """
         if processes is not None:
             check_int("RayWorkers: processes", processes, 1, _MOST_WORKERS)
@@ -82,46 +85,54 @@ class RayWorkers(Crew):
         )
         if prepare is not None:
             self._model = replace(self._model, prepare=prepare)
+        gpus = _checked_gpus(gpus)
         self._ray = _import_ray()
         self._owns = not self._ray.is_initialized()
         if self._owns:
             _connect(self._ray, address)
-        self._cluster = Cluster(
-            self._ray, threads=threads, gpus=_checked_gpus(gpus), processes=processes
-        )
-        self._facts: dict[str, Any] = {}
+        # Beside a GPU, Ray counts GPUs alone.
+        self._team = RayTeam(self._ray, {"num_cpus": 0 if gpus else threads, "num_gpus": gpus})
+        self._count = processes or self._most(threads, gpus)
+        try:
+            self._complete()
+            self._team.wait_until_open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _most(self, threads: int, gpus: float) -> int:
+        """Return how many workers fit into the cluster where nothing else runs."""
+        found = self._ray.cluster_resources()
+        most = found.get("GPU", 0) / gpus if gpus else found.get("CPU", 0) // threads
+        return max(1, int(most))
+
+    def _complete(self) -> None:
+        """Ask for the workers that are not there."""
+        while len(self._team.hands) < self._count:
+            self._team.start(self._model)
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """See ``Crew.facts``; empty before the first run."""
-        return self._facts
+        """See ``Crew.facts``."""
+        return self._team.facts
 
-    def begin(self, request: RunRequest, control: RunControl) -> RayRun:
-        """Open the model once in the cluster; see ``Crew.begin``."""
-        if request.frames:
-            rule, remedy = "Ray labels a video as one", "leave --frames or Ray out"
-            raise BadValueError(message("predict", rule, "--frames", remedy))
-        work = RayWork(model=self._model, request=request, into=None)
-        task = self._ray.remote(**self._cluster.room)(tried)
-        try:
-            answer = self._ray.get(task.remote(work))
-        except self._ray.exceptions.RayError as error:
-            rule, remedy = "a worker must open the model", "see ray status"
-            raise FcnkitError(message("ray", rule, _first_line(error), remedy)) from error
-        if isinstance(answer, Broken):
-            raise answer.error
-        self._facts, options = answer
-        return RayRun(self._cluster, work, options, control)
+    def begin(self, request: RunRequest, control: RunControl) -> WorkersRun:
+        """Prepare a run; see ``Crew.begin``."""
+        self._complete()
+        return WorkersRun(self._team, request, control)
 
     def told(self) -> list[dict[str, Any]]:
-        """See ``Crew.told``."""
-        return self._cluster.told()
+        """See ``Crew.told``; without those that have found no room."""
+        return [hand.told() for hand in self._team.all() if hand.place is not None]
 
     def abandon(self) -> None:
-        """Do nothing: the run leaves by its event, and the actors end with the connection."""
+        """See ``Crew.abandon``."""
+        self._team.abandon()
 
     def close(self) -> None:
-        """Leave the cluster, where it was joined here."""
+        """End the actors, and leave the cluster where it was joined here."""
+        self._team.kill()
+        self._count = 0
         if self._owns and self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -139,21 +150,17 @@ def _checked_gpus(gpus: object) -> float:
 def _import_ray() -> Any:
     try:
         import ray
-        import ray.data
     except ModuleNotFoundError as error:
         raise missing_extra("RayWorkers", str(error.name), "ray") from error
     return ray
 
 
 def _connect(ray: Any, address: str) -> None:
+    on_terminate = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as error:
         rule, remedy = "needs a Ray cluster", "start one with ray start --head, or pass local"
         raise FcnkitError(message("ray", rule, f"{address}: {error}", remedy)) from error
-    # It says on standard error how every plan begins and ends; the run says what comes of it.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in its place

@@ -1,113 +1,76 @@
-"""The worker of a Ray cluster: an actor that opens the model once and labels task after task."""
+"""The worker of a Ray cluster: an actor that opens the model once and labels run after run."""
 
 from __future__ import annotations
 
 import os
-import pickle
-import secrets
+import queue
 import socket
-import warnings
-from collections.abc import Sequence
+import threading
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Final
 
-from fcnkit.errors import DataError, FcnkitWarning, message
-from fcnkit.runtime.machine import peak_memory_mb
-from fcnkit.runtime.predict.crew import ModelRequest, facts_of
-from fcnkit.runtime.predict.desk import Answer, Broken, Desk, Doubt, Made, Warned, portable
-from fcnkit.runtime.predict.jobs import Job
-from fcnkit.runtime.predict.manifest import Options
-from fcnkit.runtime.predict.run import RunRequest
-from fcnkit.runtime.predict.segmenter import Segmenter
-from fcnkit.runtime.predict.video_in import is_video
-from fcnkit.runtime.predict.worker import Into
+from fcnkit.runtime.predict.crew import ModelRequest
+from fcnkit.runtime.predict.desk import Answer
+from fcnkit.runtime.predict.worker import Link, Order, serve
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+__all__ = ["Place", "RayActor"]
 
-__all__ = ["RayActor", "RayWork", "tried"]
+_MOST_ANSWERS: Final = 64
+"""Answers that go through Ray at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RayWork:
-    """What the actors of one run need."""
+@dataclass(frozen=True)
+class Place:
+    """Where an actor runs: what it says first."""
 
-    model: ModelRequest
-    request: RunRequest
-    into: Into | None
-    """Where results are written; None before it is there."""
-
-
-def tried(work: RayWork) -> tuple[dict[str, Any], Options] | Broken:
-    """Open the model in the cluster and say how it runs there."""
-    try:
-        with work.model.open() as segmenter:
-            desk = Desk(segmenter, work.request, prefix="", send=lambda _: None)
-            return facts_of(segmenter), desk.options
-    except Exception as error:  # raised by the leader, without Ray's own around it
-        return Broken(portable(error))
+    node: str
+    process: int
 
 
 class RayActor:
-    """A worker: opens the model with its first task, and keeps it."""
+    """A worker. Its calls go to a thread that holds the model; two may run at a time."""
 
-    def __init__(self, work: RayWork) -> None:
-        self._work = work
-        self._segmenter: Segmenter | None = None
-        self._desk: Desk | None = None
-        self._answers: list[Answer] = []
+    def __init__(self, model: ModelRequest) -> None:
+        self._link = _Calls()
+        self._link.said.put(Place(socket.gethostname(), os.getpid()))
+        self._lock, self._next, self._early = threading.Lock(), 0, dict[int, list[Order]]()
+        threading.Thread(
+            target=serve, args=(self._link, model), daemon=True, name="fcnkit-worker"
+        ).start()
 
-    def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.object_]]:
-        """Label the inputs of one task; returns one row, the pickled answers."""
-        import numpy as np
+    def put(self, number: int, orders: list[Order]) -> None:
+        """Take orders.
 
-        self._answers = []
-        pairs = zip(batch["source"].tolist(), batch["output"].tolist(), strict=True)
-        jobs = [Job(Path(source), Path(output)) for source, output in pairs]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("always", category=FcnkitWarning)
-            warnings.showwarning = self._warned
+        Args:
+            number: Of the call, from 0. Ray may swap calls.
+            orders: What is to be done.
+        """
+        with self._lock:
+            self._early[number] = orders
+            while self._next in self._early:
+                for order in self._early.pop(self._next):
+                    self._link.receive(order)
+                self._next += 1
+
+    def take(self) -> list[Answer | Place]:
+        """Return what the worker has said since the last call; waits until it says something."""
+        said = self._link.said
+        answers = [said.get()]
+        while len(answers) < _MOST_ANSWERS:
             try:
-                self._label(jobs)
-            except Exception as error:  # the leader ends the run with it
-                self._answers.append(Broken(portable(error)))
-        told = {
-            "node": socket.gethostname(),
-            "process": os.getpid(),
-            "answered": sum(isinstance(answer, Made) for answer in self._answers),
-            "peak_memory_mb": peak_memory_mb(),
-        }
-        row = np.empty(1, object)
-        row[0] = pickle.dumps((told, self._answers))
-        return {"answers": row}
+                answers.append(said.get_nowait())
+            except queue.Empty:
+                break
+        return answers
 
-    def _label(self, jobs: Sequence[Job]) -> None:
-        if self._desk is None:
-            into = self._work.into
-            assert into is not None  # the run is under way
-            if not (into.out / into.name).is_dir():
-                rule, remedy = "every node must see the output folder", "put it on a shared disk"
-                got = f"none on {socket.gethostname()}"
-                raise DataError(message(str(into.out), rule, got, remedy))
-            self._segmenter = self._work.model.open()
-            self._desk = Desk(
-                self._segmenter,
-                self._work.request,
-                prefix=f"{secrets.token_hex(8)}-",
-                send=self._take,
-            )
-            self._desk.into(into.out, into.name, resume=into.resume)
-        self._desk.images(job for job in jobs if not is_video(job.source))
-        for job in jobs:
-            if is_video(job.source):
-                self._desk.video(job)
 
-    def _take(self, answer: Answer) -> None:
-        if isinstance(answer, Made | Doubt):
-            self._answers.append(answer)
+class _Calls(Link):
+    """The way to a leader that calls."""
 
-    def _warned(self, message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, FcnkitWarning):
-            self._answers.append(Warned(category, str(message)))
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: queue.SimpleQueue[Answer | Place] = queue.SimpleQueue()
+
+    def send(self, answer: Answer) -> None:
+        """Keep it until the leader takes it."""
+        self.said.put(answer)

@@ -1,4 +1,4 @@
-"""A worker process: it opens the model and does what the leading process orders.
+"""A worker: it opens the model and does what the leading process orders.
 
 The orders are the classes below, the answers those of ``desk.py``.
 """
@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -35,7 +36,7 @@ from fcnkit.runtime.predict.run import RunRequest
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.runtime.predict.video_in import is_video
 
-__all__ = ["Begin", "Close", "Flush", "Into", "Order", "Stop", "Task", "work"]
+__all__ = ["Begin", "Close", "Flush", "Into", "Link", "Order", "Stop", "Task", "serve", "work"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,54 @@ _Queued: TypeAlias = Begin | Into | Task | Flush | Close
 Order: TypeAlias = Begin | Into | Task | Flush | Stop | Close
 
 
+class Link(ABC):
+    """The way between a worker and the leader."""
+
+    def __init__(self) -> None:
+        self.orders: SimpleQueue[_Queued] = SimpleQueue()
+        self.stop = threading.Event()
+
+    def receive(self, order: Order) -> None:
+        """Take an order, so that a stop is seen at once; any thread."""
+        if isinstance(order, Stop):
+            self.stop.set()
+        else:
+            self.orders.put(order)
+
+    @abstractmethod
+    def send(self, answer: Answer) -> None:
+        """Say something; any thread."""
+
+    def wait_for_close(self) -> None:
+        """Wait until the leader has read what was said."""
+        while not isinstance(self.orders.get(), Close):
+            pass
+
+
+class _Pipe(Link):
+    """The connection to a leader on this machine."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection, self._sending = connection, threading.Lock()
+        threading.Thread(target=self._read, daemon=True, name="fcnkit-orders").start()
+
+    def _read(self) -> None:
+        while True:
+            try:
+                self.receive(self._connection.recv())
+            except (EOFError, OSError):
+                os._exit(1)  # the leader is gone: nobody takes what is made here
+
+    def send(self, answer: Answer) -> None:
+        """Say something; any thread."""
+        try:
+            with self._sending:
+                self._connection.send(answer)
+        except OSError:
+            os._exit(1)
+
+
 def work(connection: Connection, request: ModelRequest) -> None:
     """Serve the leader until it says ``Close``; the target of a process.
 
@@ -97,7 +146,16 @@ def work(connection: Connection, request: ModelRequest) -> None:
     # Ctrl-C and Slurm's SIGTERM go to all processes of a group. The leader says what follows.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    link = _Link(connection)
+    serve(_Pipe(connection), request)
+
+
+def serve(link: Link, request: ModelRequest) -> None:
+    """Open the model and follow orders until ``Close``.
+
+    Args:
+        link: To the leader.
+        request: The model to open.
+    """
     _forward_warnings(link)
     try:
         with request.open() as segmenter:
@@ -108,7 +166,7 @@ def work(connection: Connection, request: ModelRequest) -> None:
         link.wait_for_close()
 
 
-def _forward_warnings(link: _Link) -> None:
+def _forward_warnings(link: Link) -> None:
     show_other = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *more: Any, **options: Any) -> None:
@@ -121,44 +179,10 @@ def _forward_warnings(link: _Link) -> None:
     warnings.showwarning = show
 
 
-class _Link:
-    """The connection to the leader. A thread reads it, so that a stop is seen at once."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._sending = connection, threading.Lock()
-        self.orders: SimpleQueue[_Queued] = SimpleQueue()
-        self.stop = threading.Event()
-        threading.Thread(target=self._read, daemon=True, name="fcnkit-orders").start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                order: Order = self._connection.recv()
-            except (EOFError, OSError):
-                os._exit(1)  # the leader is gone: nothing takes the results
-            if isinstance(order, Stop):
-                self.stop.set()
-            else:
-                self.orders.put(order)
-
-    def send(self, answer: Answer) -> None:
-        """Say something; any thread."""
-        try:
-            with self._sending:
-                self._connection.send(answer)
-        except OSError:
-            os._exit(1)
-
-    def wait_for_close(self) -> None:
-        """Wait until the leader has read what was said."""
-        while not isinstance(self.orders.get(), Close):
-            pass
-
-
 class _Server:
     """Does the work of a worker process."""
 
-    def __init__(self, link: _Link, segmenter: Segmenter) -> None:
+    def __init__(self, link: Link, segmenter: Segmenter) -> None:
         self._link, self._segmenter = link, segmenter
         self._next: _Queued | None = None
         """An order that was read and not followed yet."""

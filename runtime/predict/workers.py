@@ -18,7 +18,7 @@ from fcnkit.runtime.backends.settings import usable_cores
 from fcnkit.runtime.checks import MAX_THREADS, check_int
 from fcnkit.runtime.predict.covering import CoverRequest
 from fcnkit.runtime.predict.crew import Crew, ModelRequest
-from fcnkit.runtime.predict.hand import Team
+from fcnkit.runtime.predict.process_hand import ProcessTeam
 from fcnkit.runtime.predict.run import RunControl, RunRequest
 from fcnkit.runtime.predict.workers_run import WorkersRun
 
@@ -75,9 +75,10 @@ class Workers(Crew):
             request = replace(request, prepare=prepare)
         requests = [request] * count
         if devices is not None:
-            check_device(model, replace(backend, device=devices[0]))
+            for device in devices:
+                check_device(model, replace(backend, device=device))
             requests = [replace(request, backend=replace(backend, device=d)) for d in devices]
-        self._team = Team()
+        self._team = ProcessTeam()
         try:
             for one in requests:
                 self._team.start(one)
@@ -89,16 +90,10 @@ class Workers(Crew):
     @property
     def facts(self) -> Mapping[str, Any]:
         """See ``Crew.facts``."""
-        found = [hand.facts for hand in self._team.all() if hand.facts is not None]
-        providers = ", ".join(dict.fromkeys(str(facts["provider"]) for facts in found))
-        return {**found[0], "provider": providers}
+        return self._team.facts
 
     def begin(self, request: RunRequest, control: RunControl) -> WorkersRun:
         """Prepare a run; see ``Crew.begin``."""
-        if not self._team.hands:
-            rule, remedy = "needs open workers", "make new ones"
-            raise BadValueError(message("predict_files", rule, "closed ones", remedy))
-        self._team.wait_until_open()
         return WorkersRun(self._team, request, control)
 
     def told(self) -> list[dict[str, Any]]:
@@ -107,8 +102,7 @@ class Workers(Crew):
 
     def abandon(self) -> None:
         """See ``Crew.abandon``."""
-        for hand in self._team.hands:
-            hand.process.kill()
+        self._team.abandon()
 
     def close(self) -> None:
         """End the processes; closing twice is fine."""

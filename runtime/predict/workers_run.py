@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from fcnkit.errors import DataError, FcnkitError, WorkerWarning, message
+from fcnkit.errors import BadValueError, DataError, FcnkitError, WorkerWarning, message
 from fcnkit.runtime.predict.crew import MOST_DEATHS, check_alike, failed_record, publish_made
 from fcnkit.runtime.predict.desk import (
     Answer,
@@ -38,7 +38,7 @@ from fcnkit.runtime.predict.run import RunControl, RunRequest
 from fcnkit.runtime.predict.video_in import is_video
 from fcnkit.runtime.predict.video_records import FrameRecord
 from fcnkit.runtime.predict.video_run import IsDone
-from fcnkit.runtime.predict.worker import Begin, Into, Task
+from fcnkit.runtime.predict.worker import Into, Task
 
 __all__ = ["WorkersRun"]
 
@@ -46,7 +46,8 @@ _AHEAD: Final = 2
 """Inputs that a worker has and has not begun, at most."""
 
 _MOST_IN_A_ROW: Final = 12
-"""Deaths without one answer between them, after which the inputs are not to blame."""
+"""Deaths without one answer between them, after which the inputs are not to blame. More where
+there are many workers, because a lost machine is the death of all its workers."""
 
 
 class WorkersRun:
@@ -54,11 +55,15 @@ class WorkersRun:
 
     def __init__(
         self,
-        team: Team,
+        team: Team[Hand],
         request: RunRequest,
         control: RunControl,
     ) -> None:
-        """Begin a run in every worker; see ``Crew.begin``."""
+        """Begin a run in every worker that is open; see ``Crew.begin``."""
+        if not team.hands:
+            rule, remedy = "needs open workers", "make new ones"
+            raise BadValueError(message("predict_files", rule, "closed ones", remedy))
+        team.wait_until_open()
         self._team, self._request = team, request
         self._control, self._doubt = control, RangeWarner(SAY_IN_TRAINING)
         self._options: Options | None = None
@@ -72,13 +77,16 @@ class WorkersRun:
         """Tasks that were with a worker that died."""
         self._deaths = 0
         """Since the last answer."""
-        for hand in team.hands:
-            hand.ready = False
-            self._begin(hand)
-        self._wait_until_begun()
+        self._most_in_a_row = max(_MOST_IN_A_ROW, MOST_DEATHS * len(team.hands))
+        begun = {hand for hand in team.hands if hand.facts is not None}
+        for hand in begun:
+            hand.begin(request)
+        self._wait_until_begun(begun)
 
-    sees_this_machine = True
-    """See ``Labeling``."""
+    @property
+    def sees_this_machine(self) -> bool:
+        """See ``Labeling``."""
+        return self._team.sees_this_machine
 
     @property
     def options(self) -> Options:
@@ -103,9 +111,9 @@ class WorkersRun:
                 earlier, self._earlier = self._earlier, []
                 yield from earlier
                 for hand, answer in self._team.answers(seconds=0 if earlier else 0.2):
-                    for record, name in self._taken(hand, answer, place):
-                        publish_made(place, record, name)
-                        yield record
+                    for made in self._taken(hand, answer, place):
+                        publish_made(place, made)
+                        yield made.record
             until_error.check()
             whole = True
         except KeyboardInterrupt:
@@ -115,9 +123,9 @@ class WorkersRun:
             if not whole:
                 self._drain(place)
 
-    def _wait_until_begun(self) -> None:
+    def _wait_until_begun(self, left: set[Hand]) -> None:
         """Hear every worker, also where one refuses: the next run must not hear it."""
-        left, errors = set(self._team.hands), list[Exception]()
+        errors: list[Exception] = []
         while left:
             for hand, answer in self._team.answers():
                 if answer is None:
@@ -133,9 +141,6 @@ class WorkersRun:
                     left.discard(hand)
         if errors:
             raise errors[0]
-
-    def _begin(self, hand: Hand) -> None:
-        hand.send(Begin(self._request, hand.prefix))
 
     def _task(self, job: Job, place: Place, is_done: IsDone) -> Task:
         if not (self._request.frames and is_video(job.source)):
@@ -197,10 +202,8 @@ class WorkersRun:
 
     # --- what comes back -------------------------------------------------------------------------
 
-    def _taken(
-        self, hand: Hand, answer: Answer | None, place: Place
-    ) -> Iterator[tuple[Record, str | None]]:
-        """Follow an answer; yield records, and the files of their results."""
+    def _taken(self, hand: Hand, answer: Answer | None, place: Place) -> Iterator[Made]:
+        """Follow an answer; yield what is to be published."""
         if answer is None:
             yield from self._lost(hand, place)
         elif isinstance(answer, Made):
@@ -209,7 +212,7 @@ class WorkersRun:
                 hand.answered(record.output)
                 self._failed |= self._control.fail_fast and record.status != "done"
             self._deaths = 0
-            yield record, answer.name
+            yield answer
         elif isinstance(answer, Broken) and not hand.ready:
             self._give_up(hand, one_line(answer.error, Path()))
         else:
@@ -219,12 +222,9 @@ class WorkersRun:
         match answer:
             case Opened(facts):
                 hand.facts = facts
-                self._begin(hand)
+                hand.begin(self._request)
             case Ready(options):
-                hand.ready = True
-                if self._into is not None:  # it takes the place of a dead one
-                    hand.send(self._into)
-                self._options = check_alike(self._options, options)
+                self._begun(hand, options)
             case Took():
                 hand.waiting -= 1
             case FrameDone(video, labeled, total):
@@ -237,37 +237,52 @@ class WorkersRun:
             case Flushed(peak_mb):
                 hand.flushed(peak_mb)
             case Broken(error):
-                if hand.ready:  # it waits for its end
-                    hand.process.kill()
-                    self._team.lose(hand)
+                self._broken(hand)
                 raise error
+
+    def _begun(self, hand: Hand, options: Options) -> None:
+        hand.answered_begin(begun=True)
+        if hand.ready:  # else that was an earlier run
+            if self._into is not None:  # it comes later than others
+                hand.send(self._into)
+            self._options = check_alike(self._options, options)
+
+    def _broken(self, hand: Hand) -> None:
+        if hand.facts is not None and not hand.ready:
+            hand.answered_begin(begun=False)
+        else:  # it waits for its end
+            hand.kill()
+            self._team.lose(hand)
 
     # --- workers that die ------------------------------------------------------------------------
 
-    def _lost(self, hand: Hand, place: Place) -> Iterator[tuple[Record, None]]:
+    def _lost(self, hand: Hand, place: Place) -> Iterator[Made]:
         """Take back the tasks of a worker that has died; yield those that failed for good."""
         how = self._team.lose(hand)
         place.staging.remove(prefix=hand.prefix)
         if self._halted():
             return
         if not hand.ready:
-            self._give_up(hand, how)
+            if hand.tried + 1 < self._team.tries:
+                self._team.start(hand.model, tried=hand.tried + 1)
+            else:
+                self._give_up(hand, how)
             return
         self._deaths += 1
-        if self._deaths > _MOST_IN_A_ROW:
+        if self._deaths > self._most_in_a_row:
             rule, got = "workers must give results", f"{self._deaths} that died in a row"
             remedy = "label one image with a single process to see why"
             raise FcnkitError(message("predict", rule, f"{got}, the last by {how}", remedy))
         rule, got = "must live until the run ends", f"{how} with {len(hand.held)} inputs"
         remedy = "they are tried again; if memory ran out, lower --processes"
-        text = message(f"worker {hand.number} (process {hand.process.pid})", rule, got, remedy)
+        text = message(hand.name, rule, got, remedy)
         warnings.warn(text, WorkerWarning, stacklevel=2)
         for held in hand.held.values():
             held.deaths += 1
             if held.deaths < MOST_DEATHS:
                 self._suspects.append(held)
             else:
-                yield self._given_up(held.task.job, how), None
+                yield Made(self._given_up(held.task.job, how), None)
         if not self._halted():
             self._team.start(hand.model)
 
@@ -281,7 +296,7 @@ class WorkersRun:
     def _give_up(self, hand: Hand, why: str) -> None:
         """Go on without a worker that could not be started again."""
         if hand in self._team.hands:
-            hand.process.kill()
+            hand.kill()
             self._team.lose(hand)
         rule, remedy = "must be able to take the place of a dead one", "the others go on"
         if not self._team.hands:
@@ -301,8 +316,8 @@ class WorkersRun:
                 self._deal()
                 for hand, answer in self._team.answers():
                     with contextlib.suppress(Exception):
-                        for record, name in self._taken(hand, answer, place):
-                            publish_made(place, record, name)
+                        for made in self._taken(hand, answer, place):
+                            publish_made(place, made)
         except KeyboardInterrupt:
             self._team.kill()
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults import (
     arguments,
     backends,
+    bands,
     datasets,
     kills,
     load,
@@ -19,6 +20,7 @@ __all__ = [
     "PROMISES",
     "arguments",
     "backends",
+    "bands",
     "datasets",
     "kills",
     "load",

@@ -169,7 +169,9 @@ _VALUES: dict[str, Callable[[Path], dict[str, Any]]] = {
     },
     "bilinear_kernel": lambda _: {"channels": [1, 4], "kernel_size": [1, 4, 64]},
     "subpixel_weight": _weight,
-    "pick_device": lambda _: {"name": ["cpu", "auto", "cpu:x"]},
+    "pick_device": lambda _: {
+        "name": ["cpu", "auto", "cpu:x"], "what": ["--device"], "remedy": ["use --device cpu"],
+    },
     "Recipe": _recipe,
     "write_shapes": lambda place: {
         "out": _fresh(place), "train": [1], "val": [1], "test": [0], "seed": [0, 1],

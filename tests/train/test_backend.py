@@ -15,7 +15,8 @@ from torch import nn
 
 import fcnkit
 from fcnkit.errors import ArtifactError, BackendUnavailableError
-from fcnkit.runtime import open_backend
+from fcnkit.runtime import BackendRequest, open_backend
+from fcnkit.runtime.backends.opening import open_model
 from fcnkit.train.backend import TorchBackend
 from fcnkit.train.checkpoint import Checkpoint, checkpoint_spec, save_checkpoint
 from fcnkit.train.models import create_model
@@ -144,13 +145,13 @@ def test_bfloat16_agrees_on_most_pixels(checkpoint: Path) -> None:
         (
             {"options": {"device": "tpu"}},
             ValueError,
-            "--device: is auto, cpu, cuda or cuda:N, got tpu; use one",
+            "open_backend: device: is auto, cpu, cuda or cuda:N, got tpu; use one",
         ),
         (
             {"options": {"device": "cuda:77"}},
             BackendUnavailableError,
-            f"--device: cuda:77 must be a GPU that torch sees, got {torch.cuda.device_count()} "
-            "GPUs; use --device cpu",
+            "open_backend: device: cuda:77 must be a GPU that torch sees, "
+            f"got {torch.cuda.device_count()} GPUs; pass the option device=cpu",
         ),
         (
             {"compute": "int8"},
@@ -170,6 +171,22 @@ def test_wrong_requests(
 ) -> None:
     with refusal(kind, text):
         fcnkit.load(checkpoint, **given)
+
+
+def test_a_device_that_torch_does_not_see(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch may be built without CUDA on a machine whose driver shows GPUs."""
+    monkeypatch.setattr("fcnkit.runtime.backends.opening.has_driver", lambda: True)
+    monkeypatch.setattr("fcnkit.runtime.backends.opening.gpu_count", lambda: 100)
+    text = (
+        "open_backend: device: cuda:77 must be a GPU that torch sees, "
+        f"got {torch.cuda.device_count()} GPUs; leave the device out"
+    )
+    with refusal(BackendUnavailableError, text):
+        open_model(checkpoint, BackendRequest(device=77))
+    with open_backend(checkpoint) as opened:
+        assert opened.name == "torch"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,7 @@ from fcnkit.cli.options import (
     parse_size,
 )
 from fcnkit.cli.say import say
-from fcnkit.errors import BadValueError, message, missing_extra, printable
+from fcnkit.errors import BadValueError, FcnkitWarning, message, missing_extra, printable
 from fcnkit.train.recipe import (
     RECIPES,
     Loss,
@@ -154,6 +154,7 @@ def train(
     chosen: Recipe = replace(RECIPES[recipe], **given)
     try:
         from fcnkit.train import loop
+        from fcnkit.train.parallel import is_first
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
@@ -164,7 +165,9 @@ def train(
         upsample_init=upsample_init,
         freeze_upsample=freeze_upsample,
     )
-    first = os.environ.get("RANK", "0") == "0"  # Under torchrun one process speaks for all.
+    first = is_first()  # Under torchrun one process speaks for all.
+    if not first:
+        warnings.filterwarnings("ignore", category=FcnkitWarning)
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
     levels = parse_levels(value_range, "--range")

@@ -10,8 +10,10 @@ import pytest
 from fcnkit.errors import BackendUnavailableError
 from fcnkit.runtime import BackendRequest
 from fcnkit.runtime.backends import opening
+from fcnkit.runtime.backends.cuda import gpu_count, has_driver
 from fcnkit.runtime.backends.opening import check_device, open_model
 from fcnkit.runtime.backends.registry import BACKENDS, BackendRow
+from fcnkit.runtime.predict.workers import Workers
 from tests.refusal import refusal
 from tests.runtime.models import make_spec, write_model
 
@@ -43,6 +45,7 @@ def test_every_backend_with_a_gpu_gets_the_number(
 
     monkeypatch.setattr(BackendRow, "load", load)
     monkeypatch.setattr(opening, "has_driver", lambda: True)
+    monkeypatch.setattr(opening, "gpu_count", lambda: 4)
     path = model if BACKENDS[name].runs == "onnx" else tmp_path / f"m{SUFFIX[BACKENDS[name].runs]}"
     path.touch()
     request = BackendRequest(backend=name, device=3)
@@ -77,6 +80,56 @@ def test_a_machine_without_a_gpu_refuses_it(model: Path, monkeypatch: pytest.Mon
         for refuse in (check_device, open_model):
             with refusal(BackendUnavailableError, NO_GPU):
                 refuse(model, BackendRequest(backend=backend, device=3))
+
+
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [
+        (0, "where the driver shows none; see nvidia-smi"),
+        (1, "where the driver shows 1; pass 0"),
+        (3, "where the driver shows 3; pass 0 to 2"),
+    ],
+)
+@pytest.mark.parametrize("name", ["m.onnx", "m.engine", "m.pt"])
+def test_a_gpu_that_is_not_there_is_refused_for_every_source(
+    name: str, count: int, end: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "has_driver", lambda: True)
+    monkeypatch.setattr(opening, "gpu_count", lambda: count)
+    path = model.with_name(name)
+    path.touch()
+    text = f"open_backend: a device is the number of an NVIDIA GPU, got 3 {end}"
+    for refuse in (check_device, open_model):
+        with refusal(BackendUnavailableError, text):
+            refuse(path, BackendRequest(device=3))
+    with refusal(BackendUnavailableError, text):
+        Workers(path, devices=[3])
+
+
+def test_the_driver_counts_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Driver:
+        """Of two GPUs, or one that does not start."""
+
+        def __init__(self, error: int) -> None:
+            self.error = error
+
+        def cuInit(self, flags: int) -> int:
+            assert flags == 0
+            return self.error
+
+        def cuDeviceGetCount(self, count: Any) -> int:
+            count._obj.value = 2
+            return 0
+
+    for error, expected in ((0, 2), (100, 0)):
+        monkeypatch.setattr("ctypes.CDLL", lambda _, error=error: Driver(error))
+        assert (has_driver(), gpu_count()) == (True, expected)
+
+    def missing(_: str) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    assert (has_driver(), gpu_count()) == (False, 0)
 
 
 @pytest.mark.parametrize(

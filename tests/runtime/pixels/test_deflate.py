@@ -20,8 +20,7 @@ def compressed(labels_hw: NDArray[np.uint8], cuts: list[int]) -> bytes:
     deflate = LabelDeflate(labels_hw.shape[1])
     edges = [0, *sorted(cuts), len(labels_hw)]
     parts = [
-        deflate.add(np.ascontiguousarray(labels_hw[a:b]))
-        for a, b in itertools.pairwise(edges)
+        deflate.add(np.ascontiguousarray(labels_hw[a:b])) for a, b in itertools.pairwise(edges)
     ]
     return b"".join([*parts, deflate.end()])
 

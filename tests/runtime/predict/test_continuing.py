@@ -28,17 +28,13 @@ from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.predict.band_store import BandFolder, BandStore
 from fcnkit.runtime.predict.folder import SUFFIX_OF, Format, find_jobs
 from fcnkit.runtime.predict.manifest import Record
-from fcnkit.runtime.predict.passes import _BandPass
 from fcnkit.runtime.predict.results import ResultRequest
 from tests.geotiff import write_geotiff
 from tests.runtime.models import CLASSES, make_spec, write_model
 from tests.runtime.pictures import noise
+from tests.runtime.predict.killing import Killed, counted_tiles
 
 BANDS = ".fcnkit-bands"
-
-
-class Killed(BaseException):
-    """Ends a run in this process as a kill would: nothing catches it."""
 
 
 @contextmanager
@@ -55,19 +51,6 @@ def ends_after(bands: int, error: type[BaseException] | OSError = Killed) -> Ite
 
     with mock.patch.object(BandStore, "add", add_or_end):
         yield
-
-
-@contextmanager
-def counted_tiles() -> Iterator[list[int]]:
-    """Count the tiles that are cut for the model."""
-    counts, cut = [0], _BandPass._tiles
-
-    def counting(one: _BandPass, band: Any, lefts: tuple[int, ...]) -> Any:
-        counts[0] += len(lefts)
-        return cut(one, band, lefts)
-
-    with mock.patch.object(_BandPass, "_tiles", counting):
-        yield counts
 
 
 def label(segmenter: Segmenter, source: Path, out: Path, **options: Any) -> list[Record]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fcnkit.errors import PictureWarning
+from fcnkit.errors import FcnkitError, PictureWarning, WorkerWarning
 from fcnkit.runtime import (
     BackendRequest,
     Predictor,
@@ -21,8 +21,9 @@ from fcnkit.runtime import (
 )
 from fcnkit.runtime.predict.manifest import Record
 from tests.refusal import refusal
+from tests.runtime.clips import write_clip
 from tests.runtime.pictures import break_some, manifest_of, write_pictures
-from tests.runtime.predict.dying import works_slowly
+from tests.runtime.predict.dying import POISON, dies_of_poison, works_slowly
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -60,29 +61,134 @@ def results(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.glob("*.png")}
 
 
-def test_a_killed_worker_and_a_lost_node(
-    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
-) -> None:
-    """Kill a worker, then remove a node, while they label; compare with one process."""
-    folder, count = tmp_path, 60
-    source = write_pictures(folder / "in", count)
-    list(run(segmenter, source, folder / "one"))
+def labeled_with_losses(
+    cluster: Any, model: Path, source: Path, out: Path, prepare: Callable[[], object]
+) -> list[Record]:
+    """Label on two nodes, kill a worker, and remove a node later."""
+    count = len(list(source.iterdir()))
     second = cluster.add_node(**cluster.room)
     cluster.wait_for_nodes()
     records: list[Record] = []
-    with RayWorkers(model, processes=2, backend=ONE, prepare=works_slowly) as workers:
-        for record in run(workers, source, folder / "two"):
-            records.append(record)
-            if len(records) == count // 6:
-                os.kill(workers.told()[0]["process"], signal.SIGKILL)
-            if len(records) == count // 3:
-                cluster.remove_node(second, allow_graceful=False)
-    assert sorted(record.output for record in records) == sorted(results(folder / "one"))
+    removed = False
+    try:
+        with RayWorkers(model, processes=2, backend=ONE, prepare=prepare) as workers:
+            for record in run(workers, source, out):
+                records.append(record)
+                if len(records) == count // 4:
+                    os.kill(workers.told()[0]["process"], signal.SIGKILL)
+                if len(records) == count // 2:
+                    cluster.remove_node(second, allow_graceful=False)
+                    removed = True
+    finally:
+        if not removed:
+            cluster.remove_node(second)
+    return records
+
+
+def check_whole(records: list[Record], one: Path, two: Path) -> None:
+    """One result and one line each, those of one process."""
+    assert sorted(record.output for record in records) == sorted(results(one))
     assert {record.status for record in records} == {"done"}
-    assert results(folder / "two") == results(folder / "one")
-    lines = [(line["output"], line["status"]) for line in manifest_of(folder / "two")]
-    assert sorted(lines) == [(f"{number:05}.png", "done") for number in range(count)]
-    assert not list((folder / "two").glob(".fcnkit-partial*"))
+    assert results(two) == results(one)
+    lines = [(line["output"], line["status"]) for line in manifest_of(two)]
+    assert sorted(lines) == [(name, "done") for name in sorted(results(one))]
+    assert not list(two.glob(".fcnkit-partial*"))
+
+
+@pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")
+def test_a_killed_worker_and_a_lost_node(
+    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "in", 60)
+    list(run(segmenter, source, tmp_path / "one"))
+    records = labeled_with_losses(cluster, model, source, tmp_path / "two", works_slowly)
+    check_whole(records, tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")
+def test_two_thousand_images_a_killed_worker_and_a_lost_node(
+    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    source = write_pictures(tmp_path / "in", 2000)
+    list(run(segmenter, source, tmp_path / "one"))
+    records = labeled_with_losses(cluster, model, source, tmp_path / "two", int)
+    check_whole(records, tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")
+def test_an_input_that_kills_three_workers_fails_alone(
+    cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
+) -> None:
+    """On one core, where a new worker needs the place of the dead one."""
+    source = write_pictures(tmp_path / "in", 40)
+    list(run(segmenter, source, tmp_path / "one"))
+    poison = source / f"00007-{POISON}.png"
+    poison.write_bytes((source / "00000.png").read_bytes())
+    with RayWorkers(model, processes=2, backend=ONE, prepare=dies_of_poison) as workers:
+        records = list(run(workers, source, tmp_path / "two"))
+        again = list(run(workers, source, tmp_path / "two"))
+    failed = {record.input: record.error for record in records if record.status == "failed"}
+    assert failed == {
+        str(poison): f"{poison}: a worker must survive an input, got 3 workers that died with it, "
+        "the last by the end of its process; label it alone to see why"
+    }
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    lines = [(line["output"], line["status"]) for line in manifest_of(tmp_path / "two")][:41]
+    assert sorted(lines) == sorted(
+        [(name, "done") for name in results(tmp_path / "one")] + [(poison.name, "failed")]
+    )
+    assert [record.status for record in again].count("skipped") == 40
+
+
+def test_a_killed_worker_is_named(cluster: Any, model: Path, tmp_path: Path) -> None:
+    source = write_pictures(tmp_path / "in", 40)
+    with RayWorkers(model, processes=1, backend=ONE, prepare=works_slowly) as workers:
+        labeling = run(workers, source, tmp_path / "out")
+        next(labeling)
+        [told] = workers.told()
+        os.kill(told["process"], signal.SIGKILL)
+        with pytest.warns(WorkerWarning) as caught:
+            list(labeling)
+        assert [one["ended"] for one in workers.told()] == ["the end of its process", None]
+    [text] = [str(one.message) for one in caught if one.category is WorkerWarning]
+    name = f"worker 1 (process {told['process']} on {told['node']})"
+    begin = f"{name}: must live until the run ends, got the end of its process with "
+    assert text.startswith(begin)
+    assert text.endswith(" inputs; they are tried again; if memory ran out, lower --processes")
+
+
+def test_a_cluster_without_room_is_named(
+    cluster: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcnkit.runtime.predict.ray_hand._SAY_AFTER", 1)
+    monkeypatch.setattr("fcnkit.runtime.predict.ray_hand._PATIENCE", 3)
+    text = r"ray: must have room for a worker, got none for \d seconds; see ray status"
+    with (
+        pytest.warns(WorkerWarning, match=f"^{text}; the run waits for ten minutes$"),
+        pytest.raises(FcnkitError, match=f"^{text}, and run the same command again$"),
+    ):
+        RayWorkers(model, backend=BackendRequest(threads=2))
+
+
+def test_frames_of_a_video(cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path) -> None:
+    clip, seen = write_clip(tmp_path / "a.mp4", 6), list[tuple[str, int]]()
+    one = list(run(segmenter, clip, tmp_path / "one", frames=True))
+    with RayWorkers(model, processes=1, backend=ONE) as workers:
+        two = list(
+            run(
+                workers,
+                clip,
+                tmp_path / "two",
+                frames=True,
+                on_frame=lambda name, number, _: seen.append((name, number)),
+            )
+        )
+    assert [(r.input, r.output, r.status) for r in two] == [
+        (r.input, r.output, r.status) for r in one
+    ]
+    assert seen == [(str(clip), number) for number in range(1, 7)]
+    frames = {path.name: path.read_bytes() for path in (tmp_path / "one/a").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "two/a").iterdir()} == frames
 
 
 def test_records_and_manifest_are_those_of_a_local_run(
@@ -100,8 +206,8 @@ def test_records_and_manifest_are_those_of_a_local_run(
     Image.new("I;16", (40, 40), 900).save(source / "00001.png")
     with pytest.warns(PictureWarning):
         one = list(run(segmenter, source, Path("one"), batch=4))
+    Path("m.onnx").symlink_to(model)
     with RayWorkers("m.onnx", processes=1, backend=ONE) as workers:
-        Path("m.onnx").symlink_to(model)
         with pytest.warns(PictureWarning) as caught:
             two = list(run(workers, source, Path("two"), batch=4))
         assert (workers.facts["backend"], workers.facts["threads"]) == ("onnxruntime", 1)
@@ -127,9 +233,9 @@ def test_what_is_wrong_is_said_as_by_one_process(cluster: Any, model: Path, tmp_
     workers = RayWorkers(model, processes=1, backend=ONE)
     with refusal(ValueError, "predict: batch must be at least 1, got 0; raise it"):
         run(workers, model, tmp_path / "out", batch=0)
-    text = "predict: Ray labels a video as one, got --frames; leave --frames or Ray out"
-    with refusal(ValueError, text):
-        run(workers, model, tmp_path / "out", frames=True)
+    workers.close()
+    with refusal(ValueError, "predict_files: needs open workers, got closed ones; make new ones"):
+        run(workers, model, tmp_path / "out")
     text = "RayWorkers: Ray chooses the GPU of each worker, got device 0; leave the device out"
     with refusal(ValueError, text):
         RayWorkers(model, backend=BackendRequest(device=0))

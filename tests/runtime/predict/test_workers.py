@@ -14,6 +14,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ from tests.runtime.predict.dying import (
     dies_when_started_again,
     works_slowly,
 )
+from tests.runtime.predict.killing import Killed, counted_tiles
 
 ONE = BackendRequest(threads=1)
 COUNT = 40
@@ -311,11 +313,15 @@ def _both(marks: str) -> None:
     works_slowly()
 
 
+def write_large(path: Path, height: int) -> Path:
+    path.parent.mkdir()
+    pixels = np.random.default_rng(5).integers(0, 256, (height, 200, 3), np.uint8)
+    Image.fromarray(pixels).save(path, compress_level=0)
+    return path
+
+
 def test_a_large_image_goes_on_where_its_worker_died(model: Path, tmp_path: Path) -> None:
-    image = tmp_path / "in" / "large.png"
-    image.parent.mkdir()
-    pixels = np.random.default_rng(5).integers(0, 256, (1500, 200, 3), np.uint8)
-    Image.fromarray(pixels).save(image, compress_level=0)
+    image = write_large(tmp_path / "in" / "large.png", 1500)
     options: dict[str, Any] = {"max_pixels": 100_000}
     tiles = CoverRequest(cover="average", tile=(32, 32), overlap=8)
     with load(model, threads=1, cover="average", tile=(32, 32), overlap=8) as one:
@@ -339,6 +345,30 @@ def test_a_large_image_goes_on_where_its_worker_died(model: Path, tmp_path: Path
         killer.join()
     assert record.status == "done"
     assert results(out) == results(tmp_path / "one")
+
+
+def test_a_kill_of_the_leader_before_the_result_has_its_name_loses_no_band(
+    model: Path, tmp_path: Path
+) -> None:
+    image = write_large(tmp_path / "in" / "large.png", 300)
+    options: dict[str, Any] = {"max_pixels": 1000}
+    covering = CoverRequest(cover="average", tile=(32, 32), overlap=8)
+    publish = "fcnkit.runtime.predict.workers_run.publish_made"
+    with (
+        Workers(model, processes=1, backend=ONE, covering=covering) as workers,
+        mock.patch(publish, side_effect=Killed),
+        pytest.raises(Killed),
+    ):
+        list(begin(workers, image, tmp_path / "two", **options))
+    with load(model, threads=1, cover="average", tile=(32, 32), overlap=8) as one:
+        list(begin(one, image, tmp_path / "one", **options))
+        with counted_tiles() as counts:
+            list(begin(one, image, tmp_path / "two", **options))
+    assert counts == [0]
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    with Workers(model, processes=1, backend=ONE, covering=covering) as workers:
+        list(begin(workers, image, tmp_path / "three", **options))
+    assert results(tmp_path / "three") == results(tmp_path / "one")  # and no bands are left
 
 
 # --- how a run ends ------------------------------------------------------------------------------

@@ -83,6 +83,17 @@ def test_training_reads_and_keeps_the_range(deep: Path) -> None:
     assert spec.range == (0, 4095)
 
 
+def test_under_torchrun_the_first_process_warns(
+    deep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    open_data(deep, RECIPES["modern"])  # a warning fails the test
+    monkeypatch.setenv("RANK", "0")
+    with pytest.warns(PictureWarning, match="add --range 0..4095$"):
+        open_data(deep, RECIPES["modern"])
+
+
 def test_a_split_on_the_models_scale(deep: Path) -> None:
     folder = open_voc(deep, split="val").seen_by(spec_with((0, 4095)))
     assert {sample.range for sample in folder.samples} == {(0, 4095)}
