@@ -129,8 +129,8 @@ void LabelDeflate::begin(std::string& out) {
         const auto at = std::find(used.begin(), used.end(), number) - used.begin();
         put({reversed(static_cast<std::uint32_t>(at), 3), 3}, out);
     };
-    std::vector<std::uint8_t> counts(codes().counts.begin(), codes().counts.end());
-    counts.resize(counts.size() + up_symbol_ + 1);
+    std::vector<std::uint8_t> counts(Codes::kSymbols + up_symbol_ + 1);
+    std::copy(codes().counts.begin(), codes().counts.end(), counts.begin());
     counts[Codes::kSymbols] = counts.back() = 1;
     for (std::size_t i = 0; i < counts.size();) {
         std::size_t again = 1;

@@ -125,7 +125,7 @@ class _Pipe(Link):
             try:
                 self.receive(self._connection.recv())
             except (EOFError, OSError):
-                os._exit(1)  # the leader is gone: nobody takes what is made here
+                os._exit(1)  # the leader is gone: nothing takes the results
 
     def send(self, answer: Answer) -> None:
         """Say something; any thread."""
