@@ -75,6 +75,9 @@ def train(
     half_size: float | None = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip")] = None,
     color: float | None = None,
+    balanced_crops: float | None = None,
+    class_mix: float | None = None,
+    auxiliary: float | None = None,
     seed: int | None = None,
     value_range: ValueRange = None,
     bands: PictureBands = None,
@@ -120,6 +123,9 @@ def train(
         half_size: Share of the epochs, the first ones, at half the size.
         flip: Mirror half of the pictures.
         color: Strength of the color augmentation, such as 0.3.
+        balanced_crops: Share of the crops placed on a class, rare ones as often as others.
+        class_mix: Share of the crops onto which classes of another image are pasted.
+        auxiliary: Weight of the loss of a second head inside the network, such as 0.4.
         seed: Of weights, order and crops.
         device: auto, cpu, cuda or cuda:N.
         workers: Processes that read pictures.
@@ -148,6 +154,9 @@ def train(
         "half_size": half_size,
         "flip": flip,
         "color": color,
+        "balanced_crops": balanced_crops,
+        "class_mix": class_mix,
+        "auxiliary": auxiliary,
         "seed": seed,
     }
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
