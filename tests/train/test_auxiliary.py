@@ -57,7 +57,9 @@ def test_the_loss_of_the_head_is_added(architecture: str) -> None:
     learner = Learner(net, RECIPE, auxiliary=head)
     alone.net.load_state_dict(net.state_dict())
     before = head.scores[0].weight.detach().clone()
+    torch.manual_seed(1)  # of the dropout
     without, *counts = alone.step(x, labels, 1e-3)
+    torch.manual_seed(1)
     loss, *others = learner.step(x, labels, 1e-3)
     assert loss - without == pytest.approx(0.4 * float(own), rel=1e-3)
     assert counts == others
