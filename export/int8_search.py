@@ -107,9 +107,9 @@ def search_int8(
     """Choose how to quantize a network.
 
     Ranges and bias correction are those with the least error of the class scores on calibration
-    pictures. If the graph then loses more mean IoU than allowed, the layers that alone make the most
-    error are kept in float32: 1, 2, 4 and so on, until the limit holds or half of the layers are
-    kept.
+    pictures. If the graph then loses more mean IoU than allowed, the layers that alone make the
+    most error are kept in float32: 1, 2, 4 and so on, until the limit holds or half of the layers
+    are kept.
 
     Args:
         core: The network.
