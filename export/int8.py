@@ -119,6 +119,7 @@ def to_int8(
             },
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
     result: onnx.ModelProto = quantizer.model.model
     plain = [entry for entry in result.opset_import if entry.domain in ("", "ai.onnx")]
     del result.opset_import[:], result.metadata_props[:], result.graph.value_info[:]

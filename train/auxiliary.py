@@ -24,21 +24,16 @@ WIDTH = 64
 class AuxiliaryHead(nn.Module):
     """Features of a stage to class scores, upsampled to the image."""
 
-    def __init__(self, stage: Stage, num_classes: int) -> None:
-        """Create the layers.
-
-        Args:
-            stage: Where the features are taken.
-            num_classes: K.
-        """
+    def __init__(self, stage: Stage) -> None:
+        """Create the layers for the features of a stage."""
         super().__init__()
         self.scores = nn.Sequential(
             nn.Conv2d(stage.channels, WIDTH, 3, padding=1, bias=False),
             nn.BatchNorm2d(WIDTH),
             nn.ReLU(inplace=True),
-            nn.Conv2d(WIDTH, num_classes, 1),
+            nn.Conv2d(WIDTH, stage.classes, 1),
         )
-        self.upsampling = SubpixelConvTranspose2d(num_classes, num_classes, stride=stage.stride)
+        self.upsampling = SubpixelConvTranspose2d(stage.classes, stage.classes, stride=stage.stride)
         initialize_upsampling(self.upsampling, "bilinear")
 
     def forward(self, features_nchw: Tensor) -> Tensor:
@@ -71,19 +66,15 @@ class WithAuxiliary(nn.Module):
         return logits, self.head(seen[0])
 
 
-def auxiliary_head(
-    net: SegmentationNet, architecture: str, num_classes: int, recipe: Recipe
-) -> AuxiliaryHead | None:
+def auxiliary_head(net: SegmentationNet, recipe: Recipe) -> AuxiliaryHead | None:
     """Create the head that a recipe asks for.
 
     Args:
         net: The network.
-        architecture: Its name, for the error.
-        num_classes: K.
         recipe: Says whether there is one.
 
     Returns:
-        The head with fresh weights, or None.
+        The head with fresh weights on the network's device, or None.
 
     Raises:
         ValueError: The network has no stage for it.
@@ -92,5 +83,5 @@ def auxiliary_head(
         return None
     if net.inner_stage is None:
         rule = "is for networks on a ResNet and for ddrnet23slim"
-        raise BadValueError(message("--auxiliary", rule, architecture, "leave it out"))
-    return AuxiliaryHead(net.inner_stage, num_classes)
+        raise BadValueError(message("--auxiliary", rule, type(net).__name__, "leave it out"))
+    return AuxiliaryHead(net.inner_stage).to(next(net.parameters()).device)

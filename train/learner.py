@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
-from fcnkit.train.auxiliary import AuxiliaryHead, WithAuxiliary
+from fcnkit.train.auxiliary import WithAuxiliary, auxiliary_head
 from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.losses import share_of_distance, share_of_loss
@@ -32,7 +32,6 @@ class Learner:
         *,
         class_weights: Tensor | None = None,
         teacher: SegmentationNet | None = None,
-        auxiliary: AuxiliaryHead | None = None,
         compiled: bool = False,
     ) -> None:
         """Put a network under training.
@@ -42,18 +41,18 @@ class Learner:
             recipe: How to train.
             class_weights: float32 (K,) for the loss, or None.
             teacher: A trained network whose probabilities it learns too, or None.
-            auxiliary: A second head that learns with it, or None.
             compiled: Compile the training step with torch.compile.
+
+        Raises:
+            ValueError: The recipe asks for an auxiliary head that the network cannot have.
         """
         self.recipe = recipe
         self.device = next(net.parameters()).device
         if recipe.precision == "bf16":
             net = net.to(memory_format=torch.channels_last)
         self.net = net
-        self._auxiliary = auxiliary
-        if auxiliary is not None:
-            auxiliary.to(self.device)
-        pieces = _Pieces(net) if auxiliary is None else WithAuxiliary(net, auxiliary)
+        self._auxiliary = head = auxiliary_head(net, recipe)
+        pieces = _Pieces(net) if head is None else WithAuxiliary(net, head)
         forward = parallel.share(pieces)
         # Only the training step: validation takes pictures of many sizes.
         self._forward: Callable[[Tensor], Any] = torch.compile(forward) if compiled else forward

@@ -22,7 +22,6 @@ from fcnkit.runtime.predict.bands import Bands
 from fcnkit.runtime.predict.levels import Range, RangeWarner
 from fcnkit.runtime.predict.segmenter import Segmenter
 from fcnkit.train import parallel
-from fcnkit.train.auxiliary import auxiliary_head
 from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.data.masks import read_image_levels
 from fcnkit.train.data.remarks import count_labels
@@ -228,13 +227,9 @@ def train(
         net, loaded = initial_model(start, spec.num_classes)
         if loaded and on_weights and parallel.is_first():
             on_weights(loaded)
+        weights = _class_weights(data, recipe, last)
         learner = Learner(
-            net.to(where),
-            recipe,
-            class_weights=_class_weights(data, recipe, last),
-            teacher=taught_by,
-            auxiliary=auxiliary_head(net, model.architecture, spec.num_classes, recipe),
-            compiled=compiled,
+            net.to(where), recipe, class_weights=weights, teacher=taught_by, compiled=compiled
         )
         if last:
             learner.load(last)

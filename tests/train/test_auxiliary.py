@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from fcnkit.runtime.artifacts.spec import VOID
-from fcnkit.train.auxiliary import AuxiliaryHead, auxiliary_head
+from fcnkit.train.auxiliary import auxiliary_head
 from fcnkit.train.checkpoint import load_checkpoint, load_model
 from fcnkit.train.learner import Learner
 from fcnkit.train.loop import open_data, train
 from fcnkit.train.losses import share_of_loss
-from fcnkit.train.models import ARCHITECTURES, SegmentationNet, create_model
+from fcnkit.train.models import ARCHITECTURES, create_model
 from fcnkit.train.models.ddrnet import DDRNet23Slim
 from fcnkit.train.recipe import RECIPES
 from fcnkit.train.weights import ModelOptions
@@ -24,12 +24,6 @@ from tests.refusal import refusal
 
 RECIPE = replace(RECIPES["modern"], precision="fp32", dice=0.5, auxiliary=0.4)
 HAVING = [name for name in ARCHITECTURES if name not in ("unet", "lraspp-mobilenet_v3_large")]
-
-
-def head_of(net: SegmentationNet, classes: int) -> AuxiliaryHead:
-    head = auxiliary_head(net, "it", classes, RECIPE)
-    assert head is not None
-    return head
 
 
 def inner_features(net: Any, x: Tensor) -> Tensor:
@@ -45,7 +39,9 @@ def inner_features(net: Any, x: Tensor) -> Tensor:
 def test_the_loss_of_the_head_is_added(architecture: str) -> None:
     torch.manual_seed(0)
     net = create_model(architecture, 5)
-    head = head_of(net, 5)
+    learner = Learner(net, RECIPE)
+    head = learner._auxiliary
+    assert head is not None
     x, labels = torch.randn(2, 3, 64, 96), torch.randint(0, 5, (2, 64, 96))
     labels[0, :9] = VOID
     with torch.no_grad():
@@ -54,7 +50,6 @@ def test_the_loss_of_the_head_is_added(architecture: str) -> None:
             inner.flatten(2)[:, None], labels.flatten(1)[:, None], RECIPE, pixels=64 * 96
         )
     alone = Learner(create_model(architecture, 5), replace(RECIPE, auxiliary=0.0))
-    learner = Learner(net, RECIPE, auxiliary=head)
     alone.net.load_state_dict(net.state_dict())
     before = head.scores[0].weight.detach().clone()
     torch.manual_seed(1)  # of the dropout
@@ -83,15 +78,15 @@ def test_networks_without_such_a_stage_are_refused(architecture: str) -> None:
     with refusal(
         ValueError,
         "--auxiliary: is for networks on a ResNet and for ddrnet23slim, "
-        f"got {architecture}; leave it out",
+        f"got {type(net).__name__}; leave it out",
     ):
-        auxiliary_head(net, architecture, 3, RECIPE)
-    assert auxiliary_head(net, architecture, 3, replace(RECIPE, auxiliary=0.0)) is None
+        Learner(net, RECIPE)
+    assert auxiliary_head(net, replace(RECIPE, auxiliary=0.0)) is None
 
 
 def test_a_pass_leaves_no_hook() -> None:
     net = create_model("ddrnet23slim", 3)
-    learner = Learner(net, RECIPE, auxiliary=head_of(net, 3))
+    learner = Learner(net, RECIPE)
     with pytest.raises(ValueError, match="multiples of 32"):
         learner.step(torch.randn(2, 3, 33, 64), torch.zeros(2, 33, 64, dtype=torch.int64), 1e-3)
     learner.step(torch.randn(2, 3, 64, 64), torch.zeros(2, 64, 64, dtype=torch.int64), 1e-3)

@@ -118,7 +118,7 @@ class ResNetSegmentationNet(SegmentationNet):
         if not isinstance(self.backbone, ResNetFeatures):
             return None
         channels, stride = self.backbone.channels[-2], min(16, self.output_stride)
-        return Stage(self.backbone.layer3, channels, stride)
+        return Stage(self.backbone.layer3, channels, stride, len(self.transpose_conv.bias))
 
 
 def _dilate(stage: nn.Module, dilation: int) -> int:

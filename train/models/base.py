@@ -24,6 +24,8 @@ class Stage(NamedTuple):
     """Gives features (N, channels, H/stride, W/stride), or a tuple that ends with them."""
     channels: int
     stride: int
+    classes: int
+    """Of the network."""
 
 
 class SegmentationNet(nn.Module, ABC):

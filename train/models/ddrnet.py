@@ -222,4 +222,4 @@ class DDRNet23Slim(SegmentationNet):
     @property
     def inner_stage(self) -> Stage:
         """The fine branch where it has met the coarse one for the first time."""
-        return Stage(self.encoder.exchanges[0], FINE, 8)
+        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)
