@@ -43,8 +43,8 @@ from fcnkit.export.calibration import Calibration, open_calibration, sized_pictu
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import ProfileRequest
 from fcnkit.export.heads import Core
+from fcnkit.export.saving import save_model
 from fcnkit.export.subject import Answer, Subject, open_subject
-from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.precisions import PRECISIONS

@@ -37,9 +37,9 @@ from fcnkit.export.calibration import (
 )
 from fcnkit.export.engine_verify import compare_engine
 from fcnkit.export.precision import default_kept
+from fcnkit.export.saving import save_model
 from fcnkit.export.scene import wrap_scene
 from fcnkit.export.subject import Answer, Subject, open_subject
-from fcnkit.export.to_onnx import save_model
 from fcnkit.export.verification import verify
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.precisions import PRECISIONS

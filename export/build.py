@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Final, assert_never
 
@@ -12,7 +13,7 @@ import torch
 
 from fcnkit.errors import BadValueError, message
 from fcnkit.export.calibration import Calibration, model_inputs
-from fcnkit.export.choices import Activations
+from fcnkit.export.choices import Activations, Ranges
 from fcnkit.export.confidence import CONFIDENCE
 from fcnkit.export.core_graph import CoreGraph
 from fcnkit.export.half import to_half
@@ -24,7 +25,8 @@ from fcnkit.export.heads import (
     scores_model,
     tiles_model,
 )
-from fcnkit.export.int8 import to_int8
+from fcnkit.export.int8 import find_ranges, to_int8
+from fcnkit.export.int8_bias import correct_biases, input_means
 from fcnkit.export.last_layer import FEATURES, of_layer, of_resize
 from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.scene import wrap_scene
@@ -70,6 +72,12 @@ class Typing:
     """What int8 is calibrated on."""
     activations: Activations = "uint8"
     """Of int8."""
+    ranges: Ranges = "minmax"
+    """Of int8."""
+    correct_bias: bool = False
+    """Whether int8 shifts the biases by the mean error of the weights."""
+    search: bool = False
+    """Whether ranges, correct_bias and more of keep_fp32 are searched for first."""
 
 
 def trace_core(net: SegmentationNet, classes: int, *, opset: int = OPSET) -> Core:
@@ -219,8 +227,13 @@ def to_precision(
         case "int8":
             if typing.calibration is None:
                 raise AssertionError  # a caller's mistake: export_onnx asks its user for pictures
-            inputs = model_inputs(typing.calibration, spec)
-            return to_int8(model, inputs, kept=stays, activations=typing.activations)
+            inputs = partial(model_inputs, typing.calibration, spec)
+            kind = typing.activations
+            ranges = find_ranges(model, inputs(), ranges=typing.ranges, activations=kind)
+            result = to_int8(model, ranges, kept=stays, activations=kind)
+            if typing.correct_bias:
+                correct_biases(result, model, input_means(model, inputs()))
+            return result
     assert_never(spec.precision)
 
 

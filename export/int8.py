@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,24 +16,69 @@ import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
-    QuantFormat,
+    CalibrationMethod,
+    QDQQuantizer,
     QuantType,
-    quantize_static,
+    create_calibrator,
 )
+from onnxruntime.quantization.calibrate import TensorsData
 
-from fcnkit.export.choices import Activations
+from fcnkit.export.choices import Activations, Ranges
 
-__all__ = ["to_int8"]
+__all__ = ["find_ranges", "to_int8"]
 
 _SETTINGS: Final[dict[Activations, tuple[QuantType, bool]]] = {
     "uint8": (QuantType.QUInt8, False),
     "int8": (QuantType.QInt8, True),
 }
+_METHODS: Final[dict[Ranges, tuple[CalibrationMethod, dict[str, object]]]] = {
+    "minmax": (CalibrationMethod.MinMax, {}),
+    "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
+    "entropy": (CalibrationMethod.Entropy, {}),
+}
+
+
+def find_ranges(
+    model: onnx.ModelProto,
+    inputs: Iterable[NDArray[Any]],
+    *,
+    ranges: Ranges = "minmax",
+    activations: Activations = "uint8",
+) -> TensorsData:
+    """Run a float32 graph to find the range of every tensor that a convolution reads or writes.
+
+    Args:
+        model: A checked model with one input.
+        inputs: What it is fed, an array after the other.
+        ranges: How a range is chosen.
+        activations: How activations will be written.
+
+    Returns:
+        The ranges by the names of the tensors.
+    """
+    method, options = _METHODS[ranges]
+    if ranges != "minmax":
+        options = {**options, "symmetric": _SETTINGS[activations][1]}
+    source = model.graph.input[0].name
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        path = Path(folder) / "plain.onnx"
+        onnx.save(model, path)
+        calibrator = create_calibrator(
+            path,
+            ["Conv"],
+            augmented_model_path=str(Path(folder) / "augmented.onnx"),
+            calibrate_method=method,
+            extra_options=options,
+        )
+        for batch in inputs:
+            # One at a time: for histograms all values of all tensors are held until it returns.
+            calibrator.collect_data(_Reader(source, batch))
+        return calibrator.compute_data()
 
 
 def to_int8(
     model: onnx.ModelProto,
-    inputs: Iterable[NDArray[Any]],
+    ranges: TensorsData,
     *,
     kept: Callable[[str], bool],
     activations: Activations = "uint8",
@@ -39,34 +86,30 @@ def to_int8(
     """Return a copy of a float32 graph whose convolutions compute in int8.
 
     Weights are symmetric int8 with a scale per output channel. Activations have one scale per
-    tensor, from the smallest and the largest value seen.
+    tensor.
 
     Args:
         model: A checked model with one input.
-        inputs: What it is fed to find the ranges of its activations.
+        ranges: Of its tensors, see find_ranges.
         kept: Says by its name whether a node stays in float32.
         activations: How activations are written.
 
     Returns:
         The copy; between QuantizeLinear and DequantizeLinear stands what a runtime may fuse.
     """
-    source = model.graph.input[0].name
     convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
     kind, symmetric = _SETTINGS[activations]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)  # the quantizer moves the weights of what it is given into a file
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        out = Path(folder) / "int8.onnx"
-        quantize_static(
-            copy,
-            out,
-            _Reader(source, inputs),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[name for name in convolutions if kept(name)],
+    with _quiet():
+        quantizer = QDQQuantizer(
+            onnx.shape_inference.infer_shapes(model),
             per_channel=True,
-            activation_type=kind,
-            weight_type=QuantType.QInt8,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=kind,
+            tensors_range=ranges,
+            nodes_to_quantize=[],
+            nodes_to_exclude=[name for name in convolutions if kept(name)],
+            op_types_to_quantize=["Conv"],
             extra_options={
                 "ActivationSymmetric": symmetric,
                 "WeightSymmetric": True,
@@ -75,7 +118,9 @@ def to_int8(
                 "QuantizeBias": False,
             },
         )
-        result: onnx.ModelProto = onnx.load(out)
+        quantizer.quantize_model()
+        quantizer.model.topological_sort()
+    result: onnx.ModelProto = quantizer.model.model
     plain = [entry for entry in result.opset_import if entry.domain in ("", "ai.onnx")]
     del result.opset_import[:], result.metadata_props[:], result.graph.value_info[:]
     result.opset_import.extend(plain)
@@ -84,10 +129,10 @@ def to_int8(
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-    """Hands one array after the other to the quantizer."""
+    """Hands one array to the calibrator."""
 
-    def __init__(self, name: str, inputs: Iterable[NDArray[Any]]) -> None:
-        self._feeds = ({name: np.ascontiguousarray(batch)} for batch in inputs)
+    def __init__(self, name: str, batch: NDArray[Any]) -> None:
+        self._feeds = iter([{name: np.ascontiguousarray(batch)}])
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._feeds, None)
@@ -95,7 +140,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has n
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice, which it gives to the root logger, from the user."""
+    """Keep from the user what the quantizer prints, and its advice to the root logger."""
     root = logging.getLogger()
 
     def drop(record: logging.LogRecord) -> bool:
@@ -103,6 +148,7 @@ def _quiet() -> Iterator[None]:
 
     root.addFilter(drop)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         root.removeFilter(drop)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from numbers import Real
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import onnx
 import torch
 
 from fcnkit.errors import BadValueError, message
@@ -29,34 +27,23 @@ from fcnkit.export.half_range import (
     range_inputs,
 )
 from fcnkit.export.heads import Core
+from fcnkit.export.int8_search import Int8Search, search_int8
 from fcnkit.export.other_library import differing_backends
+from fcnkit.export.saving import save_model
 from fcnkit.export.shapes import MAX_PIXELS, bounded
 from fcnkit.export.speed import measure_speedup
 from fcnkit.export.subject import Subject, open_subject, verify_path
 from fcnkit.export.trace import LOWEST_OPSET, OPSET
 from fcnkit.export.verification import Pictures, VerifyReport, require, verify
 from fcnkit.export.verify_data import ComparisonData
-from fcnkit.runtime.artifacts.onnx_file import (
-    DIFFERS_KEY,
-    KEPT_KEY,
-    SEAL_KEY,
-    read_onnx_bytes,
-)
+from fcnkit.runtime.artifacts.onnx_file import DIFFERS_KEY, KEPT_KEY
 from fcnkit.runtime.artifacts.precisions import (
     PRECISIONS,
     Precision,
     Tolerance,
     precisions_taking,
 )
-from fcnkit.runtime.artifacts.spec import (
-    METADATA_KEY,
-    Head,
-    LastLayer,
-    ModelSpec,
-    Shape,
-    Tta,
-    format_shape,
-)
+from fcnkit.runtime.artifacts.spec import Head, LastLayer, ModelSpec, Shape, Tta
 from fcnkit.runtime.backends.request import BackendRequest
 from fcnkit.runtime.checks import check_choice, check_flag, check_int, check_names, check_type
 from fcnkit.runtime.files import atomic_path, atomic_write, sha256_of
@@ -69,7 +56,6 @@ __all__ = [
     "check_out",
     "export_onnx",
     "open_typing",
-    "save_model",
     "write_verified",
 ]
 
@@ -90,6 +76,8 @@ class ExportReport:
     """The largest value of every tensor in float16; None for other precisions."""
     last_layer: LastLayer | None = None
     """What the runtime computes, for head ``scores``."""
+    search: Int8Search | None = None
+    """How int8 was chosen, where it was searched for."""
 
     def summary(self) -> str:
         """Return the figures as one line."""
@@ -109,6 +97,7 @@ def export_onnx(
     calibration: Path | None = None,
     activations: Activations = "uint8",
     max_miou_drop: float | None = None,
+    search: bool = False,
     shape: Shape | None = None,
     confidence: bool = False,
     tta: Tta | None = None,
@@ -132,6 +121,8 @@ def export_onnx(
         activations: For int8: see ``Activations`` in export/choices.py.
         max_miou_drop: Largest loss of mean IoU on that split; by default the tolerance's, 0.01
             for int8 and 0.005 for fp16.
+        search: For int8: compare ways to choose ranges, correct biases where that helps, and keep
+            the layers that cost most in float32 until max_miou_drop holds, see search_int8.
         shape: The only (N, H, W) that the graph takes, for runtimes without free sizes; by default
             it takes any of the head's range.
         confidence: For the heads ``labels`` and ``scene``: whether a second uint8 output gives 255
@@ -169,7 +160,14 @@ def export_onnx(
         if not max_miou_drop <= 1:  # refuses NaN too, which every comparison would pass
             rule = "must be a share, at most 1"
             raise BadValueError(message("--max-miou-drop", rule, max_miou_drop, "try 0.01"))
-    typing = open_typing(precision, keep_fp32, calibration, activations, max_miou_drop)
+    typing = open_typing(
+        precision,
+        keep_fp32,
+        calibration,
+        activations,
+        max_miou_drop,
+        search=check_flag("--search", search),
+    )
     tolerance = PRECISIONS[precision].tolerance
     if max_miou_drop is not None:
         tolerance = replace(tolerance, max_miou_drop=max_miou_drop)
@@ -233,6 +231,12 @@ def write_verified(
         As export_onnx.
     """
     precision = spec.precision
+    data = _held_out(typing.calibration, calibration)
+    found = None
+    if typing.search:
+        most = tolerance.max_miou_drop
+        found = search_int8(core, spec, source, typing=typing, data=data, max_miou_drop=most)
+        typing = found.typing
     model, kept = build_graph(core, spec, typing)
     half_range = _half_range(core, spec, typing, max_pixels=max_pixels, where=out.name)
     pictures = typing.calibration.names if typing.calibration else ()
@@ -246,7 +250,7 @@ def write_verified(
             report = verify(
                 source,
                 exported,
-                data=_held_out(typing.calibration, calibration),
+                data=data,
                 tolerance=tolerance,
                 pictures=_pictures(spec, typing),
                 max_pixels=max_pixels,
@@ -260,6 +264,8 @@ def write_verified(
         more: dict[str, Any] = {"speedup_over_fp32": speedup, "calibration": list(pictures)}
         if half_range:
             more["half_range"] = asdict(half_range)
+        if found:
+            more["search"] = found.to_dict()
         atomic_write(verify_path(out), report.to_json(**more).encode())
     return ExportReport(
         verify=report,
@@ -267,6 +273,7 @@ def write_verified(
         calibration=pictures,
         half_range=half_range,
         last_layer=spec.last_layer,
+        search=found,
     )
 
 
@@ -285,6 +292,8 @@ def open_typing(
     folder: Path | None,
     activations: Activations,
     max_miou_drop: float | None = None,
+    *,
+    search: bool = False,
 ) -> Typing:
     """Check the options that a precision takes, and open its pictures."""
     if PRECISIONS[precision].quantized and folder is None:
@@ -296,12 +305,15 @@ def open_typing(
         ("--keep-fp32", bool(keep_fp32)),
         ("--activations", activations != "uint8"),
         ("--max-miou-drop", max_miou_drop is not None),
+        ("--search", search),
     ):
         if given and option not in PRECISIONS[precision].takes:
             rule = f"goes with --precision {' or '.join(precisions_taking(option))}"
             raise BadValueError(message(option, rule, precision, "leave it out"))
     opened = open_calibration(folder) if folder else None
-    return Typing(keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations)
+    return Typing(
+        keep_fp32=tuple(keep_fp32), calibration=opened, activations=activations, search=search
+    )
 
 
 def _in_memory(
@@ -358,42 +370,3 @@ def _require_twin(source: Subject, twin: Path, *, name: str, max_pixels: int) ->
     with open_subject(twin) as plain:
         plain.name = f"{name} in fp32"
         require(verify(source, plain, max_pixels=max_pixels), remedy=PRECISIONS["fp32"].remedy)
-
-
-def save_model(
-    model: onnx.ModelProto, spec: ModelSpec, path: Path, *, notes: dict[str, str] | None = None
-) -> None:
-    """Write the model with its spec, and with the few lines a reader of Netron looks for.
-
-    Args:
-        model: The graph; its metadata is replaced.
-        spec: What it promises.
-        path: The file.
-        notes: More lines; empty ones are left out.
-    """
-    # The lowest version that the operators need, because older libraries refuse higher ones.
-    model.ir_version = onnx.helper.find_min_ir_version_for(list(model.opset_import))
-    model.producer_name, model.producer_version = "fcnkit", version("fcnkit")
-    given, shapes = spec.input, spec.shapes
-    results = (f"{one.name} {one.dtype} {one.layout}" for one in spec.outputs)
-    mean, std = (" ".join(f"{v:g}" for v in values) for values in (given.mean, given.std))
-    properties = {
-        METADATA_KEY: spec.to_json(),
-        "architecture": spec.architecture,
-        "head": spec.head,
-        "precision": spec.precision,
-        "input": f"{given.name} {given.dtype} {given.layout} {given.color}",
-        "output": ", ".join(results),
-        "normalization": f"(x / 255 - mean) / std, mean {mean}, std {std}",
-        "shapes": ", ".join(map(format_shape, (shapes.min, shapes.opt, shapes.max))),
-        "classes": ", ".join(spec.classes),
-        "multiple": str(given.multiple),
-        "source_sha256": spec.source.sha256 or "",
-        "parity": spec.source.parity or "",
-        **(notes or {}),
-    }
-    filled = {key: value for key, value in properties.items() if value}
-    onnx.helper.set_model_props(model, filled)
-    seal = read_onnx_bytes(model.SerializeToString(), where=str(path)).seal
-    onnx.helper.set_model_props(model, {**filled, SEAL_KEY: seal})
-    onnx.save(model, path)

@@ -53,6 +53,8 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 _WEIGHTS_KEYS: Final = {"spec", "model"}
 _KEYS: Final = {*_WEIGHTS_KEYS, "resume", "epoch", "recipe", "scores"}
 _RESUME_KEYS: Final = {"optimizer", "class_weights", "net", "updates"}
+_AUXILIARY: Final = "auxiliary"
+"""One more of these keys, where there is an auxiliary head."""
 _USE_SAVED: Final = "use the file that was saved"
 _NO_CODE: Final = "must be a checkpoint that torch can read without running code"
 _AGAIN: Final = "train again or copy it again"
@@ -233,12 +235,13 @@ def _is_state_dict(value: object) -> bool:
 
 def _is_state(value: object) -> bool:
     """Whether a value has the form of ``Learner.state``; the optimizer checks its part itself."""
-    if not isinstance(value, dict) or set(value) != _RESUME_KEYS:
+    if not isinstance(value, dict) or set(value) - {_AUXILIARY} != _RESUME_KEYS:
         return False
     weights, updates = value["class_weights"], value["updates"]
     return (
         isinstance(value["optimizer"], dict)
         and (value["net"] is None or _is_state_dict(value["net"]))
+        and _is_state_dict(value.get(_AUXILIARY, {}))
         and (updates is None or type(updates) is int)
         and (weights is None or _is_plain(weights, depth=1))
     )

@@ -28,6 +28,8 @@ __all__ = ["CropDataset", "EpochSampler", "training_loader"]
 
 Key = tuple[int, int]
 """(epoch, index of the sample)."""
+_Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+"""An image (h, w, 3) and its labels (h, w)."""
 
 
 class EpochSampler(Sampler[Key]):
@@ -91,13 +93,21 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         if not 0 <= index < len(self.samples):
             raise IndexError(index)
         random = np.random.default_rng((self.recipe.seed, epoch, index))
-        sample = self.samples[index]
-        image_hwc, labels_hw = read_pair(
-            sample, self.labelmap, void_as_background=self.recipe.void_as_background
-        )
-        image_hwc, labels_hw = _augment(image_hwc, labels_hw, self.recipe.of_epoch(epoch), random)
+        recipe = self.recipe.of_epoch(epoch)
+        image_hwc, labels_hw = self._crop(index, recipe, random)
+        if recipe.class_mix and random.random() < recipe.class_mix:
+            other = self._crop(int(random.integers(len(self.samples))), recipe, random)
+            image_hwc, labels_hw = _mix((image_hwc, labels_hw), other, random)
         image_chw = torch.from_numpy(np.ascontiguousarray(image_hwc.transpose(2, 0, 1)))
         return image_chw, torch.from_numpy(labels_hw.astype(np.int64))
+
+    def _crop(self, index: int, recipe: Recipe, random: np.random.Generator) -> _Pair:
+        """Read a picture and its labels, and augment both."""
+        sample = self.samples[index]
+        image_hwc, labels_hw = read_pair(
+            sample, self.labelmap, void_as_background=recipe.void_as_background
+        )
+        return _augment(image_hwc, labels_hw, recipe, random)
 
 
 def _pair(key: object) -> Key:
@@ -153,15 +163,14 @@ def _augment(
     labels_hw: NDArray[np.uint8],
     recipe: Recipe,
     random: np.random.Generator,
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> _Pair:
     """Resize, pad, crop and mirror a picture and its labels alike."""
     low, high = recipe.scale
     if high > low or low != 1.0:
         image_hwc, labels_hw = _resize(image_hwc, labels_hw, random.uniform(low, high))
     height, width = recipe.crop
     image_hwc, labels_hw = _pad(image_hwc, labels_hw, height, width)
-    top = random.integers(image_hwc.shape[0] - height + 1)
-    left = random.integers(image_hwc.shape[1] - width + 1)
+    top, left = _corner(labels_hw, recipe, random)
     window = np.s_[top : top + height, left : left + width]
     image_hwc, labels_hw = image_hwc[window], labels_hw[window]
     if recipe.flip and random.random() < 0.5:
@@ -169,6 +178,32 @@ def _augment(
     if recipe.color:
         image_hwc = _recolor(image_hwc, recipe.color, random)
     return image_hwc, labels_hw
+
+
+def _corner(
+    labels_hw: NDArray[np.uint8], recipe: Recipe, random: np.random.Generator
+) -> tuple[int, int]:
+    """Draw where the crop begins: anywhere, or so that it holds a pixel of a drawn class."""
+    spare = [size - side for size, side in zip(labels_hw.shape, recipe.crop, strict=True)]
+    low, high = [0, 0], spare
+    if recipe.balanced_crops and random.random() < recipe.balanced_crops:
+        classes = np.setdiff1d(labels_hw, VOID)
+        if len(classes):
+            places = np.argwhere(labels_hw == random.choice(classes))
+            place = places[random.integers(len(places))]
+            low = [max(0, at - side + 1) for at, side in zip(place, recipe.crop, strict=True)]
+            high = [min(at, most) for at, most in zip(place, spare, strict=True)]
+    top, left = (int(random.integers(a, b + 1)) for a, b in zip(low, high, strict=True))
+    return top, left
+
+
+def _mix(under: _Pair, over: _Pair, random: np.random.Generator) -> _Pair:
+    """Paste half of the classes of one crop onto another of the same size."""
+    classes = np.setdiff1d(over[1], VOID)
+    chosen = random.permutation(classes)[: -(-len(classes) // 2)]
+    pasted_hw = np.isin(over[1], chosen)
+    image_hwc = np.where(pasted_hw[..., None], over[0], under[0])
+    return image_hwc, np.where(pasted_hw, over[1], under[1])
 
 
 def _recolor(
@@ -190,9 +225,7 @@ def _recolor(
     return np.asarray(image)
 
 
-def _resize(
-    image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8], factor: float
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _resize(image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8], factor: float) -> _Pair:
     height, width = labels_hw.shape
     size = max(1, round(width * factor)), max(1, round(height * factor))
     image = Image.fromarray(image_hwc).resize(size, Image.Resampling.BILINEAR)
@@ -202,7 +235,7 @@ def _resize(
 
 def _pad(
     image_hwc: NDArray[np.uint8], labels_hw: NDArray[np.uint8], height: int, width: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+) -> _Pair:
     """Grow a picture that is smaller than the crop: reflected, as the runtime does, and void."""
     bottom = max(0, height - labels_hw.shape[0])
     right = max(0, width - labels_hw.shape[1])

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from fcnkit.errors import ArtifactError, FcnkitError, message
 from fcnkit.runtime.artifacts.spec import VOID
 from fcnkit.train import parallel
+from fcnkit.train.auxiliary import WithAuxiliary, auxiliary_head
 from fcnkit.train.checkpoint import Checkpoint
 from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.losses import share_of_distance, share_of_loss
@@ -41,16 +42,21 @@ class Learner:
             class_weights: float32 (K,) for the loss, or None.
             teacher: A trained network whose probabilities it learns too, or None.
             compiled: Compile the training step with torch.compile.
+
+        Raises:
+            ValueError: The recipe asks for an auxiliary head that the network cannot have.
         """
         self.recipe = recipe
         self.device = next(net.parameters()).device
         if recipe.precision == "bf16":
             net = net.to(memory_format=torch.channels_last)
         self.net = net
-        forward = parallel.share(_Pieces(net))
+        self._auxiliary = head = auxiliary_head(net, recipe)
+        pieces = _Pieces(net) if head is None else WithAuxiliary(net, head)
+        forward = parallel.share(pieces)
         # Only the training step: validation takes pictures of many sizes.
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(forward) if compiled else forward
-        self._optimizer = _optimizer(self.net, recipe)
+        self._forward: Callable[[Tensor], Any] = torch.compile(forward) if compiled else forward
+        self._optimizer = _optimizer(pieces, recipe)
         self._weights = None if class_weights is None else class_weights.to(self.device)
         self._teacher = None if teacher is None else frozen_copy(teacher).to(self.device)
         self._average: AveragedModel | None = None
@@ -83,24 +89,13 @@ class Learner:
         bf16 = self.recipe.precision == "bf16"
         if bf16:
             x_bchw = x_bchw.contiguous(memory_format=torch.channels_last)
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                logits_bmkp = self._forward(x_bchw)
-        except ValueError as error:
-            if "more than 1 value per channel" not in str(error):
-                raise
-            rule = "batch normalization needs more than one value per channel"
-            got = f"{len(x_bchw)} image of {x_bchw.shape[2]}x{x_bchw.shape[3]}"
-            remedy = "train on more images, or raise --batch or --crop"
-            raise FcnkitError(message("training", rule, got, remedy)) from error
+        logits_bmkp, inner_bmkp = self._logits(x_bchw)
         labels_bmp = self.net.pieces_of(labels_bhw, outside=VOID)
-        loss = share_of_loss(
-            logits_bmkp.float(),
-            labels_bmp,
-            self.recipe,
-            pixels=labels_bhw[0].numel(),
-            class_weights=self._weights,
-        )
+        pixels = labels_bhw[0].numel()
+        loss = self._loss(logits_bmkp, labels_bmp, pixels)
+        if self._auxiliary is not None:
+            inner_bmp = self._auxiliary.upsampling.pieces_of(labels_bhw, outside=VOID)
+            loss = loss + self.recipe.auxiliary * self._loss(inner_bmkp, inner_bmp, pixels)
         if self._teacher is not None:
             loss = loss + self._distance(self._teacher, x_bchw, logits_bmkp, labels_bmp)
         self._optimizer.zero_grad(set_to_none=True)
@@ -115,6 +110,26 @@ class Learner:
         # The only place that waits for the GPU.
         total, rights, knowns = parallel.total(counts).tolist()
         return total, int(rights), int(knowns)
+
+    def _logits(self, x_bchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the logits of the network and of the auxiliary head, if there is one."""
+        bf16 = self.recipe.precision == "bf16"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                logits = self._forward(x_bchw)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            rule = "batch normalization needs more than one value per channel"
+            got = f"{len(x_bchw)} image of {x_bchw.shape[2]}x{x_bchw.shape[3]}"
+            remedy = "train on more images, or raise --batch or --crop"
+            raise FcnkitError(message("training", rule, got, remedy)) from error
+        return (logits, logits) if self._auxiliary is None else logits
+
+    def _loss(self, logits_bmkp: Tensor, labels_bmp: Tensor, pixels: int) -> Tensor:
+        return share_of_loss(
+            logits_bmkp.float(), labels_bmp, self.recipe, pixels=pixels, class_weights=self._weights
+        )
 
     def _distance(
         self, teacher: SegmentationNet, x_bchw: Tensor, logits_bmkp: Tensor, labels_bmp: Tensor
@@ -142,15 +157,18 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Return what resuming needs besides the weights.
 
-        ``optimizer``; ``class_weights`` (a list, or None); and where weights are averaged ``net``,
-        the weights behind the average, and ``updates``, how often it was updated (else None).
+        ``optimizer``; ``class_weights`` (a list, or None); where weights are averaged ``net``,
+        the weights behind the average, and ``updates``, how often it was updated (else None); and
+        ``auxiliary``, the weights of the auxiliary head, where there is one.
         """
         average = self._average
+        head = self._auxiliary
         return {
             "optimizer": self._optimizer.state_dict(),
             "class_weights": None if self._weights is None else self._weights.tolist(),
             "net": None if average is None else _on_cpu(self.net),
             "updates": None if average is None else int(average.n_averaged),
+            **({} if head is None else {"auxiliary": _on_cpu(head)}),
         }
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -169,6 +187,8 @@ class Learner:
             raise FcnkitError(message("resume", rule, "a best.pt", "use last.pt"))
         try:
             self.net.load_state_dict(checkpoint.model if state["net"] is None else state["net"])
+            if self._auxiliary is not None:
+                self._auxiliary.load_state_dict(state["auxiliary"])
             self._optimizer.load_state_dict(state["optimizer"])
             if self._average is not None:
                 self._average.module.load_state_dict(checkpoint.model)

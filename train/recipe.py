@@ -71,6 +71,12 @@ class Recipe:
     time: progressive learning, as in Tan and Le, "EfficientNetV2", 2021; 0: none."""
     flip: bool
     """Mirror half of the pictures."""
+    balanced_crops: float = 0.0
+    """Share of the crops that hold a pixel of a class drawn from those of the picture, all alike;
+    the others lie anywhere."""
+    class_mix: float = 0.0
+    """Share of the crops onto which half of the classes of another crop are pasted (Olsson et al.,
+    "ClassMix", 2021, with true labels)."""
     color: float
     """Brightness, contrast and saturation change by factors 1 - color..1 + color, the hue by a
     tenth of that in turns; 0: none."""
@@ -80,6 +86,9 @@ class Recipe:
     drop_smaller: bool
     """Leave out pictures smaller than the crop, as the d2l.ai chapter does, instead of padding
     them."""
+    auxiliary: float = 0.0
+    """Weight of the same loss on the scores of a second head, which classifies features inside the
+    network and is not deployed; 0: none."""
     precision: TrainingPrecision
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
@@ -111,22 +120,31 @@ class Recipe:
         if not 0 < self.scale[0] <= self.scale[1] <= 16:
             got, rule = "..".join(map(str, self.scale)), "must be above 0, in order and at most 16"
             raise BadValueError(message("--scale", rule, got, "try 0.5..2"))
-        for option, weight in (("weight-decay", self.weight_decay), ("dice", self.dice)):
+        for option, weight in (
+            ("weight-decay", self.weight_decay),
+            ("dice", self.dice),
+            ("auxiliary", self.auxiliary),
+        ):
             if not 0 <= weight < float("inf"):
                 rule, remedy = "must be at least 0", "use 0 to turn it off"
                 raise BadValueError(message(f"--{option}", rule, weight, remedy))
         parse_class_weights(self.class_weights)
-        for option, share in (
-            ("ema", self.ema),
-            ("color", self.color),
-            ("half-size", self.half_size),
-        ):
-            if not 0 <= share < 1:
-                rule = "must be at least 0 and below 1"
-                raise BadValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
+        self._check_shares()
         if not 0 <= self.seed < 2**63:
             raise BadValueError(message("--seed", "must be 0 to 2**63 - 1", self.seed, "use 0"))
         self._check_teacher()
+
+    def _check_shares(self) -> None:
+        for option, share, below in (
+            ("ema", self.ema, True),
+            ("color", self.color, True),
+            ("half-size", self.half_size, True),
+            ("balanced-crops", self.balanced_crops, False),
+            ("class-mix", self.class_mix, False),
+        ):
+            if not 0 <= share <= 1 or (below and share == 1):
+                rule = f"must be at least 0 and {'below' if below else 'at most'} 1"
+                raise BadValueError(message(f"--{option}", rule, share, "use 0 to turn it off"))
 
     def _check_teacher(self) -> None:
         if not re.fullmatch("none|[0-9a-f]{64}", self.teacher):

@@ -207,7 +207,10 @@ PRECISIONS: Final[Mapping[Precision, PrecisionFacts]] = MappingProxyType(
                 ),
                 # 8 bits cost most in these layers.
                 kept=("normalization", "first convolution", "class scores"),
-                takes=("--calibration", "--keep-fp32", "--activations", "--max-miou-drop"),
+                takes=(
+                    *("--calibration", "--keep-fp32", "--activations", "--max-miou-drop"),
+                    "--search",
+                ),
                 quantized=True,
             ),
         )

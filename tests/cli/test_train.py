@@ -28,7 +28,8 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     options += ["--class-weights", "frequency", "--dice", 0.5, "--ema", 0.9, "--color", 0.1]
     options += ["--scale", "0.5..2", "--loss", "ohem", "--no-flip", "--weight-decay", 0.001]
     options += ["--model", "fcn16s", "--backbone", "resnet18", "--optimizer", "momentum"]
-    command = ["train", shapes_folder, "-o", run, *options]
+    options += ["--balanced-crops", 0.5, "--class-mix", 0.25]
+    command = ["train", shapes_folder, "-o", run, *options, "--auxiliary", 0.4]
     done = called(*command, "--epochs", 1)
     assert done.returncode == 0, done.stderr
     assert "epoch 1: 16 of 16 images" in done.stderr
@@ -41,6 +42,7 @@ def test_options_change_the_recipe_and_resume_goes_on(shapes_folder: Path, tmp_p
     assert (saved.spec.architecture, recipe.optimizer) == ("fcn16s-resnet18", "momentum")
     assert (recipe.class_weights, recipe.dice) == ("frequency", 0.5)
     assert (recipe.loss, recipe.flip, recipe.weight_decay) == ("ohem", False, 0.001)
+    assert (recipe.balanced_crops, recipe.class_mix, recipe.auxiliary) == (0.5, 0.25, 0.4)
     assert (recipe.ema, recipe.scale, recipe.color) == (0.9, (0.5, 2.0), 0.1)
     done = called(*command, "--epochs", 2, "--resume")
     assert done.returncode == 0, done.stderr

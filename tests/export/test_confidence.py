@@ -14,8 +14,9 @@ import fcnkit
 from fcnkit.export.build import build_graph, head_spec, trace_core
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import parse_profile
+from fcnkit.export.saving import save_model
 from fcnkit.export.subject import open_subject
-from fcnkit.export.to_onnx import export_onnx, save_model
+from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.triton import write_triton_repository
 from fcnkit.export.verification import verify
 from fcnkit.runtime import read_engine_file, read_onnx_file

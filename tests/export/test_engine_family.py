@@ -13,7 +13,7 @@ from fcnkit.export.calibration import open_calibration
 from fcnkit.export.engine import build_engine
 from fcnkit.export.engine_profiles import parse_profile
 from fcnkit.export.heads import Core
-from fcnkit.export.to_onnx import save_model
+from fcnkit.export.saving import save_model
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.spec import Head, ModelSpec, Precision

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 import fcnkit
 from fcnkit.errors import BadValueError, VerifyError
 from fcnkit.export.build import build_graph, head_spec, trace_core
+from fcnkit.export.saving import save_model
 from fcnkit.export.subject import open_subject
-from fcnkit.export.to_onnx import export_onnx, save_model
+from fcnkit.export.to_onnx import export_onnx
 from fcnkit.export.verification import verify
 from fcnkit.runtime import read_onnx_file
 from fcnkit.train.checkpoint import load_model

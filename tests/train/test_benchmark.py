@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import training_parts
 from benchmarks.training import CLASSES, chapter_net
 from fcnkit.train.models import create_model
 
@@ -42,3 +46,33 @@ def test_it_runs_and_says_what_it_measured(tmp_path: Path) -> None:
     assert set(result["median_seconds"]) == {"ours", *PEERS}
     assert set(result["ours_faster_than"]) == PEERS
     assert result["threads"] == torch.get_num_threads()
+
+
+def test_the_parts_of_a_step_add_up(
+    shapes_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(training_parts, "SIDE", 64)
+    options = ["ddrnet23slim", "--size", "64x64", "--batch", "2", "--rounds", "1"]
+    options += ["--data", str(shapes_folder)]
+    monkeypatch.setattr("sys.argv", ["training_parts", *options])
+    training_parts.main()
+    out = capsys.readouterr().out
+    assert out.startswith("steps of 2x64x64, ")
+    row = r"^\| ddrnet23slim \| \d+ \| \d+\.\d \| \d+ \| -?\d+ % \| \d+\.\d % \|$"
+    assert re.search(row, out, re.M)
+    note = r"^An image takes \d+\.\d ms to read and decode, and -?\d+\.\d ms to augment, in one "
+    assert re.search(note, out, re.M)
+
+
+def test_the_work_of_a_step_is_that_of_its_convolutions() -> None:
+    [step] = training_parts.steps_of(("fcn32s-resnet18",), 2, (64, 64), rounds=1, rate=1000.0)
+    with torch.device("meta"):
+        net = create_model("fcn32s-resnet18", training_parts.CLASSES)
+        with FlopCounterMode(display=False) as counter:
+            net(torch.empty(2, 3, 64, 64))
+    forward = counter.get_total_flops() / 2e9
+    # Backward computes as much again for the weights and for the inputs, but not for the image.
+    assert 2.8 * forward < step.gmac < 3.1 * forward
+    assert step.full_speed_seconds == step.gmac / 1000
+    part = training_parts.Step(network="x", seconds=2.0, gmac=1.0, full_speed_seconds=0.5)
+    assert part.rest == 0.75

@@ -13,6 +13,7 @@ from fcnkit.train.dataset import CropDataset, EpochSampler, training_loader
 from fcnkit.train.reading import batches
 from fcnkit.train.recipe import RECIPES
 from tests.refusal import refusal
+from tests.train.folders import make_folder, write_image, write_indices
 
 MODERN = replace(RECIPES["modern"], batch=4, crop=(96, 64))
 
@@ -193,3 +194,86 @@ def test_batches_that_cannot_be_shared_are_refused(shapes_folder: Path) -> None:
         with pytest.raises(ValueError) as caught:
             training_loader(folder.samples, folder.labelmap, recipe, workers=0, world=world)
         assert str(caught.value) == text
+
+
+def test_balanced_crops_hold_every_class_as_often(tmp_path: Path) -> None:
+    # A large image with one pixel of cat in a corner and one of dog in the middle.
+    root = make_folder(tmp_path / "data", train=["a"])
+    mask = np.zeros((200, 300), np.uint8)
+    mask[0, 299], mask[100, 120] = 1, 2
+    write_image(root / "JPEGImages" / "a.jpg", 200, 300)
+    write_indices(root / "SegmentationClass" / "a.png", mask)
+    folder = open_voc(root, split="train")
+    recipe = replace(MODERN, crop=(32, 32), scale=(1.0, 1.0), flip=False, color=0.0)
+
+    def shares(balanced: float) -> list[float]:
+        crops = CropDataset(
+            folder.samples, folder.labelmap, replace(recipe, balanced_crops=balanced)
+        )
+        labels = [crops[epoch, 0][1] for epoch in range(600)]
+        return [sum(bool((one == label).any()) for one in labels) / 600 for label in (1, 2)]
+
+    assert all(share < 0.1 for share in shares(0.0))
+    # A third of them was placed on each class, and few others hold the pixel of dog by chance.
+    assert shares(1.0) == pytest.approx([1 / 3, 1 / 3], abs=0.06)
+    assert shares(0.5) == pytest.approx([1 / 6, 1 / 6], abs=0.05)
+
+
+def test_a_balanced_crop_lies_anywhere_around_its_pixel(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", train=["a"])
+    mask = np.full((70, 90), 255, np.uint8)
+    mask[40, 10] = 1
+    write_image(root / "JPEGImages" / "a.jpg", 70, 90)
+    write_indices(root / "SegmentationClass" / "a.png", mask)
+    folder = open_voc(root, split="train")
+    recipe = replace(
+        MODERN, crop=(32, 32), scale=(1.0, 1.0), flip=False, color=0.0, balanced_crops=1.0
+    )
+    crops = CropDataset(folder.samples, folder.labelmap, recipe)
+    seen = {tuple(np.argwhere(crops[epoch, 0][1].numpy() == 1)[0]) for epoch in range(3000)}
+    # Crops begin in rows 9 to 38 and columns 0 to 10: the image ends before others.
+    assert seen == {(40 - top, 10 - left) for top in range(9, 39) for left in range(11)}
+    mask[:] = 255
+    write_indices(root / "SegmentationClass" / "a.png", mask)
+    assert (crops[1, 0][1] == 255).all()
+
+
+def test_a_class_mix_pastes_half_of_the_classes_of_another_crop(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    plain = replace(MODERN, color=0.0, scale=(1.0, 1.0), crop=(64, 64), flip=False)
+    mixed = CropDataset(folder.samples, folder.labelmap, replace(plain, class_mix=1.0))
+    pasted = 0
+    for index in range(len(folder.samples)):
+        image_chw, labels_hw = (one.numpy() for one in mixed[1, index])
+        own_image, own_labels = (
+            one.numpy() for one in CropDataset(folder.samples, folder.labelmap, plain)[1, index]
+        )
+        changed_hw = (image_chw != own_image).any(0) | (labels_hw != own_labels)
+        # The draws are those of the data set: crop, whether to mix, the other image, its crop.
+        random = np.random.default_rng((plain.seed, 1, index))
+        height, width = read_pair(folder.samples[index], folder.labelmap)[1].shape
+        random.integers(height - 63), random.integers(width - 63), random.random()
+        other = folder.samples[int(random.integers(len(folder.samples)))]
+        other_image, other_labels = read_pair(other, folder.labelmap)
+        top = random.integers(other_labels.shape[0] - 63)
+        left = random.integers(other_labels.shape[1] - 63)
+        window = np.s_[top : top + 64, left : left + 64]
+        other_labels, other_image = other_labels[window], other_image[window]
+        assert (image_chw.transpose(1, 2, 0) == other_image)[changed_hw].all()
+        assert (labels_hw == other_labels)[changed_hw].all()
+        there = set(np.unique(other_labels)) - {255}
+        assert len(set(np.unique(other_labels[changed_hw]))) <= -(-len(there) // 2)
+        assert 255 not in other_labels[changed_hw]
+        pasted += changed_hw.any()
+    assert pasted > len(folder.samples) // 2
+
+
+def test_mixed_and_balanced_crops_depend_on_seed_and_epoch_only(shapes_folder: Path) -> None:
+    folder = open_voc(shapes_folder, split="train")
+    recipe = replace(MODERN, class_mix=0.5, balanced_crops=0.5)
+    first, again = (CropDataset(folder.samples, folder.labelmap, recipe) for _ in range(2))
+    keys = [(epoch, index) for epoch in (1, 2) for index in range(8)]
+    there = [first[key] for key in keys]
+    back = [again[key] for key in reversed(keys)]
+    for one, other in zip(there, reversed(back), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -20,7 +20,13 @@ from tests.train.tiny import RECIPE, start_group, train_tiny
 
 # Plain gradient steps: Adam would turn a gradient that is zero but for rounding into a full step.
 SHARED = replace(
-    RECIPE, optimizer="sgd", schedule="constant", ema=0.9, dice=0.5, class_weights="frequency"
+    RECIPE,
+    optimizer="sgd",
+    schedule="constant",
+    ema=0.9,
+    dice=0.5,
+    class_weights="frequency",
+    auxiliary=0.4,
 )
 
 RELATIVE = 1e-5

@@ -31,6 +31,15 @@ MODERN = RECIPES["modern"]
             "--half-size: must be at least 0 and below 1, got 1.0; use 0 to turn it off",
         ),
         (
+            {"balanced_crops": 1.1},
+            "--balanced-crops: must be at least 0 and at most 1, got 1.1; use 0 to turn it off",
+        ),
+        (
+            {"class_mix": float("nan")},
+            "--class-mix: must be at least 0 and at most 1, got nan; use 0 to turn it off",
+        ),
+        ({"auxiliary": -0.4}, "--auxiliary: must be at least 0, got -0.4; use 0 to turn it off"),
+        (
             {"scale": (2.0, 0.5)},
             "--scale: must be above 0, in order and at most 16, got 2.0..0.5; try 0.5..2",
         ),
@@ -82,7 +91,8 @@ def test_recipes_survive_a_checkpoint() -> None:
     for recipe in RECIPES.values():
         assert Recipe.from_dict(recipe.to_dict()) == recipe
     older = MODERN.to_dict()
-    del older["half_size"]  # from before there was such a thing
+    for field in ("half_size", "balanced_crops", "class_mix", "auxiliary"):
+        del older[field]  # from before there was such a thing
     assert Recipe.from_dict(older) == MODERN
     data = MODERN.to_dict()
     data["emma"] = data.pop("ema")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fcnkit.train import loop
 from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
+from fcnkit.train.models.base import Stage
 from fcnkit.train.recipe import RECIPES, Recipe
 
 RECIPE = replace(
@@ -45,6 +46,10 @@ class TinyNet(SegmentationNet):
     @property
     def last_step(self) -> SubpixelConvTranspose2d:
         return self.transpose_conv
+
+    @property
+    def inner_stage(self) -> Stage:
+        return Stage(self.features, 8, 4, len(self.transpose_conv.bias))
 
 
 def train_tiny(data: Path, run: Path, recipe: Recipe, **options: Any) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fcnkit.errors import FcnkitError, message
-from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.base import SegmentationNet, Stage
 from fcnkit.train.models.registry import TIMM
 from fcnkit.train.models.timm_backbone import TimmFeatures
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
@@ -111,6 +111,14 @@ class ResNetSegmentationNet(SegmentationNet):
     def last_step(self) -> SubpixelConvTranspose2d:
         """The upsampling to the picture's size."""
         return self.transpose_conv
+
+    @property
+    def inner_stage(self) -> Stage | None:
+        """The next to last stage of a ResNet."""
+        if not isinstance(self.backbone, ResNetFeatures):
+            return None
+        channels, stride = self.backbone.channels[-2], min(16, self.output_stride)
+        return Stage(self.backbone.layer3, channels, stride, len(self.transpose_conv.bias))
 
 
 def _dilate(stage: nn.Module, dilation: int) -> int:

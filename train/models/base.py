@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,21 @@ from torch import Tensor, nn
 from fcnkit.errors import BadValueError, message
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
-__all__ = ["MULTIPLE", "SegmentationNet"]
+__all__ = ["MULTIPLE", "SegmentationNet", "Stage"]
 
 MULTIPLE = 32
 """Both sides of a picture must be multiples of this many pixels."""
+
+
+class Stage(NamedTuple):
+    """A part of a network whose result can be classified too, for training."""
+
+    module: nn.Module
+    """Gives features (N, channels, H/stride, W/stride), or a tuple that ends with them."""
+    channels: int
+    stride: int
+    classes: int
+    """Of the network."""
 
 
 class SegmentationNet(nn.Module, ABC):
@@ -41,6 +52,11 @@ class SegmentationNet(nn.Module, ABC):
     @abstractmethod
     def last_step(self) -> nn.Module:
         """The module that turns the body's result into logits (N, K, H, W)."""
+
+    @property
+    def inner_stage(self) -> Stage | None:
+        """The stage whose features an auxiliary head learns from; None: there is none."""
+        return None
 
     def forward(self, image_nchw: Tensor) -> Tensor:
         """Compute logits.

@@ -1,9 +1,10 @@
 """DDRNet-23-slim: two branches that exchange features, for real time, class scores at stride 8.
 
 Source: Hong, Pan, Sun, Jia, "Deep Dual-resolution Networks for Real-time and Accurate Semantic
-Segmentation of Road Scenes", 2021, without its auxiliary head. Unlike there, the pyramid averages
-around every position instead of every second, fourth and eighth one, so its results need no
-enlargement, which would depend on the size. What lies outside the image does not count.
+Segmentation of Road Scenes", 2021. Its auxiliary head is that of train/auxiliary.py. Unlike there,
+the pyramid averages around every position instead of every second, fourth and eighth one, so its
+results need no enlargement, which would depend on the size. What lies outside the image does not
+count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from fcnkit.train.models.base import SegmentationNet
+from fcnkit.train.models.base import SegmentationNet, Stage
 from fcnkit.train.models.bilinear import BilinearUpsample
 from fcnkit.train.models.pooling import ImageMean, check_batch
 from fcnkit.train.models.registry import register
@@ -217,3 +218,8 @@ class DDRNet23Slim(SegmentationNet):
     def last_step(self) -> SubpixelConvTranspose2d:
         """The upsampling to the picture's size."""
         return self.transpose_conv
+
+    @property
+    def inner_stage(self) -> Stage:
+        """The fine branch where it has met the coarse one for the first time."""
+        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)

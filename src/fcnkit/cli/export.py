@@ -38,6 +38,7 @@ def onnx(
     calibration: Path | None = None,
     activations: QuantizedTo = "uint8",
     max_miou_drop: float | None = None,
+    search: Annotated[bool, typer.Option("--search")] = False,
     shape: str | None = None,
     confidence: Annotated[bool, typer.Option("--confidence")] = False,
     tta: Tta = None,
@@ -53,6 +54,8 @@ def onnx(
         keep_fp32: Parts that stay in fp32, by comma: final_conv,backbone.conv1.
         calibration: For int8 and fp16: VOC folder, or one of at least 16 pictures.
         max_miou_drop: For int8: largest loss of mean IoU on the held-out split; 0.01.
+        search: For int8: compare ranges, correct biases, and keep the layers in fp32 that cost
+            most, until --max-miou-drop holds. Takes minutes.
         shape: The only NxHxW that the graph takes: 1x320x480.
         confidence: For labels and scene: also give 255 x probability.
         opset: Operator set, 18 to 20; lower for older libraries.
@@ -72,6 +75,7 @@ def onnx(
             calibration=calibration,
             activations=activations,
             max_miou_drop=max_miou_drop,
+            search=search,
             shape=parse_shape(shape, "--shape") if shape is not None else None,
             confidence=confidence,
             tta=tta,
@@ -82,6 +86,8 @@ def onnx(
     if report.last_layer is not None:
         stride, size = report.last_layer.stride, report.last_layer.bytes
         say(f"fcnkit's runtime enlarges the scores by {stride}, with {size} bytes of weights")
+    if report.search is not None:
+        say(report.search.summary())
     for line in report.verify.bounded:
         say(f"largest shape {line}")
     seen = f"{len(report.calibration)} pictures"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +26,7 @@ from fcnkit.train.recipe import (
     RECIPES,
     Loss,
     Optimizer,
+    Recipe,
     Schedule,
     TrainingPrecision,
     UpsampleInit,
@@ -34,7 +35,6 @@ from fcnkit.train.recipe import (
 
 if TYPE_CHECKING:
     from fcnkit.train.loop import EpochResult, TrainingData
-    from fcnkit.train.recipe import Recipe
 
 __all__ = ["RECIPE_HELP", "train"]
 
@@ -75,6 +75,9 @@ def train(
     half_size: float | None = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip")] = None,
     color: float | None = None,
+    balanced_crops: float | None = None,
+    class_mix: float | None = None,
+    auxiliary: float | None = None,
     seed: int | None = None,
     value_range: ValueRange = None,
     bands: PictureBands = None,
@@ -120,6 +123,9 @@ def train(
         half_size: Share of the epochs, the first ones, at half the size.
         flip: Mirror half of the pictures.
         color: Strength of the color augmentation, such as 0.3.
+        balanced_crops: Share of the crops placed on a class, rare ones as often as others.
+        class_mix: Share of the crops onto which classes of another image are pasted.
+        auxiliary: Weight of the loss of a second head inside the network, such as 0.4.
         seed: Of weights, order and crops.
         device: auto, cpu, cuda or cuda:N.
         workers: Processes that read pictures.
@@ -127,31 +133,10 @@ def train(
         validate_every: Epochs from one validation to the next.
         resume: Continue the run.
     """
+    options = locals().copy()
     from fcnkit.cli.progress import progress_of
 
-    options = {
-        "epochs": epochs,
-        "batch": batch,
-        "crop": None if crop is None else parse_size(crop, "--crop"),
-        "lr": lr,
-        "optimizer": optimizer,
-        "precision": precision,
-        "weight_decay": weight_decay,
-        "schedule": schedule,
-        "loss": loss,
-        "class_weights": class_weights,
-        "dice": dice,
-        "teacher_weight": teacher_weight,
-        "teacher_temperature": teacher_temperature,
-        "ema": ema,
-        "scale": None if scale is None else parse_range(scale, "--scale"),
-        "half_size": half_size,
-        "flip": flip,
-        "color": color,
-        "seed": seed,
-    }
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    chosen: Recipe = replace(RECIPES[recipe], **given)
+    chosen = _chosen(recipe, options)
     try:
         from fcnkit.train import loop
         from fcnkit.train.parallel import is_first
@@ -190,6 +175,17 @@ def train(
             on_epoch=_report,
         )
     _say_done(run, speak=first)
+
+
+def _chosen(name: str, options: dict[str, Any]) -> Recipe:
+    """Return a recipe with the fields that were given as options of the same names."""
+    names = {field.name for field in fields(Recipe)} - {"teacher"}
+    given = {key: options[key] for key in names & set(options) if options[key] is not None}
+    if "crop" in given:
+        given["crop"] = parse_size(given["crop"], "--crop")
+    if "scale" in given:
+        given["scale"] = parse_range(given["scale"], "--scale")
+    return replace(RECIPES[name], **given)
 
 
 def _say_done(run: Path, *, speak: bool) -> None:
