@@ -1,19 +1,18 @@
-// The one file that knows Python: binds the kernels as fcnkit.runtime.pixels._kernels.
+// Binds the kernels as fcnkit.runtime.pixels._kernels.
 //
 // fcnkit.runtime checks arguments for people; here only what protects memory is checked again,
 // and refused with a short std::invalid_argument (ValueError). Arrays have to be C-contiguous and
 // of the exact dtype already: nothing is converted. Every function reads shapes and pointers
 // first, then releases the GIL and touches no Python object until it is done.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "arrays.hpp"
 #include "deflate.hpp"
 #include "dispatch.hpp"
 #include "images.hpp"
@@ -24,43 +23,16 @@ namespace py = pybind11;
 
 namespace {
 
-using Bytes = py::array_t<std::uint8_t, py::array::c_style>;
-using Counts = py::array_t<std::int64_t, py::array::c_style>;
-using Floats = py::array_t<float, py::array::c_style>;
+using fcnkit::Bytes;
+using fcnkit::contiguous;
+using fcnkit::Counts;
+using fcnkit::Floats;
 using fcnkit::Plan;
+using fcnkit::require;
+using fcnkit::side;
+using fcnkit::size;
 using fcnkit::Table;
-
-void require(bool holds, const char* rule) {
-    if (!holds) {
-        throw std::invalid_argument(rule);
-    }
-}
-
-std::size_t size(const py::array& array) { return static_cast<std::size_t>(array.size()); }
-
-std::size_t side(const py::array& array, py::ssize_t axis) {
-    return static_cast<std::size_t>(array.shape(axis));
-}
-
-bool contiguous(const py::array& array) {
-    return (array.flags() & py::array::c_style) == py::array::c_style;
-}
-
-// Calls body with a pointer to the logits, typed by what numpy says they are. The bits of
-// bfloat16 come as uint16, a type that logits cannot have otherwise.
-template <class Body>
-auto with_logits(const py::array& logits, const Body& body) {
-    require(contiguous(logits), "logits must be C-contiguous");
-    const char kind = logits.dtype().char_();
-    if (kind == 'f') {
-        return body(static_cast<const float*>(logits.data()));
-    }
-    if (kind == 'e') {
-        return body(static_cast<const fcnkit::Half*>(logits.data()));
-    }
-    require(kind == 'H', "logits must be float32, float16 or the bits of bfloat16 as uint16");
-    return body(static_cast<const fcnkit::Brain*>(logits.data()));
-}
+using fcnkit::with_logits;
 
 // Runs kernel(table, begin, end) over pieces of all pixels and adds up what it returns.
 template <class Kernel>

@@ -182,7 +182,7 @@ void LabelDeflate::sum(const std::uint8_t* row) {
     high_ += low_;
     std::size_t at = 0;
     while (at < width_) {
-        // So many bytes fit before a sum can be too large for 32 bits.
+        // After 4096 bytes both sums still fit into 32 bits.
         const std::size_t end = std::min(width_, at + 4096);
         for (; at + kBlock <= end; at += kBlock) {
             std::int32_t sum = 0;

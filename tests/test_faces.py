@@ -154,7 +154,7 @@ def test_importing_the_faces_loads_no_heavy_library() -> None:
     [
         ("fcnkit.train", "create_model", "torch", "train"),
         ("fcnkit.train", "load_checkpoint", "torch", "train"),
-        ("fcnkit.export", "export_onnx", "onnx", "export"),
+        ("fcnkit.export", "export_onnx", "torch", "export"),
     ],
 )
 def test_a_name_whose_extra_is_missing_says_which(

@@ -43,7 +43,7 @@ WAYS: dict[str, tuple[str, Precision, str]] = {
 }
 """Backend, precision of the file and of the computation."""
 UNITS = 2.0
-"""How far a lower precision may be from the softmax of the logits of its own file."""
+"""How far a lower precision may be from the softmax of the logits of the same file."""
 LAYER = make_layer()
 
 
