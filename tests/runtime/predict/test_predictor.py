@@ -49,12 +49,12 @@ def test_columns_in_and_columns_out(label: Predictor, paths: list[str]) -> None:
     Path(paths[2]).write_text("broken")
     records = {record["output"]: record for record in label(paths)}
     for batch in (
-        {"path": np.array(paths, object), "other": np.arange(6)},
+        {"path": np.array(paths, object), "other": np.arange(len(paths))},
         {"text": np.array(paths)},
         {"item": paths},
     ):
         columns = label(batch)
-        assert {len(column) for column in columns.values()} == {4}
+        assert {len(column) for column in columns.values()} == {len(paths)}
         for number, output in enumerate(columns["output"]):
             row = {key: column[number] for key, column in columns.items()}
             record = records[output]
