@@ -29,6 +29,7 @@ from fcnkit.runtime.backends import onnxruntime_cuda, onnxruntime_nvinfer, openi
 from fcnkit.runtime.backends.onnxruntime import RECORD_ASSIGNMENT, create_session
 from fcnkit.runtime.backends.onnxruntime_cuda import check_assignment
 from fcnkit.runtime.backends.onnxruntime_nvinfer import check_nvinfer, tensorrt_options
+from fcnkit.runtime.backends.request import BackendRequest
 from tests.refusal import refusal
 from tests.runtime.fake_cuda import FakeCuda
 from tests.runtime.models import make_spec, write_model, write_scene
@@ -386,8 +387,8 @@ def test_a_session_that_fails_goes_before_its_stream(
     for name in ("create_session", "check_session", "check_assignment"):
         monkeypatch.setattr(onnxruntime_cuda, name, step(name))
     spec: ModelSpec = make_spec("labels")
-    given: dict[str, Any] = {"threads": 1, "options": {}, "given": {}, "name": "onnxruntime-cuda"}
+    request = BackendRequest(backend="onnxruntime-cuda", threads=1)
     with refusal(ArtifactError, "m: the test, got this; look"):
-        onnxruntime_cuda._open_session(Path("m"), spec, cuda, **given)
+        onnxruntime_cuda._open_session(Path("m"), spec, cuda, request, {})
     assert calls[failing] == 1
     assert cuda.alive == 0
