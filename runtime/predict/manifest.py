@@ -111,7 +111,8 @@ _SAID: Final = (
 """What a line says between the path of a picture and the size of its result in pixels."""
 
 _MADE: Final = re.compile(
-    rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
+    rb'(\d+), (\d+)\], "milliseconds": (null|\d+(?:\.\d+)?(?:e[+-]?\d+)?), '
+    rb'"error": null, "options": '
 )
 """What a line says between the stamp of a result and the options, from its height on."""
 

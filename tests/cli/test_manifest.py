@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import called, refused
+from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import write_pictures
 
 COUNT, PARTS = 160, 8
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
