@@ -41,7 +41,7 @@ HAS_RESULT: Final = ("done", "partial", "begun")
 """Each status of a line whose output was written, or may have been."""
 _OFFSET: Final = 44
 """Bits of a place that hold the offset in its file; the bits above say which file."""
-_SCAN: Final = json.JSONDecoder().scan_once
+_DECODE: Final = json.JSONDecoder().raw_decode
 _STRING: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STAMP: Final = rb'(?:null|\{"bytes": \d+, "mtime_ns": -?\d+\})'
 _BEGIN: Final = re.compile(
@@ -282,8 +282,8 @@ def parsed(line: bytes) -> dict[str, Any] | None:
     """Return the object that a line holds; None where it was torn by a power cut, or made so."""
     try:
         text = line.strip().decode()
-        data, end = _SCAN(text, 0)
-    except (ValueError, RecursionError, StopIteration):
+        data, end = _DECODE(text)
+    except (ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and end == len(text) else None
 
