@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
-from fcnkit.errors import FcnkitError, PictureWarning, WorkerWarning
+from fcnkit.errors import ArtifactError, FcnkitError, PictureWarning, WorkerWarning
 from fcnkit.runtime import (
     BackendRequest,
     Predictor,
     RayWorkers,
     Segmenter,
     find_jobs,
+    load,
     predict_files,
 )
 from fcnkit.runtime.predict.manifest import Record
@@ -159,6 +160,21 @@ def test_a_killed_worker_is_named(cluster: Any, model: Path, tmp_path: Path) -> 
     begin = f"{name}: must live until the run ends, got the end of its process with "
     assert text.startswith(begin)
     assert text.endswith(" inputs; they are tried again; if memory ran out, lower --processes")
+
+
+def test_an_actor_that_cannot_open_the_model_is_named(cluster: Any, model: Path) -> None:
+    text = (
+        "worker 1: must open the model, got the end of its process; "
+        "open it in one process to see why; with fewer processes each has more memory"
+    )
+    with refusal(FcnkitError, text):
+        RayWorkers(model, processes=1, backend=ONE, prepare=sys.exit)
+    broken = model.with_name("broken.onnx")
+    broken.write_bytes(b"no model")
+    with pytest.raises(ArtifactError) as one:
+        load(broken)
+    with refusal(ArtifactError, str(one.value)):
+        RayWorkers(broken, processes=1, backend=ONE)
 
 
 def test_a_cluster_without_room_is_named(
