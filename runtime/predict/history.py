@@ -6,7 +6,6 @@ the line is read again when its output is looked up.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -41,11 +41,11 @@ HAS_RESULT: Final = ("done", "partial", "begun")
 """Each status of a line whose output was written, or may have been."""
 _OFFSET: Final = 44
 """Bits of a place that hold the offset in its file; the bits above say which file."""
-_DECODER: Final = json.JSONDecoder()
-_STRING: Final = rb'"([^"\\]*(?:\\.[^"\\]*)*)"'
+_DECODE: Final = json.JSONDecoder().raw_decode
+_STRING: Final = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _STAMP: Final = rb'(?:null|\{"bytes": \d+, "mtime_ns": -?\d+\})'
 _BEGIN: Final = re.compile(
-    rb'\{"input": %b, "input_path": %b, "input_stamp": %b, "status": "(\w+)", "output": %b, '
+    rb'\{"input": %b, "input_path": %b, "input_stamp": %b, "status": "(\w+)", "output": (%b), '
     % (_STRING, _STRING, _STAMP, _STRING)
 )
 """How this version begins a line. A whole line takes five times as long to parse."""
@@ -103,6 +103,10 @@ class History(Closing):
         self._is_made = np.frombuffer(made, np.uint8)[order]
         self._sorted = self._keys.data
         """The keys, ten times as fast to look at one by one."""
+        self._has_pairs = bool((self._keys[1:] == self._keys[:-1]).any())
+        """Whether an output has several lines."""
+        self._next = 0
+        """Place of the line behind the one that was looked up last."""
 
     def only_line(self, output: str) -> bytes | None:
         """Return the line about a result that was made, None where there is none or several.
@@ -111,6 +115,10 @@ class History(Closing):
             output: Its name relative to the output folder. The line may be about another one
                 whose name has the same hash.
         """
+        # Most runs come to the pictures in the order in which the manifest lists them.
+        line = b"" if self._has_pairs or not self._paths else self._bytes_at(self._next)
+        if b', "status": "done", "output": %b, ' % quoted(output).encode() in line:
+            return line
         keys, key = self._sorted, hash(output)
         at = bisect_left(keys, key)
         if at == len(keys) or keys[at] != key or not self._is_made[at]:
@@ -154,7 +162,9 @@ class History(Closing):
         with self._using:
             file = self._reader(number)
             file.seek(offset)
-            return file.readline()
+            line = file.readline()
+            self._next = place + len(line)
+            return line
 
     def _reader(self, number: int) -> IO[bytes]:
         if number not in self._open:
@@ -257,9 +267,12 @@ def _output_and_status(line: bytes) -> tuple[object, object] | None:
     begin = _BEGIN.match(line)
     # After a power cut a line may hold zeros or end early. Other damage shows when it is used.
     if begin is not None and line.endswith(b"}\n") and b"\0" not in line:
-        status, name = begin.group(3, 4)
-        with contextlib.suppress(ValueError):
-            output = json.loads(b'"%b"' % name) if b"\\" in name else name.decode()
+        status, name = begin.groups()
+        try:
+            output = json.loads(name) if b"\\" in name else name[1:-1].decode()
+        except ValueError:
+            pass
+        else:
             return output, status.decode()
     data = parsed(line)
     return None if data is None else (data.get("output"), data.get("status"))
@@ -268,10 +281,11 @@ def _output_and_status(line: bytes) -> tuple[object, object] | None:
 def parsed(line: bytes) -> dict[str, Any] | None:
     """Return the object that a line holds; None where it was torn by a power cut, or made so."""
     try:
-        data = _DECODER.decode(line.decode())
+        text = line.strip().decode()
+        data, end = _DECODE(text)
     except (ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) else None
+    return data if isinstance(data, dict) and end == len(text) else None
 
 
 def is_results_folder(folder: Path) -> bool:

@@ -111,13 +111,15 @@ def left_to_do(
         for found in checked(jobs, out, fold=fold, named=named):
             if part is not None and not part.holds(found.output):
                 continue
-            if is_video(found.input_name):
+            video = is_video(found.input_name)
+            if video:
                 check_no_region(region, "videos")
                 if not frames:
                     check_video_format(format)
-            job = found.named(Path(named(found))) if is_folder(found) else found
+            as_folder = video and frames
+            job = found.named(Path(named(found))) if as_folder else found
             record = earlier(job)
-            if record is None and not is_folder(job):  # whose frames are checked one by one
+            if record is None and not as_folder:  # whose frames are checked one by one
                 check(job)
             listed.count += 1
             yield record or job

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ from fcnkit.runtime.predict.identity import Origin, RealFolders, check_replaces
 from fcnkit.runtime.predict.manifest_file import begin_run
 from fcnkit.runtime.predict.outputs import Format, look_at
 from fcnkit.runtime.predict.overlays import OverlayStyle
-from fcnkit.runtime.predict.parts import Part, found_in
+from fcnkit.runtime.predict.parts import Part
 from fcnkit.runtime.predict.region import Region, mask_stamp
 from fcnkit.runtime.predict.stamp import Stamp
 from fcnkit.runtime.predict.video_out import VIDEO_SUFFIX, is_whole_video
@@ -60,7 +61,7 @@ class Options:
     """The file or folder of masks."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: a run on what is done makes a million of them
 class Record:
     """What became of one picture: a line of the manifest."""
 
@@ -110,7 +111,8 @@ _SAID: Final = (
 """What a line says between the path of a picture and the size of its result in pixels."""
 
 _MADE: Final = re.compile(
-    rb'(\d+), (\d+)\], "milliseconds": (null|\d[\d.e+-]*), "error": null, "options": '
+    rb'(\d+), (\d+)\], "milliseconds": (null|\d+(?:\.\d+)?(?:e[+-]?\d+)?), '
+    rb'"error": null, "options": '
 )
 """What a line says between the stamp of a result and the options, from its height on."""
 
@@ -151,9 +153,9 @@ class Manifest(Closing):
         self._wanted_bytes = head.encode()
         """How the lines of this run say its options and model."""
         self._folders = RealFolders()
-        self._file = begin_run(out, part)
+        self._file, found = begin_run(out, part)
         try:
-            self._history = History(found_in(out).readable)
+            self._history = History(found.readable)
         except BaseException:
             self._file.close()
             raise
@@ -217,7 +219,7 @@ class Manifest(Closing):
         after = Stamp(made.st_size, made.st_mtime_ns)
         said = _SAID % (
             *(read.st_size, read.st_mtime_ns),
-            json.dumps(output).encode(),
+            quoted(output).encode(),
             *(made.st_size, made.st_mtime_ns),
         )
         at = line.find(said)  # no string in a line holds these quotes as they are
@@ -226,7 +228,7 @@ class Manifest(Closing):
             return None
         real = self._folders.path(given)
         rest = line[facts.end() + len(self._wanted_bytes) :]
-        others = parsed(b'{"milliseconds": %b, %b' % (facts[3], rest))
+        others = parsed(b"{" + rest)
         if others is None or not _is_of(line[:at], real, before):
             return None
         if Stamp.read(others.get("mask_stamp")) != mask_stamp(self._masks, output):
@@ -239,7 +241,7 @@ class Manifest(Closing):
             output=output,
             output_stamp=after,
             size=(int(facts[1]), int(facts[2])),
-            milliseconds=others["milliseconds"],
+            milliseconds=None if facts[3] == b"null" else float(facts[3]),
             error=None,
             options=self._options,
             model_sha256=self._sha256,
@@ -307,7 +309,7 @@ def _is_of(begin: bytes, path: str, stamp: Stamp) -> bool:
 
     The stamp of the picture is known to be the same.
     """
-    if begin.endswith(f', "input_path": {json.dumps(path)}'.encode()):
+    if begin.endswith(b', "input_path": %b' % quoted(path).encode()):
         return True
     before = Origin.read(parsed(begin + b"}") or {})
     now = Origin(input=path, input_path=path, input_stamp=stamp)

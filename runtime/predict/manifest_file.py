@@ -112,7 +112,7 @@ def _lock(file: IO[bytes]) -> None:
         raise BlockingIOError(error.errno, error.strerror) from error
 
 
-def begin_run(out: Path, part: Part | None) -> ManifestFile:
+def begin_run(out: Path, part: Part | None) -> tuple[ManifestFile, Found]:
     """Lock the manifest of a run, and take over what dead runs left in the folder.
 
     Args:
@@ -120,7 +120,7 @@ def begin_run(out: Path, part: Part | None) -> ManifestFile:
         part: The part that the run labels; None for all pictures.
 
     Returns:
-        The manifest.
+        The manifest, and what else runs wrote into the folder.
 
     Raises:
         DataError: Another run writes there that this one must not run beside, or a manifest is not
@@ -146,7 +146,7 @@ def begin_run(out: Path, part: Part | None) -> ManifestFile:
         except BaseException:
             file.close()
             raise
-        return file
+        return file, found
 
 
 _WAIT: Final = "wait for the other run, or choose another folder"

@@ -35,7 +35,7 @@ class RayActor:
         self._link.said.put(Place(socket.gethostname(), os.getpid()))
         self._lock, self._next, self._early = threading.Lock(), 0, dict[int, list[Order]]()
         threading.Thread(
-            target=serve, args=(self._link, model), daemon=True, name="fcnkit-worker"
+            target=_work, args=(self._link, model), daemon=True, name="fcnkit-worker"
         ).start()
 
     def put(self, number: int, orders: list[Order]) -> None:
@@ -62,6 +62,13 @@ class RayActor:
             except queue.Empty:
                 break
         return answers
+
+
+def _work(link: Link, model: ModelRequest) -> None:
+    try:
+        serve(link, model)
+    finally:  # such as SystemExit: the leader, which waits for answers, must see the end
+        os._exit(1)
 
 
 class _Calls(Link):

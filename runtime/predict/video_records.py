@@ -9,7 +9,7 @@ from fcnkit.runtime.predict.manifest import Record
 __all__ = ["FrameRecord", "VideoRecord"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class FrameRecord(Record):
     """What became of one frame of a video, where each has an image."""
 
@@ -19,7 +19,7 @@ class FrameRecord(Record):
     """Its time stamp."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class VideoRecord(Record):
     """What became of a video, or of what a camera showed."""
 

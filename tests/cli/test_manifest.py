@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import called, refused
+from tests.conftest import ROOT
 from tests.runtime.models import make_spec, write_model
 from tests.runtime.pictures import write_pictures
 
@@ -58,6 +60,31 @@ def test_parts_at_once_three_of_them_killed(model: Path, tmp_path: Path) -> None
     lines = [json.loads(line) for line in called("manifest", out, "--lines").stdout.splitlines()]
     assert sorted(line["output"] for line in lines) == sorted(pictures)
     assert not list(out.glob(".fcnkit-partial*"))
+
+
+def test_the_slurm_script_of_the_docs(model: Path, tmp_path: Path) -> None:
+    """Three local processes with the variables that Slurm sets, one after the other."""
+    source, out = write_pictures(tmp_path / "in", 12), tmp_path / "out"
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    script = page.partition("\n## Slurm\n")[2].partition("```sh\n")[2].partition("```")[0]
+    assert script.startswith("#!/bin/bash\n#SBATCH --array=1-40\n")
+    for theirs, ours in {"/models/m.onnx": model, "/photos": source, "/labels": out}.items():
+        script = script.replace(theirs, str(ours))
+    command = f"'{sys.executable}' -c 'from fcnkit.cli import main; main()' \"$@\""
+    script = f"fcnkit() {{ {command}; }}\n{script.replace('/40', '/3')}"
+    for number in (1, 2, 3):
+        task = {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_CPUS_PER_TASK": "1"}
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env={**os.environ, **task},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    done = called("manifest", out, source)
+    told = f"{out}: 12 done, 0 failed, 0 missing, 0 duplicates, 0 left; manifests: 3\n"
+    assert (done.returncode, done.stdout) == (0, told)
 
 
 def test_failures_and_missing_results_are_named(model: Path, tmp_path: Path) -> None:

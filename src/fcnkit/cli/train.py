@@ -139,7 +139,6 @@ def train(
     chosen = _chosen(recipe, options)
     try:
         from fcnkit.train import loop
-        from fcnkit.train.parallel import is_first
         from fcnkit.train.weights import ModelOptions
     except ModuleNotFoundError as error:
         raise missing_extra("fcnkit train", str(error.name), "train") from error
@@ -150,9 +149,7 @@ def train(
         upsample_init=upsample_init,
         freeze_upsample=freeze_upsample,
     )
-    first = is_first()  # Under torchrun one process speaks for all.
-    if not first:
-        warnings.filterwarnings("ignore", category=FcnkitWarning)
+    first = _speaks()
     if crop is None:
         chosen = _fit_crop(data, chosen, resumed=run if resume else None, speak=first)
     levels = parse_levels(value_range, "--range")
@@ -186,6 +183,16 @@ def _chosen(name: str, options: dict[str, Any]) -> Recipe:
     if "scale" in given:
         given["scale"] = parse_range(given["scale"], "--scale")
     return replace(RECIPES[name], **given)
+
+
+def _speaks() -> bool:
+    """Whether this process speaks for all that torchrun started; the others keep quiet."""
+    from fcnkit.train.parallel import is_first
+
+    first = is_first()
+    if not first:
+        warnings.filterwarnings("ignore", category=FcnkitWarning)
+    return first
 
 
 def _say_done(run: Path, *, speak: bool) -> None:

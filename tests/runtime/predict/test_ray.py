@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fcnkit.errors import FcnkitError, PictureWarning, WorkerWarning
+from fcnkit.errors import ArtifactError, FcnkitError, PictureWarning, WorkerWarning
 from fcnkit.runtime import (
     BackendRequest,
     Predictor,
     RayWorkers,
     Segmenter,
     find_jobs,
+    load,
     predict_files,
 )
 from fcnkit.runtime.predict.manifest import Record
@@ -157,6 +162,21 @@ def test_a_killed_worker_is_named(cluster: Any, model: Path, tmp_path: Path) -> 
     assert text.endswith(" inputs; they are tried again; if memory ran out, lower --processes")
 
 
+def test_an_actor_that_cannot_open_the_model_is_named(cluster: Any, model: Path) -> None:
+    text = (
+        "worker 1: must open the model, got the end of its process; "
+        "open it in one process to see why; with fewer processes each has more memory"
+    )
+    with refusal(FcnkitError, text):
+        RayWorkers(model, processes=1, backend=ONE, prepare=sys.exit)
+    broken = model.with_name("broken.onnx")
+    broken.write_bytes(b"no model")
+    with pytest.raises(ArtifactError) as one:
+        load(broken)
+    with refusal(ArtifactError, str(one.value)):
+        RayWorkers(broken, processes=1, backend=ONE)
+
+
 def test_a_cluster_without_room_is_named(
     cluster: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +264,36 @@ def test_what_is_wrong_is_said_as_by_one_process(cluster: Any, model: Path, tmp_
     )
     with refusal(ValueError, text):
         RayWorkers(model, gpus=2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_a_complete_manifest(
+    cluster: Any, model: Path, tmp_path: Path, sent: signal.Signals
+) -> None:
+    source, out = write_pictures(tmp_path / "in", 300, side=200), tmp_path / "out"
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from fcnkit.cli import main; main()"
+    arguments = ["predict", model, source, "-o", out, "--ray", cluster.address, "--processes", 1]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments), "--threads", "1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        manifest = out / "manifest.jsonl"
+        while process.poll() is None and not (
+            manifest.exists() and manifest.read_bytes().count(b"\n") > 5
+        ):
+            time.sleep(0.005)
+        process.send_signal(sent)
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + sent, stderr
+    assert "Traceback" not in stderr
+    lines = {line["output"]: line["status"] for line in manifest_of(out)}
+    assert lines == dict.fromkeys(results(out), "done")
+    assert 5 < len(lines) < 300
+    assert json.loads(stdout)["done"] == len(lines)
+    assert not list(out.glob(".fcnkit-partial*"))
 
 
 def test_predictor_in_ray_data(cluster: Any, model: Path, tmp_path: Path) -> None:
