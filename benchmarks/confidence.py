@@ -1,6 +1,7 @@
 """What the confidence costs: calls of a segmenter with it and without it.
 
-    python -m benchmarks.confidence CHECKPOINT PICTURES [--limit N] [--rounds N] [--threads N]
+    python -m benchmarks.confidence CHECKPOINT PICTURES [--head HEAD]... [--limit N] [--rounds N]
+        [--threads N]
 
 PICTURES is a folder of images. The heads ``scores``, where the network has it, and ``logits`` are
 called with and without confidence. For ``labels`` and ``scene``, a graph with the second output
@@ -15,7 +16,7 @@ import json
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the confidence costs.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("pictures", type=Path)
+    parser.add_argument("--head", action="append", choices=get_args(Head), help="all by default")
     parser.add_argument("--limit", type=int, default=8, help="images")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=None)
@@ -56,8 +58,8 @@ def main() -> None:
     images = [read_picture(path) for path in sorted(options.pictures.iterdir())[: options.limit]]
     net, loaded = load_model(options.checkpoint)
     core = trace_core(net, loaded.spec.num_classes)
-    heads: list[Head] = ["logits", "labels", "scene"]
-    if core.last_layer is not None:
+    heads: list[Head] = options.head or ["logits", "labels", "scene"]
+    if options.head is None and core.last_layer is not None:
         heads.insert(0, "scores")
     with tempfile.TemporaryDirectory() as folder:
         models: dict[tuple[Head, bool], Path] = {}

@@ -14,7 +14,14 @@ from onnx import numpy_helper
 
 from fcnkit.export.onnx_text import parse_piece
 
-__all__ = ["CONFIDENCE", "TOTALS", "add_totals", "confidence_pieces", "scene_pieces"]
+__all__ = [
+    "CONFIDENCE",
+    "TOTALS",
+    "add_shapes",
+    "add_totals",
+    "confidence_pieces",
+    "scene_pieces",
+]
 
 CONFIDENCE: Final = "confidence"
 """The nodes are named as if they were a module of the network."""
@@ -97,22 +104,47 @@ byte (float[n, S, h, w] totals) => (uint8[n, H, W] confidence) {{
 def add_totals(graph: onnx.GraphProto, scores: str, result: str) -> None:
     """Add the sums of exponentials over axis 1 to a graph.
 
+    They are computed in one long row per class. OpenVINO takes 16 times as long for an exponential
+    in rows of 15 columns, the width of 480 pixels at stride 32.
+
     Args:
         graph: Holds the scores.
         scores: A tensor of scores, float32 (n, K, ...).
-        result: Name of the sums, (n, 1, ...).
+        result: Name of the sums, (n, 1, P) with all other axes in one.
     """
-    axis = f"{CONFIDENCE}/axis"
-    if not any(tensor.name == axis for tensor in graph.initializer):
-        graph.initializer.append(numpy_helper.from_array(np.array([1]), axis))
-    peak, below, powers = (f"{result}/{name}" for name in ("peak", "below", "powers"))
+    axis, flat = (f"{CONFIDENCE}/{name}" for name in ("axis", "flat"))
+    _add_once(graph, axis, [1])
+    _add_once(graph, flat, [0, 0, -1])
+    long, peak, below, powers = (f"{result}/{name}" for name in ("long", "peak", "below", "powers"))
     for kind, given, made in (
-        ("ReduceMax", [scores, axis], peak),
-        ("Sub", [scores, peak], below),
+        ("Reshape", [scores, flat], long),
+        ("ReduceMax", [long, axis], peak),
+        ("Sub", [long, peak], below),
         ("Exp", [below], powers),
         ("ReduceSum", [powers, axis], result),
     ):
         graph.node.append(onnx.helper.make_node(kind, given, [made], f"{made}/{kind}"))
+
+
+def add_shapes(graph: onnx.GraphProto, coarse: str, *, stride: int) -> None:
+    """Add the shapes that long rows of sums get: ``confidence/side`` and ``confidence/cell``.
+
+    Args:
+        graph: Holds the tensor ``coarse``.
+        coarse: A tensor (n, K, h, w).
+        stride: Of the last layer. The rows hold stride**2 sums for each of h * w cells.
+    """
+    side, front, size, cell = (f"{CONFIDENCE}/{name}" for name in ("side", "front", "size", "cell"))
+    _add_once(graph, side, [0, stride, -1])
+    _add_once(graph, front, [0, stride**2])
+    make = onnx.helper.make_node
+    graph.node.append(make("Shape", [coarse], [size], f"{size}/Shape", start=2, end=4))
+    graph.node.append(make("Concat", [front, size], [cell], f"{cell}/Concat", axis=0))
+
+
+def _add_once(graph: onnx.GraphProto, name: str, values: list[int]) -> None:
+    if not any(tensor.name == name for tensor in graph.initializer):
+        graph.initializer.append(numpy_helper.from_array(np.array(values), name))
 
 
 def confidence_pieces(like: onnx.ModelProto, *, stride: int) -> list[onnx.GraphProto]:

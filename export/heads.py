@@ -1,7 +1,8 @@
 """What each head puts around the traced core of a network: the front and the tail.
 
 A core turns centered pictures into what the last shuffle takes (see ``graphs.CoreGraph``). The
-pieces here hold no arithmetic on shapes: 0 and -1 in a Reshape say all that is needed.
+pieces here hold no arithmetic on shapes: 0 and -1 in a Reshape say all that is needed. Only the
+confidence, which is computed without rows and columns, asks for the sides at its end.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from fcnkit.export.confidence import CONFIDENCE, TOTALS, add_totals, confidence_pieces
+from fcnkit.export.confidence import CONFIDENCE, TOTALS, add_shapes, add_totals, confidence_pieces
 from fcnkit.export.last_layer import NO_SCORES, prune
 from fcnkit.export.onnx_text import assemble, parse_piece
 from fcnkit.runtime.artifacts.last_layer import BIAS_NAME, WEIGHT_NAME, LastLayerWeights
@@ -309,11 +310,10 @@ def _split_argmax(graph: onnx.GraphProto, core: Core, *, confidence: bool) -> No
         for values in map(numpy_helper.to_array, (kernel, bias))
     )
     # 0 keeps a dim and -1 stands for what is left.
-    shapes = {"planes": (core.classes, -1), "subpixels": (rows * half, -1)}
-    shapes |= {"side": (stride, -1), "cell": (stride**2, -1)}
+    shapes = {"labels/planes": (0, core.classes, -1, 0)}
+    shapes |= {"labels/side": (0, stride, -1, 0), "labels/cell": (0, stride**2, -1, 0)}
     for name, dims in shapes.items():
-        shape = np.array([0, *dims, 0])
-        graph.initializer.append(numpy_helper.from_array(shape, f"labels/{name}"))
+        graph.initializer.append(numpy_helper.from_array(np.array(dims), name))
     parts: dict[tuple[str, str], list[str]] = {}
     for side, columns in (("left", slice(half, stride)), ("right", slice(half))):
         for row in range(0, stride, rows):
@@ -330,6 +330,8 @@ def _split_argmax(graph: onnx.GraphProto, core: Core, *, confidence: bool) -> No
             for kind, name in made.items():
                 parts.setdefault((kind, side), []).append(name)
     del graph.output[:]
+    if confidence:
+        add_shapes(graph, last.input[0], stride=stride)
     for kind in made:
         _join_groups(graph, kind, parts, [_N, stride**2, "h", "w"])
 
@@ -344,12 +346,12 @@ def _join_groups(
     module, sides = CONFIDENCE if kind == TOTALS else "labels", []
     for side in ("left", "right"):
         name = f"{module}/{side}"
-        _add(graph, "Concat", parts[kind, side], f"{name}/whole", axis=1)
-        _add(graph, "Reshape", [f"{name}/whole", "labels/side"], name)
+        _add(graph, "Concat", parts[kind, side], f"{name}/whole", axis=2)
+        _add(graph, "Reshape", [f"{name}/whole", f"{module}/side"], name)
         sides.append(name)
-    # (stride, half * h, w) twice, side by side: the columns of each row of subpixels.
+    # (stride, half * h * w) twice, side by side: the columns of each row of subpixels.
     _add(graph, "Concat", sides, f"{module}/sides", axis=2)
-    _add(graph, "Reshape", [f"{module}/sides", "labels/cell"], kind)
+    _add(graph, "Reshape", [f"{module}/sides", f"{module}/cell"], kind)
     if kind == TOTALS:
         graph.node[-1].name = f"{CONFIDENCE}/Reshape"
     dtype = onnx.TensorProto.FLOAT if kind == TOTALS else onnx.TensorProto.INT64
@@ -368,7 +370,8 @@ def _add_group(
     """Add a convolution of a part of the subpixels, its argmax and its sum of exponentials.
 
     Returns:
-        The names of the labels, ``best``, and with confidence of the sums, ``totals``.
+        The names of the labels, ``best``, (n, 1, subpixels * h, w), and with confidence of the
+        sums, ``totals``, (n, 1, subpixels * h * w).
     """
     graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in weights.items())
     conv = onnx.NodeProto()
@@ -377,15 +380,13 @@ def _add_group(
     conv.input[1:], conv.output[:] = list(weights), [f"{like.output[0]}{suffix}"]
     next(item for item in conv.attribute if item.name == "pads").ints[:] = pads
     graph.node.append(conv)
-    logits, index, best = (f"labels/{name}{suffix}" for name in ("logits", "index", "best"))
+    logits, best = (f"labels/{name}{suffix}" for name in ("logits", "best"))
     _add(graph, "Reshape", [conv.output[0], "labels/planes"], logits)
-    _add(graph, "ArgMax", [logits], index, axis=1, keepdims=1)
-    _add(graph, "Reshape", [index, "labels/subpixels"], best)
+    _add(graph, "ArgMax", [logits], best, axis=1, keepdims=1)
     if not confidence:
         return {"best": best}
     totals = f"{CONFIDENCE}/totals{suffix}"
-    add_totals(graph, logits, f"{totals}/whole")
-    _add(graph, "Reshape", [f"{totals}/whole", "labels/subpixels"], totals)
+    add_totals(graph, logits, totals)
     return {"best": best, TOTALS: totals}
 
 

@@ -30,6 +30,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/bench/test_page.py": "test",
     "tests/runtime/pixels/test_upsampling.py::test_confidence_is_the_softmax_of_the_mean": "test",
     "tests/runtime/pixels/test_upsampling.py::test_every_label_is_right": "test",
+    "tests/runtime/pixels/test_upsampling.py::test_many_classes_that_all_read_each_other": "all",
     "tests/runtime/pixels/test_upsampling.py::test_sets_that_round_once_agree": "test",
     "tests/runtime/predict/test_agreement.py": "test",
     "tests/runtime/predict/test_continuing.py": "test",
@@ -56,6 +57,7 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[0.3]": "test",
     "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[93.0]": "test",
     "tests/runtime/bench/test_page.py::test_a_figure_saved_twice_is_the_same_file[40000.0]": "test",
+    "tests/export/test_confident_heads.py::test_confidence_of_many_more": "all",
     "tests/export/test_engine_family.py": "all",
     "tests/export/test_engine_family.py::test_builds[fcn8s-resnet18-labels-fp16]": "test",
     "tests/export/test_family.py::test_exports_verified_and_lean": "all",
@@ -92,6 +94,7 @@ PARTS: Final = {
         "tests/runtime/predict/test_workers.py",
     ],
     "pages": ["tests/browser", "tests/runtime/bench"],
+    "kernels": ["tests/runtime/pixels"],
     "peers": ["tests/test_peers.py"],
 }
 """What ``make test-all`` runs after ``make test``, in this order; a test runs in its first part."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
 from pathlib import Path
 
 import jsonschema
@@ -10,8 +12,10 @@ import pytest
 
 from tests.cli.shell import called, refused
 from tests.conftest import ROOT
+from tests.faults.commands import PATIENCE, finish, start_fcnkit
 from tests.runtime.clips import labels_in, write_clip
 from tests.runtime.models import make_spec, write_model
+from tests.runtime.pictures import manifest_of
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,24 @@ def test_a_clip_and_a_cut_one(model: Path, tmp_path: Path) -> None:
     told = [line for line in done.stderr.splitlines() if line.startswith("partial: ")]
     assert len(told) == 1
     assert told[0].startswith(f"partial: {cut}: a video must be whole, got an end after ")
+
+
+def test_an_interrupt_leaves_a_video_that_plays(model: Path, tmp_path: Path) -> None:
+    clip, out = write_clip(tmp_path / "a.mp4", 300, (320, 480)), tmp_path / "out"
+    process = start_fcnkit("predict", model, clip, "-o", out, "--threads", 1)
+    deadline = time.monotonic() + PATIENCE
+    while not any(one.stat().st_size > 10_000 for one in out.glob(".fcnkit-partial*/*")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert (done.code, "Traceback" in done.err) == (130, False), done.err
+    [line] = manifest_of(out)
+    assert (line["status"], 0 < line["frames"] < 300) == ("partial", True)
+    labels, _ = labels_in(out / "a.mp4")
+    assert len(labels) == line["frames"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.mp4", "manifest.jsonl"]
 
 
 def test_a_camera_stands_alone(model: Path, tmp_path: Path) -> None:

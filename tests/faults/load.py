@@ -30,7 +30,7 @@ keep some of what they got."""
 SAMPLES = 500
 """Of the memory, over the whole time."""
 
-HEADS: tuple[Head, ...] = ("logits", "labels", "scene")
+HEADS: tuple[Head, ...] = ("logits", "scores", "labels", "scene")
 BACKENDS = ("onnxruntime", "openvino")
 """For ONNX files on any machine; PyTorch's runs the checkpoint."""
 

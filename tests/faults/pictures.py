@@ -97,7 +97,8 @@ def pictures_as_a_folder(setting: Setting) -> Iterator[Trial]:
 
 @promise("Pictures that are read and written row by row keep the same promise.")
 def pictures_in_tiles(setting: Setting) -> Iterator[Trial]:
-    yield from _predicted(setting, "logits", "--tile", "32x32", "--overlap", 0)
+    for head in ("logits", "scores"):
+        yield from _predicted(setting, head, "--tile", "32x32", "--overlap", 0)
 
 
 def _predicted(

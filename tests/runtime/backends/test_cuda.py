@@ -60,7 +60,7 @@ class Bench:
         assert self.executor.freed
 
 
-@pytest.fixture(params=["labels", "logits"])
+@pytest.fixture(params=["labels", "logits", "scores"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path, request.param)
     yield made

@@ -36,7 +36,7 @@ pytestmark = [
 ]
 
 UNFIT = (BackendUnavailableError, MissingExtraError)
-HEADS: tuple[Head, ...] = ("labels", "logits", "scene")
+HEADS: tuple[Head, ...] = ("labels", "logits", "scores", "scene")
 OF_ONNX = ("onnxruntime-cuda", "onnxruntime-tensorrt")
 OF_ENGINES = [pytest.param("tensorrt", marks=pytest.mark.tensorrt), "tensorrt-rtx"]
 
@@ -94,7 +94,7 @@ def test_onnxruntime_gives_what_the_cpu_gives(tmp_path: Path, name: str, head: H
     options = {}
     if name == "onnxruntime-tensorrt":
         # A small profile, for the engine is built here and now.
-        sides = {"logits": "3x{0}x{0}"}.get(head, "{0}x{0}x3")
+        sides = "3x{0}x{0}" if head in ("logits", "scores") else "{0}x{0}x3"
         batch = 1 if head == "scene" else 4
         low, high = sides.format(32), sides.format(128)
         options = {

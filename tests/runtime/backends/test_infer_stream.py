@@ -61,7 +61,7 @@ def batches_of(backend: CheckedBackend, count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("head", ["logits", "labels"])
+@pytest.mark.parametrize("head", ["logits", "scores", "labels"])
 def test_a_stream_gives_what_single_calls_give(
     tmp_path: Path, opener: Opener, head: Head, threads: int
 ) -> None:

@@ -101,16 +101,22 @@ def plans(draw: st.DrawFn, stride: int) -> TilePlan:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Layer, TilePlan, NDArray[Any]]:
+def cases(draw: st.DrawFn, many: bool = False) -> tuple[Layer, TilePlan, NDArray[Any]]:
+    """Any layer; with ``many`` one that leads from every class to every class at a wide stride.
+
+    Its float64 sums take long, so that it has few classes otherwise.
+    """
     stride = draw(st.sampled_from([2, 4, 8, 8, 10, 12, 16, 16, 20, 32, 32, 32, 64]))
     dense = draw(st.booleans())
     most = (6 if stride > 16 else 32) if dense else 255
     classes = draw(st.integers(1, 6) | st.integers(1, most))
+    if many:
+        stride, dense, classes = draw(st.sampled_from([16, 32])), True, draw(st.integers(7, 32))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     weights = some_weights(rng, draw(st.sampled_from(KERNELS)), classes, stride, dense)
     bias = rng.normal(0, 1, classes).astype(np.float32) if draw(st.booleans()) else None
     plan = draw(plans(stride))
-    if classes > 32 and plan.height * plan.width > 4000:
+    if (many or classes > 32) and plan.height * plan.width > 4000:
         plan = plan_padded(min(plan.height, 40), min(plan.width, 60), multiple=stride)
     shape = (len(plan), classes, plan.tile_height // stride, plan.tile_width // stride)
     scores = some_scores(rng, draw(st.sampled_from(SCORES)), shape)
@@ -168,8 +174,22 @@ def streamed(
 
 
 @SLOW
+@given(case=cases(many=True))
+def test_many_classes_that_all_read_each_other(
+    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
+) -> None:
+    check_every_label(isas, case)
+
+
+@SLOW
 @given(case=cases())
 def test_every_label_is_right(
+    isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
+) -> None:
+    check_every_label(isas, case)
+
+
+def check_every_label(
     isas: Callable[[], Iterator[str]], case: tuple[Layer, TilePlan, NDArray[Any]]
 ) -> None:
     layer, plan, scores = case

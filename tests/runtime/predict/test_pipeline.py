@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -19,7 +19,7 @@ def backend(device: Device, head: Head = "labels") -> Any:
     return SimpleNamespace(info=make_info(device), spec=make_spec(head))
 
 
-@pytest.mark.parametrize("head", ["labels", "logits", "scene"])
+@pytest.mark.parametrize("head", get_args(Head))
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_the_device_decides_not_the_batch(device: Device, head: Head) -> None:
     """A scene takes one picture at a time on every device."""

@@ -39,19 +39,26 @@ LAYERS: tuple[tuple[Border, Form], ...] = (("zero", "dense"), ("edge", "diagonal
 AGAIN = "export the model again with fcnkit export onnx"
 
 
-def mean_logits(
-    image: NDArray[np.uint8], plan: TilePlan, layer: LastLayerWeights
-) -> NDArray[np.float64]:
-    """(C, H, W) in float64: what head logits would give, averaged."""
-    tiles = tiling.gather(image, plan, list(MEAN), list(STD))
+def tile_logits(tiles_tchw: NDArray[Any], layer: LastLayerWeights) -> NDArray[np.float64]:
+    """(T, C, h, w) in float64: what head logits would give for each normalized tile."""
     kernel, bias = score_weights()
-    count, _, height, width = tiles.shape
-    cells = tiles.reshape(count, 3, height // STRIDE, STRIDE, width // STRIDE, STRIDE)
+    count, _, height, width = tiles_tchw.shape
+    cells = tiles_tchw.reshape(count, 3, height // STRIDE, STRIDE, width // STRIDE, STRIDE)
     scores = np.einsum("tchiwj,kcij->tkhw", cells, kernel.astype(np.float64))
     scores += bias[:, None, None]
-    return upsampling.mean_logits(
-        scores, plan, layer.weight, layer.bias, layer.stride, layer.border
-    )
+    form = (layer.weight, layer.bias, layer.stride, layer.border)
+    return np.stack([upsampling.upsampled(tile, *form) for tile in scores])
+
+
+def mean_logits(
+    image: NDArray[np.uint8], plan: TilePlan, layer: LastLayerWeights, *, flip: bool = False
+) -> NDArray[np.float64]:
+    """(C, H, W) in float64: what head logits would give, averaged over tiles, also mirrored."""
+    tiles = tiling.gather(image, plan, list(MEAN), list(STD))
+    logits = tile_logits(tiles, layer)
+    if flip:
+        logits = (logits + tile_logits(tiles[..., ::-1], layer)[..., ::-1]) / 2
+    return tiling.mean_logits(logits, plan)
 
 
 def assert_labels(labels: NDArray[np.uint8], logits: NDArray[np.float64]) -> None:

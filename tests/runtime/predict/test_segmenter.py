@@ -261,12 +261,11 @@ def test_covers_that_a_head_cannot_do(tmp_path: Path, head: Head, cover: Cover, 
 
 
 def test_default_covers(tmp_path: Path) -> None:
-    heads: tuple[Head, ...] = ("logits", "labels", "scene")
     covers = []
-    for head in heads:
+    for head in ("logits", "scores", "labels", "scene"):
         with load(write_model(tmp_path / "m.onnx", make_spec(head))) as segmenter:
             covers.append(segmenter.cover)
-    assert covers == ["auto", "pad", "average"]
+    assert covers == ["auto", "auto", "pad", "average"]
 
 
 @pytest.mark.parametrize(
@@ -339,7 +338,7 @@ def test_wrong_pictures(opened: Segmenter, image: Any, kind: type[Exception], te
 
 
 def test_openvino_answers_like_onnxruntime(tmp_path: Path) -> None:
-    for head in ("logits", "labels", "scene"):
+    for head in ("logits", "scores", "labels", "scene"):
         path = write_model(tmp_path / f"{head}.onnx", make_spec(head))
         image = picture(75, 101)
         with load(path, backend="onnxruntime") as one, load(path, backend="openvino") as other:

@@ -1,0 +1,212 @@
+"""Confidence of every head, cover, tile plan and size, in every precision, against slow numpy.
+
+All heads are exported from one tiny network, whose logits ``tests.reference`` computes in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fcnkit.export.build import build_graph, head_spec, trace_core
+from fcnkit.export.heads import Core
+from fcnkit.export.to_onnx import save_model
+from fcnkit.runtime import Backend, Segmenter, open_backend
+from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.runtime.pixels.prediction import Prediction
+from fcnkit.runtime.pixels.tile_plan import TilePlan
+from fcnkit.train.checkpoint import checkpoint_spec
+from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
+from tests.reference import tiling, upsampling
+from tests.reference.confidence import TOLERANCE, assert_sure, confidence_and_margin
+from tests.runtime.models import CLASSES, MEAN, PALETTE, STD, STRIDE, make_layer, score_weights
+from tests.runtime.predict.test_scores import mean_logits, picture
+
+HEADS: tuple[Head, ...] = get_args(Head)
+WAYS: dict[str, tuple[str, Precision, str]] = {
+    "onnxruntime-fp32": ("onnxruntime", "fp32", "auto"),
+    "openvino-fp32": ("openvino", "fp32", "fp32"),
+    "openvino-bf16": ("openvino", "fp32", "bf16"),
+    "onnxruntime-fp16-file": ("onnxruntime", "fp16", "auto"),
+    "openvino-fp16-file": ("openvino", "fp16", "auto"),
+}
+"""Backend, precision of the file and of the computation."""
+UNITS = 2.0
+"""How far a lower precision may be from the softmax of the logits of its own file."""
+LAYER = make_layer()
+
+
+class Tiny(SegmentationNet):
+    """One convolution that gives class scores, and the last layer of ``make_layer``."""
+
+    upsamples_scores = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Conv2d(3, len(CLASSES), STRIDE, STRIDE)
+        self.upsample = SubpixelConvTranspose2d(len(CLASSES), len(CLASSES), stride=STRIDE)
+        given = (*score_weights(), LAYER.weight, LAYER.bias)
+        with torch.no_grad():
+            for parameter, values in zip(self.parameters(), given, strict=True):
+                parameter.copy_(torch.from_numpy(values))
+
+    def body(self, image_nchw: Tensor) -> Tensor:
+        scores: Tensor = self.scores(image_nchw)
+        return scores
+
+    @property
+    def last_step(self) -> nn.Module:
+        return self.upsample
+
+
+@pytest.fixture(scope="module")
+def core() -> Core:
+    return trace_core(Tiny().eval(), len(CLASSES))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A head that can tell its confidence, and files of the same network beside it."""
+
+    head: Head
+    sure: Backend
+    plain: Backend
+    """Labels without confidence; the same file where the runtime computes both."""
+    source: Backend
+    """Gives the logits of the file; the file with head logits where its outputs are labels."""
+
+    @property
+    def exact(self) -> bool:
+        return self.sure.info.precision == "fp32" and self.sure.spec.precision == "fp32"
+
+
+@pytest.fixture(scope="module", params=[f"{way}-{head}" for way in WAYS for head in HEADS])
+def opened(
+    request: pytest.FixtureRequest, core: Core, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Opened]:
+    way, _, head = request.param.rpartition("-")
+    backend, precision, compute = WAYS[way]
+    pytest.importorskip(backend)
+    folder = tmp_path_factory.mktemp("heads")
+    start = checkpoint_spec("tiny", CLASSES, PALETTE)
+
+    def opened_as(head: Head, *, confidence: bool = False) -> Backend:
+        path: Path = folder / f"{head}-{confidence}.onnx"
+        options: dict[str, Any] = {"precision": precision, "core": core, "confidence": confidence}
+        spec = head_spec(start, head, sha256="0" * 64, **options)
+        save_model(build_graph(core, spec)[0], spec, path)
+        return open_backend(path, backend=backend, compute=compute, threads=1)  # type: ignore[arg-type]
+
+    if head in ("labels", "scene"):
+        found = [opened_as(head, confidence=True), opened_as(head), opened_as("logits")]
+    else:
+        found = [opened_as(head)] * 3
+    yield Opened(head, *found)
+    for one in found:
+        one.close()
+
+
+def plan_of(opened: Opened, segmenter: Segmenter, height: int, width: int) -> TilePlan:
+    """Where the tiles lie; those of graphs that cut or take one tile are counted out here."""
+    if opened.head == "scene":
+        tile = (height // 32 * 32, width // 32 * 32)
+        tops, lefts = (
+            tuple(sorted({0, side - part}))
+            for side, part in zip((height, width), tile, strict=True)
+        )
+        return TilePlan(height, width, *tile, tops, lefts)
+    if opened.head == "labels":
+        return TilePlan(height, width, -(-height // 32) * 32, -(-width // 32) * 32, (0,), (0,))
+    return segmenter.plan(height, width)
+
+
+def logits_of_the_file(
+    source: Backend, image: NDArray[np.uint8], plan: TilePlan, *, flip: bool
+) -> NDArray[np.float64]:
+    """(C, H, W): the mean over tiles, in float64, of what the file computes for each tile."""
+    tiles = tiling.gather(image, plan, list(MEAN), list(STD)).astype(np.float32)
+
+    def of(batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        given = [source.infer(np.ascontiguousarray(tile[None]))[0] for tile in batch]
+        if source.spec.head == "logits":
+            return np.stack(given).astype(np.float64)
+        form = (LAYER.weight, LAYER.bias, LAYER.stride, LAYER.border)
+        return np.stack([upsampling.upsampled(scores, *form) for scores in given])
+
+    logits = of(tiles)
+    if flip:
+        logits = (logits + of(tiles[..., ::-1])[..., ::-1]) / 2
+    return tiling.mean_logits(logits, plan)
+
+
+@st.composite
+def coverings(draw: st.DrawFn) -> dict[str, Any]:
+    """The options of a segmenter over scores or logits."""
+    options: dict[str, Any] = {"tta": draw(st.sampled_from([None, "flip"]))}
+    cover = draw(st.sampled_from(["pad", "average", "tiles"]))
+    if cover != "tiles":
+        return {**options, "cover": cover}
+    sides = st.sampled_from([32, 64, 96])
+    return {**options, "tile": (draw(sides), draw(sides)), "overlap": draw(st.integers(0, 31))}
+
+
+def check(
+    opened: Opened, height: int, width: int, seed: int, options: dict[str, Any]
+) -> Prediction:
+    if opened.head == "scene":  # smaller images are grown, which is not what is tested here
+        height, width = max(height, 32), max(width, 32)
+    if opened.head in ("labels", "scene"):
+        options = {}
+    image, flip = picture(height, width, seed), options.get("tta") == "flip"
+    segmenter = Segmenter(opened.sure, **options)
+    made, plan = segmenter(image, confidence=True), plan_of(opened, segmenter, height, width)
+    np.testing.assert_array_equal(made.labels, Segmenter(opened.plain, **options)(image))
+    if opened.exact:
+        logits, units = mean_logits(image, plan, LAYER, flip=flip), TOLERANCE
+    else:
+        logits, units = logits_of_the_file(opened.source, image, plan, flip=flip), UNITS
+    confidence, margin = confidence_and_margin(logits)
+    assert_sure(made.confidence, confidence, units)
+    if opened.head in ("labels", "scene"):
+        assert made.margin is None
+    else:
+        assert_sure(made.margin, margin, units)
+    return made
+
+
+SIZES = st.integers(1, 140)
+ANY = partial(given, height=SIZES, width=SIZES, seed=st.integers(0, 9), options=coverings())
+
+
+@settings(deadline=None, max_examples=12)
+@ANY()
+def test_confidence_is_the_softmax_of_the_mean(
+    opened: Opened, height: int, width: int, seed: int, options: dict[str, Any]
+) -> None:
+    check(opened, height, width, seed, options)
+
+
+@settings(deadline=None, max_examples=200)
+@ANY()
+def test_confidence_of_many_more(
+    opened: Opened, height: int, width: int, seed: int, options: dict[str, Any]
+) -> None:
+    check(opened, height, width, seed, options)
+
+
+def test_the_confidence_is_not_the_same_everywhere(opened: Opened) -> None:
+    """Otherwise the other tests would say little."""
+    made = check(opened, 95, 131, 0, {})
+    assert made.confidence is not None
+    assert np.ptp(made.confidence) > 100
