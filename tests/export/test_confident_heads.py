@@ -5,13 +5,16 @@ All heads are exported from one tiny network, whose logits ``tests.reference`` c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,7 +46,8 @@ WAYS: dict[str, tuple[str, Precision, str]] = {
 }
 """Backend, precision of the file and of the computation."""
 UNITS = 2.0
-"""How far a lower precision may be from the softmax of the logits of the same file."""
+"""How far a lower precision may be from the softmax of the logits of the same file. The tiles of a
+``scene`` graph lie column by column."""
 LAYER = make_layer()
 
 
@@ -83,8 +87,8 @@ class Opened:
     sure: Backend
     plain: Backend
     """Labels without confidence; the same file where the runtime computes both."""
-    source: Backend
-    """Gives the logits of the file; the file with head logits where its outputs are labels."""
+    inner: Callable[[NDArray[np.uint8]], NDArray[Any]] | None
+    """Gives the logits inside of a graph whose outputs are labels, for all its tiles."""
 
     @property
     def exact(self) -> bool:
@@ -101,20 +105,70 @@ def opened(
     folder = tmp_path_factory.mktemp("heads")
     start = checkpoint_spec("tiny", CLASSES, PALETTE)
 
-    def opened_as(head: Head, *, confidence: bool = False) -> Backend:
-        path: Path = folder / f"{head}-{confidence}.onnx"
+    def opened_as(path: Path, *, confidence: bool) -> Backend:
         options: dict[str, Any] = {"precision": precision, "core": core, "confidence": confidence}
         spec = head_spec(start, head, sha256="0" * 64, **options)
         save_model(build_graph(core, spec)[0], spec, path)
         return open_backend(path, backend=backend, compute=compute, threads=1)  # type: ignore[arg-type]
 
+    plain = opened_as(folder / "plain.onnx", confidence=False)
     if head in ("labels", "scene"):
-        found = [opened_as(head, confidence=True), opened_as(head), opened_as("logits")]
+        sure, inner = opened_as(folder / "sure.onnx", confidence=True), folder / "inner.onnx"
+        run = with_inner_logits(folder / "sure.onnx", inner, backend, sure.info.precision)
+        yield Opened(head, sure, plain, run)
+        sure.close()
     else:
-        found = [opened_as(head)] * 3
-    yield Opened(head, *found)
-    for one in found:
-        one.close()
+        yield Opened(head, plain, plain, None)
+    plain.close()
+
+
+def with_inner_logits(
+    source: Path, path: Path, backend: str, compute: str
+) -> Callable[[NDArray[np.uint8]], NDArray[Any]]:
+    """Make the logits inside of a graph its outputs too, and return what computes them."""
+    model = onnx.load(source)
+    made = [name for node in model.graph.node for name in node.output]
+    names = [name for name in made if name == "logits" or name.startswith("labels/logits/")]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    onnx.save(model, path)
+    if backend == "onnxruntime":
+        session = onnxruntime.InferenceSession(path)
+
+        def run(batch: NDArray[np.uint8]) -> NDArray[Any]:
+            return whole(dict(zip(names, session.run(names, {"image": batch}), strict=True)))
+
+        return run
+    openvino: Any = pytest.importorskip("openvino")
+    core = openvino.Core()
+    hint = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[compute]}
+    request = core.compile_model(core.read_model(path), "CPU", hint).create_infer_request()
+
+    def run_openvino(batch: NDArray[np.uint8]) -> NDArray[Any]:
+        request.infer([batch])
+        return whole({name: request.get_tensor(name).data.copy() for name in names})
+
+    return run_openvino
+
+
+def whole(parts: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """(T, C, H, W): logits as they are, or put together of groups of subpixels."""
+    if "logits" in parts:
+        return parts["logits"]
+    rows = STRIDE * 2 // len(parts)  # of subpixels in each group; half of the columns
+    half = STRIDE // 2
+    total: NDArray[Any] = np.empty(0)
+    for name, values in parts.items():
+        side, row = re.fullmatch(r"labels/logits/(left|right)(\d+)", name).groups()  # type: ignore[union-attr]
+        _, classes, many, width = values.shape
+        height = many // (rows * half)
+        cells = values.reshape(classes, rows, half, height, width)
+        if not total.size:
+            total = np.full((1, classes, height * STRIDE, width * STRIDE), np.nan)
+        for y in range(rows):
+            for x in range(half):
+                left = x + (0 if side == "left" else half)
+                total[0, :, int(row) + y :: STRIDE, left::STRIDE] = cells[:, y, x]
+    return total
 
 
 def plan_of(opened: Opened, segmenter: Segmenter, height: int, width: int) -> TilePlan:
@@ -132,14 +186,18 @@ def plan_of(opened: Opened, segmenter: Segmenter, height: int, width: int) -> Ti
 
 
 def logits_of_the_file(
-    source: Backend, image: NDArray[np.uint8], plan: TilePlan, *, flip: bool
+    opened: Opened, image: NDArray[np.uint8], plan: TilePlan, *, flip: bool
 ) -> NDArray[np.float64]:
     """(C, H, W): the mean over tiles, in float64, of what the file computes for each tile."""
+    if opened.inner is not None:
+        logits = opened.inner(image[None] if opened.head == "scene" else tiling.cut(image, plan))
+        order = np.arange(len(plan)).reshape(len(plan.lefts), len(plan.tops)).T.ravel()
+        return tiling.mean_logits(logits[order].astype(np.float64), plan)
     tiles = tiling.gather(image, plan, list(MEAN), list(STD)).astype(np.float32)
 
     def of(batch: NDArray[np.float32]) -> NDArray[np.float64]:
-        given = [source.infer(np.ascontiguousarray(tile[None]))[0] for tile in batch]
-        if source.spec.head == "logits":
+        given = [opened.sure.infer(np.ascontiguousarray(tile[None]))[0] for tile in batch]
+        if opened.head == "logits":
             return np.stack(given).astype(np.float64)
         form = (LAYER.weight, LAYER.bias, LAYER.stride, LAYER.border)
         return np.stack([upsampling.upsampled(scores, *form) for scores in given])
@@ -175,7 +233,7 @@ def check(
     if opened.exact:
         logits, units = mean_logits(image, plan, LAYER, flip=flip), TOLERANCE
     else:
-        logits, units = logits_of_the_file(opened.source, image, plan, flip=flip), UNITS
+        logits, units = logits_of_the_file(opened, image, plan, flip=flip), UNITS
     confidence, margin = confidence_and_margin(logits)
     assert_sure(made.confidence, confidence, units)
     if opened.head in ("labels", "scene"):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +132,8 @@ def test_a_cut_clip_gives_what_can_be_read(segmenter: Segmenter, tmp_path: Path,
     assert record.status == "partial"
     labels, written = labels_in(tmp_path / "out" / "a.mp4")
     assert 10 < len(labels) == record.frames < 60
-    for got, time in zip(labels, written, strict=True):
-        assert np.array_equal(got, segmenter(images[times.index(time)]))
+    for got, shown in zip(labels, written, strict=True):
+        assert np.array_equal(got, segmenter(images[times.index(shown)]))
     assert record.error is not None
     assert record.error.startswith(f"{clip}: a video must be whole, got ")
     assert record.error.endswith(
@@ -274,6 +280,56 @@ def test_a_camera_that_is_not_there_is_one_line(segmenter: Segmenter, tmp_path: 
         "refused; check that the address plays in another program"
     )
     assert "secret" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+
+
+def test_an_rtsp_address(segmenter: Segmenter, tmp_path: Path) -> None:
+    """A server in another process shows a clip as a camera would: live, at its rate."""
+    pytest.importorskip("aio_rtsp_toolkit", reason="aio-rtsp-toolkit is not installed")
+    clip = write_clip(tmp_path / "a.mp4", 60, options={"movflags": "faststart"})
+    out = tmp_path / "out"
+    images, _ = frames_in(clip)
+    with rtsp_server(tmp_path) as port:
+        address = f"rtsp://me:secret@127.0.0.1:{port}/a.mp4"
+        shown = list(segmenter.live(address))
+        [record] = predict_camera(segmenter, address, out, model_sha256="0" * 64)
+    # This server was once seen to send a frame twice.
+    assert len(shown) + sum(one.dropped for one in shown) == shown[-1].index + 1 >= 60
+    at = [
+        next(i for i, image in enumerate(images) if np.array_equal(image, one.frame))
+        for one in shown
+    ]
+    assert (at == sorted(at), at[-1]) == (True, 59)
+    for one in shown:
+        assert np.array_equal(one.labels_hw, segmenter(one.frame))
+    assert isinstance(record, VideoRecord)
+    assert (record.status, record.frames + record.dropped >= 60) == ("done", True)
+    assert len(labels_in(out / record.output)[0]) == record.frames
+    assert "secret" not in (out / "manifest.jsonl").read_text()
+
+
+@contextmanager
+def rtsp_server(folder: Path) -> Iterator[int]:
+    """Serve the clips of a folder; give the port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "import asyncio, sys; from aio_rtsp_toolkit.server import serve; "
+    code += "asyncio.run(serve(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2])))"
+    command = [sys.executable, "-c", code, str(folder), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                except ConnectionRefusedError:
+                    assert server.poll() is None
+                    assert time.monotonic() < until
+                    time.sleep(0.05)
+            yield port
+        finally:
+            server.kill()
 
 
 def test_a_stream_of_the_network(segmenter: Segmenter, tmp_path: Path) -> None:
