@@ -35,7 +35,8 @@ function progress({ share }) {
 function ready({ facts: found, runtime }) {
   facts = found;
   document.title = `Label a picture: ${facts.name}`;
-  element("runtime").textContent = `${facts.name}, ${facts.classes.length} classes, on ${runtime}.`;
+  const about = `${facts.name}, ${facts.classes.length} classes, on ${runtime}.`;
+  element("runtime").textContent = [about, ...facts.notes].join(" ");
   element("progress").hidden = true;
   // Black is the color of the background in most palettes; it would only darken the picture.
   hidden = new Set(facts.colors.flatMap((color, label) => (color.some(Boolean) ? [] : [label])));
