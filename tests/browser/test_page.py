@@ -205,7 +205,9 @@ def test_the_public_address_and_what_the_page_says_of_itself(glance: dict[str, A
     }
     names = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
     assert elsewhere == {glance["address"] + name for name in names}
-    assert glance["runtime"] == "labels, 6 classes, on WebAssembly on one thread. Two. Notes."
+    assert glance["runtime"] == (
+        "Model: labels, 6 classes. It runs on WebAssembly with one thread. Two. Notes."
+    )
 
 
 @pytest.mark.parametrize("graph", ["web", "plain"])
@@ -235,6 +237,6 @@ def test_webgpu_is_used_where_it_gives_the_same_labels(
     if "WebGPU" not in seen["runtime"]:
         pytest.skip("this Chromium has no software GPU")
     if graph == "web":
-        assert seen["runtime"] == "scene, 6 classes, on WebGPU."
+        assert seen["runtime"] == "Model: scene, 6 classes. It runs on WebGPU."
     else:
         assert "because WebGPU gave the same label on only" in seen["runtime"]
