@@ -132,7 +132,7 @@ def page(out: Path, data: Path) -> str:
         "<h2>Training</h2>",
         figure(out / "run" / "curves.png", "loss, pixel accuracy and mean IoU over the epochs"),
         "<h2>Labels over images</h2>",
-        *overlays(out, names[:: max(1, len(names) // 6)][:6]),
+        *overlays(out, names[:: max(1, len(names) // 5)][:5]),
         "<h2>Model files</h2>",
         *files(out),
         "<h2>Latency</h2>",
