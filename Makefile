@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt CMakeLists.txt $(shell find c
 
 # ---------------------------------------------------------------------------------------------
 # make demo                               shapes drawn for the purpose
-# make demo DATA=path/to/voc EPOCHS=3     your own pictures in VOC layout
+# make demo DATA=path/to/voc EPOCHS=3     your own images in VOC layout
 DATA ?=
 ifeq ($(DATA),)
 NAME := shapes
@@ -42,31 +42,31 @@ say = @printf '==> %s\n' '$(1)'
 
 demo: setup $(OUT)/.trained
 	$(FCNKIT) eval $(OUT)/run/best.pt $(FOLDER) --report $(OUT)/report
-	$(call say,the scores above: the network on the pictures of val)
+	$(call say,the scores above: the network on the images of val)
 	for head in logits labels scene; do \
 	  $(FCNKIT) export onnx $(OUT)/run/best.pt -o $(OUT)/$$head.onnx --head $$head || exit 1; \
 	done
 	$(call say,three ONNX files that agree with PyTorch: logits.onnx labels.onnx scene.onnx in $(OUT))
 	$(FCNKIT) info $(OUT)/labels.onnx
-	$(call say,the facts above: what a client must know of $(OUT)/labels.onnx)
+	$(call say,the facts above: what a client must know about $(OUT)/labels.onnx)
 	$(FCNKIT) export engine $(OUT)/labels.onnx -o $(OUT)/labels.engine
 	$(call say,a TensorRT engine to run on a machine with a GPU: $(OUT)/labels.engine)
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/labels
-	$(call say,a label picture for every picture: $(OUT)/labels)
+	$(call say,a label image for every image: $(OUT)/labels)
 	$(FCNKIT) predict $(OUT)/scene.onnx $(FOLDER)/JPEGImages -o $(OUT)/overlay --format overlay
-	$(call say,every picture under its labels: $(OUT)/overlay)
+	$(call say,every image under its labels: $(OUT)/overlay)
 	$(FCNKIT) bench latency $(OUT)/labels.onnx --shape 320x480 --batch 1 -o $(OUT)/latency
-	$(call say,the times above: one picture of 320x480 on this machine)
+	$(call say,the times above: one image of 320x480 on this machine)
 	rm -rf $(OUT)/site
 	$(FCNKIT) export web $(OUT)/scene.onnx -o $(OUT)/site
-	$(call say,a page that labels pictures in the browser: $(OUT)/site)
+	$(call say,a page that labels images in the browser: $(OUT)/site)
 	$(BIN)/python docs/examples/demo_page.py $(OUT) $(FOLDER)
 	@echo
 	@echo "Open     $(OUT)/index.html         samples, scores, curves, latency, all of the above"
-	@echo "Look at  $(OUT)/overlay            every picture under its prediction"
+	@echo "Look at  $(OUT)/overlay            every image under its prediction"
 	@echo "         $(OUT)/labels             the label PNGs"
 	@echo "         $(OUT)/site               python -m http.server --directory $(OUT)/site"
-	@echo "Use      $(OUT)/scene.onnx         any picture in, labels out, in any ONNX runtime"
+	@echo "Use      $(OUT)/scene.onnx         any image in, labels out, in ONNX Runtime and OpenVINO"
 
 $(OUT)/.trained: | setup
 	test -n '$(DATA)' || $(FCNKIT) data shapes $(FOLDER) --train 600

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from fcnkit.errors import ArtifactError, BadValueError, VerifyError, message
+from fcnkit.errors import ArtifactError, BadValueError, ModelWarning, VerifyError, message
 from fcnkit.export.web_graph import fill_channels
 from fcnkit.runtime.artifacts.description import kind_of
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
@@ -95,6 +96,9 @@ def write_web_page(model: Path, out: Path, *, ort: Path | None = None) -> WebRep
     Returns:
         What was written.
 
+    Warns:
+        ModelWarning: The model reads files in a way that a browser does not.
+
     Raises:
         ArtifactError: The model is broken, or of a kind or head that a page cannot run.
         DataError: out holds something.
@@ -115,6 +119,10 @@ def write_web_page(model: Path, out: Path, *, ort: Path | None = None) -> WebRep
         facts = _facts(spec, model.stem, folder / "model.onnx", address)
         (folder / "model.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    for given, read in _differences(spec):
+        rule, got = f"a page gives the model {given}", f"a model that reads {read}"
+        text = message(str(model), rule, got, "label such files with fcnkit predict")
+        warnings.warn(text, ModelWarning, stacklevel=2)
     return WebReport(folder=out, runtime=address, bytes=size)
 
 
@@ -135,6 +143,17 @@ def _spec_of(model: Path) -> ModelSpec:
         remedy = "export it again with --head scene, or with a --shape of one picture"
         raise ArtifactError(message(str(model), rule, f"a model for {got} and more", remedy))
     return spec
+
+
+def _differences(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return what a browser gives of a file, and what the model reads of it instead."""
+    found = []
+    if spec.range is not None:
+        low, high = spec.range
+        found.append(("8 bits per sample", f"{low}..{high} of larger samples"))
+    if spec.bands not in (None, (1, 2, 3)):
+        found.append(("red, green and blue", "samples {}, {} and {}".format(*spec.bands)))
+    return found
 
 
 _TEST_SHAPE: Final = (1, 97, 131)
@@ -215,4 +234,8 @@ def _facts(spec: ModelSpec, name: str, model: Path, address: str) -> dict[str, A
         "test": nearest_legal(_TEST_SHAPE, spec)[1:],
         "classes": spec.classes,
         "colors": readable_palette(spec.palette).tolist(),
+        "notes": [
+            f"This page gives the model {given}. The model reads {read}."
+            for given, read in _differences(spec)
+        ],
     }

@@ -9,10 +9,16 @@ from typing import Final
 __all__ = ["document", "table"]
 
 _STYLE: Final = """
-:root { color-scheme: light; --line: #e3e6ea; --soft: #f6f7f9; --ink: #1d2127; --dim: #5c6570; }
+:root { color-scheme: light dark; --paper: #fff; --line: #e3e6ea; --soft: #f6f7f9;
+  --ink: #1d2127; --dim: #5c6570; --warn: #fdf3e7; --fine: #ebf7f2; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #101418; --line: #323a43; --soft: #1a2027; --ink: #e6edf3; --dim: #9aa6b2;
+    --warn: #33260f; --fine: #10291f; }
+}
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.5rem 4rem; color: var(--ink);
-  background: #fff; font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
+  background: var(--paper);
+  font: 15px/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-top: 1rem;
   border-top: 1px solid var(--line); }
@@ -20,6 +26,9 @@ h3 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
 p { margin: .3rem 0; }
 .dim { color: var(--dim); }
 .scroll { overflow-x: auto; }
+.scroll + .scroll { margin-top: 1rem; }
+.half { max-width: 36rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
@@ -31,12 +40,13 @@ table.facts { width: auto; }
 table.facts td { text-align: left; padding-right: 2rem; }
 figure { margin: 1rem 0; }
 figure img { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 6px; }
+.row figure { margin: 0; }
 figure.own-size img { width: auto; max-width: 100%; }
 .swatch { display: inline-block; width: 1.6em; height: .9em; border: 1px solid #888; }
 .warn { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #d9822b;
-  background: #fdf3e7; }
+  background: var(--warn); }
 .fine { margin: .4rem 0; padding: .4rem .8rem; border-left: 4px solid #2a9d6f;
-  background: #ebf7f2; }
+  background: var(--fine); }
 tr.note td { padding: 0 0 .4rem; text-align: left; white-space: normal; }
 tr.note p { margin: 0; }
 table.cards th { white-space: normal; vertical-align: bottom; }
@@ -74,9 +84,9 @@ def document(title: str, body: Sequence[str]) -> str:
         f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Without an icon, a browser asks the server for one and reports that it failed.
-        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body>\n'
+        f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head>\n<body><main>\n'
         + "\n".join(body)
-        + "\n</body></html>\n"
+        + "\n</main></body></html>\n"
     )
 
 
@@ -119,4 +129,6 @@ def table(
     kind = "" if head else ' class="facts"'
     if cards:
         kind = ' class="cards"'
-    return f'<div class="scroll"><table{kind}>{top}<tbody>{"".join(body)}</tbody></table></div>'
+    # Whoever has no mouse scrolls a wide table with the arrow keys: it must take the focus.
+    inner = f"<table{kind}>{top}<tbody>{''.join(body)}</tbody></table>"
+    return f'<div class="scroll" tabindex="0">{inner}</div>'

@@ -74,6 +74,7 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def run_folder(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two short epochs on the shapes."""
+    pytest.importorskip("torch")
     from dataclasses import replace
 
     from fcnkit.train.loop import open_data, train

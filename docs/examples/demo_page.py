@@ -12,6 +12,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def shown(content: bytes, kind: str, words: str) -> str:
 
 
 def overlays(out: Path, names: list[str]) -> Iterator[str]:
-    """Show a few overlays, small."""
+    """Show a few overlays, small, beside each other."""
+    yield '<div class="row">'
     for name in names:
         with Image.open(out / "overlay" / f"{name}.png") as image:
             small = image.convert("RGB")
@@ -51,6 +53,7 @@ def overlays(out: Path, names: list[str]) -> Iterator[str]:
         content = io.BytesIO()
         small.save(content, "WEBP", quality=90)
         yield shown(content.getvalue(), "webp", f"{name} under its labels")
+    yield "</div>"
 
 
 def scores(report: dict[str, Any], palette: Any) -> Iterator[str]:
@@ -58,12 +61,14 @@ def scores(report: dict[str, Any], palette: Any) -> Iterator[str]:
     names = ("mean_iou", "pixel_accuracy", "class_accuracy", "frequency_weighted_iou")
     words = [name.replace("_", " ").replace("iou", "IoU") for name in names]
     rows = [(word, f"{report[name]:.4f}") for word, name in zip(words, names, strict=True)]
+    yield '<div class="half">'
     yield table((), rows)
     colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in palette.tolist()]
     classes = [
         (name, "absent" if iou is None else f"{iou:.4f}") for name, iou in report["iou"].items()
     ]
     yield table(("class", "IoU", "color"), classes, colors=colors)
+    yield "</div>"
 
 
 def latency(report: dict[str, Any]) -> Iterator[str]:
@@ -75,7 +80,9 @@ def latency(report: dict[str, Any]) -> Iterator[str]:
             for name, times in stage_rows(case)
             if times is not None
         ]
+        yield '<div class="half">'
         yield table(("stage", "p50", "p99"), rows, strong=("infer", "end to end"))
+        yield "</div>"
 
 
 def files(out: Path) -> Iterator[str]:
@@ -86,7 +93,8 @@ def files(out: Path) -> Iterator[str]:
         spec, megabytes = facts["spec"], f"{facts['bytes'] / 1e6:.1f} MB"
         parity = (spec["source"]["parity"] or "not compared here").split(" (")[0]
         rows.append((path.name, spec["head"], spec["precision"], megabytes, parity))
-    yield table(("file", "head", "precision", "size", "compared with its source"), rows)
+    head = ("file", "head", "precision", "size", "compared with its source")
+    yield table(head, rows, cards=True)
 
 
 def commands(out: Path) -> Iterator[str]:
@@ -94,7 +102,7 @@ def commands(out: Path) -> Iterator[str]:
     lines = (
         ("Label your images", f"fcnkit predict {out}/scene.onnx images/ -o labels/"),
         ("Label images in the browser", f"python -m http.server --directory {out}/site"),
-        ("Begin with your data", "make demo DATA=path/to/your/folder EPOCHS=3"),
+        ("Use your own data", "make demo DATA=path/to/your/folder EPOCHS=3"),
     )
     yield table((), [(title, command) for title, command in lines])
     yield '<p>The page for the browser is in <a href="site/index.html">site</a>.</p>'
@@ -110,10 +118,11 @@ def page(out: Path, data: Path) -> str:
     times = read_report(out / "latency" / "report.json")
     names = [sample.name for sample in folder.samples]
     machine = times["environment"]["cpu"]
+    time = datetime.fromisoformat(times["created"]).strftime("%Y-%m-%d %H:%M UTC")
     about = f"{spec.architecture}, {report['pictures']} images of val, {machine['model']}"
     body = [
-        f"<h1>What make demo made of {escape(data.name)}</h1>",
-        f'<p class="dim">{escape(about)}, {times["created"]}, fcnkit {fcnkit.__version__}</p>',
+        f"<h1>The demo on {escape(data.name)}</h1>",
+        f'<p class="dim">{escape(about)}, {time}, fcnkit {fcnkit.__version__}</p>',
         figure(out / "demo.png", "image, prediction, truth and errors of three images of val"),
         "<h2>Scores</h2>",
         *scores(report, readable_palette(spec.palette)),
@@ -123,13 +132,13 @@ def page(out: Path, data: Path) -> str:
         "<h2>Training</h2>",
         figure(out / "run" / "curves.png", "loss, pixel accuracy and mean IoU over the epochs"),
         "<h2>Labels over images</h2>",
-        *overlays(out, names[:: max(1, len(names) // 6)][:6]),
+        *overlays(out, names[:: max(1, len(names) // 5)][:5]),
         "<h2>Model files</h2>",
         *files(out),
         "<h2>Latency</h2>",
         *latency(times),
         figure(out / "latency" / "stages.png", "time of every stage"),
-        "<h2>Go on</h2>",
+        "<h2>Next steps</h2>",
         *commands(out),
     ]
     return document(f"make demo: {data.name}", body)

@@ -26,6 +26,7 @@ function fail(text) {
   complain(text);
   say("");
   element("progress").hidden = true;
+  element("drop").hidden = true;
 }
 
 function progress({ share }) {
@@ -35,7 +36,8 @@ function progress({ share }) {
 function ready({ facts: found, runtime }) {
   facts = found;
   document.title = `Label a picture: ${facts.name}`;
-  element("runtime").textContent = `${facts.name}, ${facts.classes.length} classes, on ${runtime}.`;
+  const about = `Model: ${facts.name}, ${facts.classes.length} classes. It runs on ${runtime}.`;
+  element("runtime").textContent = [about, ...facts.notes].join(" ");
   element("progress").hidden = true;
   // Black is the color of the background in most palettes; it would only darken the picture.
   hidden = new Set(facts.colors.flatMap((color, label) => (color.some(Boolean) ? [] : [label])));
@@ -114,7 +116,7 @@ async function labelFile(file) {
     show(picture, answer, `${file.name}: ${note}`);
     say(`${file.name} labeled in ${duration(answer.milliseconds)}.`);
   } catch (error) {
-    element("result").hidden = true;
+    showResult(false);
     say("");
     complain(error.message);
   }
@@ -139,7 +141,12 @@ function show(picture, answer, caption) {
   paint();
   list();
   element("caption").textContent = caption;
-  element("result").hidden = false;
+  showResult(true);
+}
+
+function showResult(there) {
+  element("result").hidden = !there;
+  element("drop").hidden = there;
 }
 
 function paint() {

@@ -73,9 +73,9 @@ async function openOnGpu(model) {
       return [gpu, "WebGPU"];
     }
     await gpu.release();
-    return [processor, `WebAssembly on one thread, because WebGPU gave the same label on only ${(100 * same).toFixed(1)} % of a test picture`];
+    return [processor, `WebAssembly with one thread, because WebGPU gave the same label on only ${(100 * same).toFixed(1)} % of a test picture`];
   } catch (error) {
-    return [processor, `WebAssembly on one thread, because WebGPU failed: ${error.message}`];
+    return [processor, `WebAssembly with one thread, because WebGPU failed: ${error.message}`];
   }
 }
 
@@ -92,7 +92,7 @@ async function start(address) {
   const onBytes = (more) => postMessage({ kind: "progress", share: (bytes += more) / total });
   const [blob] = await Promise.all([fetched(facts.model, onBytes), loadRuntime(files, onBytes)]);
   const model = new Uint8Array(await blob.arrayBuffer());
-  let runtime = "WebAssembly on one thread";
+  let runtime = "WebAssembly with one thread";
   if (hasGpu) [session, runtime] = await openOnGpu(model);
   else session = await open(model, "wasm");
   postMessage({ kind: "ready", facts, runtime });

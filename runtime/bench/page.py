@@ -171,4 +171,6 @@ def environment_table(environment: dict[str, Any]) -> str:
         else:
             text = "missing" if value is None else str(value)
         rows.append(f'<tr><td>{escape(key)}</td><td class="wide">{escape(text)}</td></tr>')
-    return f'<h2>Environment</h2><div class="scroll"><table>{"".join(rows)}</table></div>'
+    return (
+        f'<h2>Environment</h2><div class="scroll" tabindex="0"><table>{"".join(rows)}</table></div>'
+    )

@@ -1,4 +1,4 @@
-"""fcnkit: from labeled pictures to a segmentation model that runs fast wherever it is deployed."""
+"""fcnkit: from labeled images to a segmentation model that runs fast wherever it is deployed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 // Uses an exported page as a visitor would, and prints what it saw as JSON.
-// node drive.js SETTINGS, where SETTINGS is JSON: url, chromium, pictures, broken, shots.
+// node drive.js SETTINGS, where SETTINGS is JSON: url, chromium, flags, pictures, broken, large, shots, and
+// address and answers: what lies at a public address, as a folder.
 "use strict";
 
 const fs = require("node:fs");
@@ -15,6 +16,12 @@ async function open(browser, seen, options = {}) {
   page.on("console", (line) => line.type() === "error" && seen.errors.push(line.text()));
   page.on("pageerror", (error) => seen.errors.push(String(error)));
   page.on("request", (request) => seen.requests.push([request.method(), request.url()]));
+  if (settings.address) {
+    await page.route(`${settings.address}**`, (route) => {
+      const file = path.join(settings.answers, path.basename(route.request().url()));
+      return route.fulfill({ path: file, headers: { "access-control-allow-origin": "*" } });
+    });
+  }
   await page.goto(settings.url);
   await page.waitForFunction(() => !document.getElementById("choose").disabled, null, PATIENCE);
   return page;

@@ -86,7 +86,8 @@ def tour(
     broken.write_bytes(pictures[0].read_bytes()[:200])
     Image.effect_noise((5000, 4000), 90).convert("RGB").save(large)
     more = {"broken": str(broken), "large": str(large), "shots": str(folder)}
-    return visited(exported["scene"], pictures, packages, folder, **more)
+    write_web_page(exported["scene"], folder / "site", ort=packages)
+    return visited(exported["scene"], folder / "site", pictures, packages, **more)
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +97,17 @@ def glance(
     packages: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
-    """The same of a visitor who only labels pictures, with head ``labels``."""
-    return visited(exported["labels"], pictures, packages, tmp_path_factory.mktemp("visit"))
+    """The same of a visitor who only labels pictures, with head ``labels`` and the public address.
+
+    The browser gets the files of that address from the npm package.
+    """
+    site = tmp_path_factory.mktemp("visit") / "site"
+    address = write_web_page(exported["labels"], site).runtime
+    facts = json.loads((site / "model.json").read_text("utf-8"))
+    (site / "model.json").write_text(json.dumps({**facts, "notes": ["Two.", "Notes."]}), "utf-8")
+    answers = str(packages / "node_modules" / "onnxruntime-web" / "dist")
+    where = {"address": address, "answers": answers}
+    return {**visited(exported["labels"], site, pictures, packages, **where), **where}
 
 
 @pytest.fixture(params=["tour", "glance"])
@@ -107,12 +117,11 @@ def visit(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def visited(
-    model: Path, pictures: list[Path], packages: Path, folder: Path, **more: str
+    model: Path, site: Path, pictures: list[Path], packages: Path, **more: str
 ) -> dict[str, Any]:
     """Visit the page of a model, and add the labels that fcnkit gives."""
-    write_web_page(model, folder / "site", ort=packages)
     files = {"pictures": [str(path) for path in pictures], "flags": [], **more}
-    seen = drive(folder / "site", files, packages)
+    seen = drive(site, files, packages)
     with fcnkit.load(model) as segmenter:
         images = [np.asarray(Image.open(path)) for path in pictures]
         seen["expected"] = [segmenter(image) for image in images]
@@ -187,6 +196,20 @@ def test_nothing_leaves_the_page_and_nothing_is_wrong_with_it(tour: dict[str, An
     assert len(sent) > 6
 
 
+def test_the_public_address_and_what_the_page_says_of_itself(glance: dict[str, Any]) -> None:
+    assert glance["errors"] == []
+    elsewhere = {
+        url
+        for _, url in glance["requests"]
+        if url.startswith("http") and not url.startswith(glance["url"])
+    }
+    names = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+    assert elsewhere == {glance["address"] + name for name in names}
+    assert glance["runtime"] == (
+        "Model: labels, 6 classes. It runs on WebAssembly with one thread. Two. Notes."
+    )
+
+
 @pytest.mark.parametrize("graph", ["web", "plain"])
 def test_webgpu_is_used_where_it_gives_the_same_labels(
     graph: str, exported: dict[str, Path], pictures: list[Path], packages: Path, tmp_path: Path
@@ -214,6 +237,6 @@ def test_webgpu_is_used_where_it_gives_the_same_labels(
     if "WebGPU" not in seen["runtime"]:
         pytest.skip("this Chromium has no software GPU")
     if graph == "web":
-        assert seen["runtime"] == "scene, 6 classes, on WebGPU."
+        assert seen["runtime"] == "Model: scene, 6 classes. It runs on WebGPU."
     else:
         assert "because WebGPU gave the same label on only" in seen["runtime"]

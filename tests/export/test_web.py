@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from fcnkit.errors import ArtifactError, DataError
+from fcnkit.errors import ArtifactError, DataError, ModelWarning
 from fcnkit.export.web import ORT_VERSION, write_web_page
 from fcnkit.export.web_graph import fill_channels
 from fcnkit.runtime.artifacts.spec import ShapeRange
@@ -38,6 +38,28 @@ def test_the_folder_holds_the_page_and_what_it_must_know(tmp_path: Path) -> None
         assert file["url"].startswith("https://")
         assert f"@{ORT_VERSION}/" in file["url"]
         assert file["integrity"].startswith("sha384-")
+
+
+def test_what_a_browser_reads_otherwise_is_said(tmp_path: Path) -> None:
+    spec = dataclasses.replace(make_spec("scene"), range=(0, 4095), bands=(4, 3, 2))
+    model = write_model(tmp_path / "m.onnx", spec)
+    with pytest.warns(ModelWarning) as warned:
+        write_web_page(model, tmp_path / "site")
+    remedy = "label such files with fcnkit predict"
+    assert [str(one.message) for one in warned] == [
+        f"{model}: a page gives the model 8 bits per sample, got a model that reads 0..4095 of "
+        f"larger samples; {remedy}",
+        f"{model}: a page gives the model red, green and blue, got a model that reads samples 4, 3 "
+        f"and 2; {remedy}",
+    ]
+    facts = json.loads((tmp_path / "site" / "model.json").read_text("utf-8"))
+    assert facts["notes"] == [
+        "This page gives the model 8 bits per sample. The model reads 0..4095 of larger samples.",
+        "This page gives the model red, green and blue. The model reads samples 4, 3 and 2.",
+    ]
+    model = write_model(tmp_path / "m.onnx", dataclasses.replace(spec, range=None, bands=(1, 2, 3)))
+    write_web_page(model, tmp_path / "plain")
+    assert json.loads((tmp_path / "plain" / "model.json").read_text("utf-8"))["notes"] == []
 
 
 @pytest.mark.parametrize(

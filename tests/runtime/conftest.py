@@ -6,6 +6,7 @@ A test that takes ``isa`` runs once per set. One that takes ``isas`` goes throug
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,14 @@ from fcnkit.runtime.pixels import _kernels
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
+if find_spec("torch") is None:
+    # tests/wheels.py runs the others, in environments without PyTorch.
+    collect_ignore = [
+        "artifacts/test_format1.py",
+        "artifacts/test_precisions.py",
+        "predict/test_agreement.py",
+    ]
 
 _FORCED = os.environ.get("FCNKIT_FORCE_ISA")
 _ACTIVE = _kernels.build_info()["active"]

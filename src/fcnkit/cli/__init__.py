@@ -56,7 +56,7 @@ class _InOrder(TyperGroup):
 app = typer.Typer(
     name="fcnkit",
     cls=_InOrder,
-    help="From labeled pictures to a segmentation model that runs fast wherever it is deployed.",
+    help="From labeled images to a segmentation model that runs fast wherever it is deployed.",
     epilog="\n\n".join(_FIRST_STEPS),
     no_args_is_help=True,
     add_completion=False,

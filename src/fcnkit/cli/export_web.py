@@ -22,7 +22,7 @@ def web(
     out: Annotated[Path, typer.Option("-o", "--out")],
     ort: Annotated[Path | None, typer.Option("--ort", metavar="DIR")] = None,
 ) -> None:
-    """Write a page that labels pictures in the browser; nothing is uploaded.
+    """Write a page that labels images in the browser; nothing is uploaded.
 
     Options:
         out: The page's folder, new or empty.

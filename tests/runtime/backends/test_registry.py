@@ -34,6 +34,8 @@ def package(requirement: str) -> str:
 
 @pytest.mark.parametrize("row", ROWS, ids=list(BACKENDS))
 def test_a_row_names_functions_that_exist(row: BackendRow) -> None:
+    if row.name == "torch":
+        pytest.importorskip("torch")
     opener, prober = row.load(row.opener), row.load(row.prober)
     assert list(inspect.signature(opener).parameters) == ["path", "request"]
     assert list(inspect.signature(prober).parameters) == ["name"]
