@@ -197,7 +197,9 @@ def build_typed(
         plain = tiles_model(core, spec.input)
     kept = (*default_kept(spec.precision, core), *typing.keep_fp32)
     if spec.head == "labels" and spec.confidence is not None and spec.precision != "fp32":
-        kept = (*kept, CONFIDENCE)
+        # The argmax too: beside float32, ONNX Runtime rounds what an argmax in float16 reads, and
+        # some labels would not be those of the graph without confidence.
+        kept = (*kept, "labels", CONFIDENCE)
     return plain, to_precision(plain, spec, kept, typing), kept
 
 

@@ -20,9 +20,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
-from fcnkit.export.build import build_graph, head_spec, trace_core
+from fcnkit.export.build import Typing, build_graph, head_spec, trace_core
+from fcnkit.export.calibration import Calibration
 from fcnkit.export.heads import Core
 from fcnkit.export.to_onnx import save_model
 from fcnkit.runtime import Backend, Segmenter, open_backend
@@ -43,11 +45,16 @@ WAYS: dict[str, tuple[str, Precision, str]] = {
     "openvino-bf16": ("openvino", "fp32", "bf16"),
     "onnxruntime-fp16-file": ("onnxruntime", "fp16", "auto"),
     "openvino-fp16-file": ("openvino", "fp16", "auto"),
+    "onnxruntime-int8-file": ("onnxruntime", "int8", "auto"),
 }
 """Backend, precision of the file and of the computation."""
+CASES = [f"{way}-{head}" for way in WAYS for head in HEADS]
+CASES.remove("onnxruntime-int8-file-scores")  # its only convolution stays in float32
 UNITS = 2.0
 """How far a lower precision may be from the softmax of the logits of the same file. The tiles of a
 ``scene`` graph lie column by column."""
+GROUP = re.compile(r"labels/logits/(left|right)(\d+)")
+"""The logits of a group of subpixels: their columns, and their first row."""
 LAYER = make_layer()
 
 
@@ -95,9 +102,22 @@ class Opened:
         return self.sure.info.precision == "fp32" and self.sure.spec.precision == "fp32"
 
 
-@pytest.fixture(scope="module", params=[f"{way}-{head}" for way in WAYS for head in HEADS])
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    """Pictures for int8."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = [folder / f"{number}.png" for number in range(16)]
+    for number, path in enumerate(paths):
+        Image.fromarray(picture(96, 128, number)).save(path)
+    return Calibration(pictures=tuple(paths), held_out=None)
+
+
+@pytest.fixture(scope="module", params=CASES)
 def opened(
-    request: pytest.FixtureRequest, core: Core, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    core: Core,
+    calibration: Calibration,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Opened]:
     way, _, head = request.param.rpartition("-")
     backend, precision, compute = WAYS[way]
@@ -108,7 +128,8 @@ def opened(
     def opened_as(path: Path, *, confidence: bool) -> Backend:
         options: dict[str, Any] = {"precision": precision, "core": core, "confidence": confidence}
         spec = head_spec(start, head, sha256="0" * 64, **options)
-        save_model(build_graph(core, spec)[0], spec, path)
+        graph, kept = build_graph(core, spec, Typing(calibration=calibration))
+        save_model(graph, spec, path, notes={"kept_fp32": ", ".join(kept)})
         return open_backend(path, backend=backend, compute=compute, threads=1)  # type: ignore[arg-type]
 
     plain = opened_as(folder / "plain.onnx", confidence=False)
@@ -128,7 +149,7 @@ def with_inner_logits(
     """Make the logits inside of a graph its outputs too, and return what computes them."""
     model = onnx.load(source)
     made = [name for node in model.graph.node for name in node.output]
-    names = [name for name in made if name == "logits" or name.startswith("labels/logits/")]
+    names = [name for name in made if name == "logits" or GROUP.fullmatch(name)]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     onnx.save(model, path)
     if backend == "onnxruntime":
@@ -158,7 +179,9 @@ def whole(parts: dict[str, NDArray[Any]]) -> NDArray[Any]:
     half = STRIDE // 2
     total: NDArray[Any] = np.empty(0)
     for name, values in parts.items():
-        side, row = re.fullmatch(r"labels/logits/(left|right)(\d+)", name).groups()  # type: ignore[union-attr]
+        found = GROUP.fullmatch(name)
+        assert found is not None
+        side, row = found.groups()
         _, classes, many, width = values.shape
         height = many // (rows * half)
         cells = values.reshape(classes, rows, half, height, width)
