@@ -51,8 +51,7 @@ WAYS: dict[str, tuple[str, Precision, str]] = {
 CASES = [f"{way}-{head}" for way in WAYS for head in HEADS]
 CASES.remove("onnxruntime-int8-file-scores")  # its only convolution stays in float32
 UNITS = 2.0
-"""How far a lower precision may be from the softmax of the logits of the same file. The tiles of a
-``scene`` graph lie column by column."""
+"""How far a lower precision may be from the softmax of the logits of the same file."""
 GROUP = re.compile(r"labels/logits/(left|right)(\d+)")
 """The logits of a group of subpixels: their columns, and their first row."""
 LAYER = make_layer()
@@ -214,6 +213,7 @@ def logits_of_the_file(
     """(C, H, W): the mean over tiles, in float64, of what the file computes for each tile."""
     if opened.inner is not None:
         logits = opened.inner(image[None] if opened.head == "scene" else tiling.cut(image, plan))
+        # The tiles of a scene graph come column by column, those of a plan row by row.
         order = np.arange(len(plan)).reshape(len(plan.lefts), len(plan.tops)).T.ravel()
         return tiling.mean_logits(logits[order].astype(np.float64), plan)
     tiles = tiling.gather(image, plan, list(MEAN), list(STD)).astype(np.float32)
