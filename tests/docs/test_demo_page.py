@@ -78,8 +78,9 @@ def test_it_holds_samples_scores_curves_and_latency(made: Path) -> None:
     (case,) = json.loads((made / "latency" / "report.json").read_bytes())["cases"]
     times = {stage["name"]: stage["summary"] for stage in case["stages"]}
     assert f"<td>infer</td><td>{times['infer']['p50_ms']:.2f}</td>" in page
-    for row in ("labels.onnx</td><td>labels", "scene.onnx</td><td>scene"):
-        assert f"<td>{row}</td><td>fp32</td>" in page
+    for row in (("labels.onnx", "labels", "fp32"), ("scene.onnx", "scene", "fp32")):
+        cells = zip(("file", "head", "precision"), row, strict=True)
+        assert "".join(f'<td data-name="{name}">{cell}</td>' for name, cell in cells) in page
 
 
 def test_a_browser_opens_it(made: Path, tmp_path: Path) -> None:

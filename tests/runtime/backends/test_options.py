@@ -19,6 +19,8 @@ from tests.refusal import refusal
 from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import make_spec, write_model
 
+two_cores = pytest.mark.skipif(PROCESSORS < 2, reason="one core has nothing to share")
+
 SESSION = (
     "enable_cpu_mem_arena, enable_mem_pattern, enable_mem_reuse, graph_optimization_level, "
     "session.disable_prepacking, session.dynamic_block_base, session.force_spinning_stop, "
@@ -55,7 +57,7 @@ def test_onnxruntime_is_told(model: Path) -> None:
         assert segmenter(np.zeros((40, 50, 3), np.uint8)).shape == (40, 50)
 
 
-@pytest.mark.skipif(PROCESSORS < 2, reason="one core has nothing to share")
+@two_cores
 def test_small_models_are_not_pinned_to_one_core(model: Path) -> None:
     """Several models of one thread each would all be pinned to the first core."""
     compiled = compile_model(str(model), threads=1, compute="fp32", where="m.onnx")
@@ -65,6 +67,7 @@ def test_small_models_are_not_pinned_to_one_core(model: Path) -> None:
     assert compiled.get_property("ENABLE_CPU_PINNING") is True
 
 
+@two_cores
 def test_openvino_is_told(model: Path) -> None:
     options = {"ENABLE_CPU_PINNING": "NO", "NUM_STREAMS": "2"}
     compiled = compile_model(str(model), threads=2, compute="fp32", where="m.onnx", options=options)
@@ -77,6 +80,7 @@ def test_openvino_is_told(model: Path) -> None:
             assert result.shape == (1, 32, 32)
 
 
+@two_cores
 def test_openvino_runs_one_call_on_every_thread_and_streams_several(model: Path) -> None:
     settings: dict[str, Any] = {"threads": 2, "compute": "fp32", "where": "m.onnx"}
     assert compile_model(str(model), **settings).get_property("NUM_STREAMS") == 1
