@@ -28,6 +28,7 @@ from statistics import mean
 from typing import Any, Final
 
 from benchmarks.markdown import Place, table, write_rows
+from benchmarks.options import finished
 from fcnkit.train.data.voc import open_voc
 
 PLACE = Place(
@@ -211,9 +212,7 @@ def main() -> None:
         for name in names:
             run = run_of(plan, name, seed)
             print(f"{name}, seed {seed}: mean IoU {run['mean_iou']:.4f}", flush=True)
-    runs = runs_in(options.runs)
-    if not runs:
-        raise SystemExit(f"{options.runs} must hold finished runs, got none; leave --table out")
+    runs = finished(runs_in(options.runs), options.runs)
     write_rows([cells(run) for run in runs], summary(runs), options.out, PLACE)
 
 

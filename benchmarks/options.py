@@ -1,4 +1,4 @@
-"""What the commands of the benchmarks share: the option ``--json``, and the file that it writes."""
+"""What the commands of the benchmarks share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file for the figures")
     return parser
+
+
+def finished(rows: list[Any], folder: Path) -> list[Any]:
+    """Return what earlier runs left in a folder, or end the command where that is nothing."""
+    if not rows:
+        raise SystemExit(f"{folder} must hold finished runs, got none; leave --table out")
+    return rows
 
 
 def save(found: Any, path: Path | None) -> None:

@@ -74,15 +74,9 @@ def upsample_confident(
 ) -> Prediction:
     """Join the class scores of all tiles as ``upsample_argmax`` does, with the softmax of the mean.
 
-    The arguments are those of ``upsample_argmax``; ``out`` is for the labels.
-
-    Returns:
-        The labels of ``upsample_argmax``, bit for bit, with confidence and margin. Both are within
-        half a unit plus 1e-4 * 255 of the exact values. Every logit of every pixel is computed.
-
-    Raises:
-        TypeError: An argument has a wrong type or dtype.
-        ValueError: As for ``upsample_argmax``.
+    Arguments and errors are those of ``upsample_argmax``; ``out`` is for the labels, which are the
+    same bit for bit. Confidence and margin are as exact as those of ``stitch_confident``. Every
+    logit of every pixel is computed.
     """
     what = "upsample_confident"
     return join_scores(what, scores_tchw, plan, upsampling, bfloat16, out, threads, sure=True)

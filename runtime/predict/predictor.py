@@ -50,6 +50,9 @@ _OPENED_WITH: Final = (
 )
 """The fields that are options of ``load``."""
 
+_LABELED_WITH: Final = ("format", "wanted", "overlay", "region", "batch", "max_pixels")
+"""The fields that a ``RunRequest`` has too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
@@ -131,32 +134,23 @@ class Predictor:
             Staging(out, name=name) as staging,
         ):
             jobs = (self._job(path, seen, claims) for path in paths)
-            request = RunRequest(
-                model_sha256=model.sha256,
-                format=self.format,
-                wanted=self.wanted,
-                overlay=self.overlay,
-                region=self.region,
-                batch=self.batch,
-                max_pixels=self.max_pixels,
-            )
+            request = RunRequest(model_sha256=model.sha256, **self._given(_LABELED_WITH))
             for record in run_into(model.segmenter, jobs, staging, claims, request):
                 yield asdict(record)
 
     def _model_key(self) -> tuple[object, ...]:
         """Return what an open model depends on; a fork does not have the threads of its library."""
-        given = json.dumps(self._opened_with(), sort_keys=True, default=str)
+        given = json.dumps(self._given(_OPENED_WITH), sort_keys=True, default=str)
         return os.getpid(), self.model, Stamp.of(Path(self.model)), given
 
     def _open(self) -> _Model:
         from fcnkit.runtime.predict.opening import load
 
         sha256 = sha256_of(Path(self.model))
-        return _Model(load(self.model, **self._opened_with()), sha256)
+        return _Model(load(self.model, **self._given(_OPENED_WITH)), sha256)
 
-    def _opened_with(self) -> dict[str, Any]:
-        """Return the options of ``load``."""
-        return {name: getattr(self, name) for name in _OPENED_WITH}
+    def _given(self, names: Iterable[str]) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names}
 
     def _job(self, path: str, seen: dict[Path, str], claims: Claims) -> Job:
         """Name the result of a picture; ``seen`` holds the names that this share has given."""

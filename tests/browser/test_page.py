@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import threading
+from dataclasses import dataclass
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -73,59 +74,60 @@ def drive(site: Path, settings: dict[str, Any], packages: Path) -> dict[str, Any
     return {**seen, "url": url}
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Looks at pages of the models."""
+
+    exported: dict[str, Path]
+    pictures: list[Path]
+    packages: Path
+
+    def visit(self, head: str, site: Path, **more: str) -> dict[str, Any]:
+        """Visit the page of a model, and add the labels that fcnkit gives."""
+        files = {"pictures": [str(path) for path in self.pictures], "flags": [], **more}
+        seen = drive(site, files, self.packages)
+        with fcnkit.load(self.exported[head]) as segmenter:
+            images = [np.asarray(Image.open(path)) for path in self.pictures]
+            seen["expected"] = [segmenter(image) for image in images]
+            seen["spec"] = segmenter.spec
+        return seen
+
+
 @pytest.fixture(scope="module")
-def tour(
-    exported: dict[str, Path],
-    pictures: list[Path],
-    packages: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Any]:
+def visitor(exported: dict[str, Path], pictures: list[Path], packages: Path) -> Visitor:
+    return Visitor(exported, pictures, packages)
+
+
+@pytest.fixture(scope="module")
+def tour(visitor: Visitor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a visitor sees of a page with head ``scene`` who tries everything."""
     folder = tmp_path_factory.mktemp("visit")
     broken, large = folder / "broken.png", folder / "large.jpg"
-    broken.write_bytes(pictures[0].read_bytes()[:200])
+    broken.write_bytes(visitor.pictures[0].read_bytes()[:200])
     Image.effect_noise((5000, 4000), 90).convert("RGB").save(large)
     more = {"broken": str(broken), "large": str(large), "shots": str(folder)}
-    write_web_page(exported["scene"], folder / "site", ort=packages)
-    return visited(exported["scene"], folder / "site", pictures, packages, **more)
+    write_web_page(visitor.exported["scene"], folder / "site", ort=visitor.packages)
+    return visitor.visit("scene", folder / "site", **more)
 
 
 @pytest.fixture(scope="module")
-def glance(
-    exported: dict[str, Path],
-    pictures: list[Path],
-    packages: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Any]:
+def glance(visitor: Visitor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The same of a visitor who only labels pictures, with head ``labels`` and the public address.
 
     The browser gets the files of that address from the npm package.
     """
     site = tmp_path_factory.mktemp("visit") / "site"
-    address = write_web_page(exported["labels"], site).runtime
+    address = write_web_page(visitor.exported["labels"], site).runtime
     facts = json.loads((site / "model.json").read_text("utf-8"))
     (site / "model.json").write_text(json.dumps({**facts, "notes": ["Two.", "Notes."]}), "utf-8")
-    answers = str(packages / "node_modules" / "onnxruntime-web" / "dist")
+    answers = str(visitor.packages / "node_modules" / "onnxruntime-web" / "dist")
     where = {"address": address, "answers": answers}
-    return {**visited(exported["labels"], site, pictures, packages, **where), **where}
+    return {**visitor.visit("labels", site, **where), **where}
 
 
 @pytest.fixture(params=["tour", "glance"])
 def visit(request: pytest.FixtureRequest) -> dict[str, Any]:
     seen: dict[str, Any] = request.getfixturevalue(request.param)
-    return seen
-
-
-def visited(
-    model: Path, site: Path, pictures: list[Path], packages: Path, **more: str
-) -> dict[str, Any]:
-    """Visit the page of a model, and add the labels that fcnkit gives."""
-    files = {"pictures": [str(path) for path in pictures], "flags": [], **more}
-    seen = drive(site, files, packages)
-    with fcnkit.load(model) as segmenter:
-        images = [np.asarray(Image.open(path)) for path in pictures]
-        seen["expected"] = [segmenter(image) for image in images]
-        seen["spec"] = segmenter.spec
     return seen
 
 

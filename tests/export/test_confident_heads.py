@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -267,23 +266,21 @@ def check(
 
 
 SIZES = st.integers(1, 140)
-ANY = partial(given, height=SIZES, width=SIZES, seed=st.integers(0, 9), options=coverings())
+CASES = st.fixed_dictionaries(
+    {"height": SIZES, "width": SIZES, "seed": st.integers(0, 9), "options": coverings()}
+)
 
 
 @settings(deadline=None, max_examples=12)
-@ANY()
-def test_confidence_is_the_softmax_of_the_mean(
-    opened: Opened, height: int, width: int, seed: int, options: dict[str, Any]
-) -> None:
-    check(opened, height, width, seed, options)
+@given(case=CASES)
+def test_confidence_is_the_softmax_of_the_mean(opened: Opened, case: dict[str, Any]) -> None:
+    check(opened, **case)
 
 
 @settings(deadline=None, max_examples=200)
-@ANY()
-def test_confidence_of_many_more(
-    opened: Opened, height: int, width: int, seed: int, options: dict[str, Any]
-) -> None:
-    check(opened, height, width, seed, options)
+@given(case=CASES)
+def test_confidence_of_many_more(opened: Opened, case: dict[str, Any]) -> None:
+    check(opened, **case)
 
 
 def test_the_confidence_is_not_the_same_everywhere(opened: Opened) -> None:

@@ -100,24 +100,33 @@ def check_whole(records: list[Record], one: Path, two: Path) -> None:
     assert not list(two.glob(".fcnkit-partial*"))
 
 
+def check_losses(
+    cluster: Any,
+    model: Path,
+    segmenter: Segmenter,
+    folder: Path,
+    count: int,
+    prepare: Callable[[], object],
+) -> None:
+    """Label images in this process and, with losses, on Ray; compare all that was written."""
+    source = write_pictures(folder / "in", count)
+    list(run(segmenter, source, folder / "one"))
+    records = labeled_with_losses(cluster, model, source, folder / "two", prepare)
+    check_whole(records, folder / "one", folder / "two")
+
+
 @pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")
 def test_a_killed_worker_and_a_lost_node(
     cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    source = write_pictures(tmp_path / "in", 60)
-    list(run(segmenter, source, tmp_path / "one"))
-    records = labeled_with_losses(cluster, model, source, tmp_path / "two", works_slowly)
-    check_whole(records, tmp_path / "one", tmp_path / "two")
+    check_losses(cluster, model, segmenter, tmp_path, 60, works_slowly)
 
 
 @pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")
 def test_two_thousand_images_a_killed_worker_and_a_lost_node(
     cluster: Any, model: Path, segmenter: Segmenter, tmp_path: Path
 ) -> None:
-    source = write_pictures(tmp_path / "in", 2000)
-    list(run(segmenter, source, tmp_path / "one"))
-    records = labeled_with_losses(cluster, model, source, tmp_path / "two", int)
-    check_whole(records, tmp_path / "one", tmp_path / "two")
+    check_losses(cluster, model, segmenter, tmp_path, 2000, int)
 
 
 @pytest.mark.filterwarnings("ignore::fcnkit.errors.WorkerWarning")

@@ -12,17 +12,7 @@ from fcnkit.errors import DataError
 from fcnkit.runtime.artifacts.classmap import parse_class_map
 from fcnkit.train.data.labelmap import read_labelmap
 from tests.refusal import refusal
-from tests.train.data.importers.sources import (
-    ade20k,
-    cityscapes,
-    cvat,
-    imported,
-    labels_in,
-    listed,
-    noise,
-    refused,
-    save,
-)
+from tests.train.data.importers import sources
 
 SHOWN = [["background", "car", "car", "void"]]
 
@@ -30,48 +20,50 @@ SHOWN = [["background", "car", "car", "void"]]
 def refused_without_image(root: Path, folder: str, *, mask: str, name: str) -> None:
     """Assert that a mask without its image is named, and can be left out."""
     rule = "must hold the image of every mask"
-    refused(root, f"{folder}: {rule}, got none for {mask}; add it, or pass --skip-missing")
-    report = imported(root, root.parent / "out", skip_missing=True)
+    sources.refused(root, f"{folder}: {rule}, got none for {mask}; add it, or pass --skip-missing")
+    report = sources.imported(root, root.parent / "out", skip_missing=True)
     assert report.left_out == (f"1 masks without an image ({name})",)
 
 
 @pytest.mark.parametrize("colors", [True, False])
 def test_the_background_comes_first_and_void_is_no_class(colors: bool, tmp_path: Path) -> None:
-    imported(cvat(tmp_path / "in", "cam1/a b", "c", colors=colors), tmp_path / "out")
+    sources.imported(
+        sources.cvat(tmp_path / "in", "cam1/a b", "c", colors=colors), tmp_path / "out"
+    )
     labelmap = read_labelmap(tmp_path / "out" / "labelmap.txt")
     assert (labelmap.classes, labelmap.palette[1]) == (("background", "car"), (200, 0, 0))
-    assert labels_in(tmp_path / "out") == {"c": SHOWN, "cam1_a b": SHOWN}
+    assert sources.labels_in(tmp_path / "out") == {"c": SHOWN, "cam1_a b": SHOWN}
 
 
 def test_a_quoted_name(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a b", "c")
+    root = sources.cvat(tmp_path / "in", "a b", "c")
     (root / "ImageSets" / "Segmentation" / "default.txt").write_text('"a b"\nc\n')
-    imported(root, tmp_path / "out")
-    assert sorted(labels_in(tmp_path / "out")) == ["a b", "c"]
+    sources.imported(root, tmp_path / "out")
+    assert sorted(sources.labels_in(tmp_path / "out")) == ["a b", "c"]
 
 
 def test_an_export_without_images(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "c")
+    root = sources.cvat(tmp_path / "in", "a", "c")
     (root / "JPEGImages").rename(tmp_path / "photos")
     text = (
         f"{root}: must hold JPEGImages/, got no such folder; "
         "export with images, or pass --images DIR"
     )
-    refused(tmp_path / "in", text)
-    imported(root, tmp_path / "out", images=tmp_path / "photos")
-    assert sorted(labels_in(tmp_path / "out")) == ["a", "c"]
+    sources.refused(tmp_path / "in", text)
+    sources.imported(root, tmp_path / "out", images=tmp_path / "photos")
+    assert sorted(sources.labels_in(tmp_path / "out")) == ["a", "c"]
 
 
 def test_lists_of_tools_and_what_they_leave_out(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "b", "c", lists="Train")
+    root = sources.cvat(tmp_path / "in", "a", "b", "c", lists="Train")
     folder = root / "ImageSets" / "Segmentation"
     (folder / "Train.txt").write_text("a\nb\nmissing\n")
     (folder / "Validation.txt").write_text("c\n")
     (folder / "trainval.txt").write_text("a\nc\n")
-    save(root / "JPEGImages" / "z.png", noise())
-    save(root / "SegmentationClass" / "y.png", np.array([[1, 0, 0, 2]], np.uint8))
-    report = imported(root, tmp_path / "out")
-    assert listed(tmp_path / "out") == {"train": ["a", "b"], "val": ["c"]}
+    sources.save(root / "JPEGImages" / "z.png", sources.noise())
+    sources.save(root / "SegmentationClass" / "y.png", np.array([[1, 0, 0, 2]], np.uint8))
+    report = sources.imported(root, tmp_path / "out")
+    assert sources.listed(tmp_path / "out") == {"train": ["a", "b"], "val": ["c"]}
     assert report.left_out == (
         "1 listed names without a mask (missing)",
         "1 images that no list names (z)",
@@ -80,30 +72,30 @@ def test_lists_of_tools_and_what_they_leave_out(tmp_path: Path) -> None:
 
 
 def test_images_on_no_list_of_a_source_with_lists(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "b", "c", "d", lists="train")
+    root = sources.cvat(tmp_path / "in", "a", "b", "c", "d", lists="train")
     folder = root / "ImageSets" / "Segmentation"
     for name, listed_names in (("train", "a"), ("val", "b"), ("default", "c\nd")):
         (folder / f"{name}.txt").write_text(f"{listed_names}\n")
-    report = imported(root, tmp_path / "out")
-    assert listed(tmp_path / "out") == {"train": ["a"], "val": ["b"], "other": ["c", "d"]}
+    report = sources.imported(root, tmp_path / "out")
+    assert sources.listed(tmp_path / "out") == {"train": ["a"], "val": ["b"], "other": ["c", "d"]}
     assert report.notes == ("2 images are on no list of the source: other.txt",)
 
 
 def test_a_list_for_testing_stays(tmp_path: Path) -> None:
     names = [f"n{number}" for number in range(16)]
-    root = cvat(tmp_path / "in", *names)
+    root = sources.cvat(tmp_path / "in", *names)
     (root / "ImageSets" / "Segmentation" / "test.txt").write_text("n3\nn5\n")
-    imported(root, tmp_path / "out")
-    lists = listed(tmp_path / "out")
+    sources.imported(root, tmp_path / "out")
+    lists = sources.listed(tmp_path / "out")
     assert lists["test"] == ["n3", "n5"]
     assert {name: len(found) for name, found in lists.items()} == {"test": 2, "train": 12, "val": 2}
 
 
 def test_a_name_in_two_splits(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "b", lists="train")
+    root = sources.cvat(tmp_path / "in", "a", "b", lists="train")
     folder = root / "ImageSets" / "Segmentation"
     (folder / "val.txt").write_text("b\n")
-    refused(
+    sources.refused(
         tmp_path / "in",
         f"{folder}/val.txt:1: a name is in one of train, val and test, "
         f"got b in {folder}/train.txt:2 too; take it off one list",
@@ -112,10 +104,10 @@ def test_a_name_in_two_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "x/../../a"])
 def test_listed_names_that_climb_out(name: str, tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "b")
+    root = sources.cvat(tmp_path / "in", "b")
     file = root / "ImageSets" / "Segmentation" / "default.txt"
     file.write_text(f"b\n{name}\n")
-    refused(
+    sources.refused(
         tmp_path / "in",
         f"{file}:2: names must be relative paths that stay inside the source, got {name!r}; "
         "write the path below JPEGImages",
@@ -123,21 +115,21 @@ def test_listed_names_that_climb_out(name: str, tmp_path: Path) -> None:
 
 
 def test_a_mask_without_its_image(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "b")
+    root = sources.cvat(tmp_path / "in", "a", "b")
     (root / "JPEGImages" / "b.png").unlink()
     refused_without_image(root, f"{root}/JPEGImages", mask="b", name="b")
 
 
 def test_no_label_map_and_no_lists_are_said(tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a", "b", colors=False)
+    root = sources.cvat(tmp_path / "in", "a", "b", colors=False)
     (root / "labelmap.txt").unlink()
     (root / "ImageSets" / "Segmentation" / "default.txt").unlink()
-    report = imported(root, tmp_path / "out")
+    report = sources.imported(root, tmp_path / "out")
     assert report.notes[:2] == (
         "no labelmap.txt: the 21 classes of Pascal VOC are assumed",
         "no lists in ImageSets/Segmentation: every mask is taken",
     )
-    [labels, _] = labels_in(tmp_path / "out").values()
+    [labels, _] = sources.labels_in(tmp_path / "out").values()
     assert labels == [["aeroplane", "background", "background", "bicycle"]]
 
 
@@ -156,27 +148,27 @@ def test_no_label_map_and_no_lists_are_said(tmp_path: Path) -> None:
     ],
 )
 def test_malformed_label_maps(line: str, text: str, tmp_path: Path) -> None:
-    root = cvat(tmp_path / "in", "a")
+    root = sources.cvat(tmp_path / "in", "a")
     (root / "labelmap.txt").write_text(f"{line}\n")
     number = 1 + line.count("\n")
-    refused(tmp_path / "in", f"{root}/labelmap.txt:{number}: {text}")
+    sources.refused(tmp_path / "in", f"{root}/labelmap.txt:{number}: {text}")
 
 
 def test_a_class_that_a_label_map_cannot_name(tmp_path: Path) -> None:
-    cvat(tmp_path / "in", "a")
+    sources.cvat(tmp_path / "in", "a")
     text = (
         "class: a class of labelmap.txt has no colon, no # in front and no blanks around it, "
         "got 'a:b'; give it another name with --map '\"a:b\"=NAME'"
     )
-    refused(tmp_path / "in", text, class_map=parse_class_map("car=a:b"))
+    sources.refused(tmp_path / "in", text, class_map=parse_class_map("car=a:b"))
 
 
 # Cityscapes and ADE20K.
 
 
 def test_the_19_classes_of_cityscapes(tmp_path: Path) -> None:
-    root = cityscapes(tmp_path / "in", [7, 26, 3, 255], [*range(34)], [0, 1, 2, 3])
-    report = imported(root, tmp_path / "out")
+    root = sources.cityscapes(tmp_path / "in", [7, 26, 3, 255], [*range(34)], [0, 1, 2, 3])
+    report = sources.imported(root, tmp_path / "out")
     labelmap = read_labelmap(tmp_path / "out" / "labelmap.txt")
     assert labelmap.classes == (
         *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
@@ -184,25 +176,25 @@ def test_the_19_classes_of_cityscapes(tmp_path: Path) -> None:
         *("motorcycle", "bicycle"),
     )
     assert (labelmap.palette[0], labelmap.palette[13]) == ((128, 64, 128), (0, 0, 142))
-    found = labels_in(tmp_path / "out")
+    found = sources.labels_in(tmp_path / "out")
     assert found["bonn_bonn_000000_000019"] == [["road", "car", "void", "void"]]
     assert report.left_out == ("1 images without a labeled pixel (bonn/bonn_000002_000019)",)
     assert report.splits == {"train": 1, "val": 1}
 
 
 def test_rules_name_what_the_benchmark_ignores(tmp_path: Path) -> None:
-    root = cityscapes(tmp_path / "in", [7, 9, 26, 3], [7, 4, 26, 3])
+    root = sources.cityscapes(tmp_path / "in", [7, 9, 26, 3], [7, 4, 26, 3])
     rules = parse_class_map("parking=road,*=thing,4=thing", "road")
-    imported(root, tmp_path / "out", class_map=rules)
-    [first, second] = labels_in(tmp_path / "out").values()
+    sources.imported(root, tmp_path / "out", class_map=rules)
+    [first, second] = sources.labels_in(tmp_path / "out").values()
     assert first == [["road", "road", "thing", "void"]]
     assert second == [["road", "thing", "thing", "void"]]
 
 
 def test_ids_that_cityscapes_does_not_have(tmp_path: Path) -> None:
-    root = cityscapes(tmp_path / "in", [7, 77, 77, 3], [7, 7, 7, 7])
+    root = sources.cityscapes(tmp_path / "in", [7, 77, 77, 3], [7, 7, 7, 7])
     mask = "gtFine/train/bonn/bonn_000000_000019_gtFine_labelIds.png"
-    refused(
+    sources.refused(
         tmp_path / "in",
         f"{root}/{mask}: ids are those of the 34 classes or 255, got 77 (2 px); "
         "mend the mask, or read it with --images, --masks and --map",
@@ -210,7 +202,7 @@ def test_ids_that_cityscapes_does_not_have(tmp_path: Path) -> None:
 
 
 def test_cityscapes_without_an_image(tmp_path: Path) -> None:
-    root = cityscapes(tmp_path / "in", [7, 7], [7, 7])
+    root = sources.cityscapes(tmp_path / "in", [7, 7], [7, 7])
     (root / "leftImg8bit/val/bonn/bonn_000001_000019_leftImg8bit.png").unlink()
     mask = f"{root}/gtFine/val/bonn/bonn_000001_000019_gtFine_labelIds.png"
     name = "val/bonn/bonn_000001_000019"
@@ -218,50 +210,50 @@ def test_cityscapes_without_an_image(tmp_path: Path) -> None:
 
 
 def test_ade20k_names_and_void(tmp_path: Path) -> None:
-    root = ade20k(tmp_path / "in")
+    root = sources.ade20k(tmp_path / "in")
     mask = root / "annotations" / "training" / "A_0.png"
     with Image.open(mask) as opened:
         labels = np.array(opened)
     labels[0, 0] = 0
-    save(mask, labels)
-    report = imported(root, tmp_path / "out")
-    assert labels_in(tmp_path / "out")["A_0"][0][:2] == ["void", "background"]
+    sources.save(mask, labels)
+    report = sources.imported(root, tmp_path / "out")
+    assert sources.labels_in(tmp_path / "out")["A_0"][0][:2] == ["void", "background"]
     assert report.splits == {"train": 4, "val": 2}
     assert "0 in the masks is void, the classes count from 1" in report.notes
 
 
 def test_ade20k_without_an_image(tmp_path: Path) -> None:
-    root = ade20k(tmp_path / "in")
+    root = sources.ade20k(tmp_path / "in")
     image = next((root / "images" / "training").iterdir())
     image.unlink()
     with pytest.raises(DataError) as caught:
-        imported(root, tmp_path / "out")
+        sources.imported(root, tmp_path / "out")
     text = str(caught.value)
     assert f"got none for {root}/annotations/training/{image.stem}.png; " in text
     assert text.endswith("; add it, or pass --skip-missing")
-    report = imported(root, tmp_path / "out", skip_missing=True)
+    report = sources.imported(root, tmp_path / "out", skip_missing=True)
     assert report.left_out == (f"1 masks without an image (training/{image.stem})",)
 
 
 def test_ade20k_without_names(tmp_path: Path) -> None:
-    root = ade20k(tmp_path / "in")
+    root = sources.ade20k(tmp_path / "in")
     (root / "objectInfo150.txt").unlink()
-    refused(
+    sources.refused(
         tmp_path / "in",
         f"{root}: must hold objectInfo150.txt, got no such file; "
         "add it, or name the classes in a file for --labelmap",
     )
     names = tmp_path / "names.txt"
     names.write_text("wall:1,1,1::\nroad:2,2,2::\ncar:3,3,3::\ntree:4,4,4::\n")
-    report = imported(root, tmp_path / "out", labelmap=names)
+    report = sources.imported(root, tmp_path / "out", labelmap=names)
     assert list(report.classes) == ["wall", "road", "car", "tree", "void"]
 
 
 def test_names_of_ade20k_that_only_their_ends_tell_apart(tmp_path: Path) -> None:
-    root = ade20k(tmp_path / "in")
+    root = sources.ade20k(tmp_path / "in")
     lines = ["1\tdoor, double door", "2\tdoor, screen door", "3\tcar", "4\ttree"]
     (root / "objectInfo150.txt").write_text("\n".join(lines))
-    report = imported(root, tmp_path / "out")
+    report = sources.imported(root, tmp_path / "out")
     assert list(report.classes)[:2] == ["door, double door", "door, screen door"]
     (root / "objectInfo150.txt").write_text("1\tdoor\n3\tcar\n")
     text = (
@@ -269,16 +261,16 @@ def test_names_of_ade20k_that_only_their_ends_tell_apart(tmp_path: Path) -> None
         "got '3\\tcar'; mend the line"
     )
     with refusal(DataError, text):
-        imported(root, tmp_path / "again")
+        sources.imported(root, tmp_path / "again")
 
 
 def test_cityscapes_without_its_folder_of_images(tmp_path: Path) -> None:
-    root = cityscapes(tmp_path / "in", [7, 7], [7, 7])
+    root = sources.cityscapes(tmp_path / "in", [7, 7], [7, 7])
     (root / "leftImg8bit").rename(tmp_path / "photos")
-    refused(
+    sources.refused(
         tmp_path / "in",
         f"{root}/leftImg8bit: must be a folder of images, got no such folder; "
         "add it, or pass --images DIR",
     )
-    report = imported(root, tmp_path / "out", images=tmp_path / "photos")
+    report = sources.imported(root, tmp_path / "out", images=tmp_path / "photos")
     assert report.splits == {"train": 1, "val": 1}
