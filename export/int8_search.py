@@ -89,7 +89,7 @@ class Int8Search:
         )
         biases = "biases corrected" if typing.correct_bias else "biases as they were"
         kept = ", ".join(typing.keep_fp32) or "no more layers"
-        looks = f"held-out split looked at {len(self.attempts)} times"
+        looks = f"looks at the held-out split: {len(self.attempts)}"
         return (
             f"ranges by {typing.ranges}, {biases}: noise {100 * best.noise:.2f} % of the scores "
             f"(minmax alone {100 * plain.noise:.2f} %); {kept} kept in fp32; {looks}"
