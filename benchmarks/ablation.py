@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, Final
 
-from benchmarks.markdown import Place, table, write_rows
+from benchmarks.markdown import Place, checked_runs, table, write_rows
 from fcnkit.train.data.voc import open_voc
 
 PLACE = Place(
@@ -210,9 +210,7 @@ def main() -> None:
         for name in names:
             run = run_of(plan, name, seed)
             print(f"{name}, seed {seed}: mean IoU {run['mean_iou']:.4f}", flush=True)
-    runs = runs_in(options.runs)
-    if not runs:
-        raise SystemExit(f"{options.runs} must hold finished runs, got none; leave --table out")
+    runs = checked_runs(options.runs, runs_in(options.runs))
     write_rows([cells(run) for run in runs], summary(runs), options.out, PLACE)
 
 

@@ -22,7 +22,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.markdown import Place, write_rows
+from benchmarks.markdown import Place, checked_runs, write_rows
 from fcnkit.train.models import ARCHITECTURES, create_model
 
 PLACE = Place(
@@ -106,9 +106,7 @@ def main() -> None:
             row = row_of(network, run, crop=options.crop)
             target.write_text(json.dumps(row, indent=2) + "\n")
             print(f"{network}: mean IoU {row['mean_iou']:.3f}", flush=True)
-    rows = rows_in(options.runs)
-    if not rows:
-        raise SystemExit(f"{options.runs} must hold rows, got none; leave --table out")
+    rows = checked_runs(options.runs, rows_in(options.runs))
     write_rows([cells(row) for row in rows], summary(rows), options.out, PLACE)
 
 

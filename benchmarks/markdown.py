@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["Place", "csv_text", "put_between", "table", "write_rows"]
+__all__ = ["Place", "checked_runs", "csv_text", "put_between", "table", "write_rows"]
 
 
 class Place(NamedTuple):
@@ -42,6 +42,13 @@ def put_between(page: Path, begin: str, end: str, text: str) -> None:
     if not found_begin or not found_end:
         raise SystemExit(f"{page} must hold the lines {begin} and {end}")
     page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
+
+
+def checked_runs(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the finished runs of a folder, of which there must be some."""
+    if not runs:
+        raise SystemExit(f"{folder} must hold finished runs, got none; leave --table out")
+    return runs
 
 
 def write_rows(
