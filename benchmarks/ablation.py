@@ -158,9 +158,8 @@ def summary(runs: Sequence[dict[str, Any]]) -> str:
     ]
     looks = sum(run["looks_at_val"] for run in runs)
     note = (
-        f"`val` was looked at {looks} times in {len(runs)} runs. The spread is the largest mean "
-        "IoU less the smallest, over the seeds. The last column is the mean over the seeds that "
-        "both have."
+        f"Runs: {len(runs)}. Looks at `val`: {looks}. The spread is the largest mean IoU less the "
+        "smallest, over the seeds. The last column is the mean over the seeds that both have."
     )
     return f"{table(head, lines)}\n\n{note}"
 

@@ -41,11 +41,13 @@ class Side:
 
     def __init__(self, name: str, settings: dict[str, Any], old: Path | None) -> None:
         self.name = name
-        env = dict(os.environ)
-        if old is not None:
-            env["PYTHONPATH"] = f"{old}{os.pathsep}{env.get('PYTHONPATH', '')}"
         settings |= {"package": None if old is None else str(old)}
         command = [sys.executable, "-m", "benchmarks.host_worker", json.dumps(settings)]
+        env = dict(os.environ)
+        if old is not None:
+            # An editable installation comes before all folders, unless site (-S) is left out.
+            command.insert(1, "-S")
+            env["PYTHONPATH"] = os.pathsep.join([str(old), *filter(None, sys.path)])
         pipe = subprocess.PIPE
         self._processes = [
             subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)

@@ -106,8 +106,7 @@ class Worker:
         package = settings["package"]
         if package and not str(fcnkit.__file__).startswith(package):
             raise SystemExit(
-                f"--old: the fcnkit of {package} must be imported, got {fcnkit.__file__}; an "
-                "editable installation comes before all others, so use an environment without one"
+                f"--old: the fcnkit of {package} must be imported, got {fcnkit.__file__}"
             )
         self._images = [Path(path) for path in settings["images"]]
         self._workers: int | None = settings["workers"]

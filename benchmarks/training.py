@@ -13,6 +13,8 @@ own process, because the allocation of memory is a setting of a process.
     chapter-bf16     nn.ConvTranspose2d, NCHW, bfloat16 autocast
     chapter-like     nn.ConvTranspose2d, channels_last, bfloat16 autocast, freed memory kept: all
                      of ours but its form
+
+benchmarks.training_parts says what the step of any network spends its time on.
 """
 
 from __future__ import annotations

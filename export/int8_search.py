@@ -24,6 +24,7 @@ from fcnkit.export.precision import default_kept, keeper
 from fcnkit.export.saving import save_model
 from fcnkit.export.subject import Subject, open_subject
 from fcnkit.export.verify_data import ComparisonData, compare_on_data
+from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.onnx_precision import module_of
 from fcnkit.runtime.artifacts.spec import ModelSpec, OutputSpec
 from fcnkit.runtime.backends.request import BackendRequest
@@ -88,7 +89,7 @@ class Int8Search:
         )
         biases = "biases corrected" if typing.correct_bias else "biases as they were"
         kept = ", ".join(typing.keep_fp32) or "no more layers"
-        looks = f"held-out split looked at {len(self.attempts)} times"
+        looks = f"looks at the held-out split: {len(self.attempts)}"
         return (
             f"ranges by {typing.ranges}, {biases}: noise {100 * best.noise:.2f} % of the scores "
             f"(minmax alone {100 * plain.noise:.2f} %); {kept} kept in fp32; {looks}"
@@ -242,10 +243,10 @@ def _miou_drop(
     core: Core, spec: ModelSpec, source: Subject, typing: Typing, data: ComparisonData
 ) -> float:
     """Build the graph of the head, and measure what it loses on labeled pictures."""
-    model, _ = build_graph(core, spec, typing)
+    model, kept = build_graph(core, spec, typing)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
-        save_model(model, spec, path)
+        save_model(model, spec, path, notes={KEPT_KEY: ", ".join(kept)})
         with open_subject(path, BackendRequest(backend="onnxruntime")) as exported:
             drop = compare_on_data(source, exported, data).miou_drop
     assert drop is not None  # a held-out split has truth

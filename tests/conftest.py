@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
+from hypothesis import settings
 
 from tests.tiers import tier_of
 
@@ -43,6 +44,10 @@ def _use_kernels(path: Path) -> None:
 
 if "FCNKIT_TEST_KERNELS" in os.environ:
     _use_kernels(Path(os.environ["FCNKIT_TEST_KERNELS"]).resolve())
+
+
+settings.register_profile("fcnkit", deadline=None)  # no test depends on the machine's speed
+settings.load_profile("fcnkit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

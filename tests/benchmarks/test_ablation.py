@@ -54,8 +54,8 @@ def test_the_table_has_every_seed_the_mean_the_spread_and_the_gain() -> None:
         "| OHEM | 0.530 | 0.560 | 0.545 | 0.030 | +0.035 |\n"
         "| class mix | - | 0.500 | 0.500 | - | -0.020 |\n"
         "\n"
-        "`val` was looked at 5 times in 5 runs. The spread is the largest mean IoU less the "
-        "smallest, over the seeds. The last column is the mean over the seeds that both have."
+        "Runs: 5. Looks at `val`: 5. The spread is the largest mean IoU less the smallest, over "
+        "the seeds. The last column is the mean over the seeds that both have."
     )
     assert ablation.cells(runs[0]) == {
         "row": "baseline",

@@ -271,13 +271,13 @@ CASES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(case=CASES)
 def test_confidence_is_the_softmax_of_the_mean(opened: Opened, case: dict[str, Any]) -> None:
     check(opened, **case)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(case=CASES)
 def test_confidence_of_many_more(opened: Opened, case: dict[str, Any]) -> None:
     check(opened, **case)

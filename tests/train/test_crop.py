@@ -90,7 +90,6 @@ SIDES = st.sampled_from([1, 31, 32, 63, 64, 97, 250, 319, 320, 479, 480, 481, 70
 @given(st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=9))
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_folder_is_left_without_pictures(tmp_path: Path, sizes: Sizes) -> None:

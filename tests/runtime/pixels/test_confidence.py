@@ -19,9 +19,7 @@ from tests.reference.confidence import TOLERANCE, assert_sure, confidence_and_ma
 from tests.refusal import refusal
 from tests.runtime.pixels.test_tiling import SPECIAL, plans, rng
 
-SLOW = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TYPES: dict[str, Any] = {
     "float32": np.float32,
     "float16": np.float16,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fcnkit.runtime.pixels import metrics as fm
 from tests.reference import metrics as ref
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def rng(*seed: int) -> np.random.Generator:

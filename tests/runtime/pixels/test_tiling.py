@@ -15,7 +15,7 @@ from tests.reference import tiling as ref
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SLOW = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 WIDTHS = (1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, -1.0], np.float32)

@@ -12,7 +12,7 @@ from fcnkit.runtime.pixels.upsampling import Upsampling
 from tests.reference import upsampling as ref
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     tiles=st.integers(1, 3),
     classes=st.integers(1, 5),

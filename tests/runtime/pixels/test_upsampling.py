@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SLOW = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+SLOW = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KERNELS = ("bilinear", "trained", "spiky", "needles", "random", "zero")
 SCORES = ("random", "smooth", "close", "nearly", "equal", "tiny", "huge", "rare")
 

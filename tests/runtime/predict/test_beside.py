@@ -44,7 +44,7 @@ def picture(height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), height=st.integers(1, 400), width=st.integers(1, 5))
 def test_the_rows_are_those_of_the_source(data: st.DataObject, height: int, width: int) -> None:
     image, parts, left = picture(height, width), [], height

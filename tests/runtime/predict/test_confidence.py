@@ -92,7 +92,7 @@ def test_map_gives_the_same(opened: Segmenter, tmp_path: Path) -> None:
     assert plain.prediction is None
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     height=st.integers(1, 150),
     width=st.integers(1, 150),

@@ -106,7 +106,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Segme
         segmenter.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_number_of_kills_anywhere(
     tmp_path_factory: pytest.TempPathFactory, opened: dict[str, Segmenter], data: st.DataObject

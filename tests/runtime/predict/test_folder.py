@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -198,7 +198,6 @@ def test_patterns_enter_a_circle_of_links_once(tmp_path: Path) -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_patterns_find_what_glob_finds(data: st.DataObject) -> None:
     """Without links, and with names that look like patterns."""

@@ -164,7 +164,7 @@ SOURCES = [FAST[kind]() for kind in ("4:2:0", "gray", "progressive", "restart ma
 ]
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_files_have_the_same_pixels_or_error(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from(SOURCES)))
@@ -185,7 +185,7 @@ def test_damaged_files_have_the_same_pixels_or_error(tmp_path: Path, data: st.Da
     check_same(tmp_path / "x.jpg", bytes(content))
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, suppress_health_check=list(HealthCheck))
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),

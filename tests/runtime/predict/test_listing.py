@@ -26,7 +26,7 @@ from fcnkit.runtime.predict.manifest import Record
 from tests.refusal import refusal
 from tests.runtime.pictures import manifest_of, write_pictures
 
-_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])
 """However busy the machine is."""
 
 

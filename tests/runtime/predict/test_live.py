@@ -104,7 +104,7 @@ def started(arriving: list[int]) -> tuple[Camera, Model, Segmenter, Any]:
     return camera, model, segmenter, results
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=8))
 def test_each_result_is_of_the_newest_frame_and_drops_are_counted(arriving: list[int]) -> None:
     camera, model, _, live = started(list(arriving))

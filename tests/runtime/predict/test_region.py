@@ -64,7 +64,7 @@ def counted_tiles() -> Iterator[list[int]]:
         yield counts
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_window_is_an_image_that_was_cut(
     tmp_path_factory: pytest.TempPathFactory, tiled: Segmenter, data: st.DataObject

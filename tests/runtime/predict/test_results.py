@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -90,7 +90,6 @@ def test_without_rules_nothing_changes() -> None:
     assert results.labels is None
 
 
-@settings(deadline=None)
 @given(
     height=st.integers(1, 20),
     width=st.integers(1, 20),

@@ -100,7 +100,7 @@ def opened(
         yield padding, averaging, layer
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(height=st.integers(1, 200), width=st.integers(1, 200), seed=st.integers(0, 9))
 def test_a_call_gives_the_largest_logit(
     opened: tuple[Segmenter, Segmenter, LastLayerWeights], height: int, width: int, seed: int
