@@ -17,7 +17,6 @@ TIERS: Final[dict[str, Tier]] = {
     "tests/benchmarks/": "test",
     "tests/browser/": "test",
     "tests/cli/": "test",
-    "tests/cli/test_manifest.py::test_the_slurm_script_of_the_docs": "all",
     "tests/cli/test_options.py": "check",
     "tests/cli/test_progress.py": "check",
     "tests/clients/": "test",

@@ -18,10 +18,10 @@ def dies_of_poison() -> None:
     """Let images of that name kill this process."""
     take = file_task.take_image
 
-    def take_or_die(source: Path, *how: Any) -> Any:
+    def take_or_die(source: Path, *more: Any, **options: Any) -> Any:
         if POISON in source.name:
             os.kill(os.getpid(), signal.SIGKILL)
-        return take(source, *how)
+        return take(source, *more, **options)
 
     file_task.take_image = take_or_die  # type: ignore[assignment]
 
@@ -30,9 +30,9 @@ def works_slowly() -> None:
     """Let every image take a while, so that a signal comes in the middle."""
     take = file_task.take_image
 
-    def take_later(source: Path, *how: Any) -> Any:
+    def take_later(source: Path, *more: Any, **options: Any) -> Any:
         time.sleep(0.02)
-        return take(source, *how)
+        return take(source, *more, **options)
 
     file_task.take_image = take_later  # type: ignore[assignment]
 
