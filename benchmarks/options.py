@@ -15,13 +15,6 @@ def parser_of(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
-def finished(rows: list[Any], folder: Path) -> list[Any]:
-    """Return what earlier runs left in a folder, or end the command where that is nothing."""
-    if not rows:
-        raise SystemExit(f"{folder} must hold finished runs, got none; leave --table out")
-    return rows
-
-
 def save(found: Any, path: Path | None) -> None:
     """Write the figures of a run, if there is a file for them."""
     if path:

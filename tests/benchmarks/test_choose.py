@@ -13,7 +13,7 @@ from benchmarks import choose
 FPN, LRASPP, DDR = "fpn-resnet18", "lraspp-mobilenet_v3_large", "ddrnet23slim"
 
 
-def row(network: str, backend: str, ms: float, score: float, /, **changes: Any) -> dict[str, Any]:
+def row(network: str, backend: str, ms: float, score: float, **changes: Any) -> dict[str, Any]:
     return {
         "status": "done",
         "architecture": network,
