@@ -20,6 +20,7 @@ from PIL import Image
 from fcnkit.errors import BadValueError, message
 from fcnkit.runtime.artifacts.spec import ModelSpec, Shape
 from fcnkit.runtime.bench.calls import Clock
+from fcnkit.runtime.machine import keep_freed_memory
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tiling import TilePlan
 from fcnkit.runtime.predict.outputs import OutputRequest
@@ -130,6 +131,7 @@ class PictureWork:
             staging: Where the label files are written, ``0.png`` and on, anew by every call.
             clock: Returns seconds.
         """
+        keep_freed_memory()  # as a folder run does
         self._segmenter, self._pictures, self._plan = segmenter, pictures, plan
         self._staging, self._laps = staging, _Laps(clock)
         self._tiles = compute_shape(segmenter, plan, len(pictures))[0]
