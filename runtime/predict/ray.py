@@ -152,6 +152,8 @@ def _import_ray() -> Any:
         import ray
     except ModuleNotFoundError as error:
         raise missing_extra("RayWorkers", str(error.name), "ray") from error
+    if not hasattr(ray, "init"):  # a folder of that name is a package to Python
+        raise missing_extra("RayWorkers", "ray", "ray")
     return ray
 
 
