@@ -15,6 +15,8 @@ input classes. Tiles are added in plan order. The first of equal logits wins.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -345,6 +347,7 @@ def _check_scores(what: str, scores: NDArray[Any], plan: TilePlan, upsampling: U
         raise BadValueError(message(what, rule, got, f"{_CHECK_MODEL}, or run it in float32"))
 
 
+@lru_cache(maxsize=64)
 def _most_at(starts: tuple[int, ...], side: int) -> int:
-    """Return how many tiles of an axis see the same pixel at most."""
-    return max(sum(start - side < other <= start for other in starts) for start in starts)
+    """Return how many tiles of an axis see the same pixel at most; starts ascend."""
+    return max(i + 1 - bisect_right(starts, start - side) for i, start in enumerate(starts))
