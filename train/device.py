@@ -24,10 +24,12 @@ def pick_device(
         The device.
 
     Raises:
-        TypeError: The name is not a str.
+        TypeError: The name, what or remedy is not a str.
         ValueError: The name is not a device.
         BackendUnavailableError: The device does not exist on this machine.
     """
+    for argument, text in (("what", what), ("remedy", remedy)):
+        check_type(f"pick_device: {argument}", text, str)
     check_type(what, name, str)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import fcnkit
 from benchmarks import host, large_peers
 from fcnkit.runtime.bench.stages import example_picture
+from fcnkit.runtime.pixels import _kernels
 from tests.conftest import ROOT
 
 
@@ -54,8 +55,11 @@ def test_images_have_one_size(tmp_path: Path) -> None:
 def test_every_way_around_a_model_writes_the_same_labels(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data", [(40, 50)] * 6)
     old = tmp_path / "old"  # another place with the same package
-    old.mkdir()
-    (old / "fcnkit").symlink_to(Path(fcnkit.__file__).parent)
+    package = old / "fcnkit"
+    shutil.copytree(ROOT / "src" / "fcnkit", package)
+    for part in ("runtime", "train", "export"):
+        shutil.copytree(ROOT / part, package / part)
+    shutil.copy2(_kernels.__file__, package / "runtime" / "pixels")
     result = tmp_path / "host.json"
     said = ran(
         "-m", "benchmarks.host", data, "--limit", 4, "--rounds", 2, "--old", old,
