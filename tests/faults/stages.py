@@ -128,7 +128,7 @@ def _exported(place: Path) -> dict[str, Any]:
         "checkpoint": [place / "c.pt", *[place / "none.pt"] * 7], "head": heads,
         "out": [place / "out.onnx"],
         "precision": ["fp32"], "keep_fp32": [()], "calibration": [None], "max_pixels": [2**12],
-        "activations": ["uint8"], "max_miou_drop": [None], "on_picture": [None],
+        "activations": ["uint8"], "max_miou_drop": [None], "search": [False], "on_picture": [None],
         "shape": [None], "opset": [18, 20],
     }  # fmt: skip
 
