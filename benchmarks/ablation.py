@@ -57,6 +57,7 @@ ROWS: Final = {
     "no average of the weights": Row(("--ema", "0")),
     # An epoch of half the size takes a third of the time, and half of the baseline's are such.
     "no half-size epochs": Row(("--half-size", "0"), cost=1.5),
+    "learning rate x2": Row(("--lr", "2e-3")),
     "class weights": Row(("--class-weights", "frequency")),
     "OHEM": Row(("--loss", "ohem")),
     "focal loss": Row(("--loss", "focal")),
