@@ -3,7 +3,9 @@
     python -m benchmarks.training_parts [NETWORK ...] [--data DATA] [--rounds N] [--json FILE]
 
 A step is that of ``fcnkit train --recipe modern``: forward, loss, backward, AdamW, moving average.
-Its multiplications are those of the convolutions and matrix products, counted by PyTorch. "At full
+Its multiplications are three times those of the forward pass, as PyTorch counts them for
+convolutions and matrix products: the gradients of the input and of the weight take as many each.
+(PyTorch's own count of the backward pass takes a depthwise convolution for a full one.) "At full
 speed" is the time they would take at the rate of a bare bfloat16 matrix product in the same run.
 The rest of the step is everything else: memory, batch normalization, the loss, the optimizer, and
 convolutions that are slower than a matrix product, as depthwise ones are.
@@ -84,9 +86,9 @@ def steps_of(
     work = {}
     for name, learner in learners.items():
         learner.net.train()
-        with FlopCounterMode(display=False) as counter:
-            learner.step(image, labels, 1e-3)
-        work[name] = counter.get_total_flops() / 2e9
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            learner.net.pieces(image)
+        work[name] = 3 * counter.get_total_flops() / 2e9
     tasks = {
         name: lambda learner=learner: learner.step(image, labels, 1e-3)
         for name, learner in learners.items()

@@ -53,6 +53,16 @@ def test_the_deployed_weights_are_the_moving_average() -> None:
     assert torch.equal(learner.model()["features.0.weight"], deployed)
 
 
+def test_a_step_counts_the_pixels_that_were_right() -> None:
+    learner = Learner(new_net(), RECIPE)
+    x, labels = torch.randn(2, 3, 32, 32), torch.randint(0, 2, (2, 32, 32))
+    labels[0, :5] = 255
+    learner.net.train()
+    best = learner.net(x).argmax(1)
+    _, right, known = learner.step(x, labels, 1e-2)
+    assert (right, known) == (int((best == labels).sum()), 2 * 32 * 32 - 5 * 32)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_a_loaded_learner_goes_on_as_the_saved_one(ema: float, tmp_path: Path) -> None:
     recipe = replace(RECIPE, ema=ema)

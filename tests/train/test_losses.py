@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,3 +180,67 @@ def test_weights_by_hand_are_checked_against_the_classes() -> None:
         ValueError, "--class-weights: names must be among the classes a, b, got c; use one of these"
     ):
         losses.given_weights("c=1", ("a", "b"))
+
+
+def plain_loss(
+    logits: torch.Tensor, labels: torch.Tensor, recipe: Recipe, weights: torch.Tensor | None
+) -> torch.Tensor:
+    """The mean loss over known pixels and the Dice loss, from PyTorch's own losses."""
+    known = labels != 255
+    of_pixels = torch.nn.functional.cross_entropy(
+        logits, labels, weights, ignore_index=255, reduction="none"
+    )
+    at = labels.masked_fill(~known, 0)
+    true = logits.softmax(1).gather(1, at[:, None])[:, 0]
+    counts = known
+    if recipe.loss == "focal":
+        of_pixels = of_pixels * (1 - true) ** 2
+    elif recipe.loss == "ohem":
+        counts = known & (true < 0.7)
+    each = counts * (1.0 if weights is None else weights[at])
+    total = (of_pixels * counts).sum() / each.sum()
+    for scores, truth in zip(logits, labels, strict=True):
+        seen = truth != 255
+        present = truth[seen].unique()
+        p = scores.softmax(0)[:, seen]
+        overlaps = [
+            2 * p[k, truth[seen] == k].sum() / (p[k].sum() + (truth[seen] == k).sum())
+            for k in present
+        ]
+        total = total + recipe.dice * (1 - torch.stack(overlaps)).mean() / len(logits)
+    return total
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("loss", ["cross-entropy", "focal", "ohem"])
+@pytest.mark.parametrize("part", [1, 200, 2**19])
+def test_gradients_are_those_of_the_formula(
+    monkeypatch: pytest.MonkeyPatch, loss: Any, weighted: bool, part: int
+) -> None:
+    monkeypatch.setattr(losses, "PART", part)
+    torch.manual_seed(3)
+    logits = (2 * torch.randn(2, 4, 6, 20)).double().requires_grad_()
+    labels = torch.randint(0, 4, (2, 6, 20))
+    labels[0, :2], labels[1, :, :7] = 255, 2
+    weights = torch.tensor([0.5, 1.0, 2.0, 4.0]).double() if weighted else None
+    recipe = replace(MODERN, dice=0.5, loss=loss)
+    wanted = plain_loss(logits, labels, recipe, weights)
+    # Six pieces of 20 pixels each, as a network of another stride would have them.
+    got = losses.share_of_loss(
+        logits.transpose(1, 2), labels, recipe, pixels=120, class_weights=weights
+    )
+    torch.testing.assert_close(got, wanted)
+    [slope], [expected] = (torch.autograd.grad(of, [logits]) for of in (got, wanted))
+    torch.testing.assert_close(slope, expected)
+
+
+def test_bfloat16_logits_are_worked_on_in_float32() -> None:
+    torch.manual_seed(4)
+    labels = torch.randint(0, 5, (2, 7, 64))
+    fine = torch.randn(2, 7, 5, 64).bfloat16().float().requires_grad_()
+    coarse = fine.detach().bfloat16().requires_grad_()
+    recipe = replace(MODERN, dice=0.5)
+    values = [losses.share_of_loss(x, labels, recipe, pixels=448) for x in (fine, coarse)]
+    assert values[0] == values[1]
+    slopes = [torch.autograd.grad(v, [x])[0] for v, x in zip(values, (fine, coarse), strict=True)]
+    assert torch.equal(slopes[0].bfloat16(), slopes[1])
