@@ -21,7 +21,7 @@ from fcnkit.train.models.pooling import ImageMean, check_batch
 from fcnkit.train.models.registry import register
 from fcnkit.train.models.upsample import SubpixelConvTranspose2d
 
-__all__ = ["DDRNet23Slim"]
+__all__ = ["DDRNet23Slim", "DDRNet23Slim4"]
 
 WIDTH = 32
 """Channels of stride 4. Strides 8, 16, 32 and 64 have 2, 4, 8 and 16 times as many."""
@@ -152,8 +152,12 @@ class _Pyramid(nn.Module):
         return together
 
 
+STRIDE_8 = 8
+"""Place in the stem from which on it has stride 8."""
+
+
 class _Encoder(nn.Module):
-    """Both branches: normalized images to features (N, OUT, H/8, W/8)."""
+    """Both branches: normalized images to features of strides 4 and 8, (N, OUT, H/8, W/8)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,16 +177,22 @@ class _Encoder(nn.Module):
         self.pyramid = _Pyramid(8 * FINE)
         self.enlarge = BilinearUpsample(OUT, 8)
 
-    def forward(self, image_nchw: Tensor) -> Tensor:
-        """Run both branches and join them."""
-        coarse = fine = self.stem(image_nchw)
+    def forward(self, image_nchw: Tensor) -> tuple[Tensor, Tensor]:
+        """Run both branches and join them; the first result is the stem's, (N, WIDTH, H/4, W/4)."""
+        early = self.stem[:STRIDE_8](image_nchw)
+        coarse = fine = self.stem[STRIDE_8:](early)
         for exchange in self.exchanges:
             coarse, fine = exchange(coarse, fine)
         fine = self.fine_end(fine)
         context = self.enlarge(self.pyramid(self.coarse_end(coarse)))
         # Where a side is an odd multiple of 32, the last cell of stride 64 is half outside.
-        total: Tensor = fine + context[..., : fine.shape[2], : fine.shape[3]]
-        return total
+        return early, fine + context[..., : fine.shape[2], : fine.shape[3]]
+
+
+def _initialize(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 @register("ddrnet23slim")
@@ -204,14 +214,65 @@ class DDRNet23Slim(SegmentationNet):
         )
         self.final_conv = nn.Conv2d(HEAD, num_classes, 1)
         self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=8)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        _initialize(self)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores of stride 8."""
         check_batch(image_nchw, self.encoder.pyramid.pooled_norm, network=type(self).__name__)
-        scores: Tensor = self.final_conv(self.decoder(self.encoder(image_nchw)))
+        _, features = self.encoder(image_nchw)
+        scores: Tensor = self.final_conv(self.decoder(features))
+        return scores
+
+    @property
+    def last_step(self) -> SubpixelConvTranspose2d:
+        """The upsampling to the picture's size."""
+        return self.transpose_conv
+
+    @property
+    def inner_stage(self) -> Stage:
+        """The fine branch where it has met the coarse one for the first time."""
+        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)
+
+
+@register("ddrnet23slim4")
+class DDRNet23Slim4(SegmentationNet):
+    """DDRNet-23-slim that decides at stride 4, for things that are a few pixels wide.
+
+    Not in the paper. The features of stride 8 are enlarged and joined with those of the stem, 4 %
+    more multiplications.
+    """
+
+    upsamples_scores = True
+
+    def __init__(self, num_classes: int) -> None:
+        """Create the network.
+
+        Args:
+            num_classes: K.
+        """
+        super().__init__()
+        self.encoder = _Encoder()
+        self.decoder = nn.Sequential(
+            *_before(OUT, HEAD, 3),
+            nn.BatchNorm2d(HEAD),
+            nn.ReLU(inplace=True),
+            *_conv(HEAD, WIDTH, 1),
+            BilinearUpsample(WIDTH, 2),
+        )
+        self.detail = nn.Sequential(*_conv(WIDTH, WIDTH, 1))
+        self.join = nn.Sequential(
+            nn.ReLU(inplace=True), *_conv(WIDTH, WIDTH, 3), nn.ReLU(inplace=True)
+        )
+        self.final_conv = nn.Conv2d(WIDTH, num_classes, 1)
+        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=4)
+        _initialize(self)
+
+    def body(self, image_nchw: Tensor) -> Tensor:
+        """Return the class scores of stride 4."""
+        check_batch(image_nchw, self.encoder.pyramid.pooled_norm, network=type(self).__name__)
+        early, features = self.encoder(image_nchw)
+        joined = self.join(self.decoder(features) + self.detail(early))
+        scores: Tensor = self.final_conv(joined)
         return scores
 
     @property
