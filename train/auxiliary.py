@@ -82,6 +82,6 @@ def auxiliary_head(net: SegmentationNet, recipe: Recipe) -> AuxiliaryHead | None
     if not recipe.auxiliary:
         return None
     if net.inner_stage is None:
-        rule = "is for networks on a ResNet and for ddrnet23slim"
+        rule = "is for networks on a ResNet and for DDRNet"
         raise BadValueError(message("--auxiliary", rule, type(net).__name__, "leave it out"))
     return AuxiliaryHead(net.inner_stage).to(next(net.parameters()).device)

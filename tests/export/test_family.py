@@ -31,6 +31,7 @@ CASES = [
         "unet-resnet18",
         "deeplabv3-resnet18",
         "ddrnet23slim",
+        "ddrnet23slim4",
         "lraspp-mobilenet_v3_large",
     )
     for head in HEADS
@@ -48,7 +49,7 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
     # Upsampling is a convolution and a shuffle, and nothing resizes or gathers pixels.
     assert {"ConvTranspose", "Resize", "Range"}.isdisjoint(ops)
     # The pyramid and the head of DDRNet normalize before their convolutions.
-    assert ops.count("BatchNormalization") == (12 if architecture == "ddrnet23slim" else 0)
+    assert ops.count("BatchNormalization") == (12 if architecture.startswith("ddrnet") else 0)
     if head != "scene" and not architecture.startswith(("deeplab", "ddrnet")):
         # Only what depends on the size by its nature computes with shapes.
         assert {"Shape", "Gather", "Expand"}.isdisjoint(ops)
@@ -70,6 +71,7 @@ def test_exports_verified_and_lean(architecture: str, head: Head, tmp_path: Path
         ("fcn8s-resnet18", "int8"),
         ("unet", "int8"),
         ("ddrnet23slim", "int8"),
+        ("ddrnet23slim4", "int8"),
         ("lraspp-mobilenet_v3_large", "int8"),
         ("deeplabv3-resnet18", "fp16"),
         ("ddrnet23slim", "fp16"),

@@ -53,6 +53,7 @@ def exported(tmp_path: Path, net: Any, architecture: str, **options: Any) -> Pat
         ("deeplabv3-resnet18", 16),
         ("deeplabv3os8-resnet18", 8),
         ("ddrnet23slim", 8),
+        ("ddrnet23slim4", 4),
         ("lraspp-mobilenet_v3_large", 8),
     ],
 )

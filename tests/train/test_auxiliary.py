@@ -17,7 +17,7 @@ from fcnkit.train.learner import Learner
 from fcnkit.train.loop import open_data, train
 from fcnkit.train.losses import share_of_loss
 from fcnkit.train.models import ARCHITECTURES, create_model
-from fcnkit.train.models.ddrnet import DDRNet23Slim
+from fcnkit.train.models.ddrnet import DDRNet23Slim, DDRNet23Slim4
 from fcnkit.train.recipe import RECIPES
 from fcnkit.train.weights import ModelOptions
 from tests.refusal import refusal
@@ -28,14 +28,16 @@ HAVING = [name for name in ARCHITECTURES if name not in ("unet", "lraspp-mobilen
 
 def inner_features(net: Any, x: Tensor) -> Tensor:
     """What the head gets, computed by the network's own parts."""
-    if isinstance(net, DDRNet23Slim):
+    if isinstance(net, DDRNet23Slim | DDRNet23Slim4):
         stem = net.encoder.stem(x)
         return net.encoder.exchanges[0](stem, stem)[1]
     features: Tensor = net.backbone(x)[3]
     return features
 
 
-@pytest.mark.parametrize("architecture", ["ddrnet23slim", "fpn-resnet18", "deeplabv3os8-resnet18"])
+@pytest.mark.parametrize(
+    "architecture", ["ddrnet23slim", "ddrnet23slim4", "fpn-resnet18", "deeplabv3os8-resnet18"]
+)
 def test_the_loss_of_the_head_is_added(architecture: str) -> None:
     torch.manual_seed(0)
     net = create_model(architecture, 5)
@@ -77,7 +79,7 @@ def test_networks_without_such_a_stage_are_refused(architecture: str) -> None:
     net = create_model(architecture, 3)
     with refusal(
         ValueError,
-        "--auxiliary: is for networks on a ResNet and for ddrnet23slim, "
+        "--auxiliary: is for networks on a ResNet and for DDRNet, "
         f"got {type(net).__name__}; leave it out",
     ):
         Learner(net, RECIPE)

@@ -257,7 +257,11 @@ def test_dilation_of_bottlenecks_is_torchvisions(dilated: tuple[bool, bool, bool
 
 @pytest.mark.parametrize(
     ("architecture", "name"),
-    [("deeplabv3-resnet18", "DeepLabV3"), ("ddrnet23slim", "DDRNet23Slim")],
+    [
+        ("deeplabv3-resnet18", "DeepLabV3"),
+        ("ddrnet23slim", "DDRNet23Slim"),
+        ("ddrnet23slim4", "DDRNet23Slim4"),
+    ],
 )
 def test_what_normalizes_pooled_features_needs_two_pictures_to_train_on(
     architecture: str, name: str
@@ -276,7 +280,7 @@ def test_what_normalizes_pooled_features_needs_two_pictures_to_train_on(
 def test_the_family() -> None:
     families = ("fcn32s", "fcn16s", "fcn8s", "fpn", "unet", "deeplabv3", "deeplabv3os8")
     expected = {f"{family}-{backbone}" for family in families for backbone in RESNETS}
-    alone = {"unet", "ddrnet23slim", "lraspp-mobilenet_v3_large"}
+    alone = {"unet", "ddrnet23slim", "ddrnet23slim4", "lraspp-mobilenet_v3_large"}
     assert set(ARCHITECTURES) == expected | alone
     shown = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "200"}).output
     assert all(word in shown for name in ARCHITECTURES for word in name.split("-"))

@@ -12,7 +12,7 @@ from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
 from fcnkit.train.models import create_model
 from fcnkit.train.models.bilinear import BilinearUpsample
-from fcnkit.train.models.ddrnet import DDRNet23Slim
+from fcnkit.train.models.ddrnet import DDRNet23Slim, DDRNet23Slim4
 from tests.train.networks import lively
 
 LRASPP = "lraspp-mobilenet_v3_large"
@@ -112,8 +112,32 @@ def test_ddrnet_exchanges_and_joins_as_in_the_paper() -> None:
         module.register_forward_hook(
             lambda _, __, out: strides.append(128 // out[0].shape[-2] if out[0].ndim == 4 else 64)
         )
-    torch.testing.assert_close(net.encoder(image), stepwise(net.encoder, image))
+    early, features = net.encoder(image)
+    torch.testing.assert_close(features, stepwise(net.encoder, image))
+    assert early.shape == (1, 32, 32, 48)
     assert strides[:2] == [16, 32]
+
+
+@torch.inference_mode()
+def test_ddrnet_of_stride_4_joins_the_features_of_the_stem() -> None:
+    net = lively("ddrnet23slim4").double()
+    assert isinstance(net, DDRNet23Slim4)
+    image = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    early, features = net.encoder(image)
+    torch.testing.assert_close(early, net.encoder.stem[:8](image))
+    norm, relu, conv, after, _ = net.decoder
+    high = after(conv(relu(norm(features))))
+    high = F.interpolate(high, scale_factor=2, mode="bilinear", align_corners=False)
+    joined = net.join[1:](F.relu(high + net.detail(early)))
+    torch.testing.assert_close(net.body(image), net.final_conv(joined))
+
+
+def test_deciding_at_stride_4_costs_no_more_work() -> None:
+    (millions, work), (fewer, less) = (
+        body_of(name, 19, 1024, 2048) for name in ("ddrnet23slim4", "ddrnet23slim")
+    )
+    assert millions < fewer
+    assert work == pytest.approx(less, rel=0.01)
 
 
 @torch.inference_mode()

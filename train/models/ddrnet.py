@@ -195,11 +195,28 @@ def _initialize(net: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-@register("ddrnet23slim")
-class DDRNet23Slim(SegmentationNet):
-    """DDRNet-23-slim: class scores of stride 8, upsampled by 8."""
+class _DDRNet(SegmentationNet):
+    """What the networks of this file share."""
 
     upsamples_scores = True
+    encoder: _Encoder
+    final_conv: nn.Conv2d
+    transpose_conv: SubpixelConvTranspose2d
+
+    @property
+    def last_step(self) -> SubpixelConvTranspose2d:
+        """The upsampling to the picture's size."""
+        return self.transpose_conv
+
+    @property
+    def inner_stage(self) -> Stage:
+        """The fine branch where it has met the coarse one for the first time."""
+        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)
+
+
+@register("ddrnet23slim")
+class DDRNet23Slim(_DDRNet):
+    """DDRNet-23-slim: class scores of stride 8, upsampled by 8."""
 
     def __init__(self, num_classes: int) -> None:
         """Create the network.
@@ -223,26 +240,14 @@ class DDRNet23Slim(SegmentationNet):
         scores: Tensor = self.final_conv(self.decoder(features))
         return scores
 
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The upsampling to the picture's size."""
-        return self.transpose_conv
-
-    @property
-    def inner_stage(self) -> Stage:
-        """The fine branch where it has met the coarse one for the first time."""
-        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)
-
 
 @register("ddrnet23slim4")
-class DDRNet23Slim4(SegmentationNet):
+class DDRNet23Slim4(_DDRNet):
     """DDRNet-23-slim that decides at stride 4, for things that are a few pixels wide.
 
-    Not in the paper. The features of stride 8 are enlarged and joined with those of the stem, 4 %
-    more multiplications.
+    Not in the paper: the features of stride 8 are enlarged and joined with those of the stem. It
+    takes as many multiplications.
     """
-
-    upsamples_scores = True
 
     def __init__(self, num_classes: int) -> None:
         """Create the network.
@@ -253,11 +258,7 @@ class DDRNet23Slim4(SegmentationNet):
         super().__init__()
         self.encoder = _Encoder()
         self.decoder = nn.Sequential(
-            *_before(OUT, HEAD, 3),
-            nn.BatchNorm2d(HEAD),
-            nn.ReLU(inplace=True),
-            *_conv(HEAD, WIDTH, 1),
-            BilinearUpsample(WIDTH, 2),
+            *_before(OUT, WIDTH, 3), nn.BatchNorm2d(WIDTH), BilinearUpsample(WIDTH, 2)
         )
         self.detail = nn.Sequential(*_conv(WIDTH, WIDTH, 1))
         self.join = nn.Sequential(
@@ -274,13 +275,3 @@ class DDRNet23Slim4(SegmentationNet):
         joined = self.join(self.decoder(features) + self.detail(early))
         scores: Tensor = self.final_conv(joined)
         return scores
-
-    @property
-    def last_step(self) -> SubpixelConvTranspose2d:
-        """The upsampling to the picture's size."""
-        return self.transpose_conv
-
-    @property
-    def inner_stage(self) -> Stage:
-        """The fine branch where it has met the coarse one for the first time."""
-        return Stage(self.encoder.exchanges[0], FINE, 8, self.final_conv.out_channels)

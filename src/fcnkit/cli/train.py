@@ -92,8 +92,8 @@ def train(
     Options:
         run: Run folder to write.
         model: NAME-BACKBONE: fcn32s, fcn16s, fcn8s, fpn, unet, deeplabv3 or deeplabv3os8 (output
-            stride 8) on resnet18, resnet34, resnet50 or resnet101; lraspp-mobilenet_v3_large or
-            ddrnet23slim, for real time; or unet alone, with its own encoder. Or
+            stride 8) on resnet18, resnet34, resnet50 or resnet101; lraspp-mobilenet_v3_large,
+            ddrnet23slim or ddrnet23slim4, for real time; or unet alone, with its own encoder. Or
             package.module:factory, a network of your own, or torchvision:NAME.
         backbone: Where --model is a NAME alone: resnet18, resnet34, resnet50 or resnet101; with
             fcn32s, fcn16s, fcn8s and fpn also timm:NAME, a convolutional backbone of timm.
@@ -105,7 +105,7 @@ def train(
         teacher_weight: Of the distance to its probabilities, by default 1.
         teacher_temperature: What logits are divided by before that, by default 1.
         upsample_init: how transposed convolutions start.
-        freeze_upsample: Do not train them (fcn, deeplabv3, lraspp, ddrnet23slim).
+        freeze_upsample: Do not train them (fcn, deeplabv3, lraspp, ddrnet23slim, ddrnet23slim4).
         epochs: Default: the recipe's.
         batch: Default: the recipe's.
         crop: HxW; by default 320x480, or less where most pictures are smaller.
