@@ -58,6 +58,7 @@ ROWS: Final = {
     # An epoch of half the size takes a third of the time, and half of the baseline's are such.
     "no half-size epochs": Row(("--half-size", "0"), cost=1.5),
     "learning rate x2": Row(("--lr", "2e-3")),
+    "learning rate x4": Row(("--lr", "4e-3")),
     "class weights": Row(("--class-weights", "frequency")),
     "OHEM": Row(("--loss", "ohem")),
     "focal loss": Row(("--loss", "focal")),
