@@ -30,6 +30,7 @@ class _Float32Conv2d(nn.Conv2d):
 def train_in_float32(net: nn.Module) -> None:
     """Let a network's large depthwise convolutions compute in float32 under autocast, in place."""
     for module in net.modules():
-        depthwise = type(module) is nn.Conv2d and module.groups == module.in_channels > 1
-        if depthwise and min(module.kernel_size) >= SMALLEST_SIDE:
+        if type(module) is not nn.Conv2d or not module.groups == module.in_channels > 1:
+            continue
+        if min(module.kernel_size) >= SMALLEST_SIDE:
             module.__class__ = _Float32Conv2d  # The parameters and their names stay.

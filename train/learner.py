@@ -83,8 +83,8 @@ class Learner:
             lr: Learning rate of this step.
 
         Returns:
-            The loss of the whole batch before the step, and how many of its pixels were labeled
-            right, of how many that are not void.
+            The loss of the whole batch before the step, and for how many of its pixels no class had
+            a larger logit than the true one, of how many that are not void.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = lr

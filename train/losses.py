@@ -51,24 +51,21 @@ def share_of_loss(
     """
     known = labels_bmp != VOID
     labels_bmp = labels_bmp.masked_fill(~known, 0)
-    log_p_bmp, sums_bk = _TrueClass.apply(logits_bmkp, labels_bmp, known)  # type: ignore[no-untyped-call]
-    losses = -log_p_bmp
+    log_p_bmp: Tensor
+    sums_bk: Tensor
+    log_p_bmp, sums_bk = _TrueClass.apply(logits_bmkp, labels_bmp, known)
+    counted = known & _hard(log_p_bmp, known) if recipe.loss == "ohem" else known
+    weights = counted.to(log_p_bmp.dtype)
     if class_weights is not None:
-        losses = losses * class_weights[labels_bmp]
-    counted = known
+        weights = weights * class_weights[labels_bmp]
+    losses = -log_p_bmp * weights
     if recipe.loss == "focal":
         losses = losses * _focal(log_p_bmp)
-    elif recipe.loss == "ohem":
-        counted = known & _hard(log_p_bmp, known)
-    losses = losses * counted
     if recipe.reduction == "image-sum":
         loss, pictures = losses.sum() / pixels, 1
     else:
-        weight = counted.to(losses.dtype)
-        if class_weights is not None:
-            weight = class_weights[labels_bmp] * weight
         # The mean is over the pixels of all processes, whose numbers of void pixels differ.
-        loss = losses.sum() / parallel.total(weight.sum()).clamp(min=1e-6)
+        loss = losses.sum() / parallel.total(weights.sum()).clamp(min=1e-6)
         pictures = len(labels_bmp) * parallel.world()
     if recipe.dice:
         loss = loss + recipe.dice * _dice(log_p_bmp, sums_bk, labels_bmp, known).sum() / pictures
@@ -132,7 +129,7 @@ class _TrueClass(torch.autograd.Function):
         return log_p_bmp, sums_bk
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, of_log_p_bmp: Tensor, of_sums_bk: Tensor) -> Any:
         logits_bmkp, labels_bmp, known_bmp = ctx.saved_tensors
         gradient_bmkp = torch.empty_like(logits_bmkp)
