@@ -19,6 +19,7 @@ class _Float32Conv2d(nn.Conv2d):
     """A convolution that autocast leaves in float32 on a processor."""
 
     def forward(self, x_nchw: Tensor) -> Tensor:
+        """Convolve; the result has autocast's type."""
         device = x_nchw.device.type
         if device != "cpu" or not torch.is_autocast_enabled(device):
             return super().forward(x_nchw)

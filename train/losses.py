@@ -117,6 +117,7 @@ class _TrueClass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Any:
+        """Compute (B, M, P) and (B, K), in float32 at least."""
         ctx.save_for_backward(logits_bmkp, labels_bmp, known_bmp)
         real = torch.promote_types(logits_bmkp.dtype, torch.float32)
         log_p_bmp = logits_bmkp.new_empty(labels_bmp.shape, dtype=real)
@@ -131,6 +132,7 @@ class _TrueClass(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_log_p_bmp: Tensor, of_sums_bk: Tensor) -> Any:
+        """Compute the gradient of the logits from those of the two results."""
         logits_bmkp, labels_bmp, known_bmp = ctx.saved_tensors
         gradient_bmkp = torch.empty_like(logits_bmkp)
         for picture, pieces in _parts(logits_bmkp):
