@@ -77,7 +77,7 @@ def step_of(
         with torch.autocast(image_bchw.device.type, torch.bfloat16, enabled=bf16):
             forward = net.pieces if isinstance(net, SegmentationNet) else net
             logits = forward(image_bchw)
-        loss = loss_of(net, logits.float(), labels_bhw)
+        loss = loss_of(net, logits, labels_bhw)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -89,7 +89,7 @@ def step_of(
 def loss_of(net: nn.Module, logits: Tensor, labels_bhw: Tensor) -> Tensor:
     """Return the mean cross-entropy, as our learner computes it for our networks."""
     if not isinstance(net, SegmentationNet):
-        return F.cross_entropy(logits, labels_bhw)
+        return F.cross_entropy(logits.float(), labels_bhw)
     labels_bmp = net.pieces_of(labels_bhw, outside=VOID)
     return share_of_loss(logits, labels_bmp, RECIPES["modern"], pixels=labels_bhw[0].numel())
 

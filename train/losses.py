@@ -23,8 +23,8 @@ from fcnkit.train.data.labelmap import LabelMap
 from fcnkit.train.data.voc import Sample, read_pair
 from fcnkit.train.recipe import Recipe, parse_class_weights
 
-PART = 2**19
-"""Logits that are worked on at a time: 2 MiB of float32."""
+PART = 2**20
+"""Logits that are worked on at a time: 4 MiB of float32."""
 
 __all__ = ["frequency_weights", "given_weights", "share_of_distance", "share_of_loss"]
 
@@ -53,7 +53,7 @@ def share_of_loss(
     labels_bmp = labels_bmp.masked_fill(~known, 0)
     log_p_bmp: Tensor
     sums_bk: Tensor
-    log_p_bmp, sums_bk = _TrueClass.apply(logits_bmkp, labels_bmp, known)
+    log_p_bmp, sums_bk = _TrueClass.apply(logits_bmkp, labels_bmp, known, recipe.dice > 0)
     counted = known & _hard(log_p_bmp, known) if recipe.loss == "ohem" else known
     weights = counted.to(log_p_bmp.dtype)
     if class_weights is not None:
@@ -116,9 +116,12 @@ class _TrueClass(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor) -> Any:
-        """Compute (B, M, P) and (B, K), in float32 at least."""
+    def forward(
+        ctx: Any, logits_bmkp: Tensor, labels_bmp: Tensor, known_bmp: Tensor, with_sums: bool
+    ) -> Any:
+        """Compute (B, M, P) and (B, K), in float32 at least; the sums are 0 where not needed."""
         ctx.save_for_backward(logits_bmkp, labels_bmp, known_bmp)
+        ctx.with_sums = with_sums
         real = torch.promote_types(logits_bmkp.dtype, torch.float32)
         log_p_bmp = logits_bmkp.new_empty(labels_bmp.shape, dtype=real)
         sums_bk = logits_bmkp.new_zeros(len(logits_bmkp), logits_bmkp.shape[2], dtype=real)
@@ -126,7 +129,8 @@ class _TrueClass(torch.autograd.Function):
             at = picture, pieces
             p_mkp = logits_bmkp[at].to(real).log_softmax(1)
             log_p_bmp[at] = p_mkp.gather(1, labels_bmp[at][:, None])[:, 0]
-            sums_bk[picture] += (p_mkp.exp_() * known_bmp[at][:, None]).sum((0, 2))
+            if with_sums:
+                sums_bk[picture] += p_mkp.exp_().mul_(known_bmp[at][:, None]).sum((0, 2))
         return log_p_bmp, sums_bk
 
     @staticmethod
@@ -138,12 +142,15 @@ class _TrueClass(torch.autograd.Function):
         for picture, pieces in _parts(logits_bmkp):
             at = picture, pieces
             of_log_p, of_sums = of_log_p_bmp[at], of_sums_bk[picture]
-            known = known_bmp[at].to(of_sums.dtype)
-            p_mkp = logits_bmkp[at].to(of_sums.dtype).softmax(1)
-            common = (of_sums @ p_mkp) * known + of_log_p
-            part = (of_sums[:, None] * known[:, None]).sub_(common[:, None]).mul_(p_mkp)
-            gradient_bmkp[at] = part.scatter_add_(1, labels_bmp[at][:, None], of_log_p[:, None])
-        return gradient_bmkp, None, None
+            p_mkp = logits_bmkp[at].to(of_log_p.dtype).softmax(1)
+            if ctx.with_sums:
+                known = known_bmp[at].to(of_sums.dtype)
+                common = (of_sums @ p_mkp) * known + of_log_p
+                slope = (of_sums[:, None] * known[:, None]).sub_(common[:, None]).mul_(p_mkp)
+            else:
+                slope = p_mkp.mul_(-of_log_p[:, None])
+            gradient_bmkp[at] = slope.scatter_add_(1, labels_bmp[at][:, None], of_log_p[:, None])
+        return gradient_bmkp, None, None, None
 
 
 def _parts(logits_bmkp: Tensor) -> Iterator[tuple[int, slice]]:
