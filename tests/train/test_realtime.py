@@ -29,6 +29,20 @@ def test_bilinear_enlargement_is_pytorchs(factor: int, height: int, width: int) 
     assert not list(layer.parameters())
 
 
+def test_bilinear_enlargement_trains_compiled() -> None:
+    torch.manual_seed(0)
+    layer = BilinearUpsample(6, 4)
+    net = nn.Sequential(nn.Conv2d(3, 6, 1), layer, nn.Conv2d(6, 2, 1))
+    net = net.to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 5, 8).contiguous(memory_format=torch.channels_last)
+    slopes = []
+    for forward in (net, torch.compile(net)):
+        net.zero_grad()
+        forward(x).square().mean().backward()
+        slopes.append(net[0].weight.grad.clone())
+    torch.testing.assert_close(slopes[1], slopes[0])
+
+
 def body_of(architecture: str, classes: int, height: int, width: int) -> tuple[float, float]:
     """Return the millions of parameters before the last step, and the GMAC they take."""
     with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,7 +34,16 @@ class BilinearUpsample(nn.Module):
 
     def forward(self, x_nchw: Tensor) -> Tensor:
         """Enlarge (N, C, h, w) to (N, C, factor*h, factor*w)."""
-        grown = F.pad(x_nchw, (1, 1, 1, 1), mode="replicate")
+        grown = self._grow(x_nchw)
         fine = F.conv2d(grown, self.weight, groups=self.channels)
         margin = self.factor // 2
         return F.pixel_shuffle(fine, self.factor)[..., margin:-margin, margin:-margin]
+
+    def _grow(self, x_nchw: Tensor) -> Tensor:
+        """Repeat the edges once on every side."""
+        if self.training and torch.compiler.is_compiling():
+            # torch.compile expects the gradient of PyTorch's padding in another layout than it has
+            # where the input is channels_last (2.15).
+            wide = torch.cat([x_nchw[..., :1], x_nchw, x_nchw[..., -1:]], 3)
+            return torch.cat([wide[..., :1, :], wide, wide[..., -1:, :]], 2)
+        return F.pad(x_nchw, (1, 1, 1, 1), mode="replicate")
