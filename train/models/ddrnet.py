@@ -157,7 +157,7 @@ STRIDE_8 = 8
 
 
 class _Encoder(nn.Module):
-    """Both branches: normalized images to features of strides 4 and 8, (N, OUT, H/8, W/8)."""
+    """Both branches: normalized images to the features of the stem and of both together."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class _Encoder(nn.Module):
         self.enlarge = BilinearUpsample(OUT, 8)
 
     def forward(self, image_nchw: Tensor) -> tuple[Tensor, Tensor]:
-        """Run both branches and join them; the first result is the stem's, (N, WIDTH, H/4, W/4)."""
+        """Compute the stem's (N, WIDTH, H/4, W/4), and both branches' (N, OUT, H/8, W/8)."""
         early = self.stem[:STRIDE_8](image_nchw)
         coarse = fine = self.stem[STRIDE_8:](early)
         for exchange in self.exchanges:
@@ -189,12 +189,6 @@ class _Encoder(nn.Module):
         return early, fine + context[..., : fine.shape[2], : fine.shape[3]]
 
 
-def _initialize(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
 class _DDRNet(SegmentationNet):
     """What the networks of this file share."""
 
@@ -202,6 +196,14 @@ class _DDRNet(SegmentationNet):
     encoder: _Encoder
     final_conv: nn.Conv2d
     transpose_conv: SubpixelConvTranspose2d
+
+    def _end(self, channels: int, num_classes: int, *, stride: int) -> None:
+        """Create the layers from the last features on, then draw all weights."""
+        self.final_conv = nn.Conv2d(channels, num_classes, 1)
+        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=stride)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     @property
     def last_step(self) -> SubpixelConvTranspose2d:
@@ -229,9 +231,7 @@ class DDRNet23Slim(_DDRNet):
         self.decoder = nn.Sequential(
             *_before(OUT, HEAD, 3), nn.BatchNorm2d(HEAD), nn.ReLU(inplace=True)
         )
-        self.final_conv = nn.Conv2d(HEAD, num_classes, 1)
-        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=8)
-        _initialize(self)
+        self._end(HEAD, num_classes, stride=8)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores of stride 8."""
@@ -264,9 +264,7 @@ class DDRNet23Slim4(_DDRNet):
         self.join = nn.Sequential(
             nn.ReLU(inplace=True), *_conv(WIDTH, WIDTH, 3), nn.ReLU(inplace=True)
         )
-        self.final_conv = nn.Conv2d(WIDTH, num_classes, 1)
-        self.transpose_conv = SubpixelConvTranspose2d(num_classes, num_classes, stride=4)
-        _initialize(self)
+        self._end(WIDTH, num_classes, stride=4)
 
     def body(self, image_nchw: Tensor) -> Tensor:
         """Return the class scores of stride 4."""
