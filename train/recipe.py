@@ -295,9 +295,19 @@ _MODERN = replace(
     drop_smaller=False,
     precision="bf16",
 )
-RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN)}
+_LONG = replace(
+    _MODERN,
+    name="long",
+    epochs=200,
+    batch=4,
+    lr=2e-3,
+    loss="ohem",
+    dice=0.5,
+    half_size=0.5,
+)
+RECIPES = {recipe.name: recipe for recipe in (_D2L, _MODERN, _LONG)}
 """``d2l``: the d2l.ai chapter's; the learning rate is per summed batch. ``modern``: from
-scratch."""
+scratch. ``long``: from scratch on a few hundred images, in hours."""
 
 
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:

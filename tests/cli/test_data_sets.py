@@ -132,7 +132,7 @@ def test_show_draws_images_and_what_training_sees(tmp_path: Path) -> None:
 def test_show_refuses_in_one_line(tmp_path: Path) -> None:
     data = tmp_path / "data"
     called("data", "import", VOC, "-o", data)
-    text = "--recipe: must be one of d2l, modern, got big; choose one of these"
+    text = "--recipe: must be one of d2l, modern, long, got big; choose one of these"
     done = called("data", "show", data, "-o", tmp_path / "x", "--augmented", "--recipe", "big")
     refused(done, text)
     text = f"{data}: must be a new or empty folder, got one with other files; choose another folder"

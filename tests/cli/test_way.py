@@ -99,7 +99,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     )
     refused(
         called("train", shapes_folder, "-o", tmp_path / "run", "--recipe", "magic"),
-        "--recipe: must be one of d2l, modern, got magic; choose one of these",
+        "--recipe: must be one of d2l, modern, long, got magic; choose one of these",
     )
     refused(
         called("train", shapes_folder, "-o", tmp_path / "run", "--crop", "big"),

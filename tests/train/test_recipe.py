@@ -105,11 +105,13 @@ def test_recipes_survive_a_checkpoint() -> None:
 
 
 def test_help_states_every_value() -> None:
-    d2l, modern = recipe_lines()
+    d2l, modern, long = recipe_lines()
     assert d2l.startswith("d2l: epochs 5, batch 32, crop 320x480, optimizer sgd, lr 0.001, ")
     assert "ema 0.999" in modern
     assert "scale 0.75..1.5" in modern
     assert modern.count(",") == len(MODERN.to_dict()) - 2
+    assert long.startswith("long: epochs 200, batch 4, ")
+    assert "half_size 0.5" in long
 
 
 def test_void_is_trained_as_background_only_where_there_is_one() -> None:

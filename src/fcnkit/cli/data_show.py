@@ -49,7 +49,7 @@ def show_data_set(
         split: The list to show images of.
         count: Number of images, spread over the list.
         augmented: Show what training sees: augmented crops.
-        recipe: With --augmented: the recipe of fcnkit train, d2l or modern.
+        recipe: With --augmented: the recipe of fcnkit train: d2l, modern or long.
         crop: With --augmented: HxW, as for fcnkit train.
     """
     from fcnkit.cli.progress import progress_of
