@@ -3,8 +3,9 @@
     fcnkit bench matrix RUNS/fpn/best.pt RUNS/ddrnet/best.pt ... DATA -o OUT
     python -m benchmarks.choose OUT/report.json [--out docs/choose.md]
 
-A line is a network in a precision, fastest first. The precision is that of the file, or, where a
-backend was told to compute in a lower one, that one. Of the heads each backend's fastest counts.
+A line is a network in a precision, fastest first. The precision is that of the file. A float32 file
+that a backend was told to compute in a lower one counts as that one. An int8 file stays int8,
+whatever its other layers are computed in. Of the heads each backend's fastest counts.
 A network is marked where each of its lines is beaten: another network is at least as fast with the
 same backend, and at least as accurate, and better in one of the two.
 
@@ -72,7 +73,8 @@ def lines_of(report: dict[str, Any]) -> list[Line]:
         scored = row["status"] == "done" and row["score"]["kind"] == "mean_iou"
         if not scored or row["backend"] not in BACKENDS:
             continue
-        precision = row["precision"] if row["compute"] == "auto" else row["compute"]
+        told = row["precision"] == "fp32" and row["compute"] != "auto"
+        precision = row["compute"] if told else row["precision"]
         key = row["architecture"], precision
         found = Timed(
             ms=row["end_to_end"]["p50_ms"],
@@ -163,19 +165,30 @@ def drawn(lines: Sequence[Line]) -> Figure:
     """Draw accuracy against time, with the line of those that nothing beats."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
+    for network in dict.fromkeys(line.network for line in lines):
+        own = [line for line in lines if line.network == network]
+        places = [line.ms for line in own], [line.mean_iou for line in own]
+        axes.plot(*places, "o", label=network, zorder=2)
+        for line in own:
+            text, place = line.precision, (line.ms, line.mean_iou)
+            axes.annotate(text, place, (0, 6), textcoords="offset points", ha="center", size=8)
     edge: list[Line] = []
     for line in lines:
         if not edge or line.mean_iou > edge[-1].mean_iou:
             edge.append(line)
-        axes.plot(line.ms, line.mean_iou, "o", color="#2f6fb5")
-        text = f"{line.network} {line.precision}"
-        axes.annotate(text, (line.ms, line.mean_iou), (4, 4), textcoords="offset points", size=7)
     axes.step(
-        [one.ms for one in edge], [one.mean_iou for one in edge], where="post", color="#2f6fb5"
+        [one.ms for one in edge],
+        [one.mean_iou for one in edge],
+        where="post",
+        color="gray",
+        label="nothing is faster and as accurate",
+        zorder=1,
     )
     axes.set_xlabel("milliseconds from file to label file, fastest backend")
     axes.set_ylabel("mean IoU")
     axes.set_xlim(left=0)
+    axes.margins(0.1)
+    axes.legend()
     return figure
 
 
