@@ -74,13 +74,16 @@ class Learner:
             return self.net
         return cast("SegmentationNet", self._average.module)
 
-    def step(self, x_bchw: Tensor, labels_bhw: Tensor, lr: float) -> tuple[float, int, int]:
+    def step(
+        self, x_bchw: Tensor, labels_bhw: Tensor, lr: float, *, taught: bool = True
+    ) -> tuple[float, int, int]:
         """Take one step of the optimizer.
 
         Args:
             x_bchw: float32 (B, 3, H, W), normalized, on the device; this process's share.
             labels_bhw: int64 (B, H, W), on the device.
             lr: Learning rate of this step.
+            taught: Learn from the teacher too, if there is one.
 
         Returns:
             The loss of the whole batch before the step, and for how many of its pixels no class had
@@ -98,7 +101,7 @@ class Learner:
         if self._auxiliary is not None:
             inner_bmp = self._auxiliary.upsampling.pieces_of(labels_bhw, outside=VOID)
             loss = loss + self.recipe.auxiliary * self._loss(inner_bmkp, inner_bmp, pixels)
-        if self._teacher is not None:
+        if self._teacher is not None and taught:
             loss = loss + self._distance(self._teacher, x_bchw, logits_bmkp, labels_bmp)
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, the shares of the loss add up.

@@ -273,11 +273,13 @@ def _train_epoch(
     key = np.random.SeedSequence((recipe.seed, epoch, parallel.rank()))
     torch.manual_seed(int(key.generate_state(1)[0]))
     learner.net.train()
+    # A teacher was trained at the whole size, and labels images of half the size worse.
+    taught = not recipe.is_half_size(epoch)
     for step, (image_bchw, labels_bhw) in enumerate(batches(loader)):
         x_bchw = _normalize(image_bchw.to(learner.device, non_blocking=True), spec)
         y_bhw = labels_bhw.to(learner.device, non_blocking=True)
         lr = learning_rate(recipe, (epoch - 1) * len(loader) + step, len(loader))
-        loss, *counts = learner.step(x_bchw, y_bhw, lr)
+        loss, *counts = learner.step(x_bchw, y_bhw, lr, taught=taught)
         if not math.isfinite(loss):
             raise _diverged(f"the loss of epoch {epoch}, step {step + 1} must be finite", loss)
         batch = len(image_bchw) * world

@@ -93,7 +93,8 @@ class Recipe:
     """bf16: bfloat16 autocast with channels_last tensors."""
     seed: int
     teacher: str = "none"
-    """SHA-256 of the file of the network that this one learns from; none: there is none."""
+    """SHA-256 of the file of the network that this one learns from, in epochs of whole size; none:
+    there is none."""
     teacher_weight: float = 1.0
     """Weight of the distance to the teacher's probabilities, which is added to the loss."""
     teacher_temperature: float = 1.0
@@ -174,9 +175,13 @@ class Recipe:
             return self
         return replace(self, void_as_background=False)
 
+    def is_half_size(self, epoch: int) -> bool:
+        """Say whether an epoch, counted from 1, trains at half the size."""
+        return epoch <= self.half_size * self.epochs
+
     def of_epoch(self, epoch: int) -> Recipe:
         """Return the recipe of one epoch, counted from 1: it may train at half the size."""
-        if not self.half_size or epoch > self.half_size * self.epochs:
+        if not self.is_half_size(epoch):
             return self
         height, width = (-(-side // 64) * 32 for side in self.crop)
         return replace(self, crop=(height, width), scale=(self.scale[0] / 2, self.scale[1] / 2))

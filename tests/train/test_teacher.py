@@ -200,3 +200,18 @@ def test_a_run_notes_its_teacher_and_keeps_it(shapes_folder: Path, tmp_path: Pat
         run(more, resume=True)
     run(more, teacher=tmp_path / "t.pt", resume=True)
     assert load_checkpoint(tmp_path / "run" / "last.pt").epoch == 2
+
+
+def test_a_teacher_rests_in_epochs_of_half_size(shapes_folder: Path, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=2, batch=4, half_size=0.5)
+    data = open_data(shapes_folder, recipe)
+    data = replace(data, samples=data.samples[:4])
+    save_teacher(tmp_path / "t.pt", classes=data.train.classes, palette=data.train.palette)
+    losses = []
+    for teacher in (None, tmp_path / "t.pt"):
+        run, model = tmp_path / f"{teacher is None}", ModelOptions(architecture=NETWORK)
+        rows = train(data, run, recipe, model=model, device="cpu", workers=0, teacher=teacher)
+        losses.append([row["loss"] for row in rows])
+    (half, whole), (half_taught, whole_taught) = losses
+    assert half_taught == half
+    assert whole_taught > whole
