@@ -177,7 +177,7 @@ class Recipe:
 
     def is_half_size(self, epoch: int) -> bool:
         """Say whether an epoch, counted from 1, trains at half the size."""
-        return epoch <= self.half_size * self.epochs
+        return self.half_size > 0 and epoch <= self.half_size * self.epochs
 
     def of_epoch(self, epoch: int) -> Recipe:
         """Return the recipe of one epoch, counted from 1: it may train at half the size."""
