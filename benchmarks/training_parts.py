@@ -6,9 +6,10 @@ A step is that of ``fcnkit train --recipe modern``: forward, loss, backward, Ada
 Its multiplications are three times those of the forward pass, as PyTorch counts them for
 convolutions and matrix products: the gradients of the input and of the weight take as many each.
 (PyTorch's own count of the backward pass takes a depthwise convolution for a full one.) "At full
-speed" is the time they would take at the rate of a bare bfloat16 matrix product in the same run.
-The rest of the step is everything else: memory, batch normalization, the loss, the optimizer, and
-convolutions that are slower than a matrix product, as depthwise ones are.
+speed" is the time they would take at the rate of a bare matrix product in the same run. Both are in
+bfloat16 where the processor has instructions for it, else in float32. The rest of the step is
+everything else: memory, batch normalization, the loss, the optimizer, and convolutions that are
+slower than a matrix product, as depthwise ones are.
 
 With --data the images are measured apart: reading and decoding an image with its mask, and the
 augmentation of the crop, in one thread. "Beside the step" is their processor time as a share of the
@@ -34,7 +35,8 @@ from fcnkit.train.dataset import CropDataset
 from fcnkit.train.learner import Learner
 from fcnkit.train.memory import kept_memory
 from fcnkit.train.models import create_model
-from fcnkit.train.recipe import RECIPES
+from fcnkit.train.precision import with_precision
+from fcnkit.train.recipe import RECIPES, Recipe, TrainingPrecision
 
 NETWORKS = ("fpn-resnet18", "ddrnet23slim", "lraspp-mobilenet_v3_large")
 CLASSES = 11
@@ -66,23 +68,22 @@ class Images:
     augment: float
 
 
-def matrix_product(side: int) -> float:
-    """Return the billions of multiplications per second of a bfloat16 matrix product."""
-    a, b = (torch.randn(side, side).to(torch.bfloat16) for _ in range(2))
+def matrix_product(side: int, precision: TrainingPrecision) -> float:
+    """Return the billions of multiplications per second of a matrix product."""
+    number = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side).to(number) for _ in range(2))
     seconds = alternate({"product": lambda: a @ b}, rounds=5)["product"]
     return side**3 / median(seconds) / 1e9
 
 
 def steps_of(
-    networks: tuple[str, ...], batch: int, size: tuple[int, int], *, rounds: int, rate: float
+    networks: tuple[str, ...], recipe: Recipe, size: tuple[int, int], *, rounds: int, rate: float
 ) -> list[Step]:
     """Measure steps of several networks in turns; the rate is that of full speed."""
+    batch = recipe.batch
     image = torch.randn(batch, 3, *size)
     labels = torch.randint(0, CLASSES, (batch, *size))
-    learners = {
-        name: Learner(create_model(name, CLASSES), replace(RECIPES["modern"], dice=0.5))
-        for name in networks
-    }
+    learners = {name: Learner(create_model(name, CLASSES), recipe) for name in networks}
     work = {}
     for name, learner in learners.items():
         learner.net.train()
@@ -158,23 +159,25 @@ def main() -> None:
     options = parser.parse_args()
     height, width = map(int, options.size.split("x"))
     images = images_of(options.data, (height, width)) if options.data else None
+    recipe = replace(RECIPES["modern"], batch=options.batch, dice=0.5)
+    recipe = with_precision(recipe, torch.device("cpu"))
     with kept_memory():
         steps = steps_of(
             tuple(options.networks),
-            options.batch,
+            recipe,
             (height, width),
             rounds=options.rounds,
-            rate=matrix_product(SIDE),
+            rate=matrix_product(SIDE, recipe.precision),
         )
     threads = torch.get_num_threads()
-    print(
-        f"steps of {options.batch}x{height}x{width}, {threads} threads, torch {torch.__version__}"
-    )
+    shape = f"{options.batch}x{height}x{width} in {recipe.precision}"
+    print(f"steps of {shape}, {threads} threads, torch {torch.__version__}")
     print(*lines(steps, images, batch=options.batch, threads=threads), sep="\n")
     if options.json:
         result = {
             "steps": [asdict(step) for step in steps],
             "images": None if images is None else asdict(images),
+            "precision": recipe.precision,
             "threads": threads,
         }
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

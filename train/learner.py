@@ -39,7 +39,7 @@ class Learner:
 
         Args:
             net: On its device. It is changed.
-            recipe: How to train.
+            recipe: How to train; with precision ``auto`` in float32, see with_precision.
             class_weights: float32 (K,) for the loss, or None.
             teacher: A trained network whose probabilities it learns too, or None.
             compiled: Compile the training step with torch.compile.

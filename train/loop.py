@@ -32,6 +32,7 @@ from fcnkit.train.frozen import frozen_copy
 from fcnkit.train.learner import Learner
 from fcnkit.train.losses import frequency_weights, given_weights
 from fcnkit.train.memory import kept_memory
+from fcnkit.train.precision import with_precision
 from fcnkit.train.reading import Loader, batches, worker_errors
 from fcnkit.train.recipe import Recipe, learning_rate
 from fcnkit.train.run_folder import GRIDS, SAMPLES, hold_run, open_run, save_epoch, spec_for
@@ -214,6 +215,7 @@ def train(
         spec = spec_for(model.architecture, data.train)
         taught_by, recipe = open_teacher(teacher, spec, recipe)
         history, last = open_run(run, spec, recipe, resume=resume)
+        recipe = with_precision(recipe, where, began=last.recipe if last else None)
         loader, sampler = training_loader(
             data.samples,
             data.train.labelmap,

@@ -29,7 +29,7 @@ __all__ = [
 Optimizer = Literal["sgd", "momentum", "adam", "adamw"]
 Schedule = Literal["constant", "poly"]
 Loss = Literal["cross-entropy", "focal", "ohem"]
-TrainingPrecision = Literal["fp32", "bf16"]
+TrainingPrecision = Literal["auto", "fp32", "bf16"]
 UpsampleInit = Literal["bilinear", "xavier"]
 """How transposed convolutions start."""
 
@@ -90,7 +90,8 @@ class Recipe:
     """Weight of the same loss on the scores of a second head, which classifies features inside the
     network and is not deployed; 0: none."""
     precision: TrainingPrecision
-    """bf16: bfloat16 autocast with channels_last tensors."""
+    """bf16: bfloat16 autocast with channels_last tensors. auto: bf16 where the device has
+    instructions for it, else fp32; a run keeps what it began with."""
     seed: int
     teacher: str = "none"
     """SHA-256 of the file of the network that this one learns from, in epochs of whole size; none:
@@ -298,7 +299,7 @@ _MODERN = replace(
     color=0.3,
     void_as_background=False,
     drop_smaller=False,
-    precision="bf16",
+    precision="auto",
 )
 _LONG = replace(
     _MODERN,

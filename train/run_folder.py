@@ -172,7 +172,8 @@ def save_epoch(
 def _check_same(last: Path, checkpoint: Checkpoint, spec: ModelSpec, recipe: Recipe) -> None:
     """Refuse to continue a run as another one; only its number of epochs may change."""
     was, now = checkpoint.recipe.to_dict(), recipe.to_dict()
-    changed = [key for key in now if now[key] != was[key] and key != "epochs"]
+    free = {"epochs", "precision"} if now["precision"] == "auto" else {"epochs"}
+    changed = [key for key in now if now[key] != was[key] and key not in free]
     for what, saved, asked in (
         ("classes", checkpoint.spec.classes, spec.classes),
         ("architecture", checkpoint.spec.architecture, spec.architecture),

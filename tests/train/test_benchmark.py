@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import training_parts
 from benchmarks.training import CLASSES, chapter_net
 from fcnkit.train.models import create_model
+from fcnkit.train.recipe import RECIPES
 
 PEERS = {"ours-given-back", "chapter", "chapter-bf16", "chapter-like"}
 ROOT = Path(__file__).parents[2]
@@ -57,7 +59,7 @@ def test_the_parts_of_a_step_add_up(
     monkeypatch.setattr("sys.argv", ["training_parts", *options])
     training_parts.main()
     out = capsys.readouterr().out
-    assert out.startswith("steps of 2x64x64, ")
+    assert re.match("steps of 2x64x64 in (fp32|bf16), ", out)
     row = r"^\| ddrnet23slim \| \d+ \| \d+\.\d \| \d+ \| -?\d+ % \| \d+\.\d % \|$"
     assert re.search(row, out, re.M)
     note = r"^An image takes \d+\.\d ms to read and decode, and -?\d+\.\d ms to augment, in one "
@@ -65,7 +67,8 @@ def test_the_parts_of_a_step_add_up(
 
 
 def test_the_work_of_a_step_is_that_of_its_convolutions() -> None:
-    [step] = training_parts.steps_of(("fcn32s-resnet18",), 2, (64, 64), rounds=1, rate=1000.0)
+    recipe = replace(RECIPES["modern"], batch=2, precision="fp32")
+    [step] = training_parts.steps_of(("fcn32s-resnet18",), recipe, (64, 64), rounds=1, rate=1000.0)
     with torch.device("meta"):
         net = create_model("fcn32s-resnet18", training_parts.CLASSES)
         with FlopCounterMode(display=False) as counter:

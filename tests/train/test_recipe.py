@@ -56,7 +56,7 @@ MODERN = RECIPES["modern"]
         ),
         (
             {"precision": "fp16"},
-            "--precision: must be one of fp32, bf16, got fp16; choose one of these",
+            "--precision: must be one of auto, fp32, bf16, got fp16; choose one of these",
         ),
     ],
 )

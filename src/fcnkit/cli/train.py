@@ -111,7 +111,7 @@ def train(
         crop: HxW; by default 320x480, or less where most pictures are smaller.
         lr: Peak learning rate.
         optimizer: plain, Nesterov with 0.9, Adam or AdamW.
-        precision: the recipe's by default.
+        precision: the recipe's by default; auto: bf16 where the device has instructions for it.
         weight_decay: L2; with adamw decoupled.
         schedule: poly: warm-up, then down to 0.
         loss: focal: hard pixels count more; ohem: only hard pixels count.
