@@ -11,7 +11,6 @@ from typing import Any, Final, get_args
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from fcnkit.export.build import Typing, build_graph
@@ -27,7 +26,9 @@ from fcnkit.export.verify_data import ComparisonData, compare_on_data
 from fcnkit.runtime.artifacts.onnx_file import KEPT_KEY
 from fcnkit.runtime.artifacts.onnx_precision import module_of
 from fcnkit.runtime.artifacts.spec import ModelSpec, OutputSpec
+from fcnkit.runtime.backends.onnxruntime import create_session
 from fcnkit.runtime.backends.request import BackendRequest
+from fcnkit.runtime.checks import PROCESSORS
 
 __all__ = ["Int8Search", "search_int8"]
 
@@ -231,8 +232,8 @@ def _results(
     model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]
 ) -> Iterator[NDArray[np.float32]]:
     """Run a graph with one input and one output."""
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    session = create_session(
+        model.SerializeToString(), name="onnxruntime", threads=PROCESSORS, where="the search"
     )
     source = model.graph.input[0].name
     for batch in inputs:

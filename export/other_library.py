@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from fcnkit.errors import message, warn_of_model
+from fcnkit.errors import ModelWarning, message, warn_of_model
 from fcnkit.export.subject import open_subject
 from fcnkit.export.verification import verify
 from fcnkit.runtime.artifacts.precisions import PRECISIONS
@@ -34,11 +35,14 @@ def differing_backends(model: Path, spec: ModelSpec, *, name: str) -> tuple[str,
     """
     if not PRECISIONS[spec.precision].quantized or find_spec("openvino") is None:
         return ()
-    with (
-        open_subject(model, BackendRequest(backend="onnxruntime")) as verified,
-        open_subject(model, BackendRequest(backend="openvino")) as other,
-    ):
-        report = verify(verified, other, max_pixels=_MAX_PIXELS)
+    with warnings.catch_warnings():
+        # OpenVINO may overflow on this processor; the comparison shows whether it does.
+        warnings.simplefilter("ignore", ModelWarning)
+        with (
+            open_subject(model, BackendRequest(backend="onnxruntime")) as verified,
+            open_subject(model, BackendRequest(backend="openvino")) as other,
+        ):
+            report = verify(verified, other, max_pixels=_MAX_PIXELS)
     if not report.failures:
         return ()
     rule = "OpenVINO must give the labels that ONNX Runtime gives"

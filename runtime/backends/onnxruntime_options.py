@@ -52,6 +52,7 @@ _ENTRIES: Final = (
     "session.set_denormal_as_zero",
     "session.use_device_allocator_for_initializers",
     "session.use_env_allocators",
+    "session.x64quantprecision",
 )
 _LEVELS: Final = ("ORT_DISABLE_ALL", "ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL")
 _OF_PROVIDER: Final[dict[str, tuple[str, ...]]] = {

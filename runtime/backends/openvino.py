@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fcnkit.errors import ArtifactError, message, missing_extra
+from fcnkit.errors import ArtifactError, message, missing_extra, warn_of_model
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_file
 from fcnkit.runtime.artifacts.precisions import NUMBER_TYPES, PRECISIONS, full_name
 from fcnkit.runtime.backends.base import BackendInfo, CheckedBackend, output_shape
@@ -25,7 +25,7 @@ from fcnkit.runtime.backends.settings import Compute, check_options, refuse_comp
 from fcnkit.runtime.backends.tiny import TINY_MODEL, check_doubled, ones
 from fcnkit.runtime.checks import PROCESSORS
 
-__all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities", "probe"]
+__all__ = ["OpenVinoBackend", "compile_model", "cpu_capabilities", "int8_overflows", "probe"]
 
 _TAKEN: Final = {
     "INFERENCE_NUM_THREADS": "threads",
@@ -60,6 +60,8 @@ class OpenVinoBackend(CheckedBackend):
             MissingExtraError: openvino is not installed.
             BackendUnavailableError: The CPU does not compute in this precision.
             ValueError: An option is unknown.
+
+        A ModelWarning says if the file is in int8 and the processor may overflow in it.
         """
         spec = read_onnx_file(path).spec(where=str(path))
         threads, options = request.cpu_threads, request.options
@@ -78,6 +80,13 @@ class OpenVinoBackend(CheckedBackend):
             options=options,
         )
         compiled = self._compile()
+        if facts.quantized and int8_overflows():
+            rule = "openvino computes int8 exactly on processors with VNNI"
+            got = "one without it, where large products overflow"
+            remedy = (
+                "use --backend onnxruntime, or try it: fcnkit verify FP32 INT8 --backend openvino"
+            )
+            warn_of_model(message(str(path), rule, got, remedy))
         info = BackendInfo(
             library="openvino",
             version=_version(),
@@ -213,6 +222,31 @@ def probe(name: str) -> str:  # noqa: ARG001 - every prober takes its backend's 
     less = [kind.name for kind in NUMBER_TYPES.values() if kind.cpu_capability in able]
     also = f", faster in {' or '.join(less)} with --compute" if less else ""
     return f"openvino {_version()}, CPU{also}"
+
+
+@cache
+def int8_overflows() -> bool:
+    """Say whether OpenVINO's int8 convolutions overflow on this processor.
+
+    Without VNNI, x86 processors add two products of uint8 and int8 in 16 bits, which holds sums up
+    to 32767. A convolution of the largest numbers shows whether that happens.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    core = _core()
+    from openvino import Model, opset8
+
+    size, largest = (16, 16, 3, 3), np.float32(255)
+    image = opset8.parameter([1, 16, 3, 3], np.float32)
+    quantized = opset8.fake_quantize(image, np.float32(0), largest, np.float32(0), largest, 256)
+    weights = opset8.convert(opset8.constant(np.full(size, 127, np.int8)), "f32")
+    weights = opset8.multiply(weights, np.ones((16, 1, 1, 1), np.float32))
+    sums = opset8.convolution(quantized, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    config = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = core.compile_model(Model([sums], [image]), "CPU", config)
+    result = compiled([np.full((1, 16, 3, 3), largest)])[0]
+    return not np.array_equal(result.ravel(), np.full(16, 255.0 * 127 * 16 * 9))
 
 
 def _chooses_streams(options: Mapping[str, str]) -> bool:

@@ -28,6 +28,7 @@ from fcnkit.export.heads import Core
 from fcnkit.export.to_onnx import save_model
 from fcnkit.runtime import Backend, Segmenter, open_backend
 from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.runtime.backends.openvino import cpu_capabilities
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan
 from fcnkit.train.checkpoint import checkpoint_spec
@@ -120,6 +121,8 @@ def opened(
     way, _, head = request.param.rpartition("-")
     backend, precision, compute = WAYS[way]
     pytest.importorskip(backend)
+    if compute == "bf16" and "BF16" not in cpu_capabilities():
+        pytest.skip("OpenVINO does not compute in bfloat16 on this processor")
     folder = tmp_path_factory.mktemp("heads")
     start = checkpoint_spec("tiny", CLASSES, PALETTE)
 

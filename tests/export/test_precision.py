@@ -119,13 +119,14 @@ def test_int8_is_explicit_per_channel_and_calibrated_on_named_pictures(
 
 
 def test_symmetric_activations_have_no_zero_points_and_tensorrt_parses_them(
-    run_folder: Path, shapes_folder: Path, tmp_path: Path
+    shapes_folder: Path, tmp_path: Path
 ) -> None:
+    spec = checkpoint_spec("fcn32s-resnet18", ("background", "circle", "square"), ((0, 0, 0),) * 3)
+    spec = head_spec(spec, "labels", sha256="0", precision="int8")
+    typing = Typing(calibration=open_calibration(shapes_folder), activations="int8")
+    model, _ = build_graph(cores("fcn32s-resnet18"), spec, typing)
     out = tmp_path / "m.onnx"
-    options: dict[str, Any] = {"precision": "int8", "calibration": shapes_folder}
-    options |= {"activations": "int8", "max_miou_drop": 0.2, "max_pixels": SMALL}
-    export_onnx(run_folder / "best.pt", out, head="labels", **options)
-    model = onnx.load(out)
+    onnx.save(model, out)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     points = [weights[n.input[2]] for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert len(points) > 20

@@ -26,7 +26,7 @@ SESSION = (
     "session.disable_prepacking, session.dynamic_block_base, session.force_spinning_stop, "
     "session.intra_op.allow_spinning, session.intra_op_thread_affinities, "
     "session.set_denormal_as_zero, session.use_device_allocator_for_initializers, "
-    "session.use_env_allocators, use_deterministic_compute"
+    "session.use_env_allocators, session.x64quantprecision, use_deterministic_compute"
 )
 
 
