@@ -240,10 +240,11 @@ def int8_overflows() -> bool:
     size, largest = (16, 16, 3, 3), np.float32(255)
     image = opset8.parameter([1, 16, 3, 3], np.float32)
     quantized = opset8.fake_quantize(image, np.float32(0), largest, np.float32(0), largest, 256)
-    weights = opset8.convert(opset8.constant(np.full(size, 127, np.int8)), "f32")
+    float32 = NUMBER_TYPES["fp32"].openvino
+    weights = opset8.convert(opset8.constant(np.full(size, 127, np.int8)), float32)
     weights = opset8.multiply(weights, np.ones((16, 1, 1, 1), np.float32))
     sums = opset8.convolution(quantized, weights, [1, 1], [0, 0], [0, 0], [1, 1])
-    config = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    config = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": float32}
     compiled = core.compile_model(Model([sums], [image]), "CPU", config)
     result = compiled([np.full((1, 16, 3, 3), largest)])[0]
     return not np.array_equal(result.ravel(), np.full(16, 255.0 * 127 * 16 * 9))

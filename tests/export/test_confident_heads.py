@@ -13,7 +13,6 @@ from typing import Any, get_args
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,6 +27,7 @@ from fcnkit.export.heads import Core
 from fcnkit.export.to_onnx import save_model
 from fcnkit.runtime import Backend, Segmenter, open_backend
 from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.runtime.backends.onnxruntime import create_session
 from fcnkit.runtime.backends.openvino import cpu_capabilities
 from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan
@@ -154,7 +154,7 @@ def with_inner_logits(
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     onnx.save(model, path)
     if backend == "onnxruntime":
-        session = onnxruntime.InferenceSession(path)
+        session = create_session(str(path), name=backend, threads=1, where=path.name)
 
         def run(batch: NDArray[np.uint8]) -> NDArray[Any]:
             return whole(dict(zip(names, session.run(names, {"image": batch}), strict=True)))
