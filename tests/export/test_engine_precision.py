@@ -20,6 +20,7 @@ from fcnkit.export.engine_precision import (
 )
 from fcnkit.runtime.artifacts.engine_file import read_engine_file
 from fcnkit.runtime.artifacts.spec import Precision
+from fcnkit.runtime.backends.tensorrt_library import logger_of
 from tests.export.typed import write_typed
 from tests.refusal import refusal
 from tests.runtime.models import make_spec
@@ -93,7 +94,7 @@ def parsed(model: Path) -> tuple[Any, Any, Any]:
     """The module, the network, and the parser, which owns the network's weights."""
     import tensorrt_rtx as trt
 
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = logger_of(trt)
     network = trt.Builder(logger).create_network(0)
     parser = trt.OnnxParser(network, logger)
     assert parser.parse_from_file(str(model))

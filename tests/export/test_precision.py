@@ -28,6 +28,7 @@ from fcnkit.export.to_onnx import export_onnx
 from fcnkit.runtime.artifacts.onnx_file import read_onnx_bytes, read_onnx_file
 from fcnkit.runtime.artifacts.onnx_precision import layer_types
 from fcnkit.runtime.artifacts.spec import Head, Precision
+from fcnkit.runtime.backends.tensorrt_library import logger_of
 from fcnkit.train.checkpoint import checkpoint_spec, load_checkpoint, load_model, save_checkpoint
 from tests.refusal import refusal
 from tests.train.networks import lively
@@ -132,7 +133,7 @@ def test_symmetric_activations_have_no_zero_points_and_tensorrt_parses_them(
     assert len(points) > 20
     assert all(point.dtype == np.int8 and not point.any() for point in points)
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    logger = trt.Logger(trt.Logger.ERROR)
+    logger = logger_of(trt)
     network = trt.Builder(logger).create_network(0)
     assert trt.OnnxParser(network, logger).parse_from_file(str(out))
 
