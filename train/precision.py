@@ -47,10 +47,8 @@ def with_precision(recipe: Recipe, device: torch.device, *, began: Recipe | None
     if recipe.precision == "auto":
         return replace(recipe, precision="bf16" if everywhere else "fp32")
     if recipe.precision == "bf16" and not everywhere:
-        rule, got = (
-            "bf16 is fast where the device has instructions for it",
-            f"{device} without them",
-        )
+        rule = "bf16 is fast where the device has instructions for it"
+        got = f"{device} without them"
         remedy = "expect several times the time of a new run with --precision fp32"
         warnings.warn(message("--precision", rule, got, remedy), FcnkitWarning, stacklevel=2)
     return recipe
