@@ -53,12 +53,16 @@ def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> to
 
 
 def logits_of(net: nn.Module, image_hwc: NDArray[np.uint8]) -> torch.Tensor:
-    """The d2l.ai chapter's ``normalize_image`` and the call in its ``predict``."""
+    """The d2l.ai chapter's ``normalize_image`` and the call in its ``predict``, in float64.
+
+    In float32 its labels depend on the processor: with AVX2 only, 9 of the 20 crops have a pixel
+    other than in float64, which would count as a fault of fcnkit.
+    """
     transform = torchvision.transforms.Normalize(
         mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]
     )
     img = torch.from_numpy(image_hwc.copy()).permute(2, 0, 1)
-    X = transform(img.float() / 255).unsqueeze(0)
+    X = transform(img.double() / 255).unsqueeze(0)
     with torch.no_grad():
         result: torch.Tensor = net(X)
     return result
@@ -89,7 +93,7 @@ def test_labels_are_those_of_the_chapters_predict(head: str, state: Path, tmp_pa
     out = tmp_path / "fcn.onnx"
     report = adopt(state, out, head=head)  # type: ignore[arg-type]
     assert report.spec.classes[:2] == ("background", "aeroplane")
-    net = chapter()
+    net = chapter().double()
     with fcnkit.load(out) as segmenter:
         for image_hwc in crops()[: CROPS if head == "labels" else 4]:
             labels_hw = segmenter(image_hwc)
@@ -99,7 +103,7 @@ def test_labels_are_those_of_the_chapters_predict(head: str, state: Path, tmp_pa
             differs = labels_hw != wanted
             assert differs.mean() <= 1e-5
             top = logits[0].topk(2, dim=0).values.numpy()
-            assert (top[0] - top[1] <= 1e-4 * np.abs(logits.numpy()).max())[differs].all()
+            assert (top[0] - top[1] <= 1e-5 * np.abs(logits.numpy()).max())[differs].all()
 
 
 @pytest.mark.parametrize(
