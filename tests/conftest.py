@@ -66,6 +66,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Say how a worker of pytest-xdist ended too early, which its own message leaves out."""
+    if error:
+        # Only the private process knows; a negative code is the signal.
+        code = node.gateway._io.popen.wait(timeout=60)
+        print(f"\nworker {node.gateway.id} ended with code {code}", flush=True)
+
+
 @pytest.fixture(scope="session")
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A VOC-layout folder of 16 training and 4 validation pictures of shapes."""
