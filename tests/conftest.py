@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from copy import deepcopy
 from hashlib import sha256
 from pathlib import Path
@@ -70,9 +72,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_testnodedown(node: Any, error: object) -> None:
     """Say how a worker of pytest-xdist ended too early, which its own message leaves out."""
     if error:
-        # Only the private process knows; a negative code is the signal.
-        code = node.gateway._io.popen.wait(timeout=60)
-        print(f"\nworker {node.gateway.id} ended with code {code}", flush=True)
+        process = node.gateway._io.popen  # it has no public name
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        # A negative code is the signal; None: it lives and has only closed its connection.
+        print(f"\nworker {node.gateway.id} ended with code {process.poll()}", flush=True)
 
 
 @pytest.fixture(scope="session")
