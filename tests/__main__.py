@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,17 +24,25 @@ CACHE = ROOT / "build" / "pytest"
 
 
 def pytest(*arguments: object, cache: Path, limit: float | None = None) -> int | None:
-    """Run pytest with one thread per process; return its exit code, None when the time is over."""
+    """Run pytest with one thread per process; return its exit code, None when the time is over.
+
+    What it and its workers write to stderr follows its report: how a worker died is said there.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [sys.executable, "-m", "pytest", "-q", "--durations=12", "-o", f"cache_dir={cache}"]
-    with subprocess.Popen(
-        [*command, *map(str, arguments)], cwd=ROOT, env={**os.environ, **threads}
-    ) as process:
-        try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            return None
+    command += map(str, arguments)
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        environment = {**os.environ, **threads}
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=said) as process:
+            try:
+                return process.wait(limit)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                return None
+            finally:
+                process.wait()
+                said.seek(0)
+                print(said.read(), end="", flush=True)
 
 
 def failed_tests(cache: Path) -> list[str]:

@@ -76,7 +76,7 @@ def pytest_testnodedown(node: Any, error: object) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
         # A negative code is the signal; None: it lives and has only closed its connection.
-        print(f"\nworker {node.gateway.id} ended with code {process.poll()}", flush=True)
+        print(f"worker {node.gateway.id} ended with code {process.poll()}", file=sys.stderr)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import fcnkit
 from benchmarks.adopt_sources import CLASSES, RGB, SOURCES
 from fcnkit.cli import app
-from fcnkit.errors import ArtifactError, ModelWarning, VerifyError
+from fcnkit.errors import ArtifactError, VerifyError
 from fcnkit.export.adopt import Claims, adopt
 from fcnkit.runtime.backends.opening import open_backend
 from tests.export.adopt import graphs
@@ -94,16 +94,16 @@ def test_an_int8_file_that_openvino_computes_otherwise_is_named(
             precision="int8",
             calibration=shapes_folder / "JPEGImages",
         )
-    texts = [str(one.message) for one in caught if one.category is ModelWarning]
-    found = [text for text in texts if "OpenVINO must give the labels" in text]
-    assert len(found) == warned
+    texts = [str(one.message) for one in caught]
+    assert sum("OpenVINO must give the labels" in text for text in texts) == warned
     with open_backend(out) as chosen:
         assert chosen.name == ("onnxruntime" if warned else "openvino")
         assert ("it gave other labels" in chosen.info.chosen_because) == warned
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         open_backend(out, backend="openvino").close()
-    assert len([one for one in caught if one.category is ModelWarning]) == warned
+    texts = [str(one.message) for one in caught]  # where int8 may overflow, a warning says that too
+    assert sum("this backend gave other labels" in text for text in texts) == warned
 
 
 @pytest.mark.filterwarnings("ignore")
