@@ -21,6 +21,7 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+from tests import signal_stacks
 from tests.tiers import tier_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,15 @@ def pytest_testnodedown(node: Any, error: object) -> None:
             process.wait(timeout=10)
         # A negative code is the signal; None: it lives and has only closed its connection.
         print(f"worker {node.gateway.id} ended with code {process.poll()}", file=sys.stderr)
+
+
+@pytest.fixture(autouse=True)
+def signal_stack() -> Iterator[None]:
+    """Fail the test that leaves a freed signal stack: the next signal would end the process."""
+    yield
+    if not signal_stacks.is_there():
+        signal_stacks.give_up()
+        pytest.fail("a library freed the signal stack of this thread; see tests/openvino_core.py")
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,7 @@ _TAKEN: Final = {
 
 _ONE: Final = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
 _MANY: Final = {"PERFORMANCE_HINT": "THROUGHPUT"}
+_CORE_LOCK: Final = threading.Lock()
 
 
 _Ticket: TypeAlias = tuple[Any, NDArray[Any], NDArray[Any]]
@@ -260,7 +261,8 @@ def _core() -> Any:
         import openvino
     except ImportError:
         raise missing_extra("open_backend", "openvino", "openvino") from None
-    return _core_of(openvino)
+    with _CORE_LOCK:  # a cache lets two threads make two
+        return _core_of(openvino)
 
 
 @cache
@@ -269,7 +271,8 @@ def _core_of(openvino: Any) -> Any:
 
     With the last of its objects the CPU plugin frees a signal stack that it gave to the thread that
     loaded it, and takes it away from the thread that happens to be the last. Where these are two
-    threads, the next signal ends the process (seen in OpenVINO 2026.4).
+    threads, or another Core came in between, the next signal ends the process (seen in OpenVINO
+    2026.4).
     """
     return openvino.Core()
 

@@ -33,6 +33,7 @@ from fcnkit.runtime.pixels.prediction import Prediction
 from fcnkit.runtime.pixels.tile_plan import TilePlan
 from fcnkit.train.checkpoint import checkpoint_spec
 from fcnkit.train.models import SegmentationNet, SubpixelConvTranspose2d
+from tests.openvino_core import openvino_core
 from tests.reference import tiling, upsampling
 from tests.reference.confidence import TOLERANCE, assert_sure, confidence_and_margin
 from tests.runtime.models import CLASSES, MEAN, PALETTE, STD, STRIDE, make_layer, score_weights
@@ -160,8 +161,7 @@ def with_inner_logits(
             return whole(dict(zip(names, session.run(names, {"image": batch}), strict=True)))
 
         return run
-    openvino: Any = pytest.importorskip("openvino")
-    core = openvino.Core()
+    core = openvino_core()
     hint = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[compute]}
     request = core.compile_model(core.read_model(path), "CPU", hint).create_infer_request()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 from onnx import TensorProto, helper
 
@@ -34,6 +33,7 @@ from fcnkit.runtime.backends.registry import BACKENDS as ROWS
 from fcnkit.runtime.backends.settings import usable_cores
 from fcnkit.runtime.backends.tiny import TINY_MODEL
 from tests.export.typed import write_typed
+from tests.openvino_core import openvino_core
 from tests.reference.segment import assert_same_labels, network
 from tests.refusal import refusal
 from tests.runtime.models import (
@@ -166,7 +166,7 @@ def test_auto_takes_openvino_for_int8(tmp_path: Path) -> None:
 
 def test_auto_takes_what_computes_as_asked(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.onnx", make_spec("labels"))
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if has_driver() or "BF16" not in capabilities:
         pytest.skip("bfloat16 is not computed by OpenVINO alone here")
     with open_backend(path, compute="bf16") as opened:
@@ -618,7 +618,7 @@ def test_list_backends_tells_an_unfit_machine_from_a_missing_package() -> None:
 
 def test_openvino_says_in_what_less_it_computes_here() -> None:
     found = {status.name: status for status in list_backends()}["openvino"]
-    has_bf16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has_bf16 = "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     assert ("bf16" in found.detail) is has_bf16
 
 

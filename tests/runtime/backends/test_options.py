@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 
 from fcnkit.errors import FcnkitError
@@ -15,6 +14,7 @@ from fcnkit.runtime import load, open_backend
 from fcnkit.runtime.backends.onnxruntime_options import apply_options
 from fcnkit.runtime.backends.openvino import compile_model
 from fcnkit.runtime.checks import PROCESSORS
+from tests.openvino_core import openvino_core
 from tests.refusal import refusal
 from tests.runtime.engines import make_sidecar, rtx_plan, write_engine
 from tests.runtime.models import make_spec, write_model
@@ -170,7 +170,7 @@ def test_wrong_options(
 
 
 def test_openvino_names_its_own_options(model: Path) -> None:
-    properties = openvino.Core().get_property("CPU", "SUPPORTED_PROPERTIES")
+    properties = openvino_core().get_property("CPU", "SUPPORTED_PROPERTIES")
     with pytest.raises(ValueError) as caught:
         open_backend(model, backend="openvino", options={"PINNING": "1"})
     text = str(caught.value)

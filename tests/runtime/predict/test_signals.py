@@ -44,3 +44,31 @@ def test_a_model_closed_by_another_thread_leaves_signals_alone(
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+AT_ONCE = """
+import sys, time
+from concurrent.futures import ThreadPoolExecutor
+import openvino
+from fcnkit.runtime import open_backend
+made = []
+class Slow(openvino.Core):
+    def __init__(self):
+        time.sleep(0.2)
+        super().__init__()
+        made.append(self)
+openvino.Core = Slow
+with ThreadPoolExecutor(4) as pool:
+    for backend in pool.map(lambda _: open_backend(sys.argv[1], backend="openvino"), range(4)):
+        backend.close()
+print(len(made))
+"""
+
+
+def test_threads_that_open_at_once_share_a_core(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = write_model(tmp_path / "m.onnx", make_spec("logits"))
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ONCE, str(model)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
